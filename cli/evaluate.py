@@ -1,0 +1,40 @@
+"""`ecgtransfer evaluate`: what a synthetic set is worth."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ecgtransfer.pipeline import EvaluateSettings, Run, load_source, load_target
+from ecgtransfer.pipeline import evaluate as run_evaluation
+from ecgtransfer_cli.console import Json, Output, Quiet, grid
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder with a synthetic set.")],
+    method: Annotated[str | None, typer.Option(help="Of the run's transfers.")] = None,
+    name: Annotated[str, typer.Option(help="Of the set.")] = "synthetic",
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each arm.")] = (
+        EvaluateSettings.seeds
+    ),
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure utility and fidelity of a synthetic set on held-out target patients.
+
+    Example: ecgtransfer evaluate runs/clinic --seeds 5
+    """
+    output = Output(json, quiet)
+    opened = Run.open(run)
+    source = load_source(opened)
+    settings = EvaluateSettings(method=method, name=name, seeds=seeds, seed=seed)
+    with output.progress("classifiers") as progress:
+        result = run_evaluation(opened, source, load_target(opened, source), settings, progress)
+    output.result(
+        asdict(result),
+        grid("Utility", result.utility_rows[0], result.utility_rows[1:]),
+        grid("Fidelity", result.fidelity_rows[0], result.fidelity_rows[1:]),
+        result.verdict,
+    )

@@ -1,0 +1,70 @@
+"""`ecgtransfer generate`: labelled synthetic records."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ecgtransfer.pipeline import (
+    GenerateSettings,
+    Run,
+    SamplerSettings,
+    export,
+    load_source,
+    synthesise,
+)
+from ecgtransfer_cli.console import Json, Output, Quiet, facts
+
+
+def generate(
+    run: Annotated[Path, typer.Argument(help="Run folder with a finished transfer.")],
+    count: Annotated[
+        list[str] | None, typer.Option(help='Labels and number, e.g. "AFIB=200", "CRBBB+PVC=20".')
+    ] = None,
+    per_class: Annotated[
+        int | None, typer.Option(min=1, help="Records of each label, in place of --count.")
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="Of the run's transfers.")] = None,
+    name: Annotated[str, typer.Option(help="Of the set.")] = "synthetic",
+    steps: Annotated[int, typer.Option(min=2, help="Sampler steps.")] = SamplerSettings.steps,
+    solver: Annotated[str, typer.Option(help="dpmpp2m or heun.")] = SamplerSettings.solver,
+    label_scale: Annotated[
+        float, typer.Option(help="Classifier-free guidance; 1 is the model as it is.")
+    ] = SamplerSettings.classifier_free_scale,
+    wfdb: Annotated[bool, typer.Option(help="Also write WFDB records and a csv.")] = True,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw labelled synthetic ECGs. Goes on where it was stopped.
+
+    Example: ecgtransfer generate runs/clinic --count AFIB=200 --count "CRBBB+PVC=20"
+    """
+    settings = GenerateSettings(
+        counts=tuple(count or ()),
+        per_class=per_class,
+        method=method,
+        name=name,
+        sampler=SamplerSettings(steps, solver, label_scale),
+        seed=seed,
+    )
+    output = Output(json, quiet)
+    opened = Run.open(run)
+    with output.progress("synthetic records") as progress:
+        ecgset = synthesise(opened, load_source(opened), settings, progress)
+    payload: dict[str, object] = {
+        "set": str(ecgset.folder),
+        "records": len(ecgset),
+        "fingerprint": ecgset.fingerprint,
+        "method": ecgset.card["method"],
+        "counts": {
+            label: int(total)
+            for label, total in zip(
+                ecgset.label_space.names, ecgset.labels.sum(axis=0), strict=True
+            )
+        },
+    }
+    if wfdb:
+        with output.progress("WFDB records") as progress:
+            payload["wfdb"] = str(export(opened, name, str(ecgset.card["method"]), progress))
+    output.result(payload, facts("Synthetic records, not for diagnosis", list(payload.items())))

@@ -1,0 +1,52 @@
+"""`ecgtransfer train`: the source model."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ecgtransfer.pipeline import Run, SourceSettings, train_source
+from ecgtransfer_cli.console import Json, Output, Quiet, facts
+
+
+def train(
+    run: Annotated[Path, typer.Argument(help="Run folder; begun if it is new.")],
+    source: Annotated[Path, typer.Option(help="Prepared source set.")],
+    select: Annotated[
+        list[str] | None,
+        typer.Option(help='Source records, e.g. "fold=1-8" or "device!=CS-12"; all must hold.'),
+    ] = None,
+    validation: Annotated[
+        list[str] | None,
+        typer.Option(help='Records that are only scored, e.g. "fold=9".'),
+    ] = None,
+    preset: Annotated[str, typer.Option(help="tiny, cpu or gpu.")] = "cpu",
+    steps: Annotated[int | None, typer.Option(min=1, help="In place of the preset's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="In place of the preset's.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="In place of the preset's.")] = None,
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train the conditional diffusion model of the source. Resumes where it was stopped.
+
+    Example: ecgtransfer train runs/clinic --source sets/ptbxl --select fold=1-8 --validation fold=9
+    """
+    settings = SourceSettings(
+        source=source,
+        select=tuple(select or ()),
+        validation=tuple(validation or ()),
+        preset=preset,
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        precision=precision,
+        seed=seed,
+    )
+    output = Output(json, quiet)
+    with output.training("source model") as progress:
+        summary = train_source(Run.create(run), settings, progress)
+    rows = [(name.replace("_", " "), value) for name, value in asdict(summary).items()]
+    output.result(asdict(summary), facts(f"Source model in {run / 'source'}", rows))

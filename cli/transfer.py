@@ -1,0 +1,123 @@
+"""`ecgtransfer transfer`: from the source's model to the target's."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ecgtransfer.pipeline import (
+    Run,
+    TargetSettings,
+    TransferSettings,
+    TransferSummary,
+    adopt_source,
+    load_source,
+    settle_target,
+)
+from ecgtransfer.pipeline import transfer as run_transfer
+from ecgtransfer.transfer import TgdpConfig
+from ecgtransfer_cli.console import Json, Output, Quiet, facts
+
+
+def transfer(
+    run: Annotated[Path, typer.Argument(help="Run folder with a trained source.")],
+    target: Annotated[Path, typer.Option(help="Prepared target set.")],
+    select: Annotated[
+        list[str] | None, typer.Option(help='Target records, e.g. "device=CS-12".')
+    ] = None,
+    train_records: Annotated[
+        int | None,
+        typer.Option(min=5, help="Target records to learn from (three quarters); the rest test."),
+    ] = None,
+    source_run: Annotated[
+        Path | None, typer.Option(help="Take the trained source of this run over.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="tgdp, finetune, scratch or source.")] = "tgdp",
+    source_records: Annotated[
+        str, typer.Option(help="real, or model: drawn from the source model itself.")
+    ] = "real",
+    source_count: Annotated[int, typer.Option(min=8, help="Source records in the transfer.")] = 2000,
+    form: Annotated[str, typer.Option(help="Guidance loss: logistic, kl or mse.")] = "logistic",
+    eta_guidance: Annotated[float, typer.Option(help="Weight of the guidance loss.")] = (
+        TgdpConfig.eta_guidance
+    ),
+    eta_cycle: Annotated[float, typer.Option(help="Weight of the cycle loss.")] = (
+        TgdpConfig.eta_cycle
+    ),
+    eta_consistency: Annotated[float, typer.Option(help="Weight of the consistency loss.")] = (
+        TgdpConfig.eta_consistency
+    ),
+    sobolev: Annotated[float, typer.Option(help="Weight of the slope penalty.")] = (
+        TgdpConfig.sobolev
+    ),
+    target_positives: Annotated[
+        float, typer.Option(help="Share of the positives that are target records.")
+    ] = TgdpConfig.target_positives,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of guidance or fine-tuning.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Of guidance or fine-tuning.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Carry the source model over to the target. The source model itself stays as it is.
+
+    Example: ecgtransfer transfer runs/clinic --target sets/clinic --train-records 80
+    """
+    output = Output(json, quiet)
+    tgdp = TgdpConfig(
+        form=form,
+        eta_guidance=eta_guidance,
+        eta_cycle=eta_cycle,
+        eta_consistency=eta_consistency,
+        sobolev=sobolev,
+        target_positives=target_positives,
+    )
+    settings = TransferSettings(
+        method=method,
+        source_records=source_records,
+        n_source=source_count,
+        tgdp=tgdp,
+        seed=seed,
+    ).trained_for(steps, learning_rate)
+    opened = Run.open(run) if source_run is None else Run.create(run)
+    if source_run is not None:
+        adopt_source(opened, Run.open(source_run))
+    source = load_source(opened)
+    goal = settle_target(
+        opened, source, TargetSettings(target, tuple(select or ()), train_records, seed)
+    )
+    summary = run_transfer(opened, source, goal, settings, output.training)
+    for sentence in summary.warnings:
+        output.warn(sentence)
+    output.result(asdict(summary), facts(f"Transfer by {method} in {run}", _rows(summary)))
+
+
+def _rows(summary: TransferSummary) -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = [
+        ("target records", summary.target_records),
+        ("trained parameters", summary.trained_parameters),
+        ("denoising loss, held-out target", summary.held_out_loss),
+        ("the same of the source model", summary.source_loss),
+        ("seconds", summary.seconds),
+    ]
+    if ratio := summary.details.get("ratio"):
+        effective = ratio["effective_fraction"]
+        rows += [
+            ("E_p[r] (1 if true)", f"{ratio['mean_ratio']:.3g} +- {ratio['mean_ratio_error']:.2g}"),
+            (
+                "E_q[1/r] (1 if true)",
+                f"{ratio['mean_inverse_ratio']:.3g} +- {ratio['mean_inverse_ratio_error']:.2g}",
+            ),
+            ("effective sample size of r", f"{effective:.1%} of the source records"),
+            ("domain classifier AUC", ratio["auc"]),
+            ("its calibration error", ratio["calibration_error"]),
+        ]
+    if weight := summary.details.get("weight"):
+        rows += [
+            (f"guidance weight at sigma {sigma:.2g}", value)
+            for sigma, value in zip(weight["sigmas"], weight["values"], strict=True)
+        ]
+    return rows

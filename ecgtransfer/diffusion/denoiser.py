@@ -1,0 +1,98 @@
+"""The denoiser: its type, its conversions to score and noise, and the one that learns ECGs."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ecgtransfer.errors import ConfigError
+
+#: (x (B, ...), sigma (B,), label (B, K) or None) -> denoised (B, ...)
+Denoiser = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+Precision = Literal["float32", "bfloat16"]
+
+
+def per_record(value: Tensor, x: Tensor) -> Tensor:
+    """Lift one number per record, (B,), so that it multiplies x: (B, 1, ..., 1)."""
+    if value.shape != x.shape[:1]:
+        raise ConfigError(
+            f"expected one number for each of {x.shape[0]} records, got shape {tuple(value.shape)}"
+        )
+    return value.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def score_from_denoised(denoised: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+    """grad_x log p_sigma(x) = (D(x; sigma) - x) / sigma^2 (Tweedie; Karras et al. 2022, eq. 3)."""
+    return (denoised - x) / per_record(sigma, x) ** 2
+
+
+def denoised_from_score(score: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+    """D(x; sigma) = x + sigma^2 grad_x log p_sigma(x), the inverse of `score_from_denoised`."""
+    return x + per_record(sigma, x) ** 2 * score
+
+
+def noise_from_denoised(denoised: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+    """The noise that the denoiser sees in x: (x - D) / sigma."""
+    return (x - denoised) / per_record(sigma, x)
+
+
+def denoised_from_noise(noise: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+    """D = x - sigma noise, the inverse of `noise_from_denoised`."""
+    return x - per_record(sigma, x) * noise
+
+
+def classifier_free(denoise: Denoiser, scale: float) -> Denoiser:
+    """Classifier-free guidance (Ho and Salimans 2022): D(x; none) + scale (D(x; label) - D(x; none)).
+
+    At scale 1 it is `denoise` itself; above, records become more typical of their label and less
+    varied. It is independent of the transfer and may be applied before or after `guided`.
+    """
+    if scale == 1.0:
+        return denoise
+
+    def guided_by_label(x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+        with_label = denoise(x, sigma, label)
+        if label is None:
+            return with_label
+        without = denoise(x, sigma, None)
+        return without + scale * (with_label - without)
+
+    return guided_by_label
+
+
+class ECGDenoiser(nn.Module):
+    """EDM-preconditioned denoiser (Karras et al. 2022, eq. 7 and table 1, sigma_data = 1):
+
+    D(x; sigma, label) = c_skip x + c_out F(c_in x; sigma, label), with
+    c_skip = 1 / (sigma^2 + 1), c_out = sigma / sqrt(sigma^2 + 1), c_in = 1 / sqrt(sigma^2 + 1).
+
+    `SignalUnits` makes every lead and frequency of the signal about equally strong, so these
+    scalars are the best linear denoiser at every frequency, and F starts from there.
+    """
+
+    def __init__(self, network: nn.Module, precision: Precision = "float32") -> None:
+        super().__init__()
+        self.network = network
+        self.precision = precision
+
+    def forward(
+        self, x: Tensor, sigma: Tensor, label: Tensor | None, dropped: Tensor | None = None
+    ) -> Tensor:
+        """(B, leads, T), (B,), (B, K) or None -> (B, leads, T); rows flagged in `dropped`, (B,)
+        bool, are denoised as if they had no label."""
+        variance = per_record(sigma, x) ** 2 + 1
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            output = self.network(x * variance.rsqrt(), sigma, label, dropped)
+        c_out = per_record(sigma, x) * variance.rsqrt()
+        result: Tensor = x / variance + c_out * output.to(x.dtype)
+        return result
+
+
+def fastest_precision() -> Precision:
+    """bfloat16 where the processor multiplies it natively, else float32."""
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    native = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return "bfloat16" if native and "AVX512" in torch.backends.cpu.get_cpu_capability() else "float32"

@@ -1,0 +1,49 @@
+"""Noise levels: drawn in training, walked down in sampling."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ecgtransfer.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """Noise levels in model units (sigma_data = 1).
+
+    Attributes:
+        log_mean, log_std: in training ln sigma ~ N(log_mean, log_std^2)
+            (Karras et al. 2022, table 1).
+        sigma_min, sigma_max: ends of the sampler's schedule.
+    """
+
+    log_mean: float = 0.0
+    log_std: float = 1.2
+    sigma_min: float = 0.03
+    sigma_max: float = 40.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_min < self.sigma_max:
+            raise ConfigError(
+                f"expected 0 < sigma_min < sigma_max, got {self.sigma_min} and {self.sigma_max}"
+            )
+        if not self.log_std > 0:
+            raise ConfigError(f"expected log_std above 0, got {self.log_std}")
+
+
+def draw_sigma(n: int, config: NoiseConfig, generator: torch.Generator) -> Tensor:
+    """(n,) noise levels of training records, on the CPU."""
+    return torch.exp(config.log_mean + config.log_std * torch.randn(n, generator=generator))
+
+
+def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Tensor:
+    """(steps + 1,) falling noise levels that end in 0 (Karras et al. 2022, eq. 5), float64."""
+    if steps < 2:
+        raise ConfigError(f"expected at least 2 sampler steps, got {steps}")
+    if not 0 < sigma_min < sigma_max:
+        raise ConfigError(f"expected 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
+    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+    ends = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    sigmas = (ends[0] + ramp * (ends[1] - ends[0])) ** rho
+    return torch.cat([sigmas, sigmas.new_zeros(1)])

@@ -1,0 +1,84 @@
+"""From noise to signal: two solvers of the probability-flow equation dx/dsigma = (x - D) / sigma.
+
+The solver never learns which denoiser it walks with: source, guided, fine-tuned or exact.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ecgtransfer.diffusion.denoiser import Denoiser
+from ecgtransfer.errors import ConfigError
+
+
+@torch.no_grad()
+def sample(
+    denoise: Denoiser,
+    noise: Tensor,
+    label: Tensor | None,
+    sigmas: Tensor,
+    solver: str = "dpmpp2m",
+) -> Tensor:
+    """Draw x0 from the law whose denoiser is `denoise`.
+
+    Args:
+        denoise: (x, sigma, label) -> denoised.
+        noise: standard normal, (B, ...); it alone decides which record comes out.
+        label: (B, K) or None.
+        sigmas: falling noise levels that end in 0, as `karras_sigmas` gives them.
+        solver: "dpmpp2m" (one denoiser call a step) or "heun" (two, second order in the step).
+
+    Returns:
+        x0, (B, ...), in the type of `noise`.
+    """
+    if solver not in SOLVERS:
+        raise ConfigError(f"expected a solver of {', '.join(sorted(SOLVERS))}, got {solver!r}")
+    levels = [float(sigma) for sigma in sigmas]
+    if len(levels) < 2 or levels[-1] != 0 or sorted(levels, reverse=True) != levels:
+        raise ConfigError("expected falling noise levels that end in 0, as karras_sigmas gives")
+
+    def at(x: Tensor, sigma: float) -> Tensor:
+        return denoise(x, torch.full((x.shape[0],), sigma, dtype=x.dtype, device=x.device), label)
+
+    return SOLVERS[solver](at, noise * levels[0], levels)
+
+
+def _heun(at: Callable[[Tensor, float], Tensor], x: Tensor, levels: list[float]) -> Tensor:
+    """Heun's method (Karras et al. 2022, algorithm 1 without churn)."""
+    for here, there in zip(levels, levels[1:], strict=False):
+        slope = (x - at(x, here)) / here
+        guess = x + (there - here) * slope
+        if there > 0:
+            slope = (slope + (guess - at(guess, there)) / there) / 2
+            guess = x + (there - here) * slope
+        x = guess
+    return x
+
+
+def _dpmpp2m(at: Callable[[Tensor, float], Tensor], x: Tensor, levels: list[float]) -> Tensor:
+    """DPM-Solver++ (2M) in the data prediction form (Lu et al. 2022, algorithm 2).
+
+    With t = -ln sigma and h the step in t, x <- (sigma'/sigma) x - (e^-h - 1) D, where D is the
+    denoised signal extrapolated to the middle of the step from this one and the one before.
+    """
+    before: Tensor | None = None
+    for number, (here, there) in enumerate(zip(levels, levels[1:], strict=False)):
+        denoised = at(x, here)
+        if there == 0:
+            return denoised
+        ratio = there / here
+        ahead = denoised
+        if before is not None:
+            step = torch.log(torch.tensor(here / there, dtype=torch.float64))
+            last = torch.log(torch.tensor(levels[number - 1] / here, dtype=torch.float64))
+            ahead = denoised + (denoised - before) * float(step / last) / 2
+        x = ratio * x + (1 - ratio) * ahead
+        before = denoised
+    return x
+
+
+SOLVERS: dict[str, Callable[[Callable[[Tensor, float], Tensor], Tensor, list[float]], Tensor]] = {
+    "dpmpp2m": _dpmpp2m,
+    "heun": _heun,
+}

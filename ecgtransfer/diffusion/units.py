@@ -1,0 +1,84 @@
+"""Millivolts and model units: every lead and frequency of the source equally strong.
+
+An ECG's power falls by three decades between 5 and 45 Hz. In millivolts, white noise that hides
+the beats drowns the fine detail a hundredfold, and a network of finite skill leaves residues of
+noise there that dwarf the signal. Model units divide the cosine transform of each lead by the
+source's own spectrum, so that one noise level means the same at every frequency.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from scipy.fft import dct
+from scipy.ndimage import gaussian_filter1d
+from torch import Tensor, nn
+
+from ecgtransfer.errors import ConfigError, SignalError
+
+#: Spectral amplitudes below this, in microvolts a coefficient, count as rounding of the recorder.
+FLOOR_UV = 3.0
+#: Cosine coefficients beyond this quantile of the source are clipped for the spectrum alone.
+CLIP_QUANTILE = 0.995
+#: Width, in coefficients, of the smoothing of the logarithmic spectrum.
+SMOOTHING = 4.0
+
+
+class SignalUnits(nn.Module):
+    """Invertible linear map between millivolts and model units, fixed after the source is seen.
+
+    x0 = C^T diag(1 / amplitude) C signal_mv for the orthonormal cosine transform C (DCT-II), a
+    zero-phase filter a lead. A spectrum estimated on the source training records is part of the
+    model: target and test never touch it.
+    """
+
+    amplitude_mv: Tensor
+    cosine: Tensor
+
+    def __init__(self, leads: int, samples: int) -> None:
+        super().__init__()
+        self.register_buffer("amplitude_mv", torch.ones(leads, samples))
+        matrix = dct(np.eye(samples), norm="ortho", axis=0)
+        self.register_buffer(
+            "cosine", torch.tensor(matrix, dtype=torch.float32), persistent=False
+        )
+
+    @classmethod
+    def fitted(cls, chunks: Iterable[np.ndarray]) -> "SignalUnits":
+        """Measure the spectrum of source records, chunks of (n, leads, T) in millivolts."""
+        coefficients = np.concatenate([dct(chunk, norm="ortho", axis=-1) for chunk in chunks])
+        if len(coefficients) < 2:
+            raise ConfigError(
+                f"expected at least 2 source records to measure the spectrum, got "
+                f"{len(coefficients)}"
+            )
+        size = np.abs(coefficients)
+        clipped = np.minimum(size, np.quantile(size, CLIP_QUANTILE, axis=0))
+        power = np.maximum(np.mean(np.square(clipped, dtype=np.float64), axis=0), (FLOOR_UV / 1e3) ** 2)
+        smooth = gaussian_filter1d(np.log(power), SMOOTHING, axis=-1, mode="nearest")
+        units = cls(*power.shape)
+        units.amplitude_mv.copy_(torch.tensor(np.exp(smooth / 2), dtype=torch.float32))
+        return units
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(leads, samples) of the records that this map serves."""
+        leads, samples = self.amplitude_mv.shape
+        return leads, samples
+
+    def to_model(self, signals_mv: Tensor) -> Tensor:
+        """(B, leads, T) millivolts -> x0 (B, leads, T)."""
+        return (self._checked(signals_mv) @ self.cosine.T / self.amplitude_mv) @ self.cosine
+
+    def to_mv(self, x0: Tensor) -> Tensor:
+        """x0 (B, leads, T) -> millivolts (B, leads, T)."""
+        return (self._checked(x0) @ self.cosine.T * self.amplitude_mv) @ self.cosine
+
+    def _checked(self, signal: Tensor) -> Tensor:
+        if signal.shape[-2:] != self.amplitude_mv.shape:
+            raise SignalError(
+                f"expected records of {self.shape[0]} leads and {self.shape[1]} samples, as the "
+                f"source model was trained on, got shape {tuple(signal.shape)}; prepare the set "
+                f"with the source's rate and length"
+            )
+        return signal.to(self.amplitude_mv.dtype)

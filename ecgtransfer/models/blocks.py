@@ -1,0 +1,150 @@
+"""The few building blocks that every network here is made of: (B, C, T) in, (B, C, T) out."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+#: Channels in one group of a group norm; widths are multiples of it.
+CHANNELS_PER_GROUP = 16
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group norm with 16 channels a group, or one group where there are fewer."""
+    return nn.GroupNorm(max(1, channels // CHANNELS_PER_GROUP), channels)
+
+
+def fold(x: Tensor, factor: int) -> Tensor:
+    """Fold time into channels: (B, C, T) -> (B, C * factor, T / factor); T must be a multiple."""
+    batch, channels, samples = x.shape
+    folded = x.reshape(batch, channels, samples // factor, factor)
+    return folded.transpose(2, 3).reshape(batch, channels * factor, samples // factor)
+
+
+def unfold(x: Tensor, factor: int) -> Tensor:
+    """The inverse of `fold`: (B, C * factor, T) -> (B, C, T * factor)."""
+    batch, channels, samples = x.shape
+    split = x.reshape(batch, channels // factor, factor, samples)
+    return split.transpose(2, 3).reshape(batch, channels // factor, samples * factor)
+
+
+class FourierFeatures(nn.Module):
+    """cos and sin of a number at fixed geometric frequencies: (B,) -> (B, features)."""
+
+    frequencies: Tensor
+
+    def __init__(self, features: int, highest: float = 32.0) -> None:
+        super().__init__()
+        exponents = torch.linspace(-1.0, math.log2(highest), features // 2)
+        self.register_buffer("frequencies", 2.0**exponents, persistent=False)
+
+    def forward(self, value: Tensor) -> Tensor:
+        angle = value[:, None] * self.frequencies
+        return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
+class Conditioning(nn.Module):
+    """One embedding of noise level and label, for scale-and-shift (FiLM) in every block.
+
+    The noise level enters as ln(sigma) / 4 (Karras et al. 2022, table 1). A missing label
+    (`None`, or a row flagged in `dropped`) has an embedding of its own, so that "no diagnosis
+    stated" and "none of the diagnoses" stay two different things.
+    """
+
+    def __init__(self, width: int, labels: int, noise: bool = True) -> None:
+        super().__init__()
+        self.labels = labels
+        self.noise = (
+            nn.Sequential(FourierFeatures(64), nn.Linear(64, width), nn.SiLU()) if noise else None
+        )
+        self.label = nn.Linear(labels, width) if labels else None
+        self.no_label = nn.Parameter(torch.zeros(width)) if labels else None
+        self.mix = nn.Sequential(nn.Linear(width, width), nn.SiLU())
+
+    def forward(
+        self, batch: int, sigma: Tensor | None, label: Tensor | None, dropped: Tensor | None = None
+    ) -> Tensor:
+        """(B,) sigma, (B, K) label, (B,) bool dropped -> (B, width)."""
+        parameter = next(self.mix.parameters())
+        embedding = parameter.new_zeros(batch, parameter.shape[1])
+        if self.noise is not None:
+            if sigma is None:
+                raise ValueError("a network that sees noise needs sigma, (B,)")
+            embedding = embedding + self.noise(sigma.log() / 4)
+        if self.label is not None and self.no_label is not None:
+            if label is None:
+                embedding = embedding + self.no_label
+            else:
+                known = self.label(label.to(parameter.dtype))
+                if dropped is not None:
+                    known = torch.where(dropped[:, None], self.no_label, known)
+                embedding = embedding + known
+        mixed: Tensor = self.mix(embedding)
+        return mixed
+
+
+class ResidualBlock(nn.Module):
+    """norm, SiLU, convolution, scale-and-shift by the conditioning, again; plus the input.
+
+    The last convolution starts at zero, so that a fresh block is the identity.
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int, conditioning: int, kernel: int = 3
+    ) -> None:
+        super().__init__()
+        self.norm_in = group_norm(channels_in)
+        self.conv_in = nn.Conv1d(channels_in, channels_out, kernel, padding=kernel // 2)
+        self.scale_shift = nn.Linear(conditioning, 2 * channels_out) if conditioning else None
+        self.norm_out = group_norm(channels_out)
+        self.conv_out = nn.Conv1d(channels_out, channels_out, kernel, padding=kernel // 2)
+        self.skip = (
+            nn.Conv1d(channels_in, channels_out, 1)
+            if channels_in != channels_out
+            else nn.Identity()
+        )
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(_bias(self.conv_out))
+
+    def forward(self, x: Tensor, conditioning: Tensor | None) -> Tensor:
+        h = self.norm_out(self.conv_in(F.silu(self.norm_in(x))))
+        if self.scale_shift is not None:
+            scale, shift = self.scale_shift(conditioning)[:, :, None].chunk(2, dim=1)
+            h = h * (1 + scale) + shift
+        result: Tensor = self.skip(x) + self.conv_out(F.silu(h))
+        return result
+
+
+class SelfAttention(nn.Module):
+    """Every moment of the record looks at every other: (B, C, T) -> (B, C, T), residual.
+
+    This is what lets a network count beats: rhythm is a matter of the whole record.
+    """
+
+    def __init__(self, channels: int, channels_per_head: int = 32) -> None:
+        super().__init__()
+        self.heads = max(1, channels // channels_per_head)
+        self.norm = group_norm(channels)
+        self.query_key_value = nn.Conv1d(channels, 3 * channels, 1)
+        self.out = nn.Conv1d(channels, channels, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(_bias(self.out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, samples = x.shape
+        joint = self.query_key_value(self.norm(x))
+        query, key, value = (
+            joint.reshape(batch, 3, self.heads, channels // self.heads, samples)
+            .transpose(3, 4)
+            .unbind(1)
+        )
+        attended = F.scaled_dot_product_attention(query, key, value)
+        result: Tensor = x + self.out(attended.transpose(2, 3).reshape(batch, channels, samples))
+        return result
+
+
+def _bias(layer: nn.Conv1d) -> Tensor:
+    if layer.bias is None:
+        raise ValueError("expected a convolution with a bias")
+    return layer.bias

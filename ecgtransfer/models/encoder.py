@@ -1,0 +1,100 @@
+"""One encoder behind every classifier: diagnoses, domains, and the space of fidelity."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ecgtransfer.errors import ConfigError
+from ecgtransfer.models.blocks import CHANNELS_PER_GROUP, Conditioning, ResidualBlock, group_norm
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Shape of an `Encoder1d`.
+
+    Attributes:
+        outputs: logits a record.
+        leads: signal channels.
+        labels: diagnoses that the encoder is told (a label-aware domain classifier); 0 for none.
+        noise: whether the encoder is told the noise level of its input.
+        widths: channels of each stage; every stage halves the time axis at its start.
+        blocks: residual blocks a stage.
+        conditioning: width of the embedding of noise level and label.
+    """
+
+    outputs: int
+    leads: int = 8
+    labels: int = 0
+    noise: bool = False
+    widths: tuple[int, ...] = (32, 64, 96, 128)
+    blocks: int = 1
+    conditioning: int = 64
+
+    def __post_init__(self) -> None:
+        if min(self.outputs, self.leads, self.blocks) < 1 or self.labels < 0:
+            raise ConfigError(
+                f"expected outputs, leads and blocks of at least 1 and labels of at least 0, got "
+                f"{self.outputs}, {self.leads}, {self.blocks} and {self.labels}"
+            )
+        if not self.widths or any(w < 1 or w % CHANNELS_PER_GROUP for w in self.widths):
+            raise ConfigError(
+                f"expected widths that are multiples of {CHANNELS_PER_GROUP}, got {self.widths}"
+            )
+
+
+class Encoder1d(nn.Module):
+    """A residual network in the manner of xresnet1d (He et al. 2019): convolutional stem,
+    stages that halve the time axis, mean and maximum over time, linear head.
+
+    Group norm stands where xresnet1d has batch norm: a record's score must not depend on the
+    records that share its batch, and few target records make poor batch statistics.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        conditioned = bool(config.labels) or config.noise
+        width = config.conditioning if conditioned else 0
+        self.conditioning = (
+            Conditioning(width, config.labels, noise=config.noise) if conditioned else None
+        )
+        first = config.widths[0]
+        self.stem = nn.Sequential(
+            nn.Conv1d(config.leads, first, 7, stride=2, padding=3),
+            group_norm(first),
+            nn.SiLU(),
+            nn.Conv1d(first, first, 5, padding=2),
+        )
+        self.shrink, self.stages = nn.ModuleList(), nn.ModuleList()
+        channels = first
+        for stage_width in config.widths:
+            self.shrink.append(nn.AvgPool1d(2, ceil_mode=True))
+            for _ in range(config.blocks):
+                self.stages.append(ResidualBlock(channels, stage_width, width, kernel=5))
+                channels = stage_width
+        self.norm = group_norm(channels)
+        self.head = nn.Linear(2 * channels, config.outputs)
+
+    def features(
+        self, x: Tensor, sigma: Tensor | None = None, label: Tensor | None = None
+    ) -> Tensor:
+        """(B, leads, T) -> (B, 2 * widths[-1]): mean and maximum over time of the last stage."""
+        conditioning = (
+            self.conditioning(x.shape[0], sigma, label) if self.conditioning is not None else None
+        )
+        h = self.stem(x)
+        for number, shrink in enumerate(self.shrink):
+            h = shrink(h)
+            for block in range(self.config.blocks):
+                h = self.stages[number * self.config.blocks + block](h, conditioning)
+        h = F.silu(self.norm(h))
+        return torch.cat([h.mean(-1), h.amax(-1)], dim=1)
+
+    def forward(
+        self, x: Tensor, sigma: Tensor | None = None, label: Tensor | None = None
+    ) -> Tensor:
+        """(B, leads, T), sigma (B,) if `noise`, label (B, K) if `labels` -> (B, outputs) logits."""
+        logits: Tensor = self.head(self.features(x, sigma, label))
+        return logits

@@ -1,0 +1,140 @@
+"""The denoiser's network: a one-dimensional U-Net on eight folded leads."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ecgtransfer.errors import ConfigError
+from ecgtransfer.models.blocks import (
+    CHANNELS_PER_GROUP,
+    Conditioning,
+    ResidualBlock,
+    SelfAttention,
+    fold,
+    group_norm,
+    unfold,
+)
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Shape of a `UNet1d`.
+
+    Attributes:
+        labels: diagnoses in the label space, K; 0 for an unconditional network.
+        leads: signal channels.
+        fold: samples folded into channels before the first convolution.
+        widths: channels at each level, the time axis halved from one to the next.
+        blocks: residual blocks a level, on the way down and on the way up.
+        attention: levels, counted from the deepest, that carry self-attention.
+        conditioning: width of the embedding of noise level and label.
+    """
+
+    labels: int
+    leads: int = 8
+    fold: int = 4
+    widths: tuple[int, ...] = (64, 96, 128, 192)
+    blocks: int = 2
+    attention: int = 2
+    conditioning: int = 256
+
+    def __post_init__(self) -> None:
+        if self.leads < 1 or self.fold < 1 or self.blocks < 1 or self.labels < 0:
+            raise ConfigError(
+                f"expected leads, fold and blocks of at least 1 and labels of at least 0, got "
+                f"{self.leads}, {self.fold}, {self.blocks} and {self.labels}"
+            )
+        if not self.widths or any(w < 1 or w % CHANNELS_PER_GROUP for w in self.widths):
+            raise ConfigError(
+                f"expected widths that are multiples of {CHANNELS_PER_GROUP}, got {self.widths}"
+            )
+        if not 0 <= self.attention <= len(self.widths):
+            raise ConfigError(
+                f"expected attention on 0 to {len(self.widths)} levels, got {self.attention}"
+            )
+
+
+class UNet1d(nn.Module):
+    """(x (B, leads, T), sigma (B,), label (B, K) or None) -> (B, leads, T), any T.
+
+    The output layer starts at zero: a fresh network returns zero, which makes the denoiser
+    around it the best linear one.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths, blocks = config.widths, config.blocks
+        attentive = len(widths) - config.attention
+        self.conditioning = Conditioning(config.conditioning, config.labels)
+        self.stem = nn.Conv1d(config.leads * config.fold, widths[0], 3, padding=1)
+
+        def stage(channels_in: int, level: int) -> nn.ModuleList:
+            layers: list[nn.Module] = [
+                ResidualBlock(channels_in, widths[level], config.conditioning)
+            ]
+            if level >= attentive:
+                layers.append(SelfAttention(widths[level]))
+            return nn.ModuleList(layers)
+
+        self.down, self.downsample = nn.ModuleList(), nn.ModuleList()
+        self.up, self.upsample = nn.ModuleList(), nn.ModuleList()
+        kept = [widths[0]]
+        channels = widths[0]
+        for level, width in enumerate(widths):
+            for _ in range(blocks):
+                self.down.append(stage(channels, level))
+                channels = width
+                kept.append(channels)
+            if level < len(widths) - 1:
+                self.downsample.append(nn.Conv1d(channels, channels, 3, stride=2, padding=1))
+                kept.append(channels)
+        self.middle = ResidualBlock(channels, channels, config.conditioning)
+        for level in reversed(range(len(widths))):
+            for _ in range(blocks + 1):
+                self.up.append(stage(channels + kept.pop(), level))
+                channels = widths[level]
+            if level > 0:
+                self.upsample.append(nn.Conv1d(channels, channels, 3, padding=1))
+        self.norm = group_norm(channels)
+        self.out = nn.Conv1d(channels, config.leads * config.fold, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+        if self.out.bias is not None:
+            nn.init.zeros_(self.out.bias)
+
+    def forward(
+        self, x: Tensor, sigma: Tensor, label: Tensor | None, dropped: Tensor | None = None
+    ) -> Tensor:
+        config = self.config
+        levels = len(config.widths)
+        samples = x.shape[-1]
+        missing = -samples % (config.fold * 2 ** (levels - 1))
+        h = self.stem(fold(F.pad(x, (0, missing)), config.fold))
+        conditioning = self.conditioning(x.shape[0], sigma, label, dropped)
+        kept = [h]
+        for level in range(levels):
+            for block in range(config.blocks):
+                h = _run(self.down[level * config.blocks + block], h, conditioning)
+                kept.append(h)
+            if level < levels - 1:
+                h = self.downsample[level](h)
+                kept.append(h)
+        h = self.middle(h, conditioning)
+        for step in range(levels):
+            for block in range(config.blocks + 1):
+                h = torch.cat([h, kept.pop()], dim=1)
+                h = _run(self.up[step * (config.blocks + 1) + block], h, conditioning)
+            if step < levels - 1:
+                h = self.upsample[step](h.repeat_interleave(2, dim=-1))
+        h = self.out(F.silu(self.norm(h)))
+        return unfold(h, config.fold)[..., :samples]
+
+
+def _run(stage: nn.Module, h: Tensor, conditioning: Tensor) -> Tensor:
+    if not isinstance(stage, nn.ModuleList):
+        raise TypeError(f"expected a stage of layers, got {type(stage).__name__}")
+    for layer in stage:
+        h = layer(h, conditioning) if isinstance(layer, ResidualBlock) else layer(h)
+    return h

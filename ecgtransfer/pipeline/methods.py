@@ -1,0 +1,457 @@
+"""Stages `transfer-<method>`: each ends in a `Denoiser` of the target, by whatever way."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ecgtransfer.corpus import patient_split
+from ecgtransfer.diffusion import (
+    Denoiser,
+    DiffusionModel,
+    NoiseConfig,
+    karras_sigmas,
+    mean_denoising_loss,
+    sample,
+)
+from ecgtransfer.errors import ConfigError, CorpusError
+from ecgtransfer.pipeline.config import METHODS
+from ecgtransfer.pipeline.run import Run
+from ecgtransfer.pipeline.source import WEIGHTS, Source
+from ecgtransfer.pipeline.target import Target, domain_records, labels_in
+from ecgtransfer.training import Progress, load_weights, record_noise, seeded_initialisation
+from ecgtransfer.transfer import (
+    DomainClassifierConfig,
+    DomainRecords,
+    FinetuneConfig,
+    GuidanceConfig,
+    GuidanceNetwork,
+    NoiseLevelWeight,
+    TgdpConfig,
+    finetune,
+    fit_domain_classifier,
+    fit_guidance,
+    guided,
+    measure_guidance,
+    noise_level_edges,
+)
+from ecgtransfer.transfer.records import HeldOutDraws
+
+#: Share of the source records that validate and calibrate the domain classifiers.
+SOURCE_HELD_OUT_SHARE = 0.25
+#: Sampler steps, and records at a time, for source records that are drawn from the model.
+MODEL_RECORD_STEPS, MODEL_RECORD_BATCH = 20, 32
+#: Noise draws a held-out target record behind the loss that a transfer is judged by.
+DRAWS_A_RECORD = 8
+
+Bars = Callable[[str], AbstractContextManager[Callable[[Progress], None]]]
+WithTraining = TypeVar("WithTraining", DomainClassifierConfig, TgdpConfig, FinetuneConfig)
+
+
+@dataclass(frozen=True)
+class TransferSettings:
+    """What `transfer` is asked for.
+
+    Attributes:
+        method: tgdp, finetune, scratch or source.
+        source_records: "real", or "model" for records drawn from the source model itself.
+        n_source: how many of them; their labels follow the target's, see `matched_source`.
+        tgdp: weights of the loss terms and the guidance network's training.
+        classifier: training of the domain classifiers.
+        finetune: training of finetune and scratch.
+        seed: of everything that is drawn.
+    """
+
+    method: str = "tgdp"
+    source_records: str = "real"
+    n_source: int = 2000
+    tgdp: TgdpConfig = field(default_factory=TgdpConfig)
+    classifier: DomainClassifierConfig = field(default_factory=DomainClassifierConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ConfigError(
+                f"expected a method of {', '.join(METHODS)}, got {self.method!r}"
+            )
+        if self.source_records not in ("real", "model"):
+            raise ConfigError(
+                f"expected source records that are real or model, got {self.source_records!r}"
+            )
+        if self.n_source < 8:
+            raise ConfigError(f"expected at least 8 source records, got {self.n_source}")
+
+    def trained_for(
+        self, steps: int | None = None, learning_rate: float | None = None
+    ) -> "TransferSettings":
+        """The same with other steps or rate for what the method trains, guidance or denoiser."""
+        changes: dict[str, Any] = {}
+        if steps is not None:
+            changes["steps"] = steps
+        if learning_rate is not None:
+            changes["learning_rate"] = learning_rate
+        return replace(
+            self,
+            tgdp=replace(self.tgdp, train=replace(self.tgdp.train, **changes)),
+            finetune=replace(self.finetune, train=replace(self.finetune.train, **changes)),
+        )
+
+
+@dataclass(frozen=True)
+class TransferSummary:
+    """What a transfer came to.
+
+    Attributes:
+        held_out_loss: denoising loss of the target's denoiser on held-out target records, and
+        source_loss: that of the source's denoiser on the same records with the same noise.
+        warnings: sentences that the user should read.
+        details: diagnostics of the ratio and the guidance weight, where the method has them.
+    """
+
+    method: str
+    target_records: int
+    trained_parameters: int
+    held_out_loss: float
+    source_loss: float
+    seconds: float
+    warnings: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TargetModel:
+    """A denoiser of the target with what generation has to know beside it."""
+
+    denoise: Denoiser
+    source: Source
+    method: str
+    fingerprint: str
+
+
+def stage_name(method: str) -> str:
+    """The stage folder of a method."""
+    return f"transfer-{method}"
+
+
+def transfer(
+    run: Run, source: Source, target: Target, settings: TransferSettings, bars: Bars
+) -> TransferSummary:
+    """Carry the source model over to the target by one method, or find it done.
+
+    Raises:
+        RunError: the run holds this method with other settings, or a training diverged.
+    """
+    stage = run.stage(stage_name(settings.method))
+    asked = {
+        "transfer": settings,
+        "source": source.fingerprint,
+        "target": target.fingerprint,
+    }
+    if stage.begin(asked):
+        results = stage.card["results"]
+        return TransferSummary(**results | {"warnings": tuple(results["warnings"])})
+    units, noise = source.model.units, source.model.config.noise
+    work = _Work(
+        source=source,
+        settings=settings,
+        fit=domain_records(target.ecgset, target.labels, target.fit, units),
+        held_out=domain_records(target.ecgset, target.labels, target.held_out, units),
+        folder=stage.folder,
+        bars=bars,
+    )
+    result = _BY_METHOD[settings.method](work)
+    summary = TransferSummary(
+        method=settings.method,
+        target_records=len(target.train),
+        trained_parameters=result.trained_parameters,
+        held_out_loss=target_loss(result.denoise, work.held_out, noise, settings.seed),
+        source_loss=target_loss(source.model, work.held_out, noise, settings.seed),
+        seconds=result.seconds,
+        warnings=result.warnings,
+        details=result.details,
+    )
+    stage.finish(summary)
+    return summary
+
+
+def load_target_model(run: Run, source: Source, method: str) -> TargetModel:
+    """The denoiser that a finished transfer left; RunError where there is none.
+
+    Args:
+        run: the run.
+        source: its source.
+        method: of `METHODS`; "source" needs no transfer.
+    """
+    stage = run.stage(stage_name(method))
+    if method == "source" and not stage.is_done:
+        return TargetModel(source.model, source, method, source.fingerprint)
+    card = stage.card
+    settings, results = card["settings"]["transfer"], card["results"]
+    model = source.model
+    denoise: Denoiser = model
+    if method in ("finetune", "scratch"):
+        denoise = _like(model)
+        load_weights(denoise, stage.folder / WEIGHTS)
+        denoise.eval().requires_grad_(False)
+    elif method == "tgdp":
+        guidance = _guidance_network(model, settings["seed"])
+        load_weights(guidance, stage.folder / "guidance" / WEIGHTS)
+        guidance.eval().requires_grad_(False)
+        weight = NoiseLevelWeight.from_dict(results["details"]["weight"])
+        denoise = guided(model, guidance, weight)
+    return TargetModel(denoise, source, method, str(card["fingerprint"]))
+
+
+def target_loss(
+    denoise: Denoiser, records: DomainRecords, noise: NoiseConfig, seed: int
+) -> float:
+    """Denoising loss on held-out target records, with the same noise for every method.
+
+    The best linear denoiser of records that the units fit scores 1.
+    """
+    draws = HeldOutDraws.of(records, noise, draws=DRAWS_A_RECORD, seed=seed)
+    device = records.x0.device
+    x0, label = records.take(draws.index, device)
+    return mean_denoising_loss(denoise, x0, label, draws.sigma, draws.noise, batch_size=64)
+
+
+def matched_source(
+    source: Source, target_labels: np.ndarray, n: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of source training records whose labels follow the target's, with their labels.
+
+    For each of n draws from the target's label rows, a source record of the very same labels.
+    Given its label a record is as the source has it, and only that matters: log h is used
+    through its slope in x, which the law of the labels does not touch. What is gained is that
+    the classifier cannot tell the domains by their class mix, and the ratio varies less.
+
+    Raises:
+        CorpusError: no label combination of the target occurs in the source.
+    """
+    ecgset, train, _ = source.records()
+    labels = labels_in(source.label_space, ecgset)
+    by_labels: dict[bytes, list[int]] = {}
+    for number in train:
+        by_labels.setdefault(labels[number].tobytes(), []).append(int(number))
+    rows = [row.tobytes() for row in target_labels if row.tobytes() in by_labels]
+    if not rows:
+        raise CorpusError(
+            "expected source records with the labels of the target, found none of any combination "
+            "of them; use --source-records model"
+        )
+    rng = np.random.default_rng([seed, 4])
+    wanted: dict[bytes, int] = {}
+    for place in rng.integers(len(rows), size=n):
+        wanted[rows[place]] = wanted.get(rows[place], 0) + 1
+    numbers = np.sort(
+        np.concatenate(
+            [
+                rng.permutation(by_labels[row])[:count]
+                for row, count in sorted(wanted.items())
+            ]
+        )
+    )
+    return numbers, labels
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What every method is given."""
+
+    source: Source
+    settings: TransferSettings
+    fit: DomainRecords
+    held_out: DomainRecords
+    folder: Path
+    bars: Bars
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What every method gives."""
+
+    denoise: Denoiser
+    trained_parameters: int
+    seconds: float
+    warnings: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def _tgdp(work: _Work) -> _Result:
+    """Guidance by the density ratio: classifiers, log h, calibrated weight."""
+    settings, model = work.settings, work.source.model
+    noise, seed = model.config.noise, settings.seed
+    began = time.monotonic()
+    source_fit, source_held_out = _source_records(work)
+    domains = (source_fit, work.fit, source_held_out, work.held_out)
+    classifier = _with_seed(settings.classifier, seed)
+    with work.bars("domain classifier") as progress:
+        clean = fit_domain_classifier(
+            *domains, classifier, work.folder / "domain_classifier", progress=progress
+        )
+    noisy = None
+    if settings.tgdp.eta_cycle:
+        with work.bars("noise-dependent classifier") as progress:
+            noisy = fit_domain_classifier(
+                *domains,
+                replace(classifier, noise=noise),
+                work.folder / "noisy_domain_classifier",
+                progress=progress,
+            ).classifier
+    guidance = _guidance_network(model, seed)
+    with work.bars("guidance") as progress:
+        fit_guidance(
+            model,
+            guidance,
+            source_fit,
+            work.fit,
+            work.held_out,
+            replace(_with_seed(settings.tgdp, seed), noise=noise),
+            work.folder / "guidance",
+            log_ratio=clean.classifier.log_ratio(source_fit),
+            noisy_log_ratio=noisy,
+            progress=progress,
+        )
+    guidance.requires_grad_(False)
+    measured = measure_guidance(
+        model,
+        guidance,
+        work.held_out.x0,
+        work.held_out.label,
+        noise_level_edges(noise.sigma_min, noise.sigma_max),
+        generator=torch.Generator().manual_seed(seed),
+    )
+    weight = measured.weight()
+    warning = clean.diagnostics.warning
+    return _Result(
+        denoise=guided(model, guidance, weight),
+        trained_parameters=sum(p.numel() for p in guidance.parameters()),
+        seconds=time.monotonic() - began,
+        warnings=() if warning is None else (warning,),
+        details={
+            "ratio": asdict(clean.diagnostics),
+            "ratio_uncalibrated": asdict(clean.uncalibrated),
+            "weight": weight.as_dict(),
+            "explained": list(measured.explained(weight)),
+            "explained_at_weight_1": list(measured.explained(1.0)),
+        },
+    )
+
+
+def _finetune(work: _Work) -> _Result:
+    """The whole source model goes on training on the target."""
+    return _trained(work, work.source.model, work.settings.finetune)
+
+
+def _scratch(work: _Work) -> _Result:
+    """The same network from random weights, on the target alone."""
+    with seeded_initialisation(work.settings.seed):
+        fresh = DiffusionModel(work.source.model.config)
+    fresh.units.load_state_dict(work.source.model.units.state_dict())
+    device = work.source.model.units.amplitude_mv.device
+    return _trained(work, fresh.to(device), work.settings.finetune)
+
+
+def _source(work: _Work) -> _Result:
+    """The source model as it is: the floor that every method has to beat."""
+    return _Result(denoise=work.source.model, trained_parameters=0, seconds=0.0)
+
+
+_BY_METHOD: dict[str, Callable[[_Work], _Result]] = {
+    "tgdp": _tgdp,
+    "finetune": _finetune,
+    "scratch": _scratch,
+    "source": _source,
+}
+
+
+def _trained(work: _Work, start: DiffusionModel, config: FinetuneConfig) -> _Result:
+    config = replace(_with_seed(config, work.settings.seed), noise=start.config.noise)
+    with work.bars(work.settings.method) as progress:
+        tuned, result = finetune(
+            start, work.fit, work.held_out, config, work.folder, progress=progress
+        )
+    tuned.requires_grad_(False)
+    return _Result(
+        denoise=tuned,
+        trained_parameters=sum(p.numel() for p in tuned.parameters()),
+        seconds=result.seconds,
+        details={"best_step": result.best_step, "steps": result.steps},
+    )
+
+
+def _source_records(work: _Work) -> tuple[DomainRecords, DomainRecords]:
+    """Source records to fit on and to hold out, of other patients."""
+    settings, source = work.settings, work.source
+    target_labels = torch.cat([_labels(work.fit), _labels(work.held_out)]).numpy()
+    if settings.source_records == "model":
+        return _drawn_from_model(work, target_labels)
+    numbers, labels = matched_source(source, target_labels, settings.n_source, settings.seed)
+    ecgset, _, _ = source.records()
+    share = (1 - SOURCE_HELD_OUT_SHARE, SOURCE_HELD_OUT_SHARE)
+    fit, held_out = patient_split(
+        ecgset.records.iloc[numbers], labels[numbers], share, settings.seed
+    )
+    units = source.model.units
+    return (
+        domain_records(ecgset, labels, numbers[fit], units),
+        domain_records(ecgset, labels, numbers[held_out], units),
+    )
+
+
+def _drawn_from_model(
+    work: _Work, target_labels: np.ndarray
+) -> tuple[DomainRecords, DomainRecords]:
+    """Records of the very law that the guidance corrects: the source model's own."""
+    settings, model = work.settings, work.source.model
+    device = model.units.amplitude_mv.device
+    rng = np.random.default_rng([settings.seed, 5])
+    rows = target_labels[rng.integers(len(target_labels), size=settings.n_source)]
+    label = torch.from_numpy(rows)
+    noise = model.config.noise
+    sigmas = karras_sigmas(MODEL_RECORD_STEPS, noise.sigma_min, noise.sigma_max)
+    seeds = rng.integers(2**62, size=settings.n_source).tolist()
+    parts = []
+    with work.bars("source records from the model") as progress:
+        for start in range(0, settings.n_source, MODEL_RECORD_BATCH):
+            part = slice(start, start + MODEL_RECORD_BATCH)
+            drawn = record_noise(seeds[part], model.units.shape).to(device)
+            parts.append(sample(model, drawn, label[part].to(device), sigmas).cpu())
+            done = min(start + MODEL_RECORD_BATCH, settings.n_source)
+            progress(Progress(done, settings.n_source, 0.0, None))
+    x0, names = torch.cat(parts), tuple(f"drawn {number}" for number in range(settings.n_source))
+    cut = round(settings.n_source * (1 - SOURCE_HELD_OUT_SHARE))
+    return (
+        DomainRecords(x0[:cut], label[:cut], names[:cut]),
+        DomainRecords(x0[cut:], label[cut:], names[cut:]),
+    )
+
+
+def _labels(records: DomainRecords) -> Tensor:
+    if records.label is None:
+        raise CorpusError("expected labelled records, got records without labels")
+    return records.label
+
+
+def _guidance_network(model: DiffusionModel, seed: int) -> GuidanceNetwork:
+    config = model.config
+    with seeded_initialisation(seed):
+        network = GuidanceNetwork(
+            GuidanceConfig(labels=len(config.label_names), leads=config.unet.leads)
+        )
+    return network.to(model.units.amplitude_mv.device)
+
+
+def _like(model: DiffusionModel) -> DiffusionModel:
+    return DiffusionModel(model.config).to(model.units.amplitude_mv.device)
+
+
+def _with_seed(config: WithTraining, seed: int) -> WithTraining:
+    return replace(config, train=replace(config.train, seed=seed))

@@ -1,0 +1,198 @@
+"""The run folder: stages that explain themselves, are skipped when done, and never mix.
+
+    RUN/config.json                what the run is: format and the versions that began it
+    RUN/<stage>/request.json       what the stage was asked for, written before it starts
+    RUN/<stage>/card.json          the same with its results, written last: the stage is done
+"""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ecgtransfer.errors import RunError
+
+#: Version of the layout of a run folder; a folder of another one is refused.
+RUN_FORMAT = 1
+CONFIG, REQUEST, CARD = "config.json", "request.json", "card.json"
+
+
+def write_json(path: Path, value: object) -> None:
+    """Sorted, indented JSON, whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("w") as file:
+            file.write(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise RunError(
+            f"{path} could not be written ({error.strerror}); make room and run the same command "
+            f"again"
+        ) from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from disk; RunError where it is missing or broken."""
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise RunError(f"expected {path}, found no such file; is this a run folder?") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} is not readable as JSON ({error}); restore or remove it") from None
+    if not isinstance(value, dict):
+        raise RunError(f"expected a JSON object in {path}, got {type(value).__name__}")
+    return value
+
+
+def as_json(settings: object) -> Any:
+    """Dataclasses, tuples and paths as what JSON has for them."""
+    if is_dataclass(settings) and not isinstance(settings, type):
+        return as_json(asdict(settings))
+    if isinstance(settings, Mapping):
+        return {str(key): as_json(value) for key, value in settings.items()}
+    if isinstance(settings, list | tuple):
+        return [as_json(value) for value in settings]
+    if isinstance(settings, Path):
+        return str(settings)
+    return settings
+
+
+def fingerprint(settings: object) -> str:
+    """Twelve hex digits that stand for settings and the fingerprints of their inputs."""
+    text = json.dumps(as_json(settings), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def software() -> dict[str, str]:
+    """The versions that a result depends on."""
+    names = ("ecgtransfer", "torch", "numpy", "scipy")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+class Stage:
+    """One folder of a run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def is_done(self) -> bool:
+        return (self.folder / CARD).exists()
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """Settings and results; RunError while the stage is not done."""
+        if not self.is_done:
+            raise RunError(
+                f"expected a finished stage {self.name!r} in {self.folder.parent}, found none; "
+                f"run it first"
+            )
+        return read_json(self.folder / CARD)
+
+    def begin(self, settings: object) -> bool:
+        """State what is asked for; True when just that is done already.
+
+        Raises:
+            RunError: the folder holds this stage with other settings; nothing is touched.
+        """
+        asked = as_json(settings)
+        if (self.folder / REQUEST).exists():
+            held = read_json(self.folder / REQUEST)
+            if held.get("fingerprint") != fingerprint(asked):
+                differences = ", ".join(_differences(held.get("settings", {}), asked)) or "inputs"
+                raise RunError(
+                    f"{self.folder} holds the stage {self.name!r} with other settings "
+                    f"({differences}); use another run folder, or remove {self.folder} to redo it"
+                )
+            return self.is_done
+        if self.folder.exists() and any(self.folder.iterdir()):
+            raise RunError(
+                f"expected {self.folder} to be empty or a stage of this run, found other files "
+                f"there; choose another run folder"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(
+            self.folder / REQUEST, {"settings": asked, "fingerprint": fingerprint(asked)}
+        )
+        return False
+
+    def finish(self, results: object) -> dict[str, Any]:
+        """Write the card: from now on the stage is done."""
+        request = read_json(self.folder / REQUEST)
+        card = request | {
+            "results": as_json(results),
+            "software": software(),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_json(self.folder / CARD, card)
+        return card
+
+
+class Run:
+    """A run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def create(cls, folder: Path) -> "Run":
+        """Open `folder` as a run, or begin one there if it is new or empty."""
+        if (folder / CONFIG).exists():
+            return cls.open(folder)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise RunError(
+                f"expected a new or empty folder or a run folder, found other files in {folder}; "
+                f"choose another place for the run"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / CONFIG, {"format": RUN_FORMAT, "software": software()})
+        return cls(folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> "Run":
+        """Open an existing run; RunError where it is none, or one of another version."""
+        if not folder.is_dir():
+            raise RunError(
+                f"expected a run folder at {folder}, found none; begin one with "
+                f"'ecgtransfer train'"
+            )
+        held = read_json(folder / CONFIG).get("format")
+        if held != RUN_FORMAT:
+            raise RunError(
+                f"expected a run folder of format {RUN_FORMAT}, got format {held} in {folder}; "
+                f"use the version of ecgtransfer that wrote it, or begin a new run"
+            )
+        return cls(folder)
+
+    def stage(self, name: str) -> Stage:
+        """The stage of that name, done or not."""
+        return Stage(self.folder / name)
+
+    def stages(self, prefix: str) -> list[Stage]:
+        """All finished stages whose name begins with `prefix`, by name."""
+        found = (Stage(path) for path in sorted(self.folder.glob(f"{prefix}*")) if path.is_dir())
+        return [stage for stage in found if stage.is_done]
+
+
+def _differences(held: object, asked: object, name: str = "") -> list[str]:
+    """`setting: held, not asked` for every leaf that differs."""
+    if isinstance(held, dict) and isinstance(asked, dict):
+        return [
+            line
+            for key in sorted(held.keys() | asked.keys())
+            for line in _differences(held.get(key), asked.get(key), f"{name}.{key}".lstrip("."))
+        ]
+    return [] if held == asked else [f"{name} {held}, asked for {asked}"]

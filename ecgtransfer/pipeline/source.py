@@ -1,0 +1,194 @@
+"""Stage `source`: the conditional diffusion model of the source, trained or taken over."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ecgtransfer.corpus import ECGSet, LabelSpace, patient_split, select_records
+from ecgtransfer.diffusion import (
+    DiffusionConfig,
+    DiffusionModel,
+    NoiseConfig,
+    Precision,
+    fastest_precision,
+    fit_diffusion,
+    gaussian_identity,
+)
+from ecgtransfer.errors import RunError
+from ecgtransfer.models import UNetConfig
+from ecgtransfer.pipeline.config import SourceSettings, preset
+from ecgtransfer.pipeline.run import CARD, REQUEST, Run
+from ecgtransfer.training import Progress, load_weights, seeded_initialisation
+
+SOURCE = "source"
+WEIGHTS = "weights.safetensors"
+#: Held-out source records behind the printed identities.
+RECORDS_FOR_IDENTITIES = 512
+
+
+@dataclass(frozen=True)
+class SourceSummary:
+    """What training the source came to."""
+
+    records: int
+    held_out: int
+    parameters: int
+    steps: int
+    validation_loss: float | None
+    gaussian_loss: float
+    seconds: float
+    precision: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A trained source model and the records that it learned from."""
+
+    model: DiffusionModel
+    label_space: LabelSpace
+    fingerprint: str
+    settings: SourceSettings
+
+    def records(self) -> tuple[ECGSet, np.ndarray, np.ndarray]:
+        """The source set with the record numbers that were trained on and held out."""
+        ecgset = ECGSet.open(self.settings.source)
+        return ecgset, *source_split(ecgset, self.settings)
+
+
+def train_source(
+    run: Run, settings: SourceSettings, progress: Callable[[Progress], None] | None = None
+) -> SourceSummary:
+    """Train the source model of a run, or find it done.
+
+    Raises:
+        CorpusError: the set cannot be opened, or the selection names what it does not have.
+        RunError: the run holds a source with other settings, or training diverged.
+    """
+    ecgset = ECGSet.open(settings.source)
+    train, held_out = source_split(ecgset, settings)
+    chosen = preset(settings.preset)
+    precision = _precision(settings.precision)
+    config = DiffusionConfig(
+        label_names=ecgset.label_space.names,
+        samples=ecgset.n_samples,
+        sampling_rate_hz=int(ecgset.sampling_rate_hz),
+        unet=chosen.unet(len(ecgset.label_space), ecgset.independent_mv([0]).shape[1]),
+        precision=precision,
+    )
+    stage = run.stage(SOURCE)
+    asked = {
+        "source": settings,
+        "set": ecgset.fingerprint,
+        "model": config,
+        "train": settings.train(),
+    }
+    if stage.begin(asked):
+        return SourceSummary(**stage.card["results"])
+    with seeded_initialisation(settings.seed):
+        model = DiffusionModel(config)
+    result = fit_diffusion(
+        model, ecgset, train, held_out, settings.train(), stage.folder, progress=progress
+    )
+    probe = held_out[:RECORDS_FOR_IDENTITIES] if len(held_out) else train[:RECORDS_FOR_IDENTITIES]
+    summary = SourceSummary(
+        records=len(train),
+        held_out=len(held_out),
+        parameters=sum(p.numel() for p in model.parameters()),
+        steps=result.steps,
+        validation_loss=result.validation,
+        gaussian_loss=gaussian_identity(
+            model.units, torch.from_numpy(ecgset.independent_mv(probe)), config.noise, settings.seed
+        ),
+        seconds=result.seconds,
+        precision=precision,
+    )
+    stage.finish(summary)
+    return summary
+
+
+def adopt_source(run: Run, other: Run) -> None:
+    """Copy the finished source stage of another run, so that one source serves many targets.
+
+    Raises:
+        RunError: the other run has no finished source, or this one has another.
+    """
+    theirs, ours = other.stage(SOURCE), run.stage(SOURCE)
+    card = theirs.card
+    if ours.is_done and ours.card["fingerprint"] == card["fingerprint"]:
+        return
+    if ours.folder.exists():
+        raise RunError(
+            f"{ours.folder} already holds another source than {theirs.folder}; use another run "
+            f"folder"
+        )
+    partial = ours.folder.with_name(ours.folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name in (REQUEST, WEIGHTS, CARD):
+        shutil.copy2(theirs.folder / name, partial / name)
+    partial.rename(ours.folder)
+
+
+def load_source(run: Run) -> Source:
+    """The trained source of a run; RunError where it has none."""
+    stage = run.stage(SOURCE)
+    asked: dict[str, Any] = stage.card["settings"]
+    model = DiffusionModel(_diffusion_config(asked["model"]))
+    load_weights(model, stage.folder / WEIGHTS)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device).eval().requires_grad_(False)
+    settings = asked["source"] | {
+        "source": Path(asked["source"]["source"]),
+        "select": tuple(asked["source"]["select"]),
+        "validation": tuple(asked["source"]["validation"]),
+    }
+    return Source(
+        model=model,
+        label_space=LabelSpace(model.config.label_names),
+        fingerprint=str(stage.card["fingerprint"]),
+        settings=SourceSettings(**settings),
+    )
+
+
+def source_split(ecgset: ECGSet, settings: SourceSettings) -> tuple[np.ndarray, np.ndarray]:
+    """(training, held-out) record numbers of the source.
+
+    Where the settings name no validation records, a twentieth of the patients is held out.
+    """
+    selected = select_records(ecgset.records, settings.select)
+    if settings.validation:
+        held_out = select_records(ecgset.records, settings.validation)
+        both = np.intersect1d(selected, held_out)
+        if len(both):
+            raise RunError(
+                f"expected training and validation records that differ, {len(both)} are in both; "
+                f"narrow --select or --validation"
+            )
+        return selected, held_out
+    parts = patient_split(
+        ecgset.records.iloc[selected], ecgset.labels[selected], (0.95, 0.05), settings.seed
+    )
+    return selected[parts[0]], selected[parts[1]]
+
+
+def _diffusion_config(held: dict[str, Any]) -> DiffusionConfig:
+    unet = UNetConfig(**held["unet"] | {"widths": tuple(held["unet"]["widths"])})
+    return DiffusionConfig(
+        **held
+        | {
+            "label_names": tuple(held["label_names"]),
+            "unet": unet,
+            "noise": NoiseConfig(**held["noise"]),
+        }
+    )
+
+
+def _precision(name: str) -> Precision:
+    if name == "float32" or name == "bfloat16":
+        return name
+    return fastest_precision()

@@ -1,0 +1,145 @@
+"""Stages `<name>-<method>`: labelled synthetic records, as a set and, if asked, as WFDB."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ecgtransfer.corpus import ECGSet
+from ecgtransfer.diffusion import classifier_free, karras_sigmas
+from ecgtransfer.errors import ConfigError, RunError
+from ecgtransfer.pipeline.config import METHODS
+from ecgtransfer.pipeline.methods import load_target_model, stage_name
+from ecgtransfer.pipeline.run import Run
+from ecgtransfer.pipeline.source import Source
+from ecgtransfer.pipeline.target import labels_in
+from ecgtransfer.synthesis import (
+    SynthesisRequest,
+    export_wfdb,
+    generate,
+    parse_counts,
+    per_class,
+)
+
+SET, WFDB = "set", "wfdb"
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """How records are drawn from any denoiser."""
+
+    steps: int = 20
+    solver: str = "dpmpp2m"
+    classifier_free_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class GenerateSettings:
+    """What `generate` is asked for.
+
+    Attributes:
+        counts: such as "AFIB=200" or "CRBBB+PVC=20".
+        per_class: records of each label alone, in place of counts.
+        method: whose denoiser; None takes the only transfer of the run.
+        name: of the set.
+        sampler: solver and steps.
+        seed: of the set; each record has its own.
+    """
+
+    counts: tuple[str, ...] = ()
+    per_class: int | None = None
+    method: str | None = None
+    name: str = "synthetic"
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if bool(self.counts) == (self.per_class is not None):
+            raise ConfigError(
+                "expected either counts such as AFIB=200 or a number of records per class, got "
+                + ("both" if self.counts else "neither")
+            )
+        if not self.name or not self.name.replace("-", "").replace("_", "").isalnum():
+            raise ConfigError(
+                f"expected a name of letters, digits, - and _ for the set, got {self.name!r}"
+            )
+
+
+def synthesise(
+    run: Run,
+    source: Source,
+    settings: GenerateSettings,
+    progress: Callable[[int, int], None] | None = None,
+) -> ECGSet:
+    """Draw the records asked for, or find them done; an interrupted call goes on.
+
+    Raises:
+        ConfigError: a count that cannot be read, or a label that the model never saw.
+        RunError: no transfer by that method, no room on the disk, or other settings in place.
+    """
+    method = settings.method or only_method(run)
+    request = _request(source, settings)
+    target_model = load_target_model(run, source, method)
+    stage = run.stage(synthetic_stage(settings.name, method))
+    asked = {"generate": settings, "method": method, "model": target_model.fingerprint}
+    done = stage.begin(asked)
+    config = source.model.config
+    ecgset = generate(
+        classifier_free(target_model.denoise, settings.sampler.classifier_free_scale),
+        source.model.units,
+        request,
+        stage.folder / SET,
+        label_space=source.label_space,
+        sigmas=karras_sigmas(
+            settings.sampler.steps, config.noise.sigma_min, config.noise.sigma_max
+        ),
+        card_extra={"model_fingerprint": target_model.fingerprint, "method": method},
+        samples=config.samples,
+        sampling_rate_hz=config.sampling_rate_hz,
+        solver=settings.sampler.solver,
+        seed=settings.seed,
+        progress=progress,
+        device=next(source.model.parameters()).device,
+    )
+    if not done:
+        stage.finish({"records": len(ecgset), "fingerprint": ecgset.fingerprint})
+    return ecgset
+
+
+def export(
+    run: Run, name: str, method: str, progress: Callable[[int, int], None] | None = None
+) -> Path:
+    """Write a finished synthetic set as WFDB records and a PTB-XL-shaped csv; its folder."""
+    stage = run.stage(synthetic_stage(name, method))
+    return export_wfdb(ECGSet.open(stage.folder / SET), stage.folder / WFDB, progress=progress)
+
+
+def synthetic_stage(name: str, method: str) -> str:
+    """The stage folder of a synthetic set."""
+    return f"{name}-{method}"
+
+
+def only_method(run: Run) -> str:
+    """The method of the only finished transfer of a run.
+
+    Raises:
+        RunError: none, or several; the sentence names them.
+    """
+    done = [method for method in METHODS if run.stage(stage_name(method)).is_done]
+    if len(done) != 1:
+        found = f"transfers by {', '.join(done)}" if done else "none"
+        raise RunError(
+            f"expected one finished transfer in {run.folder}, found {found}; "
+            + ("name one with --method" if done else "run 'ecgtransfer transfer' first")
+        )
+    return done[0]
+
+
+def _request(source: Source, settings: GenerateSettings) -> SynthesisRequest:
+    ecgset, train, _ = source.records()
+    seen = labels_in(source.label_space, ecgset)[train].any(axis=0)
+    known = tuple(
+        name for name, was in zip(source.label_space.names, seen, strict=True) if was
+    )
+    if settings.per_class is not None:
+        return per_class(source.label_space, settings.per_class, known)
+    return parse_counts(settings.counts, source.label_space, known)

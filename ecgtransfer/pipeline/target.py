@@ -1,0 +1,174 @@
+"""Stage `target`: which records of the target may be learned from, and which only test."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ecgtransfer.corpus import ECGSet, LabelSpace, patient_split, select_records, take_patients
+from ecgtransfer.diffusion import SignalUnits
+from ecgtransfer.errors import CorpusError, RunError
+from ecgtransfer.pipeline.run import Run
+from ecgtransfer.pipeline.source import Source
+from ecgtransfer.transfer import DomainRecords
+
+TARGET = "target"
+SPLIT = "split.csv"
+#: Share of the target's training records that stop trainings early and calibrate the guidance.
+HELD_OUT_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class TargetSettings:
+    """What the run's target is.
+
+    Attributes:
+        target: folder of the prepared target set.
+        select: which of its records take part, as `select_records` reads it.
+        train_records: records to learn from, whole patients; None takes three quarters.
+        seed: of the split.
+    """
+
+    target: Path
+    select: tuple[str, ...] = ()
+    train_records: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Target:
+    """The target set of a run, in the label space of its source.
+
+    Attributes:
+        ecgset: all of it.
+        labels: (N, K), columns in the order of the source's label space.
+        fit: record numbers to fit on. held_out: of other patients, to stop and calibrate on.
+            Together they are the training records.
+        test: record numbers that no training and no choice ever sees.
+    """
+
+    ecgset: ECGSet
+    labels: np.ndarray
+    fit: np.ndarray
+    held_out: np.ndarray
+    test: np.ndarray
+    fingerprint: str
+
+    @property
+    def train(self) -> np.ndarray:
+        """All records that may be learned from."""
+        return np.sort(np.concatenate([self.fit, self.held_out]))
+
+
+def settle_target(run: Run, source: Source, settings: TargetSettings) -> Target:
+    """Split the target once for the whole run, or read the split back.
+
+    Raises:
+        CorpusError: a set of another rate, length or label space than the source's.
+        RunError: the run has another target already.
+    """
+    ecgset = ECGSet.open(settings.target)
+    config = source.model.config
+    if (ecgset.sampling_rate_hz, ecgset.n_samples) != (config.sampling_rate_hz, config.samples):
+        raise CorpusError(
+            f"expected a target of {config.samples} samples at {config.sampling_rate_hz} Hz as "
+            f"the source model was trained on, got {ecgset.n_samples} at "
+            f"{ecgset.sampling_rate_hz:g} Hz; prepare {settings.target} with the source's rate"
+        )
+    labels = labels_in(source.label_space, ecgset)
+    stage = run.stage(TARGET)
+    done = stage.begin({"target": settings, "set": ecgset.fingerprint})
+    if not done:
+        selected = select_records(ecgset.records, settings.select)
+        table = ecgset.records.iloc[selected]
+        n_train = settings.train_records or round(0.75 * len(selected))
+        train, test = take_patients(table, labels[selected], n_train, settings.seed)
+        fit, held_out = patient_split(
+            table.iloc[train],
+            labels[selected][train],
+            (1 - HELD_OUT_SHARE, HELD_OUT_SHARE),
+            settings.seed,
+        )
+        parts = {"fit": selected[train[fit]], "held_out": selected[train[held_out]]}
+        parts["test"] = selected[test]
+        rows = [
+            (int(number), str(ecgset.records.name.iloc[number]), part)
+            for part, numbers in parts.items()
+            for number in numbers
+        ]
+        frame = pd.DataFrame(rows, columns=["number", "name", "part"]).sort_values("number")
+        frame.to_csv(stage.folder / SPLIT, index=False)
+        stage.finish({part: len(numbers) for part, numbers in parts.items()})
+    split = pd.read_csv(stage.folder / SPLIT)
+    numbers_of = {
+        part: split.number[split.part == part].to_numpy(np.int64)
+        for part in ("fit", "held_out", "test")
+    }
+    return Target(
+        ecgset=ecgset,
+        labels=labels,
+        fit=numbers_of["fit"],
+        held_out=numbers_of["held_out"],
+        test=numbers_of["test"],
+        fingerprint=str(stage.card["fingerprint"]),
+    )
+
+
+def load_target(run: Run, source: Source) -> Target:
+    """The target that a transfer of this run settled; RunError where there is none yet."""
+    stage = run.stage(TARGET)
+    if not stage.is_done:
+        raise RunError(
+            f"expected a target in {run.folder}, found none; run 'ecgtransfer transfer' first"
+        )
+    held = stage.card["settings"]["target"]
+    settings = TargetSettings(
+        target=Path(held["target"]),
+        select=tuple(held["select"]),
+        train_records=held["train_records"],
+        seed=held["seed"],
+    )
+    return settle_target(run, source, settings)
+
+
+def labels_in(space: LabelSpace, ecgset: ECGSet) -> np.ndarray:
+    """Labels of a set in another label space, joined by name: (N, K) float32.
+
+    Raises:
+        CorpusError: the set has records of a label that the space does not know.
+    """
+    names = ecgset.label_space.names
+    strangers = [
+        name
+        for column, name in enumerate(names)
+        if name not in space.names and ecgset.labels[:, column].any()
+    ]
+    if strangers:
+        raise CorpusError(
+            f"expected labels that the source model knows ({', '.join(space.names)}), "
+            f"{ecgset.folder} also has {', '.join(strangers)}; prepare it in the source's label "
+            f"space"
+        )
+    joined = np.zeros((len(ecgset), len(space.names)), np.float32)
+    for column, name in enumerate(names):
+        if name in space.names:
+            joined[:, space.names.index(name)] = ecgset.labels[:, column]
+    return joined
+
+
+def domain_records(
+    ecgset: ECGSet, labels: np.ndarray, numbers: np.ndarray, units: SignalUnits
+) -> DomainRecords:
+    """Records of a set as the transfer sees them, in model units."""
+    device = units.amplitude_mv.device
+    with torch.no_grad():
+        chunks = [
+            units.to_model(torch.from_numpy(ecgset.independent_mv(part)).to(device)).cpu()
+            for part in np.array_split(numbers, 1 + len(numbers) // 512)
+        ]
+    patients = ecgset.records.patient.iloc[numbers].astype(str)
+    return DomainRecords(
+        torch.cat(chunks), torch.from_numpy(labels[numbers]), tuple(patients.tolist())
+    )

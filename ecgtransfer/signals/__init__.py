@@ -1,0 +1,48 @@
+"""One recording: twelve leads by name, millivolts, hertz; numpy only."""
+
+from ecgtransfer.signals.leads import (
+    EXPANSION,
+    INDEPENDENT_LEADS,
+    LEADS,
+    canonical_lead,
+    expand_leads,
+    independent_leads,
+    lead_order,
+    reorder_leads,
+)
+from ecgtransfer.signals.paper import draw_recording, draw_recordings
+from ecgtransfer.signals.preprocessing import bandpass, crop, resample
+from ecgtransfer.signals.quality import (
+    flat_leads,
+    heart_rate_bpm,
+    limb_lead_disagreement_mv,
+    r_peaks,
+    saturated_leads,
+)
+from ecgtransfer.signals.recording import Recording
+from ecgtransfer.signals.wfdb_io import read_comments, read_recording, write_recording
+
+__all__ = [
+    "EXPANSION",
+    "INDEPENDENT_LEADS",
+    "LEADS",
+    "Recording",
+    "bandpass",
+    "canonical_lead",
+    "crop",
+    "draw_recording",
+    "draw_recordings",
+    "expand_leads",
+    "flat_leads",
+    "heart_rate_bpm",
+    "independent_leads",
+    "lead_order",
+    "limb_lead_disagreement_mv",
+    "r_peaks",
+    "read_comments",
+    "read_recording",
+    "reorder_leads",
+    "resample",
+    "saturated_leads",
+    "write_recording",
+]

@@ -1,0 +1,95 @@
+"""Which records make up the batch of a step, and with which randomness.
+
+Everything is a pure function of (seed, step): a training that is killed and resumed draws what
+it would have drawn, with no state of a random generator on disk.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ecgtransfer.errors import ConfigError
+
+BatchIndices = Callable[[int], np.ndarray]
+
+
+def shuffled_batches(
+    n: int, batch_size: int, seed: int, weights: np.ndarray | None = None
+) -> BatchIndices:
+    """Record numbers of each step: step -> (batch_size,) int64.
+
+    Without weights the records are dealt in a new random order each epoch, batches running over
+    its end; with weights (n,) they are drawn with replacement in proportion.
+    """
+    if n < 1 or batch_size < 1:
+        raise ConfigError(
+            f"expected at least one record and a batch size of at least 1, got {n} records and "
+            f"batch size {batch_size}"
+        )
+    if weights is None:
+
+        def dealt(step: int) -> np.ndarray:
+            places = np.arange(step * batch_size, (step + 1) * batch_size)
+            epochs, within = np.divmod(places, n)
+            orders = {
+                epoch: np.random.default_rng([seed, 0, epoch]).permutation(n)
+                for epoch in np.unique(epochs)
+            }
+            return np.array(
+                [orders[epoch][i] for epoch, i in zip(epochs, within, strict=True)], np.int64
+            )
+
+        return dealt
+    if weights.shape != (n,) or not np.all(weights >= 0) or not weights.sum() > 0:
+        raise ConfigError(
+            f"expected one weight of at least 0 for each of {n} records and not all of them 0, "
+            f"got an array of shape {weights.shape}"
+        )
+    edges = np.cumsum(weights / weights.sum())
+    edges[-1] = 1.0
+
+    def drawn(step: int) -> np.ndarray:
+        u = np.random.default_rng([seed, 1, step]).random(batch_size)
+        return np.searchsorted(edges, u, side="right").astype(np.int64)
+
+    return drawn
+
+
+def label_weights(labels: np.ndarray, power: float = 0.5) -> np.ndarray:
+    """Drawing weights that favour rare diagnoses: (N, K) multi-hot -> (N,).
+
+    A record weighs (1 / count)^power of its rarest diagnosis; 0 leaves the records as they come,
+    1 balances the classes. A weight that depends on the label alone leaves the law of a record
+    *given* its label, all that a conditional model learns, as it is.
+    """
+    counts = np.maximum(labels.sum(0), 1.0)
+    rarity = (labels * counts**-power).max(1)
+    unlabelled = labels.sum(1) == 0
+    rarity[unlabelled] = max(float(unlabelled.sum()), 1.0) ** -power
+    weights: np.ndarray = rarity / rarity.sum()
+    return weights
+
+
+def step_generator(seed: int, step: int, rank: int = 0) -> torch.Generator:
+    """The generator of one training step in one process, on the CPU."""
+    state = np.random.SeedSequence([seed, step, rank]).generate_state(2)
+    return torch.Generator().manual_seed((int(state[0]) << 31) ^ int(state[1]))
+
+
+def record_noise(seeds: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """Standard normal noise with one seed a record: (len(seeds), *shape), on the CPU."""
+    return torch.stack(
+        [torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    )
+
+
+@contextmanager
+def seeded_initialisation(seed: int) -> Iterator[None]:
+    """Networks built inside start from weights that `seed` alone decides; the global generator
+    is as before afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
