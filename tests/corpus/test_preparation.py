@@ -1,0 +1,198 @@
+import json
+
+import numpy as np
+import pytest
+
+from ecgtransfer.corpus import ECGSet, preparation, prepare, read_icbeb, read_ptbxl
+from ecgtransfer.errors import CorpusError
+from ecgtransfer.signals import crop, read_recording, resample
+
+from .layouts import twelve_leads_uv, write_challenge, write_dat
+
+
+def test_records_with_a_label_of_the_space_are_kept(ptbxl_folder, tmp_path, space):
+    report = prepare(read_ptbxl(ptbxl_folder), tmp_path / "set", space)
+    ecgset = ECGSet.open(tmp_path / "set")
+    assert ecgset.records["name"].tolist() == ["00001", "00003"]
+    assert ecgset.labels.tolist() == [[1, 0, 0], [0, 1, 1]]
+    assert [(entry.record, entry.reason) for entry in report.left_out] == [
+        ("00002", preparation.OUTSIDE),
+        ("00004", preparation.UNSTATED),
+        ("00005", preparation.OUTSIDE),
+    ]
+    ecgset.verify()
+
+
+def test_the_samples_are_those_of_the_files(ptbxl_folder, tmp_path, space):
+    prepare(read_ptbxl(ptbxl_folder), tmp_path / "set", space)
+    eight = [0, 1, 6, 7, 8, 9, 10, 11]
+    expected_mv = np.stack([twelve_leads_uv(seed, 1000)[eight] for seed in (1, 3)]) / 1000
+    np.testing.assert_allclose(
+        ECGSet.open(tmp_path / "set").independent_mv(), expected_mv, rtol=1e-6
+    )
+
+
+def test_unlabelled_records_are_kept_on_request(ptbxl_folder, tmp_path, space):
+    report = prepare(read_ptbxl(ptbxl_folder), tmp_path / "set", space, keep_unlabelled=True)
+    assert (report.kept, report.left_out) == (5, ())
+    assert ECGSet.open(tmp_path / "set").labels.sum(axis=1).tolist() == [1, 0, 2, 0, 0]
+
+
+def test_the_table_carries_what_the_corpus_states(ptbxl_folder, tmp_path, space):
+    prepare(read_ptbxl(ptbxl_folder), tmp_path / "set", space)
+    row = ECGSet.open(tmp_path / "set").records.iloc[1]
+    assert row["patient"] == "12"
+    assert (row["fold"], row["age"], row["sex"]) == (9, 90.0, "male")
+    assert (row["device"], row["site"], row["codes"]) == ("AT-6 C 5.5", "1", "AFIB;PVC")
+
+
+def test_labels_and_codes_are_counted(ptbxl_folder, tmp_path, space):
+    report = prepare(read_ptbxl(ptbxl_folder), tmp_path / "set", space)
+    assert report.labels_before == report.labels_after == {"NORM": 1, "AFIB": 1, "PVC": 1}
+    assert report.unknown_codes == {"WHAT": 1}
+    assert report.codes_outside == {"SR": 2, "CLBBB": 1}
+
+
+def test_the_report_lies_in_the_set_and_reads_well(ptbxl_folder, tmp_path, space):
+    report = prepare(read_ptbxl(ptbxl_folder), tmp_path / "set", space)
+    stored = json.loads((tmp_path / "set/report.json").read_text())
+    assert stored["kept"] == 2
+    assert stored["left_out"][0] == {
+        "record": "00002",
+        "reason": "no label of this space",
+        "detail": "00002 states only SR",
+    }
+    text = str(report)
+    assert "ptbxl 1.0.3: kept 2 of 5 records (10 s at 100 Hz)" in text
+    assert "left out, no label of this space: 2" in text
+    assert "codes that no vocabulary has: WHAT 1" in text
+
+
+def test_the_card_names_the_corpus_and_its_licence(ptbxl_folder, tmp_path, space):
+    prepare(read_ptbxl(ptbxl_folder), tmp_path / "set", space)
+    card = ECGSet.open(tmp_path / "set").card
+    assert card["origin"] == "recorded"
+    assert card["corpus"]["name"] == "ptbxl"
+    assert card["corpus"]["licence"] == "CC BY 4.0"
+
+
+def test_records_at_500_hz_are_resampled_and_cropped(icbeb_folder, tmp_path, space):
+    report = prepare(read_icbeb(icbeb_folder), tmp_path / "set", space)
+    ecgset = ECGSet.open(tmp_path / "set")
+    assert report.kept == 3
+    assert ecgset.independent_mv().shape == (3, 8, 1000)
+    recording = crop(resample(read_recording(icbeb_folder / "g1/A0001"), 100), 10.0)
+    expected_mv = recording.signal_mv[[0, 1, 6, 7, 8, 9, 10, 11]]
+    np.testing.assert_allclose(ecgset.independent_mv(0)[0], expected_mv, atol=0.00051)
+
+
+def test_rate_and_length_can_be_chosen(icbeb_folder, tmp_path, space):
+    prepare(read_icbeb(icbeb_folder), tmp_path / "set", space, sampling_rate_hz=250, seconds=4)
+    ecgset = ECGSet.open(tmp_path / "set")
+    assert (ecgset.sampling_rate_hz, ecgset.n_samples) == (250, 1000)
+
+
+def test_short_records_are_left_out_and_reported(tmp_path, space):
+    write_challenge(tmp_path / "in/A0001", twelve_leads_uv(1, 5000), ["#Dx: AF"])
+    write_challenge(tmp_path / "in/A0002", twelve_leads_uv(2, 4990), ["#Dx: AF"])
+    report = prepare(read_icbeb(tmp_path / "in"), tmp_path / "set", space)
+    (entry,) = report.left_out
+    assert (entry.record, entry.reason) == ("A0002", preparation.SHORT)
+    assert entry.detail == "A0002 lasts 9.98 s of 10 s"
+
+
+def damage_missing(record):
+    record.with_suffix(".dat").unlink()
+
+
+def damage_truncated(record):
+    path = record.with_suffix(".dat")
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def damage_leads(record):
+    write_dat(record, twelve_leads_uv(1, 1000)[:11], 100, leads=("I", "II", "III", *"abcdefgh"))
+
+
+def damage_nan(record):
+    signal_uv = twelve_leads_uv(1, 1000)
+    signal_uv[4, 30] = -32768
+    write_dat(record, signal_uv, 100)
+
+
+@pytest.mark.parametrize("damage", [damage_missing, damage_truncated, damage_leads, damage_nan])
+def test_records_that_cannot_be_read_are_left_out_and_reported(
+    ptbxl_folder, tmp_path, space, damage
+):
+    damage(ptbxl_folder / "records100/00000/00001_lr")
+    report = prepare(read_ptbxl(ptbxl_folder), tmp_path / "set", space)
+    (entry,) = [entry for entry in report.left_out if entry.reason == preparation.UNREADABLE]
+    assert entry.record == "00001"
+    assert "00001_lr" in entry.detail
+    assert entry.detail in str(report)
+    assert (report.labels_before["NORM"], report.labels_after["NORM"]) == (1, 0)
+
+
+def test_limb_leads_that_disagree_are_reported(ptbxl_folder, tmp_path, space):
+    signal_uv = twelve_leads_uv(1, 1000)
+    signal_uv[3, 500] += 40
+    write_dat(ptbxl_folder / "records100/00000/00001_lr", signal_uv, 100)
+    report = prepare(read_ptbxl(ptbxl_folder), tmp_path / "set", space)
+    assert report.disagreements_uv == {"00001": pytest.approx(40, abs=0.01)}
+    assert "limb leads off by more than 5 uV: 1 records (worst 40 uV)" in str(report)
+
+
+def test_samples_beyond_the_range_are_clipped_and_counted(tmp_path, space):
+    signal_uv = np.zeros((12, 5000), dtype=np.int16)
+    signal_uv[6, 1000:2500] = 32767
+    signal_uv[6, 3000:] = -32767
+    write_challenge(tmp_path / "in/A0001", signal_uv, ["#Dx: AF"])
+    report = prepare(read_icbeb(tmp_path / "in"), tmp_path / "set", space)
+    assert report.clipped_samples["A0001"] > 0
+    assert np.abs(ECGSet.open(tmp_path / "set").independent_mv()).max() == pytest.approx(32.767)
+
+
+def test_progress_is_told_to_the_end(ptbxl_folder, tmp_path, space):
+    told = []
+    prepare(
+        read_ptbxl(ptbxl_folder), tmp_path / "set", space, progress=lambda *now: told.append(now)
+    )
+    assert told[-1] == (5, 5)
+
+
+@pytest.mark.slow
+def test_the_set_does_not_depend_on_the_number_of_workers(
+    ptbxl_folder, tmp_path, space, monkeypatch
+):
+    corpus = read_ptbxl(ptbxl_folder)
+    monkeypatch.setattr(preparation, "POOL_RECORDS", 2)
+    monkeypatch.setattr(preparation, "CHUNK_RECORDS", 1)
+    for workers in (1, 2):
+        prepare(corpus, tmp_path / f"set{workers}", space, workers=workers, keep_unlabelled=True)
+    one, two = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        for name in ("set1", "set2")
+    )
+    assert one == two
+
+
+@pytest.mark.parametrize("change", [{"seconds": 0}, {"sampling_rate_hz": 0}, {"workers": 0}])
+def test_impossible_settings_are_refused(ptbxl_folder, tmp_path, space, change):
+    with pytest.raises(CorpusError, match="expected positive seconds, sampling rate and workers"):
+        prepare(read_ptbxl(ptbxl_folder), tmp_path / "set", space, **change)
+
+
+def test_a_corpus_of_which_nothing_can_be_kept_leaves_nothing(ptbxl_folder, tmp_path, space):
+    for path in ptbxl_folder.rglob("*.dat"):
+        path.unlink()
+    with pytest.raises(CorpusError, match="no record of ptbxl can be kept, the first because: "):
+        prepare(read_ptbxl(ptbxl_folder), tmp_path / "set", space)
+    assert [path.name for path in tmp_path.iterdir()] == ["ptbxl"]
+
+
+def test_an_existing_set_is_refused_before_anything_is_read(ptbxl_folder, tmp_path, space):
+    corpus = read_ptbxl(ptbxl_folder)
+    prepare(corpus, tmp_path / "set", space)
+    with pytest.raises(CorpusError, match="exists already"):
+        prepare(corpus, tmp_path / "set", space)
+    assert prepare(corpus, tmp_path / "set", space, overwrite=True).kept == 2
