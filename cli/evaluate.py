@@ -1,4 +1,4 @@
-"""`ecgtransfer evaluate`: what a synthetic set is worth."""
+"""`ecgtransfer evaluate`: what synthetic sets are worth."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,35 +6,50 @@ from typing import Annotated
 
 import typer
 
+from ecgtransfer.evaluation import ClassifierConfig
 from ecgtransfer.pipeline import EvaluateSettings, Run, load_source, load_target
 from ecgtransfer.pipeline import evaluate as run_evaluation
-from ecgtransfer_cli.console import Json, Output, Quiet, grid
+from .console import Json, Output, Quiet, grid
 
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder with a synthetic set.")],
-    method: Annotated[str | None, typer.Option(help="Of the run's transfers.")] = None,
-    name: Annotated[str, typer.Option(help="Of the set.")] = "synthetic",
+    method: Annotated[
+        list[str] | None, typer.Option(help="Whose sets; none given: all of the run.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Of the sets.")] = "synthetic",
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each arm.")] = (
         EvaluateSettings.seeds
     ),
+    classifier_steps: Annotated[
+        int, typer.Option(min=1, help="Training steps of each classifier.")
+    ] = ClassifierConfig.steps,
+    folds: Annotated[
+        int, typer.Option(min=2, help="Parts of the cross-fitting behind the thresholds.")
+    ] = ClassifierConfig.folds,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure utility and fidelity of a synthetic set on held-out target patients.
+    """Measure utility and fidelity of synthetic sets on held-out target patients.
 
     Example: ecgtransfer evaluate runs/clinic --seeds 5
     """
     output = Output(json, quiet)
     opened = Run.open(run)
     source = load_source(opened)
-    settings = EvaluateSettings(method=method, name=name, seeds=seeds, seed=seed)
+    settings = EvaluateSettings(
+        methods=tuple(method or ()),
+        name=name,
+        seeds=seeds,
+        classifier=ClassifierConfig(steps=classifier_steps, folds=folds),
+        seed=seed,
+    )
     with output.progress("classifiers") as progress:
         result = run_evaluation(opened, source, load_target(opened, source), settings, progress)
     output.result(
         asdict(result),
         grid("Utility", result.utility_rows[0], result.utility_rows[1:]),
         grid("Fidelity", result.fidelity_rows[0], result.fidelity_rows[1:]),
-        result.verdict,
+        *result.verdicts,
     )

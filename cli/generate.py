@@ -13,7 +13,7 @@ from ecgtransfer.pipeline import (
     load_source,
     synthesise,
 )
-from ecgtransfer_cli.console import Json, Output, Quiet, facts
+from .console import Json, Output, Quiet, facts
 
 
 def generate(

@@ -6,10 +6,12 @@ import typer
 
 import ecgtransfer
 from ecgtransfer.errors import EcgTransferError
-from ecgtransfer_cli.evaluate import evaluate
-from ecgtransfer_cli.generate import generate
-from ecgtransfer_cli.train import train
-from ecgtransfer_cli.transfer import transfer
+from . import data
+from .demo import demo
+from .evaluate import evaluate
+from .generate import generate
+from .train import train
+from .transfer import transfer
 
 app = typer.Typer(
     name="ecgtransfer",
@@ -22,7 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (train, transfer, generate, evaluate):
+app.add_typer(data.app)
+for command in (demo, train, transfer, generate, evaluate):
     app.command()(command)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ecgtransfer.pipeline import Run, SourceSettings, train_source
-from ecgtransfer_cli.console import Json, Output, Quiet, facts
+from .console import Json, Output, Quiet, facts
 
 
 def train(

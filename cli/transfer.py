@@ -17,7 +17,7 @@ from ecgtransfer.pipeline import (
 )
 from ecgtransfer.pipeline import transfer as run_transfer
 from ecgtransfer.transfer import TgdpConfig
-from ecgtransfer_cli.console import Json, Output, Quiet, facts
+from .console import Json, Output, Quiet, facts
 
 
 def transfer(
@@ -37,7 +37,9 @@ def transfer(
     source_records: Annotated[
         str, typer.Option(help="real, or model: drawn from the source model itself.")
     ] = "real",
-    source_count: Annotated[int, typer.Option(min=8, help="Source records in the transfer.")] = 2000,
+    source_count: Annotated[
+        int, typer.Option(min=8, help="Source records in the transfer.")
+    ] = 2000,
     form: Annotated[str, typer.Option(help="Guidance loss: logistic, kl or mse.")] = "logistic",
     eta_guidance: Annotated[float, typer.Option(help="Weight of the guidance loss.")] = (
         TgdpConfig.eta_guidance
@@ -55,9 +57,7 @@ def transfer(
         float, typer.Option(help="Share of the positives that are target records.")
     ] = TgdpConfig.target_positives,
     steps: Annotated[int | None, typer.Option(min=1, help="Of guidance or fine-tuning.")] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Of guidance or fine-tuning.")
-    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Of guidance or fine-tuning.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     json: Json = False,
     quiet: Quiet = False,

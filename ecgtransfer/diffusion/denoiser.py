@@ -44,7 +44,9 @@ def denoised_from_noise(noise: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
 
 
 def classifier_free(denoise: Denoiser, scale: float) -> Denoiser:
-    """Classifier-free guidance (Ho and Salimans 2022): D(x; none) + scale (D(x; label) - D(x; none)).
+    """Classifier-free guidance (Ho and Salimans 2022).
+
+    D(x; none) + scale (D(x; label) - D(x; none)).
 
     At scale 1 it is `denoise` itself; above, records become more typical of their label and less
     varied. It is independent of the transfer and may be applied before or after `guided`.
@@ -80,8 +82,10 @@ class ECGDenoiser(nn.Module):
     def forward(
         self, x: Tensor, sigma: Tensor, label: Tensor | None, dropped: Tensor | None = None
     ) -> Tensor:
-        """(B, leads, T), (B,), (B, K) or None -> (B, leads, T); rows flagged in `dropped`, (B,)
-        bool, are denoised as if they had no label."""
+        """(B, leads, T), (B,), (B, K) or None -> (B, leads, T).
+
+        Rows flagged in `dropped`, (B,) bool, are denoised as if they had no label.
+        """
         variance = per_record(sigma, x) ** 2 + 1
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             output = self.network(x * variance.rsqrt(), sigma, label, dropped)
@@ -94,5 +98,7 @@ def fastest_precision() -> Precision:
     """bfloat16 where the processor multiplies it natively, else float32."""
     if torch.cuda.is_available():
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    native = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return "bfloat16" if native and "AVX512" in torch.backends.cpu.get_cpu_capability() else "float32"
+    has_mkldnn: Callable[[], bool] = torch.backends.mkldnn.is_available
+    native = has_mkldnn() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    wide = "AVX512" in torch.backends.cpu.get_cpu_capability()
+    return "bfloat16" if native and wide else "float32"

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, get_args
 
 import numpy as np
 import torch
@@ -29,6 +29,8 @@ from ecgtransfer.training import (
 RECORDS_FOR_SPECTRUM = 3000
 #: Held-out records behind every validation of the denoising loss.
 RECORDS_FOR_VALIDATION = 512
+#: Stands for a process that no training has, so that held-out noise is never a training step's.
+HELD_OUT_RANK = 1 << 20
 
 
 class Records(Protocol):
@@ -75,6 +77,15 @@ class DiffusionConfig:
                 f"expected a network for {len(self.label_names)} labels, got one for "
                 f"{self.unet.labels}"
             )
+        if min(self.samples, self.sampling_rate_hz) < 1:
+            raise ConfigError(
+                f"expected records of at least 1 sample and 1 Hz, got {self.samples} and "
+                f"{self.sampling_rate_hz}"
+            )
+        if self.precision not in get_args(Precision):
+            raise ConfigError(
+                f"expected a precision of {', '.join(get_args(Precision))}, got {self.precision!r}"
+            )
         if not 0 <= self.label_dropout < 1 or not 0 <= self.label_balance <= 1:
             raise ConfigError(
                 f"expected 0 <= label_dropout < 1 and 0 <= label_balance <= 1, got "
@@ -114,16 +125,20 @@ def fit_diffusion(
 
     The spectrum of the units is measured on training records, except where `measure_units` is
     off (a model that goes on from weights it already has keeps the units it has).
+
+    Raises:
+        ConfigError: fewer than two training records.
+        RunError: a loss that is not finite, or a folder with the checkpoint of another training.
     """
     if len(train) < 2:
         raise ConfigError(f"expected at least 2 training records, got {len(train)}")
     if measure_units:
         rng = np.random.default_rng([config.seed, 2])
         chosen = rng.permutation(train)[:RECORDS_FOR_SPECTRUM]
-        chunks = (records.independent_mv(part) for part in np.array_split(chosen, 1 + len(chosen) // 500))
+        parts = np.array_split(chosen, 1 + len(chosen) // 500)
+        chunks = (records.independent_mv(part) for part in parts)
         model.units.load_state_dict(SignalUnits.fitted(chunks).state_dict())
     labels = np.asarray(records.labels, np.float32)
-    device = next(model.parameters()).device
     weights = label_weights(labels[train], model.config.label_balance)
     order = shuffled_batches(len(train), config.batch_size, config.seed, weights)
 
@@ -134,6 +149,7 @@ def fit_diffusion(
     def loss(
         network: nn.Module, batch: tuple[Tensor, Tensor], generator: torch.Generator
     ) -> Tensor:
+        device = model.units.amplitude_mv.device  # where `fit` has moved the model
         signals, label = (part.to(device) for part in batch)
         x0 = model.units.to_model(signals)
         sigma = draw_sigma(len(x0), model.config.noise, generator).to(device)
@@ -169,7 +185,7 @@ def held_out_loss(
     chosen = np.random.default_rng([seed, 3]).permutation(held_out)[:RECORDS_FOR_VALIDATION]
     signals = torch.from_numpy(records.independent_mv(chosen))
     label = torch.from_numpy(np.asarray(records.labels[chosen], np.float32))
-    generator = step_generator(seed, 0, rank=1 << 20)
+    generator = step_generator(seed, 0, rank=HELD_OUT_RANK)
     sigma = draw_sigma(len(chosen), model.config.noise, generator)
     noise = torch.randn(signals.shape, generator=generator)
 
@@ -183,14 +199,16 @@ def held_out_loss(
     return validate
 
 
-def gaussian_identity(units: SignalUnits, signals_mv: Tensor, config: NoiseConfig, seed: int) -> float:
+def gaussian_identity(
+    units: SignalUnits, signals_mv: Tensor, config: NoiseConfig, seed: int
+) -> float:
     """Weighted loss of the linear denoiser x / (1 + sigma^2) on records (B, leads, T) in mV.
 
     Exactly 1 on white data of unit variance: how far a run is from it says how well the units fit
     these records.
     """
-    generator = step_generator(seed, 1, rank=1 << 20)
-    x0 = units.to_model(signals_mv)
+    generator = step_generator(seed, 1, rank=HELD_OUT_RANK)
+    x0 = units.to_model(signals_mv.to(units.amplitude_mv.device)).cpu()
     sigma = draw_sigma(len(x0), config, generator)
     noise = torch.randn(x0.shape, generator=generator)
     return mean_denoising_loss(gaussian_denoiser, x0, None, sigma, noise)

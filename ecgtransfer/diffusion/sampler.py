@@ -4,6 +4,7 @@ The solver never learns which denoiser it walks with: source, guided, fine-tuned
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -35,7 +36,8 @@ def sample(
     if solver not in SOLVERS:
         raise ConfigError(f"expected a solver of {', '.join(sorted(SOLVERS))}, got {solver!r}")
     levels = [float(sigma) for sigma in sigmas]
-    if len(levels) < 2 or levels[-1] != 0 or sorted(levels, reverse=True) != levels:
+    falling = all(here > there for here, there in pairwise(levels))
+    if len(levels) < 2 or levels[-1] != 0 or not falling:
         raise ConfigError("expected falling noise levels that end in 0, as karras_sigmas gives")
 
     def at(x: Tensor, sigma: float) -> Tensor:
@@ -46,7 +48,7 @@ def sample(
 
 def _heun(at: Callable[[Tensor, float], Tensor], x: Tensor, levels: list[float]) -> Tensor:
     """Heun's method (Karras et al. 2022, algorithm 1 without churn)."""
-    for here, there in zip(levels, levels[1:], strict=False):
+    for here, there in pairwise(levels):
         slope = (x - at(x, here)) / here
         guess = x + (there - here) * slope
         if there > 0:
@@ -63,7 +65,7 @@ def _dpmpp2m(at: Callable[[Tensor, float], Tensor], x: Tensor, levels: list[floa
     denoised signal extrapolated to the middle of the step from this one and the one before.
     """
     before: Tensor | None = None
-    for number, (here, there) in enumerate(zip(levels, levels[1:], strict=False)):
+    for number, (here, there) in enumerate(pairwise(levels)):
         denoised = at(x, here)
         if there == 0:
             return denoised

@@ -39,9 +39,7 @@ class SignalUnits(nn.Module):
         super().__init__()
         self.register_buffer("amplitude_mv", torch.ones(leads, samples))
         matrix = dct(np.eye(samples), norm="ortho", axis=0)
-        self.register_buffer(
-            "cosine", torch.tensor(matrix, dtype=torch.float32), persistent=False
-        )
+        self.register_buffer("cosine", torch.tensor(matrix, dtype=torch.float32), persistent=False)
 
     @classmethod
     def fitted(cls, chunks: Iterable[np.ndarray]) -> "SignalUnits":
@@ -54,7 +52,8 @@ class SignalUnits(nn.Module):
             )
         size = np.abs(coefficients)
         clipped = np.minimum(size, np.quantile(size, CLIP_QUANTILE, axis=0))
-        power = np.maximum(np.mean(np.square(clipped, dtype=np.float64), axis=0), (FLOOR_UV / 1e3) ** 2)
+        power = np.mean(np.square(clipped, dtype=np.float64), axis=0)
+        power = np.maximum(power, (FLOOR_UV / 1e3) ** 2)
         smooth = gaussian_filter1d(np.log(power), SMOOTHING, axis=-1, mode="nearest")
         units = cls(*power.shape)
         units.amplitude_mv.copy_(torch.tensor(np.exp(smooth / 2), dtype=torch.float32))

@@ -8,6 +8,7 @@ from ecgtransfer.models.blocks import (
     fold,
     group_norm,
     unfold,
+    zero,
 )
 from ecgtransfer.models.encoder import Encoder1d, EncoderConfig
 from ecgtransfer.models.unet import UNet1d, UNetConfig
@@ -24,4 +25,5 @@ __all__ = [
     "fold",
     "group_norm",
     "unfold",
+    "zero",
 ]

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ecgtransfer.errors import ConfigError
+
 #: Channels in one group of a group norm; widths are multiples of it.
 CHANNELS_PER_GROUP = 16
 
@@ -40,6 +42,7 @@ class FourierFeatures(nn.Module):
         self.register_buffer("frequencies", 2.0**exponents, persistent=False)
 
     def forward(self, value: Tensor) -> Tensor:
+        """(B,) -> (B, features)."""
         angle = value[:, None] * self.frequencies
         return torch.cat([angle.cos(), angle.sin()], dim=1)
 
@@ -65,19 +68,26 @@ class Conditioning(nn.Module):
     def forward(
         self, batch: int, sigma: Tensor | None, label: Tensor | None, dropped: Tensor | None = None
     ) -> Tensor:
-        """(B,) sigma, (B, K) label, (B,) bool dropped -> (B, width)."""
+        """(B,) sigma, (B, K) label, (B,) bool dropped -> (B, width).
+
+        Raises:
+            ConfigError: sigma is missing where it is needed, or not one row for each record.
+        """
         parameter = next(self.mix.parameters())
         embedding = parameter.new_zeros(batch, parameter.shape[1])
         if self.noise is not None:
             if sigma is None:
-                raise ValueError("a network that sees noise needs sigma, (B,)")
+                raise ConfigError("expected sigma, (B,), for a network that sees noise, got none")
+            _one_a_record("sigma", sigma, (batch,))
             embedding = embedding + self.noise(sigma.log() / 4)
         if self.label is not None and self.no_label is not None:
             if label is None:
                 embedding = embedding + self.no_label
             else:
+                _one_a_record("label", label, (batch, self.labels))
                 known = self.label(label.to(parameter.dtype))
                 if dropped is not None:
+                    _one_a_record("dropped", dropped, (batch,))
                     known = torch.where(dropped[:, None], self.no_label, known)
                 embedding = embedding + known
         mixed: Tensor = self.mix(embedding)
@@ -104,10 +114,10 @@ class ResidualBlock(nn.Module):
             if channels_in != channels_out
             else nn.Identity()
         )
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(_bias(self.conv_out))
+        zero(self.conv_out)
 
     def forward(self, x: Tensor, conditioning: Tensor | None) -> Tensor:
+        """(B, channels_in, T), (B, conditioning) or None -> (B, channels_out, T)."""
         h = self.norm_out(self.conv_in(F.silu(self.norm_in(x))))
         if self.scale_shift is not None:
             scale, shift = self.scale_shift(conditioning)[:, :, None].chunk(2, dim=1)
@@ -124,14 +134,15 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int, channels_per_head: int = 32) -> None:
         super().__init__()
-        self.heads = max(1, channels // channels_per_head)
+        most = max(1, channels // channels_per_head)
+        self.heads = next(heads for heads in range(most, 0, -1) if channels % heads == 0)
         self.norm = group_norm(channels)
         self.query_key_value = nn.Conv1d(channels, 3 * channels, 1)
         self.out = nn.Conv1d(channels, channels, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(_bias(self.out))
+        zero(self.out)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T) -> (B, C, T)."""
         batch, channels, samples = x.shape
         joint = self.query_key_value(self.norm(x))
         query, key, value = (
@@ -144,7 +155,16 @@ class SelfAttention(nn.Module):
         return result
 
 
-def _bias(layer: nn.Conv1d) -> Tensor:
-    if layer.bias is None:
-        raise ValueError("expected a convolution with a bias")
-    return layer.bias
+def zero(layer: nn.Module) -> None:
+    """Let a layer start at zero, weights and bias."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
+def _one_a_record(name: str, value: Tensor, shape: tuple[int, ...]) -> None:
+    """Refuse what would be broadcast over the records of a batch, or be another's label."""
+    if value.shape != shape:
+        raise ConfigError(
+            f"expected {name} of shape {shape}, one row for each record of the batch, got "
+            f"{tuple(value.shape)}"
+        )

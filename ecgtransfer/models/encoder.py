@@ -33,10 +33,12 @@ class EncoderConfig:
     conditioning: int = 64
 
     def __post_init__(self) -> None:
-        if min(self.outputs, self.leads, self.blocks) < 1 or self.labels < 0:
+        counts = self.outputs, self.leads, self.blocks, self.conditioning
+        if min(counts) < 1 or self.labels < 0:
             raise ConfigError(
-                f"expected outputs, leads and blocks of at least 1 and labels of at least 0, got "
-                f"{self.outputs}, {self.leads}, {self.blocks} and {self.labels}"
+                f"expected outputs, leads, blocks and conditioning of at least 1 and labels of at "
+                f"least 0, got {self.outputs}, {self.leads}, {self.blocks}, {self.conditioning} "
+                f"and {self.labels}"
             )
         if not self.widths or any(w < 1 or w % CHANNELS_PER_GROUP for w in self.widths):
             raise ConfigError(

@@ -15,6 +15,7 @@ from ecgtransfer.models.blocks import (
     fold,
     group_norm,
     unfold,
+    zero,
 )
 
 
@@ -41,10 +42,11 @@ class UNetConfig:
     conditioning: int = 256
 
     def __post_init__(self) -> None:
-        if self.leads < 1 or self.fold < 1 or self.blocks < 1 or self.labels < 0:
+        if min(self.leads, self.fold, self.blocks, self.conditioning) < 1 or self.labels < 0:
             raise ConfigError(
-                f"expected leads, fold and blocks of at least 1 and labels of at least 0, got "
-                f"{self.leads}, {self.fold}, {self.blocks} and {self.labels}"
+                f"expected leads, fold, blocks and conditioning of at least 1 and labels of at "
+                f"least 0, got {self.leads}, {self.fold}, {self.blocks}, {self.conditioning} and "
+                f"{self.labels}"
             )
         if not self.widths or any(w < 1 or w % CHANNELS_PER_GROUP for w in self.widths):
             raise ConfigError(
@@ -100,13 +102,16 @@ class UNet1d(nn.Module):
                 self.upsample.append(nn.Conv1d(channels, channels, 3, padding=1))
         self.norm = group_norm(channels)
         self.out = nn.Conv1d(channels, config.leads * config.fold, 3, padding=1)
-        nn.init.zeros_(self.out.weight)
-        if self.out.bias is not None:
-            nn.init.zeros_(self.out.bias)
+        zero(self.out)
 
     def forward(
         self, x: Tensor, sigma: Tensor, label: Tensor | None, dropped: Tensor | None = None
     ) -> Tensor:
+        """D's network F: rows flagged in `dropped`, (B,) bool, have no label.
+
+        Records that do not fill the deepest level are padded with zeros at their end and cut
+        again.
+        """
         config = self.config
         levels = len(config.widths)
         samples = x.shape[-1]
@@ -133,8 +138,6 @@ class UNet1d(nn.Module):
 
 
 def _run(stage: nn.Module, h: Tensor, conditioning: Tensor) -> Tensor:
-    if not isinstance(stage, nn.ModuleList):
-        raise TypeError(f"expected a stage of layers, got {type(stage).__name__}")
-    for layer in stage:
+    for layer in stage.children():
         h = layer(h, conditioning) if isinstance(layer, ResidualBlock) else layer(h)
     return h

@@ -1,6 +1,8 @@
 """Runs: the only room that knows a run folder; each stage is a function that a command calls."""
 
 from ecgtransfer.pipeline.config import METHODS, PRESETS, SourcePreset, SourceSettings, preset
+from ecgtransfer.pipeline.data import READERS, ShownRecord, prepare_set, show_record
+from ecgtransfer.pipeline.demo import DemoSettings, DemoSummary, run_demo
 from ecgtransfer.pipeline.evaluation import EvaluateSettings, Evaluation, evaluate
 from ecgtransfer.pipeline.methods import (
     TargetModel,
@@ -23,11 +25,15 @@ from ecgtransfer.pipeline.target import Target, TargetSettings, load_target, set
 __all__ = [
     "METHODS",
     "PRESETS",
+    "READERS",
+    "DemoSettings",
+    "DemoSummary",
     "EvaluateSettings",
     "Evaluation",
     "GenerateSettings",
     "Run",
     "SamplerSettings",
+    "ShownRecord",
     "Source",
     "SourcePreset",
     "SourceSettings",
@@ -45,9 +51,12 @@ __all__ = [
     "load_source",
     "load_target",
     "load_target_model",
+    "prepare_set",
     "preset",
     "read_json",
+    "run_demo",
     "settle_target",
+    "show_record",
     "synthesise",
     "train_source",
     "transfer",

@@ -1,4 +1,4 @@
-"""Stages `evaluation-<name>-<method>`: what a set is worth on held-out target patients."""
+"""Stages `evaluation-<name>`: what synthetic sets are worth on held-out target patients."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,19 +7,22 @@ from typing import Any
 import numpy as np
 
 from ecgtransfer.corpus import ECGSet
-from ecgtransfer.errors import ConfigError
+from ecgtransfer.errors import ConfigError, RunError
 from ecgtransfer.evaluation import (
     ClassifierConfig,
+    Comparison,
     FeatureScale,
+    FidelityResult,
     LabelledRecords,
     compare_arms,
     compare_with_halves,
     measure_fidelity,
     train_classifier,
 )
+from ecgtransfer.pipeline.config import METHODS
 from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.source import Source
-from ecgtransfer.pipeline.synthetic import SET, only_method, synthetic_stage
+from ecgtransfer.pipeline.synthetic import SET, synthetic_stage
 from ecgtransfer.pipeline.target import Target, labels_in
 
 #: Records of a side that fidelity compares at most; more change the third digit and cost memory.
@@ -33,13 +36,14 @@ class EvaluateSettings:
     """What `evaluate` is asked for.
 
     Attributes:
-        method, name: which synthetic set; no method takes the only transfer.
+        methods: whose synthetic sets; none takes every method that has a set of that name.
+        name: of the sets.
         seeds: trainings of each arm of the utility study.
         classifier: shape and training of the downstream classifier.
         seed: of everything else that is drawn.
     """
 
-    method: str | None = None
+    methods: tuple[str, ...] = ()
     name: str = "synthetic"
     seeds: int = 3
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
@@ -55,12 +59,12 @@ class Evaluation:
     """What an evaluation came to, as its card holds it.
 
     Attributes:
-        verdict: one sentence on the utility.
-        utility, fidelity: every number.
+        verdicts: one sentence on the utility of each set.
+        utility, fidelity: every number, fidelity by method.
         utility_rows, fidelity_rows: the same as tables, header first.
     """
 
-    verdict: str
+    verdicts: list[str]
     utility: dict[str, Any]
     fidelity: dict[str, Any]
     utility_rows: list[list[str]]
@@ -74,22 +78,22 @@ def evaluate(
     settings: EvaluateSettings,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Measure utility and fidelity of a synthetic set on the test records, or find it done.
+    """Measure utility and fidelity of synthetic sets on the test records, or find it done.
 
     Utility: the classifier trained on the target's training records alone against the same with
-    the synthetic records added. Fidelity: in the feature space of a classifier of the target's
+    each synthetic set added. Fidelity: in the feature space of a classifier of the target's
     training records, beside two halves of the real test records and beside the source's records.
 
     Raises:
         ConfigError: too few test records.
         RunError: no such synthetic set, or other settings in place.
     """
-    method = settings.method or only_method(run)
-    synthetic_card = run.stage(synthetic_stage(settings.name, method)).card
-    stage = run.stage(f"evaluation-{synthetic_stage(settings.name, method)}")
+    methods = settings.methods or _methods_with_a_set(run, settings.name)
+    cards = {method: run.stage(synthetic_stage(settings.name, method)).card for method in methods}
+    stage = run.stage(f"evaluation-{settings.name}")
     asked = {
         "evaluate": settings,
-        "synthetic": synthetic_card["results"]["fingerprint"],
+        "synthetic": {method: card["results"]["fingerprint"] for method, card in cards.items()},
         "target": target.fingerprint,
     }
     if stage.begin(asked):
@@ -100,14 +104,14 @@ def evaluate(
             f"{len(target.test)}; train on fewer of the target's records"
         )
     names = source.label_space.names
-    synthetic = ECGSet.open(run.folder / synthetic_stage(settings.name, method) / SET)
-    generated = LabelledRecords(
-        synthetic.independent_mv(), labels_in(source.label_space, synthetic)
-    )
+    generated = {
+        method: _generated(run, source, synthetic_stage(settings.name, method))
+        for method in methods
+    }
     real_train, real_test = _labelled(target, target.train), _labelled(target, target.test)
     utility = compare_arms(
         real_train,
-        {f"target + {method}": generated},
+        {f"target + {method}": records for method, records in generated.items()},
         real_test,
         names,
         settings.classifier,
@@ -121,39 +125,84 @@ def evaluate(
     rng = np.random.default_rng([settings.seed, 6])
     scale = FeatureScale.fitted(embedding.features(real_train.signals_mv))
     test_side = real_test.select(_some(rng, len(real_test)))
-    generated_side = generated.select(_some(rng, len(generated)))
-    source_set, source_train, _ = source.records()
-    source_numbers = source_train[_some(rng, len(source_train))]
     test_features = scale(embedding.features(test_side.signals_mv))
-    fidelity = measure_fidelity(
+    fidelity = {}
+    for method, records in generated.items():
+        chosen = records.select(_like_test(rng, records.labels, test_side.labels))
+        fidelity[method] = measure_fidelity(
+            test_features,
+            scale(embedding.features(chosen.signals_mv)),
+            test_side.signals_mv,
+            chosen.signals_mv,
+            target.ecgset.sampling_rate_hz,
+            test_side.patients,
+            seed=settings.seed,
+        )
+    source_set, source_train, _ = source.records()
+    source_labels = labels_in(source.label_space, source_set)[source_train]
+    matched = source_train[_like_test(rng, source_labels, test_side.labels)]
+    recorded_source = compare_with_halves(
         test_features,
-        scale(embedding.features(generated_side.signals_mv)),
-        test_side.signals_mv,
-        generated_side.signals_mv,
-        target.ecgset.sampling_rate_hz,
+        scale(embedding.features(source_set.independent_mv(matched))),
         test_side.patients,
+        records=min(result.frechet.records for result in fidelity.values()),
         seed=settings.seed,
-    )
-    source_frechet = compare_with_halves(
-        test_features,
-        scale(embedding.features(source_set.independent_mv(source_numbers))),
-        test_side.patients,
-        records=fidelity.frechet.records,
-        seed=settings.seed,
-    )
-    rows = [list(row) for row in fidelity.rows()]
-    rows.insert(
-        2, ["Frechet distance, source", str(source_frechet.score), str(source_frechet.reference)]
     )
     evaluation = Evaluation(
-        verdict=utility.verdicts()[0],
+        verdicts=list(utility.verdicts()),
         utility=utility.to_dict(),
-        fidelity=fidelity.to_dict() | {"source_frechet": source_frechet.to_dict()},
+        fidelity={method: result.to_dict() for method, result in fidelity.items()}
+        | {"recorded source": {"frechet": recorded_source.to_dict()}},
         utility_rows=[list(row) for row in utility.rows()],
-        fidelity_rows=rows,
+        fidelity_rows=_fidelity_rows(fidelity, recorded_source),
     )
     stage.finish(evaluation)
     return evaluation
+
+
+def _methods_with_a_set(run: Run, name: str) -> tuple[str, ...]:
+    """Methods, in the order of `METHODS`, whose synthetic set of that name is finished."""
+    found = tuple(m for m in METHODS if run.stage(synthetic_stage(name, m)).is_done)
+    if not found:
+        raise RunError(
+            f"expected a finished synthetic set {name!r} in {run.folder}, found none; run "
+            f"'ecgtransfer generate' first"
+        )
+    return found
+
+
+def _generated(run: Run, source: Source, stage: str) -> LabelledRecords:
+    ecgset = ECGSet.open(run.folder / stage / SET)
+    return LabelledRecords(ecgset.independent_mv(), labels_in(source.label_space, ecgset))
+
+
+def _like_test(rng: np.random.Generator, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Record numbers whose classes are as frequent as the test records', without repeats.
+
+    A set with as many records of each class differs from real patients by its class mix alone;
+    a record is kept in proportion to how frequent its rarest label is among the test records.
+    """
+    share_here = np.maximum(labels.mean(axis=0), 1e-9)
+    ratio = test.mean(axis=0) / share_here
+    weight = np.where(labels > 0, ratio, np.inf).min(axis=1)
+    weight = np.where(np.isfinite(weight), weight, 0.0)
+    largest = weight.max()
+    kept = np.flatnonzero(rng.random(len(labels)) * largest < weight)
+    return np.sort(rng.permutation(kept)[:LARGEST_SIDE])
+
+
+def _fidelity_rows(
+    fidelity: dict[str, FidelityResult], recorded_source: Comparison
+) -> list[list[str]]:
+    """Measures down; methods, recorded source and real against real across."""
+    tables = {method: result.rows()[1:] for method, result in fidelity.items()}
+    first = next(iter(tables.values()))
+    rows = [["measure", *tables, "recorded source", "real against real"]]
+    for number, (measure, _, reference) in enumerate(first):
+        frechet = str(recorded_source.score) if measure == "Frechet distance" else ""
+        scores = [table[number][1] for table in tables.values()]
+        rows.append([measure, *scores, frechet, reference])
+    return rows
 
 
 def _labelled(target: Target, numbers: np.ndarray) -> LabelledRecords:

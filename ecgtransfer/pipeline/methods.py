@@ -78,9 +78,7 @@ class TransferSettings:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise ConfigError(
-                f"expected a method of {', '.join(METHODS)}, got {self.method!r}"
-            )
+            raise ConfigError(f"expected a method of {', '.join(METHODS)}, got {self.method!r}")
         if self.source_records not in ("real", "model"):
             raise ConfigError(
                 f"expected source records that are real or model, got {self.source_records!r}"
@@ -209,9 +207,7 @@ def load_target_model(run: Run, source: Source, method: str) -> TargetModel:
     return TargetModel(denoise, source, method, str(card["fingerprint"]))
 
 
-def target_loss(
-    denoise: Denoiser, records: DomainRecords, noise: NoiseConfig, seed: int
-) -> float:
+def target_loss(denoise: Denoiser, records: DomainRecords, noise: NoiseConfig, seed: int) -> float:
     """Denoising loss on held-out target records, with the same noise for every method.
 
     The best linear denoiser of records that the units fit scores 1.
@@ -252,10 +248,7 @@ def matched_source(
         wanted[rows[place]] = wanted.get(rows[place], 0) + 1
     numbers = np.sort(
         np.concatenate(
-            [
-                rng.permutation(by_labels[row])[:count]
-                for row, count in sorted(wanted.items())
-            ]
+            [rng.permutation(by_labels[row])[:count] for row, count in sorted(wanted.items())]
         )
     )
     return numbers, labels

@@ -1,8 +1,8 @@
 """The run folder: stages that explain themselves, are skipped when done, and never mix.
 
-    RUN/config.json                what the run is: format and the versions that began it
-    RUN/<stage>/request.json       what the stage was asked for, written before it starts
-    RUN/<stage>/card.json          the same with its results, written last: the stage is done
+RUN/config.json                what the run is: format and the versions that began it
+RUN/<stage>/request.json       what the stage was asked for, written before it starts
+RUN/<stage>/card.json          the same with its results, written last: the stage is done
 """
 
 import hashlib
@@ -124,9 +124,7 @@ class Stage:
                 f"there; choose another run folder"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(
-            self.folder / REQUEST, {"settings": asked, "fingerprint": fingerprint(asked)}
-        )
+        write_json(self.folder / REQUEST, {"settings": asked, "fingerprint": fingerprint(asked)})
         return False
 
     def finish(self, results: object) -> dict[str, Any]:
@@ -166,8 +164,7 @@ class Run:
         """Open an existing run; RunError where it is none, or one of another version."""
         if not folder.is_dir():
             raise RunError(
-                f"expected a run folder at {folder}, found none; begin one with "
-                f"'ecgtransfer train'"
+                f"expected a run folder at {folder}, found none; begin one with 'ecgtransfer train'"
             )
         held = read_json(folder / CONFIG).get("format")
         if held != RUN_FORMAT:

@@ -137,9 +137,7 @@ def only_method(run: Run) -> str:
 def _request(source: Source, settings: GenerateSettings) -> SynthesisRequest:
     ecgset, train, _ = source.records()
     seen = labels_in(source.label_space, ecgset)[train].any(axis=0)
-    known = tuple(
-        name for name, was in zip(source.label_space.names, seen, strict=True) if was
-    )
+    known = tuple(name for name, was in zip(source.label_space.names, seen, strict=True) if was)
     if settings.per_class is not None:
         return per_class(source.label_space, settings.per_class, known)
     return parse_counts(settings.counts, source.label_space, known)

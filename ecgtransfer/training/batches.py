@@ -43,13 +43,14 @@ def shuffled_batches(
             )
 
         return dealt
-    if weights.shape != (n,) or not np.all(weights >= 0) or not weights.sum() > 0:
+    usable = weights.shape == (n,) and np.isfinite(weights).all() and np.all(weights >= 0)
+    if not usable or not weights.sum() > 0:
         raise ConfigError(
-            f"expected one weight of at least 0 for each of {n} records and not all of them 0, "
-            f"got an array of shape {weights.shape}"
+            f"expected one finite weight of at least 0 for each of {n} records and not all of "
+            f"them 0, got an array of shape {weights.shape}"
         )
     edges = np.cumsum(weights / weights.sum())
-    edges[-1] = 1.0
+    edges[edges == edges[-1]] = 1.0  # of the last record that weighs anything
 
     def drawn(step: int) -> np.ndarray:
         u = np.random.default_rng([seed, 1, step]).random(batch_size)
@@ -66,7 +67,7 @@ def label_weights(labels: np.ndarray, power: float = 0.5) -> np.ndarray:
     *given* its label, all that a conditional model learns, as it is.
     """
     counts = np.maximum(labels.sum(0), 1.0)
-    rarity = (labels * counts**-power).max(1)
+    rarity = (labels * counts**-power).max(1, initial=0.0)
     unlabelled = labels.sum(1) == 0
     rarity[unlabelled] = max(float(unlabelled.sum()), 1.0) ** -power
     weights: np.ndarray = rarity / rarity.sum()
@@ -88,8 +89,11 @@ def record_noise(seeds: Sequence[int], shape: Sequence[int]) -> Tensor:
 
 @contextmanager
 def seeded_initialisation(seed: int) -> Iterator[None]:
-    """Networks built inside start from weights that `seed` alone decides; the global generator
-    is as before afterwards."""
+    """Networks built inside start from weights that `seed` alone decides.
+
+    They are built on the CPU; its global generator is as before afterwards, and those of other
+    devices are not touched.
+    """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         yield

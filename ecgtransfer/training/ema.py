@@ -13,12 +13,12 @@ def averaged_copy(network: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def update_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    """average <- d average + (1 - d) network, with d = min(decay, (1 + step) / (10 + step)).
+    """Move the average: a <- d a + (1 - d) w, with d = min(decay, (1 + step) / (10 + step)).
 
     The shorter memory at the start forgets the random weights that training began with.
     """
     effective = min(decay, (1 + step) / (10 + step))
     for kept, new in zip(average.parameters(), network.parameters(), strict=True):
         kept.lerp_(new.detach(), 1 - effective)
-    for kept, new in zip(average.buffers(), network.buffers(), strict=True):
-        kept.copy_(new)
+    for buffer, latest in zip(average.buffers(), network.buffers(), strict=True):
+        buffer.copy_(latest)

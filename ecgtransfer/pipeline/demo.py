@@ -1,0 +1,204 @@
+"""The whole method on simulated hospitals: every stage, in minutes, with truth at hand."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ecgtransfer.corpus import ECGSet, label_space
+from ecgtransfer.evaluation import ClassifierConfig
+from ecgtransfer.pipeline.config import SourceSettings
+from ecgtransfer.pipeline.evaluation import EvaluateSettings, Evaluation, evaluate
+from ecgtransfer.pipeline.methods import TransferSettings, TransferSummary, transfer
+from ecgtransfer.pipeline.run import Run, as_json, write_json
+from ecgtransfer.pipeline.source import SourceSummary, load_source, train_source
+from ecgtransfer.pipeline.synthetic import GenerateSettings, export, synthesise
+from ecgtransfer.pipeline.target import Target, TargetSettings, settle_target
+from ecgtransfer.signals import draw_recordings
+from ecgtransfer.simulation import SOURCE_HOSPITAL, TARGET_HOSPITAL, Hospital, simulate_ecgset
+from ecgtransfer.training import Progress, TrainConfig
+from ecgtransfer.transfer import DomainClassifierConfig, TgdpConfig
+
+#: Diagnoses that the figures show, real above generated.
+SHOWN = ("NORM", "AFIB", "CLBBB")
+RESULTS = "results.json"
+
+
+class Speaker(Protocol):
+    """Who draws the progress of a stage."""
+
+    def progress(self, task: str) -> AbstractContextManager[Callable[[int, int], None]]:
+        """A counter of (done, total)."""
+        ...
+
+    def training(self, task: str) -> AbstractContextManager[Callable[[Progress], None]]:
+        """The same for a training."""
+        ...
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """Sizes of the demonstration; the defaults take minutes on two cores.
+
+    Attributes:
+        source_records, target_records: simulated records of the two hospitals.
+        train_records: of the target, to learn from; the others test.
+        per_class: synthetic records of each diagnosis.
+        source_steps: training of the source model (preset tiny).
+        transfer: sizes of the guidance and the domain classifiers.
+        evaluate: sizes of the utility study.
+        seed: of everything.
+    """
+
+    source_records: int = 1500
+    target_records: int = 400
+    train_records: int = 100
+    per_class: int = 12
+    source_steps: int = 700
+    transfer: TransferSettings = field(
+        default_factory=lambda: TransferSettings(
+            n_source=400,
+            tgdp=TgdpConfig(
+                train=TrainConfig(
+                    steps=200,
+                    batch_size=16,
+                    learning_rate=2e-3,
+                    warmup_steps=20,
+                    ema_decay=0.98,
+                    validate_every=50,
+                )
+            ),
+            classifier=DomainClassifierConfig(
+                widths=(32, 48, 64),
+                train=TrainConfig(
+                    steps=120,
+                    batch_size=32,
+                    learning_rate=2e-3,
+                    warmup_steps=20,
+                    weight_decay=0.05,
+                    ema_decay=0.95,
+                    validate_every=20,
+                    patience=3,
+                ),
+            ),
+        )
+    )
+    evaluate: EvaluateSettings = field(
+        default_factory=lambda: EvaluateSettings(
+            seeds=2, classifier=ClassifierConfig(widths=(32, 48, 64), steps=150, folds=2)
+        )
+    )
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class DemoSummary:
+    """What the demonstration came to, and where its files are."""
+
+    source: SourceSummary
+    transfer: TransferSummary
+    evaluation: Evaluation
+    synthetic: Path
+    wfdb: Path
+    figures: tuple[Path, ...]
+    results: Path
+
+
+def run_demo(folder: Path, settings: DemoSettings, speaker: Speaker) -> DemoSummary:
+    """Simulate, train, transfer, generate, evaluate and draw; what is done already is kept.
+
+    Raises:
+        RunError: the folder holds something else, or a demonstration with other settings.
+    """
+    run = Run.create(folder)
+    source_folder = _simulated(run, SOURCE_HOSPITAL, settings.source_records, settings.seed)
+    target_folder = _simulated(run, TARGET_HOSPITAL, settings.target_records, settings.seed + 1)
+    source_settings = SourceSettings(
+        source=source_folder, preset="tiny", steps=settings.source_steps, seed=settings.seed
+    )
+    with speaker.training("source model") as progress:
+        source_summary = train_source(run, source_settings, progress)
+    source = load_source(run)
+    target = settle_target(
+        run,
+        source,
+        TargetSettings(target_folder, train_records=settings.train_records, seed=settings.seed),
+    )
+    transfer_summary = transfer(
+        run, source, target, replace(settings.transfer, seed=settings.seed), speaker.training
+    )
+    with speaker.progress("synthetic records") as counter:
+        synthetic = synthesise(
+            run, source, GenerateSettings(per_class=settings.per_class, seed=settings.seed), counter
+        )
+    with speaker.progress("WFDB records") as counter:
+        wfdb = export(run, "synthetic", settings.transfer.method, counter)
+    with speaker.progress("classifiers") as counter:
+        evaluation = evaluate(
+            run, source, target, replace(settings.evaluate, seed=settings.seed), counter
+        )
+    figures = _figures(run, target, synthetic)
+    results = run.folder / RESULTS
+    write_json(
+        results,
+        as_json(
+            {
+                "source": source_summary,
+                "transfer": transfer_summary,
+                "evaluation": evaluation,
+                "settings": settings,
+            }
+        ),
+    )
+    return DemoSummary(
+        source_summary, transfer_summary, evaluation, synthetic.folder, wfdb, figures, results
+    )
+
+
+def _simulated(run: Run, hospital: Hospital, n: int, seed: int) -> Path:
+    stage = run.stage(f"simulated-{hospital.name}")
+    folder = stage.folder / "set"
+    if not stage.begin({"hospital": hospital, "records": n, "seed": seed}):
+        ecgset = simulate_ecgset(
+            folder, hospital, n, seed, label_space("icbeb9"), overwrite=folder.exists()
+        )
+        stage.finish({"records": len(ecgset), "fingerprint": ecgset.fingerprint})
+    return folder
+
+
+def _figures(run: Run, target: Target, synthetic: ECGSet) -> tuple[Path, ...]:
+    """For some diagnoses a record of the target above a generated one, on ECG paper."""
+    folder = run.folder / "figures"
+    folder.mkdir(exist_ok=True)
+    paths = []
+    for name in SHOWN:
+        path = folder / f"{name}.png"
+        paths.append(path)
+        if path.exists():
+            continue
+        column = synthetic.label_space.index(name)
+        real = _first_with(target.labels[target.train], column)
+        generated = _first_with(synthetic.labels, column)
+        if real is None or generated is None:
+            paths.pop()
+            continue
+        figure = draw_recordings(
+            [target.ecgset.recording(int(target.train[real])), synthetic.recording(generated)],
+            [f"{name}, target hospital", f"{name}, SYNTHETIC, not for diagnosis"],
+        )
+        partial = path.with_name(f".{path.name}")
+        figure.savefig(partial, format="png")
+        partial.replace(path)
+    return tuple(paths)
+
+
+def _first_with(labels: np.ndarray, column: int) -> int | None:
+    """The first record that has this label alone, else the first that has it at all."""
+    for candidates in ((labels[:, column] > 0) & (labels.sum(1) == 1), labels[:, column] > 0):
+        found = np.flatnonzero(candidates)
+        if len(found):
+            return int(found[0])
+    return None

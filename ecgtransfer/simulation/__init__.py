@@ -1,0 +1,23 @@
+"""12-lead ECGs whose truth is known: a dipole model of the heart, recorded in two hospitals."""
+
+from ecgtransfer.simulation.hospitals import (
+    SOURCE_HOSPITAL,
+    TARGET_HOSPITAL,
+    Hospital,
+    draw_label_names,
+    simulate,
+    simulate_ecgset,
+)
+from ecgtransfer.simulation.rhythm import DIAGNOSES
+from ecgtransfer.simulation.vectorcardiogram import Truth
+
+__all__ = [
+    "DIAGNOSES",
+    "SOURCE_HOSPITAL",
+    "TARGET_HOSPITAL",
+    "Hospital",
+    "Truth",
+    "draw_label_names",
+    "simulate",
+    "simulate_ecgset",
+]

@@ -1,0 +1,63 @@
+"""Transfer: from the denoiser of the source to a denoiser of the target."""
+
+from ecgtransfer.transfer.density_ratio import (
+    DomainClassifier,
+    DomainClassifierConfig,
+    DomainClassifierFit,
+    fit_domain_classifier,
+    log_density_ratio,
+)
+from ecgtransfer.transfer.diagnostics import RatioDiagnostics, ratio_diagnostics
+from ecgtransfer.transfer.finetune import FinetuneConfig, finetune
+from ecgtransfer.transfer.guidance import (
+    GuidanceForm,
+    clip_log_ratio,
+    consistency_loss,
+    cycle_loss,
+    guidance_loss,
+    noised_classification_loss,
+    sobolev_penalty,
+)
+from ecgtransfer.transfer.guided import GuidanceWeight, LogH, guided
+from ecgtransfer.transfer.potential import GuidanceConfig, GuidanceNetwork
+from ecgtransfer.transfer.records import DomainRecords
+from ecgtransfer.transfer.tgdp import TgdpConfig, fit_guidance
+from ecgtransfer.transfer.weight import (
+    GuidanceFit,
+    NoiseLevelWeight,
+    calibrate_weight,
+    measure_guidance,
+    noise_level_edges,
+)
+
+__all__ = [
+    "DomainClassifier",
+    "DomainClassifierConfig",
+    "DomainClassifierFit",
+    "DomainRecords",
+    "FinetuneConfig",
+    "GuidanceConfig",
+    "GuidanceFit",
+    "GuidanceForm",
+    "GuidanceNetwork",
+    "GuidanceWeight",
+    "LogH",
+    "NoiseLevelWeight",
+    "RatioDiagnostics",
+    "TgdpConfig",
+    "calibrate_weight",
+    "clip_log_ratio",
+    "consistency_loss",
+    "cycle_loss",
+    "finetune",
+    "fit_domain_classifier",
+    "fit_guidance",
+    "guidance_loss",
+    "guided",
+    "log_density_ratio",
+    "measure_guidance",
+    "noise_level_edges",
+    "noised_classification_loss",
+    "ratio_diagnostics",
+    "sobolev_penalty",
+]

@@ -1,0 +1,137 @@
+"""Transfer by going on training: the whole denoiser, on target records alone."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ecgtransfer.diffusion import NoiseConfig, denoising_loss
+from ecgtransfer.errors import ConfigError
+from ecgtransfer.training import FitResult, Progress, TrainConfig, fit, shuffled_batches
+from ecgtransfer.transfer.records import (
+    DomainRecords,
+    HeldOutDraws,
+    device_of,
+    draw_noise,
+    refuse_other_labels,
+    refuse_shared_patients,
+)
+
+#: A denoiser that takes `dropped` as a fourth argument: `ECGDenoiser` or `DiffusionModel`.
+DenoiserModule = TypeVar("DenoiserModule", bound=nn.Module)
+
+#: Noise draws a held-out record behind the validation score.
+HELD_OUT_DRAWS = 8
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """How a denoiser goes on learning on the target.
+
+    Attributes:
+        label_dropout: share of records that are denoised without their label, so that
+            classifier-free guidance still works afterwards.
+        noise: noise levels of training.
+        train: how long and how fast; the weights with the lowest held-out loss are kept.
+    """
+
+    label_dropout: float = 0.1
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            steps=600,
+            batch_size=32,
+            learning_rate=2e-4,
+            warmup_steps=50,
+            ema_decay=0.99,
+            validate_every=50,
+            patience=4,
+        )
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_dropout < 1:
+            raise ConfigError(f"expected 0 <= label_dropout < 1, got {self.label_dropout}")
+        if self.train.validate_every < 1:
+            raise ConfigError(
+                "expected validate_every of at least 1, for fine-tuning is stopped early, got "
+                f"{self.train.validate_every}"
+            )
+
+
+def finetune(
+    denoiser: DenoiserModule,
+    target: DomainRecords,
+    held_out_target: DomainRecords,
+    config: FinetuneConfig,
+    folder: Path,
+    *,
+    progress: Callable[[Progress], None] | None = None,
+) -> tuple[DenoiserModule, FitResult]:
+    """A copy of `denoiser` that went on training on the target; the original stays as it is.
+
+    With a denoiser of random weights this is training from scratch on the target alone.
+
+    Args:
+        denoiser: where training starts, a module (x, sigma, label, dropped) -> denoised.
+        target: training records.
+        held_out_target: target records of other patients; training stops when their denoising
+            loss no longer falls, and the best weights are kept.
+        config: how long and how fast.
+        folder: gets weights, log and, while training, the checkpoint.
+        progress: called after every step.
+
+    Returns:
+        The trained copy, in evaluation mode, and how its training went.
+
+    Raises:
+        CorpusError: a patient both in training and held out, or other numbers of labels.
+        RunError: a loss that is not finite.
+    """
+    refuse_shared_patients(target, held_out_target)
+    refuse_other_labels(target, held_out_target)
+    train = config.train
+    order = shuffled_batches(len(target), train.batch_size, train.seed)
+    draws = HeldOutDraws.of(held_out_target, config.noise, draws=HELD_OUT_DRAWS, seed=train.seed)
+
+    def loss(
+        network: nn.Module, batch: tuple[Tensor, Tensor | None], generator: torch.Generator
+    ) -> Tensor:
+        device = device_of(network)
+        x0, label = batch[0].to(device), None if batch[1] is None else batch[1].to(device)
+        sigma, noise = draw_noise(x0, config.noise, generator)
+        dropped = (torch.rand(len(x0), generator=generator) < config.label_dropout).to(device)
+
+        def denoise(x: Tensor, level: Tensor, y: Tensor | None) -> Tensor:
+            denoised: Tensor = network(x, level, y, dropped)
+            return denoised
+
+        return denoising_loss(denoise, x0, label, sigma, noise)
+
+    @torch.no_grad()
+    def validate(network: nn.Module) -> float:
+        device, total = device_of(network), 0.0
+        for start in range(0, len(draws.index), train.batch_size):
+            part = slice(start, start + train.batch_size)
+            x0, label = held_out_target.take(draws.index[part], device)
+            sigma, noise = draws.sigma[part].to(x0), draws.noise[part].to(x0)
+            total += float(denoising_loss(network, x0, label, sigma, noise).sum())
+        return total / len(draws.index)
+
+    tuned = copy.deepcopy(denoiser).requires_grad_(True)
+    result = fit(
+        tuned,
+        loss,
+        lambda step: target.take(order(step)),
+        train,
+        folder,
+        validate=validate,
+        progress=progress,
+    )
+    return tuned, result

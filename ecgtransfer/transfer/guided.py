@@ -1,0 +1,95 @@
+"""The method in one function: the source's denoiser plus a slope is the target's denoiser.
+
+score_q(x) = score_p(x) + ∇ₓ log h(x) (Ouyang, Xie, Zha, Cheng, NeurIPS 2024, theorem 1), and
+with Tweedie's D(x; σ) = x + σ² score(x) that is D_q = D_p + σ² ∇ₓ log h, at weight 1 without error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from ecgtransfer.diffusion import Denoiser, per_record
+from ecgtransfer.errors import ConfigError
+
+#: (x (B, ...), sigma (B,), label (B, K) or None) -> log h, (B,).
+LogH: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+#: How far the guidance is followed: a number, or a function of the noise level, (B,) -> (B,).
+GuidanceWeight: TypeAlias = float | Callable[[Tensor], Tensor]
+
+
+def guided(denoise: Denoiser, log_h: LogH, weight: GuidanceWeight = 1.0) -> Denoiser:
+    """Target denoiser D_q(x; σ, y) = D_p(x; σ, y) + w σ² ∇ₓ log h(x, σ, y); one gradient a step.
+
+    Args:
+        denoise: the source's denoiser D_p.
+        log_h: the guidance, (x (B, ...), sigma (B,), label (B, K) or None) -> (B,).
+        weight: a number, or a function of sigma (B,) -> (B,) such as a `NoiseLevelWeight`.
+
+    Returns:
+        A denoiser like any other. It carries no gradient to the parameters of `log_h`; training
+        goes through `consistency_loss`.
+
+    Raises:
+        ConfigError: `log_h` or `weight` gives anything but one number per record.
+    """
+
+    def denoise_target(x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+        strength = weight(sigma) if callable(weight) else torch.full_like(sigma, weight)
+        expect_one_per_record(strength, x, "the guidance weight")
+        step = (strength * sigma**2).to(x.dtype)
+        return denoise(x, sigma, label) + per_record(step, x) * slope(log_h, x, sigma, label)
+
+    return denoise_target
+
+
+def slope(
+    log_h: LogH, x: Tensor, sigma: Tensor, label: Tensor | None, *, create_graph: bool = False
+) -> Tensor:
+    """∇ₓ log h(x, σ, y): (B, ...), the shape of `x`.
+
+    Works under `torch.no_grad()` and `torch.inference_mode()` too. With `create_graph` the
+    result can be differentiated once more, towards the parameters of `log_h`; without it no
+    gradient leaves this function.
+
+    Raises:
+        ConfigError: `log_h` does not return one number per record.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        x = _ordinary(x.detach()).requires_grad_()
+        value = log_h(x, _ordinary(sigma), None if label is None else _ordinary(label))
+        expect_one_per_record(value, x, "log_h")
+        (gradient,) = torch.autograd.grad(value.sum(), x, create_graph=create_graph)
+    return gradient
+
+
+def noised(x0: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+    """The noised signal x = x0 + σ noise: (B, ...).
+
+    Raises:
+        ConfigError: sigma is not (B,), or noise has not the shape of x0.
+    """
+    expect_one_per_record(sigma, x0, "sigma")
+    if noise.shape != x0.shape:
+        raise ConfigError(
+            f"expected noise of the shape of x0, {tuple(x0.shape)}, got {tuple(noise.shape)}"
+        )
+    return x0 + per_record(sigma, x0) * noise
+
+
+def _ordinary(tensor: Tensor) -> Tensor:
+    """A tensor made under inference mode cannot be saved for a gradient; its copy can."""
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
+def expect_one_per_record(value: Tensor, x: Tensor, name: str) -> None:
+    """(B, 1) and (B,) broadcast to (B, B), whose minimiser is the batch mean: refuse."""
+    if value.shape != x.shape[:1]:
+        raise ConfigError(
+            f"expected {name} to be one number per record, shape ({x.shape[0]},), got "
+            f"{tuple(value.shape)}; squeeze it"
+        )

@@ -1,0 +1,130 @@
+"""The network that is log h: a potential whose slope is as rich as a small denoiser's output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ecgtransfer.diffusion import per_record
+from ecgtransfer.errors import ConfigError
+from ecgtransfer.models.blocks import Conditioning, fold
+
+
+@dataclass(frozen=True)
+class GuidanceConfig:
+    """Shape of a `GuidanceNetwork`; the default has about 0.25 million parameters.
+
+    Attributes:
+        labels: diagnoses in the label space, K; 0 for guidance that sees no label.
+        leads: signal channels.
+        fold: samples folded into channels before the first convolution.
+        width: channels inside.
+        dilations: one residual block for each, with that spacing between the taps.
+        kernel: taps of a convolution, odd.
+        conditioning: width of the embedding of noise level and label.
+    """
+
+    labels: int
+    leads: int = 8
+    fold: int = 4
+    width: int = 64
+    dilations: tuple[int, ...] = (1, 4, 16)
+    kernel: int = 5
+    conditioning: int = 128
+
+    def __post_init__(self) -> None:
+        if self.labels < 0 or min(self.leads, self.fold, self.width, self.conditioning) < 1:
+            raise ConfigError(
+                "expected leads, fold, width and conditioning of at least 1 and labels of at "
+                f"least 0, got {self.leads}, {self.fold}, {self.width}, {self.conditioning} "
+                f"and {self.labels}"
+            )
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise ConfigError(f"expected a kernel with an odd number of taps, got {self.kernel}")
+        if any(dilation < 1 for dilation in self.dilations):
+            raise ConfigError(f"expected dilations of at least 1, got {self.dilations}")
+
+
+class GuidanceNetwork(nn.Module):
+    """log h(x, σ, y) = <z, V(z; σ, y)> / σ + Σₜ v(z; σ, y)ₜ + c(σ, y), z = x / √(σ² + 1): (B,).
+
+    The first term is an energy-type potential: in σ² ∇ log h it becomes V times the output scale
+    of an EDM denoiser, σ / √(σ² + 1) (Karras et al. 2022, table 1, with sigma_data = 1), so V
+    stands where a small denoiser's network would. Everything is summed over the record, never
+    averaged: log q/p of a long record is a sum over time, and the slope of a mean is T times too
+    small. V, v and c start at zero and are the only layers that do: training begins at the
+    source model, with a gradient that is not zero.
+
+    Smooth throughout (SiLU), for the consistency loss differentiates twice, and without
+    normalisation over time, which would couple the two ends of a record.
+    """
+
+    def __init__(self, config: GuidanceConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels = config.leads * config.fold
+        self.conditioning = Conditioning(config.conditioning, config.labels)
+        self.stem = nn.Conv1d(channels, config.width, config.kernel, padding="same")
+        self.blocks = nn.ModuleList(
+            PotentialBlock(config.width, config.kernel, dilation, config.conditioning)
+            for dilation in config.dilations
+        )
+        self.scale_shift = nn.Linear(config.conditioning, 2 * config.width)
+        self.field = nn.Conv1d(config.width, channels, config.kernel, padding="same")
+        self.local = nn.Conv1d(config.width, 1, 1, bias=False)
+        self.constant = nn.Linear(config.conditioning, 1)
+        for layer in (self.field, self.local, self.constant):
+            nn.init.zeros_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+        """(B, leads, T), (B,) above 0, (B, K) or None -> (B,); any T.
+
+        Raises:
+            ConfigError: x or label has not the shape that the network was made for.
+        """
+        self._check(x, label)
+        missing = -x.shape[-1] % self.config.fold
+        z = fold(F.pad(x / per_record(sigma**2 + 1, x).sqrt(), (0, missing)), self.config.fold)
+        conditioning = self.conditioning(len(x), sigma, label)
+        h = self.stem(z)
+        for block in self.blocks:
+            h = block(h, conditioning)
+        scale, shift = self.scale_shift(conditioning)[:, :, None].chunk(2, dim=1)
+        h = h * (1 + scale) + shift
+        energy = (z * self.field(h)).sum(dim=(1, 2)) / sigma
+        local = self.local(F.silu(h)).sum(dim=(1, 2))
+        value: Tensor = energy + local + self.constant(conditioning)[:, 0]
+        return value
+
+    def _check(self, x: Tensor, label: Tensor | None) -> None:
+        config = self.config
+        if x.ndim != 3 or x.shape[1] != config.leads:
+            raise ConfigError(
+                f"expected signals of shape (B, {config.leads}, T), got {tuple(x.shape)}"
+            )
+        if config.labels and label is not None and label.shape != (len(x), config.labels):
+            raise ConfigError(
+                f"expected labels of shape ({len(x)}, {config.labels}), got {tuple(label.shape)}; "
+                "bring them into the label space of the run"
+            )
+
+
+class PotentialBlock(nn.Module):
+    """h + convolution(SiLU(scale-and-shift(convolution(SiLU(h))))): (B, C, T) -> (B, C, T)."""
+
+    def __init__(self, width: int, kernel: int, dilation: int, conditioning: int) -> None:
+        super().__init__()
+        self.conv_in = nn.Conv1d(width, width, kernel, padding="same", dilation=dilation)
+        self.scale_shift = nn.Linear(conditioning, 2 * width)
+        self.conv_out = nn.Conv1d(width, width, kernel, padding="same", dilation=dilation)
+
+    def forward(self, h: Tensor, conditioning: Tensor) -> Tensor:
+        """(B, C, T), (B, E) -> (B, C, T)."""
+        scale, shift = self.scale_shift(conditioning)[:, :, None].chunk(2, dim=1)
+        inner = self.conv_in(F.silu(h)) * (1 + scale) + shift
+        result: Tensor = h + self.conv_out(F.silu(inner))
+        return result

@@ -1,0 +1,119 @@
+"""Records of one domain as the transfer sees them: model units, labels and whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ecgtransfer.diffusion import NoiseConfig, draw_sigma
+from ecgtransfer.errors import CorpusError
+
+
+@dataclass(frozen=True, eq=False)
+class DomainRecords:
+    """Records of one domain, recorded or drawn from a model.
+
+    Attributes:
+        x0: (N, 8, T) clean signals in model units.
+        label: (N, K) multi-hot in the shared label space, or None.
+        patient: whose each record is, N names; a record drawn from a model is its own patient.
+    """
+
+    x0: Tensor
+    label: Tensor | None
+    patient: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        n = len(self.x0)
+        if n == 0:
+            raise CorpusError("expected at least one record of a domain, got none")
+        if len(self.patient) != n or (self.label is not None and len(self.label) != n):
+            labels = "no" if self.label is None else len(self.label)
+            raise CorpusError(
+                f"expected a label and a patient for each of {n} records, got {labels} labels and "
+                f"{len(self.patient)} patients"
+            )
+
+    def __len__(self) -> int:
+        return len(self.x0)
+
+    def take(
+        self, index: np.ndarray | Tensor | Sequence[int], device: torch.device | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Signals and labels of some records, on `device`: (n, 8, T), (n, K) or None."""
+        rows = torch.as_tensor(index, device=self.x0.device)
+        label = None if self.label is None else self.label[rows.to(self.label.device)]
+        return self.x0[rows].to(device), None if label is None else label.to(device)
+
+
+def refuse_shared_patients(training: DomainRecords, held_out: DomainRecords) -> None:
+    """Held-out records must be of patients that training never sees.
+
+    Raises:
+        CorpusError: a patient is in both, with the names of the first few.
+    """
+    shared = sorted(set(training.patient) & set(held_out.patient))
+    if shared:
+        raise CorpusError(
+            f"expected held-out records of other patients than the training records, got "
+            f"{len(shared)} patients in both ({', '.join(shared[:3])}); split by patient"
+        )
+
+
+def refuse_other_labels(*domains: DomainRecords) -> None:
+    """All records must be labelled in one label space, or none.
+
+    Raises:
+        CorpusError: the numbers of labels differ.
+    """
+    widths = [None if domain.label is None else domain.label.shape[1] for domain in domains]
+    if len(set(widths)) > 1:
+        raise CorpusError(
+            f"expected source and target records in one label space, got {widths} labels; "
+            "prepare both with the same label space"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOutDraws:
+    """Held-out records with noise that stays the same from one validation to the next.
+
+    Attributes:
+        index: (M,) record numbers, each record several times.
+        sigma: (M,) noise levels.
+        noise: (M, ...) standard normal.
+    """
+
+    index: np.ndarray
+    sigma: Tensor
+    noise: Tensor
+
+    @classmethod
+    def of(
+        cls, records: DomainRecords, noise: NoiseConfig, *, draws: int, seed: int
+    ) -> HeldOutDraws:
+        """`draws` noise levels and noises for each record."""
+        generator = torch.Generator().manual_seed(seed)
+        index = np.tile(np.arange(len(records)), draws)
+        return cls(
+            index,
+            draw_sigma(len(index), noise, generator),
+            torch.randn(len(index), *records.x0.shape[1:], generator=generator),
+        )
+
+
+def draw_noise(
+    x0: Tensor, config: NoiseConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Noise levels (B,) and standard normal noise (B, ...) of a training batch, on its device."""
+    sigma = draw_sigma(len(x0), config, generator).to(x0)
+    return sigma, torch.randn(x0.shape, generator=generator).to(x0)
+
+
+def device_of(module: torch.nn.Module) -> torch.device:
+    """Where a network's parameters are."""
+    return next(module.parameters()).device

@@ -1,0 +1,316 @@
+"""Training of the guidance: the weighted sum of the losses, and the draws behind it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ecgtransfer.diffusion import Denoiser, NoiseConfig
+from ecgtransfer.errors import ConfigError
+from ecgtransfer.training import FitResult, Progress, TrainConfig, fit, shuffled_batches
+from ecgtransfer.transfer.guidance import (
+    GuidanceForm,
+    clip_log_ratio,
+    consistency_loss,
+    cycle_loss,
+    guidance_loss,
+    noised_classification_loss,
+    sobolev_penalty,
+)
+from ecgtransfer.transfer.guided import LogH
+from ecgtransfer.transfer.records import (
+    DomainRecords,
+    HeldOutDraws,
+    device_of,
+    draw_noise,
+    refuse_other_labels,
+    refuse_shared_patients,
+)
+
+#: Noise draws a held-out record behind the validation score.
+HELD_OUT_DRAWS = 4
+
+
+@dataclass(frozen=True)
+class TgdpConfig:
+    """Weights and draws of the total loss,
+
+    eta_guidance * guidance + eta_cycle * cycle + eta_consistency * D * consistency,
+
+    in nats a record. The first two losses are of order 1 a *record*; the third is a mean over
+    the D = 8 T coordinates of a record, so its sum is what compares: with the mean in its place
+    the guidance loss outweighed it ten thousandfold on ECGs, and no slope worth following was
+    learned. The whole is divided by D, which moves no minimum. A weight of 0 leaves its term out.
+
+    Attributes:
+        form: of the guidance loss.
+        resample: draw the positives of the logistic form in proportion to r, instead of weighing
+            each record by its r.
+        target_positives: share of the positives of the logistic form that are noised target
+            records; the rest are source records drawn in proportion to r. 1 needs no ratio.
+        eta_guidance: weight of the guidance loss.
+        eta_cycle: weight of the cycle loss; needs a noise-dependent classifier.
+        eta_consistency: weight of the consistency loss. Where the source model is far from its
+            own source, real source records and the consistency loss pull log h to two different
+            functions, and the larger weight here wins.
+        sobolev: weight of the penalty on the slope of log h at noised target records.
+        log_ratio_clip: largest size of log r that the guidance loss uses.
+        noise: noise levels of training.
+        train: how long and how fast.
+    """
+
+    form: GuidanceForm = "logistic"
+    resample: bool = True
+    target_positives: float = 0.5
+    eta_guidance: float = 1.0
+    eta_cycle: float = 0.1
+    eta_consistency: float = 10.0
+    sobolev: float = 0.0
+    log_ratio_clip: float = 10.0
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            steps=400,
+            batch_size=32,
+            learning_rate=1e-3,
+            warmup_steps=50,
+            ema_decay=0.99,
+            validate_every=50,
+            gradient_clip=10.0,
+        )
+    )
+
+    def __post_init__(self) -> None:
+        if self.form not in get_args(GuidanceForm):
+            raise ConfigError(
+                f"expected a form of the guidance loss, mse, kl or logistic, got {self.form!r}"
+            )
+        if not 0 <= self.target_positives <= 1:
+            raise ConfigError(
+                f"expected a share of target positives from 0 to 1, got {self.target_positives}"
+            )
+        weights = (self.eta_guidance, self.eta_cycle, self.eta_consistency, self.sobolev)
+        if not all(0 <= weight < math.inf for weight in weights) or not any(weights[:3]):
+            raise ConfigError(
+                "expected loss weights that are not below 0 and not all 0, got guidance, cycle, "
+                f"consistency and Sobolev weights {weights}"
+            )
+        if not self.log_ratio_clip > 0:
+            raise ConfigError(f"expected log_ratio_clip above 0, got {self.log_ratio_clip}")
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the guidance loss is a classification of noised records with 0/1 targets."""
+        return self.form == "logistic" and self.resample
+
+    @property
+    def needs_ratio(self) -> bool:
+        """Whether training asks for log r of the source records."""
+        return self.eta_guidance > 0 and not (self.classifies and self.target_positives == 1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Record numbers of a step: source, positives (and whether each is target), target."""
+
+    source: np.ndarray
+    positive: np.ndarray
+    positive_is_target: np.ndarray
+    target: np.ndarray
+
+
+def fit_guidance(
+    denoise: Denoiser,
+    network: nn.Module,
+    source: DomainRecords,
+    target: DomainRecords,
+    held_out_target: DomainRecords,
+    config: TgdpConfig,
+    folder: Path,
+    *,
+    log_ratio: Tensor | None = None,
+    noisy_log_ratio: LogH | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> FitResult:
+    """Train `network`, a `LogH`, in place; the denoiser stays as it is.
+
+    Every record of a step has a noise level of its own. The weights with the lowest consistency
+    loss on the held-out target records are kept. `calibrate_weight` on those same records comes
+    next.
+
+    Args:
+        denoise: the source's denoiser D_p, on the device of training.
+        network: (x, sigma, label) -> (B,), for instance a `GuidanceNetwork`.
+        source: records of p, recorded or drawn from the source model.
+        target: training records of the target.
+        held_out_target: target records of other patients, for validation.
+        config: weights, draws, length.
+        folder: gets weights, log and, while training, the checkpoint.
+        log_ratio: (N,) log q/p of each source record, unclipped; see `TgdpConfig.needs_ratio`.
+        noisy_log_ratio: the noise-dependent classifier, where `eta_cycle` is above 0.
+        progress: called after every step.
+
+    Raises:
+        ConfigError: log_ratio or noisy_log_ratio is needed and missing, or of a wrong shape.
+        CorpusError: a patient both in training and held out, or domains in different label
+            spaces.
+        RunError: a loss that is not finite.
+    """
+    refuse_shared_patients(target, held_out_target)
+    refuse_other_labels(source, target, held_out_target)
+    clipped = _ratio_for(config, source, log_ratio)
+    if config.eta_cycle and noisy_log_ratio is None:
+        raise ConfigError(
+            f"expected a noise-dependent classifier for eta_cycle = {config.eta_cycle}, got none; "
+            "fit one with DomainClassifierConfig(noise=...) or set eta_cycle to 0"
+        )
+    batches = _batches(config, len(source), len(target), clipped)
+
+    def loss(model: nn.Module, batch: _Batch, generator: torch.Generator) -> Tensor:
+        device = device_of(network)
+        total = torch.zeros(len(batch.target), device=device)
+        if config.eta_guidance:
+            total = total + config.eta_guidance * _guidance_term(
+                model, source, target, clipped, batch, config, generator, device
+            )
+        x0, label = target.take(batch.target, device)
+        sigma, noise = draw_noise(x0, config.noise, generator)
+        if config.eta_cycle and noisy_log_ratio is not None:
+            total = total + config.eta_cycle * cycle_loss(
+                model, x0, label, noisy_log_ratio, sigma, noise
+            )
+        if config.sobolev:
+            total = total + config.sobolev * sobolev_penalty(model, x0, label, sigma, noise)
+        total = total / x0[0].numel()
+        if config.eta_consistency:
+            total = total + config.eta_consistency * consistency_loss(
+                denoise, model, x0, label, sigma, noise
+            )
+        return total
+
+    validate = held_out_consistency(denoise, held_out_target, config.noise, config.train.seed)
+    return fit(network, loss, batches, config.train, folder, validate=validate, progress=progress)
+
+
+def held_out_consistency(
+    denoise: Denoiser, records: DomainRecords, noise: NoiseConfig, seed: int, batch_size: int = 64
+) -> Callable[[nn.Module], float]:
+    """Mean consistency loss on held-out target records, with the same noise each time.
+
+    For log h = 0 it is the denoising loss of the source's denoiser on the target.
+
+    Args:
+        denoise: the source's denoiser.
+        records: held-out target records.
+        noise: their noise levels.
+        seed: of noise levels and noise.
+        batch_size: records at once.
+    """
+    draws = HeldOutDraws.of(records, noise, draws=HELD_OUT_DRAWS, seed=seed)
+
+    @torch.no_grad()
+    def validate(network: nn.Module) -> float:
+        device = device_of(network)
+        total = 0.0
+        for start in range(0, len(draws.index), batch_size):
+            part = slice(start, start + batch_size)
+            x0, label = records.take(draws.index[part], device)
+            sigma, noise_part = draws.sigma[part].to(x0), draws.noise[part].to(x0)
+            loss = consistency_loss(denoise, network, x0, label, sigma, noise_part)
+            total += float(loss.sum())
+        return total / len(draws.index)
+
+    return validate
+
+
+def _ratio_for(config: TgdpConfig, source: DomainRecords, log_ratio: Tensor | None) -> Tensor:
+    """Log r of each source record, clipped; 0 where no term of the loss looks at it: (N,)."""
+    if not config.needs_ratio:
+        return torch.zeros(len(source))
+    if log_ratio is None:
+        raise ConfigError(
+            "expected log_ratio of the source records for the guidance loss, got none; fit a "
+            "domain classifier, or set target_positives to 1 or eta_guidance to 0"
+        )
+    if log_ratio.shape != (len(source),):
+        raise ConfigError(
+            f"expected one log-ratio for each of {len(source)} source records, got shape "
+            f"{tuple(log_ratio.shape)}"
+        )
+    return clip_log_ratio(log_ratio.detach().cpu(), config.log_ratio_clip)
+
+
+def _batches(
+    config: TgdpConfig, n_source: int, n_target: int, log_ratio: Tensor
+) -> Callable[[int], _Batch]:
+    """Record numbers of each step, a pure function of the step."""
+    size, seed = config.train.batch_size, config.train.seed
+    of_source = shuffled_batches(n_source, size, seed)
+    of_target = shuffled_batches(n_target, size, seed + 1)
+    positive_target = shuffled_batches(n_target, size, seed + 2)
+    ratio = (log_ratio.double() - log_ratio.max()).exp().numpy()
+    positive_source = shuffled_batches(n_source, size, seed + 3, weights=ratio)
+
+    def batch(step: int) -> _Batch:
+        # The places of the whole batch that are target, spread so that the share holds over
+        # steps even where the batch is too small to hold it.
+        place = np.arange(step * size, (step + 1) * size)
+        share = config.target_positives
+        is_target = np.floor((place + 1) * share) > np.floor(place * share)
+        return _Batch(
+            of_source(step),
+            np.where(is_target, positive_target(step), positive_source(step)),
+            is_target,
+            of_target(step),
+        )
+
+    return batch
+
+
+def _guidance_term(
+    log_h: LogH,
+    source: DomainRecords,
+    target: DomainRecords,
+    log_ratio: Tensor,
+    batch: _Batch,
+    config: TgdpConfig,
+    generator: torch.Generator,
+    device: torch.device,
+) -> Tensor:
+    """The guidance loss of one step: (B,).
+
+    As a classification it is softplus(f) of source records plus softplus(-f) of the positives,
+    the same sum as the logistic form with E_p[r] = 1.
+    """
+    x0, label = source.take(batch.source, device)
+    if not config.classifies:
+        sigma, noise = draw_noise(x0, config.noise, generator)
+        ratio = log_ratio[torch.from_numpy(batch.source)].to(x0)
+        return guidance_loss(log_h, x0, label, ratio, sigma, noise, config.form)
+    positive, positive_label = _positives(source, target, batch, device)
+    both = torch.cat([x0, positive])
+    labels = None if label is None or positive_label is None else torch.cat([label, positive_label])
+    is_target = torch.arange(len(both), device=device) >= len(x0)
+    sigma, noise = draw_noise(both, config.noise, generator)
+    loss = noised_classification_loss(log_h, both, labels, is_target, sigma, noise)
+    return loss[: len(x0)] + loss[len(x0) :]
+
+
+def _positives(
+    source: DomainRecords, target: DomainRecords, batch: _Batch, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    """Source records drawn in proportion to r, and target records: (B, 8, T), (B, K) or None."""
+    theirs = batch.positive_is_target
+    x_target, label_target = target.take(batch.positive[theirs], device)
+    x_source, label_source = source.take(batch.positive[~theirs], device)
+    x0 = torch.cat([x_target, x_source])
+    if label_target is None or label_source is None:
+        return x0, None
+    return x0, torch.cat([label_target, label_source])

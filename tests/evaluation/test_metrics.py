@@ -1,0 +1,312 @@
+import time
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from ecgtransfer.errors import ConfigError, CorpusError
+from ecgtransfer.evaluation import (
+    Estimate,
+    apply_thresholds,
+    bootstrap,
+    challenge_scores,
+    choose_thresholds,
+    draw_resamples,
+    macro_auroc,
+    macro_average_precision,
+    paired_bootstrap,
+    per_class_auroc,
+    per_class_average_precision,
+    per_class_challenge_scores,
+    undefined_classes,
+    weighted_auroc,
+    weighted_average_precision,
+    weighted_challenge_scores,
+    weighted_f2,
+    weighted_g2,
+    weighted_macro_auroc,
+    weighted_macro_average_precision,
+)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+def labels_and_scores(rng, n=300, classes=5, ties=False):
+    y_true = (rng.random((n, classes)) < 0.2).astype(float)
+    y_score = 0.6 * rng.random((n, classes)) + 0.2 * y_true
+    return y_true, np.round(y_score, 1) if ties else y_score
+
+
+def direct_challenge_scores(y_true, y_pred, beta):
+    """FACTS.md section 3, record by record and class by class."""
+    f, g = [], []
+    for k in range(y_true.shape[1]):
+        tp = fp = fn = 0.0
+        for truth, predicted in zip(y_true, y_pred, strict=True):
+            weight = 1.0 / (truth.sum() or 1)
+            tp += weight * (truth[k] == 1 and predicted[k] == 1)
+            fp += weight * (truth[k] == 0 and predicted[k] == 1)
+            fn += weight * (truth[k] == 1 and predicted[k] == 0)
+        f.append((1 + beta**2) * tp / ((1 + beta**2) * tp + fp + beta**2 * fn))
+        g.append(tp / (tp + fp + beta * fn))
+    return np.mean(f), np.mean(g)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_macro_auroc_is_that_of_scikit_learn(rng, ties):
+    y_true, y_score = labels_and_scores(rng, ties=ties)
+    assert macro_auroc(y_true, y_score) == pytest.approx(
+        roc_auc_score(y_true, y_score, average="macro"), abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_weighted_scores_are_those_of_scikit_learn_with_sample_weights(rng, ties):
+    y_true, y_score = labels_and_scores(rng, ties=ties)
+    weights = rng.integers(0, 4, len(y_true)).astype(float)
+    assert_allclose(
+        per_class_auroc(y_true, y_score, weights),
+        roc_auc_score(y_true, y_score, average=None, sample_weight=weights),
+        atol=1e-12,
+    )
+    assert_allclose(
+        per_class_average_precision(y_true, y_score, weights),
+        average_precision_score(y_true, y_score, average=None, sample_weight=weights),
+        atol=1e-12,
+    )
+
+
+def test_macro_average_precision_is_that_of_scikit_learn(rng):
+    y_true, y_score = labels_and_scores(rng)
+    assert macro_average_precision(y_true, y_score) == pytest.approx(
+        average_precision_score(y_true, y_score, average="macro"), abs=1e-12
+    )
+
+
+def test_weights_of_a_resample_equal_repeated_records(rng):
+    y_true, y_score = labels_and_scores(rng, n=60)
+    y_pred = (y_score > 0.4).astype(int)
+    times = rng.integers(0, 3, (4, 60))
+    for row in times:
+        index = np.repeat(np.arange(60), row)
+        assert_allclose(
+            weighted_auroc(y_true, y_score, row[None])[0],
+            per_class_auroc(y_true[index], y_score[index]),
+        )
+        assert_allclose(
+            weighted_average_precision(y_true, y_score, row[None])[0],
+            per_class_average_precision(y_true[index], y_score[index]),
+        )
+        repeated = per_class_challenge_scores(y_true[index], y_pred[index])
+        weighted = weighted_challenge_scores(y_true, y_pred, row[None])
+        assert_allclose(weighted.f_beta[0], repeated.f_beta)
+        assert_allclose(weighted.g_beta[0], repeated.g_beta)
+    assert weighted_auroc(y_true, y_score, times).shape == (4, 5)
+
+
+def test_a_class_without_positives_or_negatives_is_named_and_left_out_of_the_mean(rng):
+    y_true, y_score = labels_and_scores(rng)
+    y_true[:, 1], y_true[:, 3] = 0, 1
+    assert_array_equal(undefined_classes(y_true), [False, True, False, True, False])
+    areas = per_class_auroc(y_true, y_score)
+    assert_array_equal(np.isnan(areas), undefined_classes(y_true))
+    assert macro_auroc(y_true, y_score) == pytest.approx(
+        macro_auroc(y_true[:, [0, 2, 4]], y_score[:, [0, 2, 4]])
+    )
+
+
+@pytest.mark.parametrize("beta", [1.0, 2.0])
+def test_challenge_scores_are_the_formula(rng, beta):
+    y_true, y_score = labels_and_scores(rng)
+    y_pred = (y_score > 0.4).astype(int)
+    assert_allclose(
+        challenge_scores(y_true, y_pred, beta),
+        direct_challenge_scores(y_true, y_pred, beta),
+        atol=1e-9,
+    )
+
+
+def test_a_record_without_labels_counts_as_one_label_would():
+    y_true = [[1, 0], [0, 1], [0, 0]]
+    y_pred = [[1, 0], [0, 1], [1, 0]]
+    scores = per_class_challenge_scores(y_true, y_pred, beta=2)
+    assert_allclose(scores.f_beta, [5 / (5 + 1), 1])
+    assert_allclose(scores.g_beta, [1 / (1 + 1), 1])
+
+
+def test_a_class_never_true_scores_zero_if_predicted_and_is_left_out_if_not():
+    y_true = [[1, 0, 0], [1, 0, 0]]
+    y_pred = [[1, 1, 0], [1, 0, 0]]
+    assert_array_equal(per_class_challenge_scores(y_true, y_pred).f_beta, [1, 0, np.nan])
+    assert challenge_scores(y_true, y_pred) == (0.5, 0.5)
+    every = np.ones((1, 2))
+    assert weighted_f2(y_true, y_pred, every) == weighted_g2(y_true, y_pred, every) == 0.5
+    assert weighted_f2(y_true, y_pred, [[0, 1]]) == 0.5
+
+
+def test_g_beta_thresholds_are_the_best_of_the_grid(rng):
+    y_true, y_score = labels_and_scores(rng)
+    thresholds = choose_thresholds(y_true, y_score)
+    for k, threshold in enumerate(thresholds):
+        one, score = y_true[:, [k]], y_score[:, [k]]
+        by_grid = [
+            per_class_challenge_scores(one, score > t).g_beta[0] for t in np.linspace(0, 1, 100)
+        ]
+        assert threshold == np.linspace(0, 1, 100)[np.nanargmax(by_grid)]
+
+
+def test_youden_threshold_separates_separable_scores_halfway():
+    thresholds = choose_thresholds([[0], [0], [1], [1]], [[0.1], [0.2], [0.6], [0.9]], "youden")
+    assert_allclose(thresholds, [0.4])
+
+
+@pytest.mark.parametrize("rule", ["g_beta", "youden"])
+def test_a_class_without_training_positives_never_fires_on_its_own(rule):
+    y_true = [[1, 0], [0, 0], [1, 0]]
+    y_score = [[0.9, 1.0], [0.1, 0.5], [0.8, 0.7]]
+    assert choose_thresholds(y_true, y_score, rule)[1] == 1
+
+
+def test_a_record_where_nothing_fires_gets_its_highest_class():
+    predicted = apply_thresholds([[0.1, 0.3], [0.6, 0.7], [0.5, 0.2]], [0.5, 0.5])
+    assert_array_equal(predicted, [[0, 1], [1, 1], [1, 0]])
+
+
+def test_resamples_hold_whole_patients_and_every_class(rng):
+    patients = np.repeat(np.arange(20), 2)
+    y_true = np.zeros((40, 3))
+    y_true[:4, 0] = y_true[::2, 1] = 1
+    times = draw_resamples(y_true, patients, resamples=200)
+    assert times.shape == (200, 40)
+    assert_array_equal(times[:, ::2], times[:, 1::2])
+    assert_array_equal(times.sum(axis=1), 40)
+    assert (times @ y_true[:, :2] > 0).all()
+    assert_array_equal(times, draw_resamples(y_true, patients, resamples=200))
+    assert not np.array_equal(times, draw_resamples(y_true, patients, resamples=200, seed=1))
+
+
+def test_intervals_of_repeated_records_are_wide_only_if_patients_are_known(rng):
+    y_true, y_score = labels_and_scores(rng, n=60, classes=2)
+    y_true, y_score = np.repeat(y_true, 10, axis=0), np.repeat(y_score, 10, axis=0)
+    known = bootstrap(weighted_macro_auroc, y_true, y_score, np.repeat(np.arange(60), 10))
+    unknown = bootstrap(weighted_macro_auroc, y_true, y_score)
+    assert known.value == unknown.value == pytest.approx(macro_auroc(y_true, y_score))
+    assert known.high - known.low > 2 * (unknown.high - unknown.low)
+
+
+def test_bootstrap_intervals_cover_at_their_nominal_rate(rng):
+    """Scores N(1, 1) against N(0, 1): the true area is Φ(1/√2) = 0.76025."""
+    covered, repetitions = 0, 400
+    for seed in range(repetitions):
+        y_true = (np.arange(160) < 60).astype(float)[:, None]
+        y_score = rng.normal(size=(160, 1)) + y_true
+        interval = bootstrap(weighted_macro_auroc, y_true, y_score, resamples=400, seed=seed)
+        covered += interval.low <= 0.7602499389065233 <= interval.high
+    assert 0.915 < covered / repetitions < 0.98
+
+
+def test_paired_difference_is_narrower_than_its_parts_and_has_its_sign(rng):
+    y_true, worse = labels_and_scores(rng)
+    better = worse + 0.03 * y_true
+    change = paired_bootstrap(weighted_macro_auroc, y_true, worse, better)
+    alone = bootstrap(weighted_macro_auroc, y_true, worse)
+    assert change.value == pytest.approx(macro_auroc(y_true, better) - macro_auroc(y_true, worse))
+    assert 0 < change.low < change.value < change.high
+    assert change.high - change.low < (alone.high - alone.low) / 2
+    same = paired_bootstrap(weighted_macro_auroc, y_true, worse, worse, resamples=50)
+    assert same == Estimate(0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("score", [weighted_f2, weighted_g2, weighted_macro_average_precision])
+def test_every_score_has_an_interval_around_it(rng, score):
+    y_true, y_score = labels_and_scores(rng)
+    predicted = y_score if score is weighted_macro_average_precision else y_score > 0.4
+    interval = bootstrap(score, y_true, predicted, resamples=300)
+    assert interval.low < interval.value < interval.high
+
+
+def test_two_thousand_resamples_of_thousands_of_records_take_seconds(rng):
+    y_true, y_score = labels_and_scores(rng, n=3000, classes=9)
+    begun = time.perf_counter()
+    bootstrap(weighted_macro_auroc, y_true, y_score)
+    assert time.perf_counter() - begun < 10
+
+
+def test_an_estimate_prints_and_goes_to_json():
+    assert str(Estimate(0.91234, 0.8, 1.0)) == "0.912 [0.800, 1.000]"
+    assert Estimate(0.9, 0.8, 1.0).to_dict() == {"value": 0.9, "low": 0.8, "high": 1.0}
+
+
+@pytest.mark.parametrize("numbers", [(np.nan, 0, 1), (0.5, 1, 0), (0.5, np.nan, 1)])
+def test_an_estimate_that_is_none_is_refused(numbers):
+    with pytest.raises(ConfigError, match="finite value and low <= high"):
+        Estimate(*numbers)
+
+
+@pytest.mark.parametrize(
+    ("y_true", "y_score", "message"),
+    [
+        ([1, 0], [0.1, 0.2], "multi-hot labels"),
+        ([[1], [2]], [[0.1], [0.2]], "0 and 1 only"),
+        ([[1], [np.nan]], [[0.1], [0.2]], "0 and 1 only"),
+        ([[1], [0]], [[0.1]], "one score per record and class"),
+        ([[1], [0]], [0.1, 0.2], "one score per record and class"),
+        ([[1], [0]], [[0.1], [np.nan]], "1 that are not"),
+        ([[1], [1]], [[0.1], [0.2]], "no class has both"),
+    ],
+)
+def test_bad_labels_and_scores_are_refused(y_true, y_score, message):
+    with pytest.raises(CorpusError, match=message):
+        macro_auroc(y_true, y_score)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"), [([1.0], "expected weights"), ([1.0, -1.0], "at least 0")]
+)
+def test_bad_weights_are_refused(weights, message):
+    with pytest.raises(CorpusError, match=message):
+        macro_auroc([[1], [0]], [[0.1], [0.2]], weights)
+
+
+def test_predictions_that_are_not_zero_or_one_are_refused():
+    with pytest.raises(CorpusError, match="apply_thresholds first"):
+        challenge_scores([[1], [0]], [[0.9], [0.1]])
+
+
+@pytest.mark.parametrize("score", [weighted_f2, weighted_g2])
+def test_nothing_true_and_nothing_predicted_is_refused(score):
+    with pytest.raises(CorpusError, match="nothing to score"):
+        score([[0], [0]], [[0], [0]], np.ones((1, 2)))
+    with pytest.raises(CorpusError, match="nothing to score"):
+        challenge_scores([[0], [0]], [[0], [0]])
+
+
+def test_a_beta_that_is_not_positive_is_refused():
+    with pytest.raises(ConfigError, match="beta must be positive"):
+        challenge_scores([[1]], [[1]], beta=0)
+
+
+def test_bad_thresholds_are_refused():
+    with pytest.raises(ConfigError, match="unknown threshold rule"):
+        choose_thresholds([[1], [0]], [[0.9], [0.1]], "best")
+    with pytest.raises(CorpusError, match="expected probabilities"):
+        choose_thresholds([[1], [0]], [[3.0], [0.1]])
+    with pytest.raises(CorpusError, match="one threshold per class"):
+        apply_thresholds([[0.9, 0.1]], [0.5])
+    with pytest.raises(CorpusError, match="finite scores"):
+        apply_thresholds([[np.nan]], [0.5])
+
+
+def test_bad_resamples_are_refused(rng, monkeypatch):
+    y_true = np.eye(9)
+    with pytest.raises(ConfigError, match="at least 2 resamples"):
+        draw_resamples(y_true, resamples=1)
+    with pytest.raises(CorpusError, match="one patient per record"):
+        draw_resamples(y_true, np.arange(8))
+    monkeypatch.setattr("ecgtransfer.evaluation.metrics.DRAWS_PER_RESAMPLE", 3)
+    with pytest.raises(CorpusError, match="too few patients for an interval"):
+        draw_resamples(y_true, resamples=100)

@@ -1,0 +1,115 @@
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from ecgtransfer.errors import ConfigError
+from ecgtransfer.models import (
+    Conditioning,
+    FourierFeatures,
+    ResidualBlock,
+    SelfAttention,
+    fold,
+    group_norm,
+    unfold,
+    zero,
+)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4, 8])
+def test_unfold_undoes_fold(factor, rng):
+    x = torch.randn(3, 5, 16, generator=rng)
+    folded = fold(x, factor)
+    assert folded.shape == (3, 5 * factor, 16 // factor)
+    assert torch.equal(unfold(folded, factor), x)
+
+
+def test_fold_puts_neighbouring_samples_of_a_lead_into_neighbouring_channels():
+    x = torch.arange(16.0).reshape(1, 2, 8)
+    folded = fold(x, 4)
+    assert folded[0, :, 0].tolist() == [0, 1, 2, 3, 8, 9, 10, 11]
+    assert folded[0, :, 1].tolist() == [4, 5, 6, 7, 12, 13, 14, 15]
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(4, 1), (16, 1), (48, 3), (64, 4)])
+def test_a_group_has_sixteen_channels_where_there_are_as_many(channels, groups):
+    assert group_norm(channels).num_groups == groups
+
+
+def test_fourier_features_are_cosines_and_sines_of_doubling_frequencies():
+    features = FourierFeatures(12, highest=16.0)
+    assert_close(features.frequencies, 2.0 ** torch.arange(-1.0, 5.0))
+    embedded = features(torch.tensor([0.0, 0.3]))
+    assert_close(embedded[0], torch.tensor([1.0] * 6 + [0.0] * 6))
+    assert_close(embedded[1, 7], torch.tensor(0.3).sin())
+
+
+def test_a_fresh_residual_block_passes_its_input_on(rng):
+    x, conditioning = torch.randn(2, 16, 10, generator=rng), torch.randn(2, 6, generator=rng)
+    assert torch.equal(ResidualBlock(16, 16, 6)(x, conditioning), x)
+    assert ResidualBlock(16, 32, 0)(x, None).shape == (2, 32, 10)
+
+
+def test_a_residual_block_listens_to_its_conditioning(rng):
+    block = ResidualBlock(16, 16, 6)
+    nn.init.normal_(block.conv_out.weight, generator=rng)
+    x, conditioning = torch.randn(2, 16, 10, generator=rng), torch.randn(2, 6, generator=rng)
+    assert not torch.allclose(block(x, conditioning), block(x, conditioning.flip(0)))
+
+
+@pytest.mark.parametrize(("channels", "heads"), [(16, 1), (64, 2), (80, 2), (96, 3), (112, 2)])
+def test_attention_shares_its_channels_evenly_between_its_heads(channels, heads, rng):
+    attention = SelfAttention(channels)
+    assert attention.heads == heads
+    x = torch.randn(2, channels, 5, generator=rng)
+    assert torch.equal(attention(x), x)
+
+
+def test_attention_does_not_care_where_a_moment_stands(rng):
+    attention = SelfAttention(32)
+    nn.init.normal_(attention.out.weight, generator=rng)
+    x, order = torch.randn(2, 32, 9, generator=rng), torch.randperm(9, generator=rng)
+    attended = attention(x)
+    assert not torch.allclose(attended, x)
+    assert_close(attention(x[..., order]), attended[..., order])
+
+
+def test_a_layer_set_to_zero_is_zero_in_weights_and_bias():
+    layer = nn.Conv1d(3, 4, 5)
+    zero(layer)
+    assert not any(parameter.any() for parameter in layer.parameters())
+
+
+def test_an_unstated_diagnosis_is_not_the_same_as_none_of_them(rng):
+    conditioning = Conditioning(8, labels=3)
+    nn.init.normal_(conditioning.no_label, generator=rng)
+    nn.init.normal_(conditioning.label.bias, generator=rng)
+    sigma = torch.ones(2)
+    unstated = conditioning(2, sigma, None)
+    assert not torch.allclose(unstated, conditioning(2, sigma, torch.zeros(2, 3)))
+    mixed = conditioning(2, sigma, torch.zeros(2, 3), torch.tensor([True, False]))
+    assert_close(mixed[0], unstated[0])
+    assert not torch.allclose(mixed[1], unstated[1])
+
+
+def test_conditioning_without_noise_needs_no_noise_level():
+    conditioning = Conditioning(8, labels=3, noise=False)
+    assert conditioning(4, None, torch.eye(4, 3)).shape == (4, 8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((None, torch.zeros(2, 3)), "expected sigma, \\(B,\\), for a network that sees noise"),
+        ((torch.ones(2, 1), torch.zeros(2, 3)), "expected sigma of shape \\(2,\\)"),
+        ((torch.ones(2), torch.zeros(1, 3)), "expected label of shape \\(2, 3\\).* got \\(1, 3\\)"),
+        ((torch.ones(2), torch.zeros(2, 4)), "expected label of shape \\(2, 3\\)"),
+        (
+            (torch.ones(2), torch.zeros(2, 3), torch.ones(1, dtype=torch.bool)),
+            "expected dropped of shape \\(2,\\)",
+        ),
+    ],
+)
+def test_what_is_not_one_row_a_record_is_refused(arguments, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        Conditioning(8, labels=3)(2, *arguments)

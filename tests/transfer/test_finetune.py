@@ -1,0 +1,113 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ecgtransfer.diffusion import ECGDenoiser, NoiseConfig
+from ecgtransfer.errors import ConfigError, CorpusError
+from ecgtransfer.models import UNet1d, UNetConfig
+from ecgtransfer.training import TrainConfig
+from ecgtransfer.transfer import DomainRecords, FinetuneConfig, finetune
+
+TRAIN = TrainConfig(
+    steps=40,
+    batch_size=16,
+    learning_rate=3e-3,
+    warmup_steps=5,
+    ema_decay=0.8,
+    validate_every=10,
+    patience=3,
+)
+CONFIG = FinetuneConfig(noise=NoiseConfig(log_mean=0.0, log_std=1.0), train=TRAIN)
+
+
+@pytest.fixture
+def denoiser(rng):
+    config = UNetConfig(labels=2, leads=2, widths=(16,), blocks=1, attention=0, conditioning=8)
+    denoiser = ECGDenoiser(UNet1d(config))
+    with torch.no_grad():
+        for parameter in denoiser.parameters():
+            parameter += 0.02 * torch.randn(parameter.shape, generator=rng)
+    return denoiser
+
+
+def target(rng, n, name):
+    """A wave on the first lead, flat on the second; the label tells its sign."""
+    label = torch.eye(2)[torch.arange(n) % 2]
+    wave = torch.sin(torch.arange(32) / 3.0) * (1 - 2 * label[:, 1:])
+    x0 = torch.stack([wave, 0 * wave], 1) + 0.05 * torch.randn(n, 2, 32, generator=rng)
+    return DomainRecords(x0, label, tuple(f"{name}{i}" for i in range(n)))
+
+
+def test_finetuning_moves_every_parameter_of_a_copy_and_none_of_the_original(
+    denoiser, rng, tmp_path
+):
+    before = {name: value.clone() for name, value in denoiser.state_dict().items()}
+    tuned, result = finetune(denoiser, target(rng, 60, "t"), target(rng, 30, "v"), CONFIG, tmp_path)
+    assert all(torch.equal(value, before[name]) for name, value in denoiser.state_dict().items())
+    assert type(tuned) is ECGDenoiser
+    still = {name for name, value in tuned.named_parameters() if torch.equal(value, before[name])}
+    assert still == set()
+    assert result.validation < 0.5  # 1 for a denoiser that knows nothing
+    assert (tmp_path / "weights.safetensors").exists()
+
+
+def test_a_frozen_denoiser_is_trained_all_the_same(denoiser, rng, tmp_path):
+    denoiser.requires_grad_(False)
+    train = replace(TRAIN, steps=2, validate_every=2)
+    tuned, _ = finetune(
+        denoiser, target(rng, 20, "t"), target(rng, 10, "v"), replace(CONFIG, train=train), tmp_path
+    )
+    weight = "network.out.weight"
+    assert not torch.equal(tuned.state_dict()[weight], denoiser.state_dict()[weight])
+    assert not any(parameter.requires_grad for parameter in denoiser.parameters())
+
+
+def test_training_from_scratch_is_the_same_call_on_random_weights(rng, tmp_path):
+    config = UNetConfig(labels=2, leads=2, widths=(16,), blocks=1, attention=0, conditioning=8)
+    fresh = ECGDenoiser(UNet1d(config))
+    _, result = finetune(fresh, target(rng, 60, "t"), target(rng, 30, "v"), CONFIG, tmp_path)
+    assert result.validation < 0.7
+
+
+def test_training_stops_when_held_out_records_no_longer_gain(denoiser, rng, tmp_path):
+    # Two training records of noise teach nothing about the held-out ones.
+    noise = DomainRecords(3 * torch.randn(2, 2, 32, generator=rng), torch.eye(2), ("t0", "t1"))
+    train = replace(TRAIN, steps=400, validate_every=5, patience=2, learning_rate=1e-2)
+    _, result = finetune(
+        denoiser, noise, target(rng, 20, "v"), replace(CONFIG, train=train), tmp_path
+    )
+    assert result.steps < 400
+    assert result.best_step <= result.steps - 10
+
+
+def test_some_records_are_trained_without_their_label(denoiser, rng, tmp_path):
+    train = replace(TRAIN, steps=3, validate_every=3)
+
+    def embedding_of_no_label(dropout):
+        config = replace(CONFIG, train=train, label_dropout=dropout)
+        records = target(torch.Generator().manual_seed(5), 60, "t")
+        tuned, _ = finetune(
+            denoiser, records, target(rng, 10, "v"), config, tmp_path / str(dropout)
+        )
+        return tuned.state_dict()["network.conditioning.no_label"]
+
+    # Weight decay alone shrinks what no record has used; a record that did use it turns it.
+    start = denoiser.state_dict()["network.conditioning.no_label"]
+    unused, used = embedding_of_no_label(0.0), embedding_of_no_label(0.5)
+    cosine = torch.nn.functional.cosine_similarity
+    assert cosine(unused, start, dim=0) == pytest.approx(1.0)
+    assert cosine(used, start, dim=0) < 0.999
+
+
+def test_held_out_patients_that_were_trained_on_are_refused(denoiser, rng, tmp_path):
+    records = target(rng, 20, "t")
+    with pytest.raises(CorpusError, match="20 patients in both"):
+        finetune(denoiser, records, records, CONFIG, tmp_path)
+
+
+def test_a_configuration_that_cannot_be_is_refused():
+    with pytest.raises(ConfigError, match="0 <= label_dropout < 1, got 1"):
+        FinetuneConfig(label_dropout=1.0)
+    with pytest.raises(ConfigError, match="validate_every of at least 1"):
+        FinetuneConfig(train=TrainConfig(steps=1))

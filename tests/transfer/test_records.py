@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+from ecgtransfer.errors import CorpusError
+from ecgtransfer.transfer import DomainRecords
+from ecgtransfer.transfer.records import refuse_other_labels, refuse_shared_patients
+
+
+def records(patients, labels=2):
+    n = len(patients)
+    label = None if labels is None else torch.zeros(n, labels)
+    return DomainRecords(torch.arange(n * 2.0).reshape(n, 1, 2), label, tuple(patients))
+
+
+def test_take_gives_signals_and_labels_of_the_records_asked_for():
+    x0, label = records("abc").take([2, 0, 2])
+    assert x0[:, 0, 0].tolist() == [4.0, 0.0, 4.0]
+    assert label.shape == (3, 2)
+    assert records("abc", None).take([1])[1] is None
+
+
+def test_a_patient_on_both_sides_is_refused_by_name():
+    refuse_shared_patients(records("abc"), records("def"))
+    with pytest.raises(CorpusError, match=r"2 patients in both \(b, c\); split by patient"):
+        refuse_shared_patients(records("abc"), records("cbd"))
+
+
+def test_domains_in_two_label_spaces_are_refused():
+    refuse_other_labels(records("a"), records("b"))
+    with pytest.raises(CorpusError, match=r"one label space, got \[2, 3\] labels"):
+        refuse_other_labels(records("a", 2), records("b", 3))
+    with pytest.raises(CorpusError, match=r"one label space, got \[2, None\] labels"):
+        refuse_other_labels(records("a", 2), records("b", None))
+
+
+def test_records_without_patients_or_labels_of_their_own_are_refused():
+    with pytest.raises(CorpusError, match="at least one record of a domain"):
+        records("")
+    with pytest.raises(CorpusError, match="2 records, got 2 labels and 1 patients"):
+        DomainRecords(torch.zeros(2, 1, 2), torch.zeros(2, 1), ("a",))
+    with pytest.raises(CorpusError, match="2 records, got 1 labels and 2 patients"):
+        DomainRecords(torch.zeros(2, 1, 2), torch.zeros(1, 1), ("a", "b"))
