@@ -9,6 +9,7 @@ import typer
 from ecgtransfer.corpus import ECGSet
 from ecgtransfer.pipeline import prepare_set, show_record
 from ecgtransfer.pipeline.run import as_json
+
 from .console import Json, Output, Quiet, facts, grid
 
 app = typer.Typer(

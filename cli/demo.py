@@ -7,6 +7,7 @@ import typer
 
 from ecgtransfer.pipeline import DemoSettings, DemoSummary, run_demo
 from ecgtransfer.pipeline.run import as_json
+
 from .console import Json, Output, Quiet, facts, grid
 
 

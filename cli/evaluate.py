@@ -9,6 +9,7 @@ import typer
 from ecgtransfer.evaluation import ClassifierConfig
 from ecgtransfer.pipeline import EvaluateSettings, Run, load_source, load_target
 from ecgtransfer.pipeline import evaluate as run_evaluation
+
 from .console import Json, Output, Quiet, grid
 
 

@@ -13,6 +13,7 @@ from ecgtransfer.pipeline import (
     load_source,
     synthesise,
 )
+
 from .console import Json, Output, Quiet, facts
 
 

@@ -6,6 +6,7 @@ import typer
 
 import ecgtransfer
 from ecgtransfer.errors import EcgTransferError
+
 from . import data
 from .demo import demo
 from .evaluate import evaluate
@@ -45,7 +46,7 @@ def root(
 
 
 def main() -> None:
-    """Run the command; our own errors become one line and exit code 1, a bug keeps its traceback."""
+    """Run the command; our errors become one line and exit code 1, a bug keeps its traceback."""
     try:
         app()
     except EcgTransferError as error:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ecgtransfer.pipeline import Run, SourceSettings, train_source
+
 from .console import Json, Output, Quiet, facts
 
 

@@ -16,7 +16,8 @@ from ecgtransfer.pipeline import (
     settle_target,
 )
 from ecgtransfer.pipeline import transfer as run_transfer
-from ecgtransfer.transfer import TgdpConfig
+from ecgtransfer.transfer import GuidanceForm, TgdpConfig
+
 from .console import Json, Output, Quiet, facts
 
 
@@ -40,7 +41,7 @@ def transfer(
     source_count: Annotated[
         int, typer.Option(min=8, help="Source records in the transfer.")
     ] = 2000,
-    form: Annotated[str, typer.Option(help="Guidance loss: logistic, kl or mse.")] = "logistic",
+    form: Annotated[GuidanceForm, typer.Option(help="Of the guidance loss.")] = "logistic",
     eta_guidance: Annotated[float, typer.Option(help="Weight of the guidance loss.")] = (
         TgdpConfig.eta_guidance
     ),

@@ -86,10 +86,12 @@ class Stage:
 
     @property
     def name(self) -> str:
+        """Of the stage and its folder."""
         return self.folder.name
 
     @property
     def is_done(self) -> bool:
+        """Whether its card is written."""
         return (self.folder / CARD).exists()
 
     @property

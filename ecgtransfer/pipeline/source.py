@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -53,10 +53,22 @@ class Source:
     label_space: LabelSpace
     fingerprint: str
     settings: SourceSettings
+    set_fingerprint: str
 
     def records(self) -> tuple[ECGSet, np.ndarray, np.ndarray]:
-        """The source set with the record numbers that were trained on and held out."""
+        """The source set with the record numbers that were trained on and held out.
+
+        Raises:
+            CorpusError: the set is gone.
+            RunError: another set lies in its place.
+        """
         ecgset = ECGSet.open(self.settings.source)
+        if ecgset.fingerprint != self.set_fingerprint:
+            raise RunError(
+                f"expected in {self.settings.source} the set that the source model was trained on "
+                f"(fingerprint {self.set_fingerprint[:12]}), got {ecgset.fingerprint[:12]}; "
+                f"prepare it again as it was"
+            )
         return ecgset, *source_split(ecgset, self.settings)
 
 
@@ -152,6 +164,7 @@ def load_source(run: Run) -> Source:
         label_space=LabelSpace(model.config.label_names),
         fingerprint=str(stage.card["fingerprint"]),
         settings=SourceSettings(**settings),
+        set_fingerprint=str(asked["set"]),
     )
 
 
@@ -189,6 +202,8 @@ def _diffusion_config(held: dict[str, Any]) -> DiffusionConfig:
 
 
 def _precision(name: str) -> Precision:
-    if name == "float32" or name == "bfloat16":
-        return name
+    for precision in get_args(Precision):
+        if name == precision:
+            chosen: Precision = precision
+            return chosen
     return fastest_precision()

@@ -231,9 +231,9 @@ def test_every_score_has_an_interval_around_it(rng, score):
 
 def test_two_thousand_resamples_of_thousands_of_records_take_seconds(rng):
     y_true, y_score = labels_and_scores(rng, n=3000, classes=9)
-    begun = time.perf_counter()
+    begun = time.process_time()
     bootstrap(weighted_macro_auroc, y_true, y_score)
-    assert time.perf_counter() - begun < 10
+    assert time.process_time() - begun < 10
 
 
 def test_an_estimate_prints_and_goes_to_json():

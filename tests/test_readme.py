@@ -1,0 +1,50 @@
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from ecgtransfer_cli.main import app
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+SHELL = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+COMMANDS = [
+    shlex.split(command)[1:]
+    for block in SHELL
+    for line in block.splitlines()
+    for command in line.split("&&")
+    if command.strip().startswith("ecgtransfer ")
+]
+
+
+def test_the_readme_has_commands_and_code():
+    assert len(COMMANDS) >= 7
+    assert len(PYTHON) >= 2
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_of_the_readme_is_one_that_the_program_takes(words):
+    command = typer.main.get_command(app)
+    context = command.make_context("ecgtransfer", list(words))
+    while True:
+        name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        assert command is not None, name
+        context = command.make_context(name, rest, parent=context)
+        if not hasattr(command, "resolve_command"):
+            break
+    assert not context.args
+
+
+def test_every_command_is_in_the_table_of_the_readme():
+    command = typer.main.get_command(app)
+    for name in command.commands:
+        assert f"`ecgtransfer {name}" in README
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
+def test_the_code_of_the_readme_runs(code, ecgset):
+    names = {}
+    exec(compile(code.replace("sets/clinic", str(ecgset.folder)), "README.md", "exec"), names)
+    assert "guided" in names or names["signals"].shape == (2, 12, 1000)
