@@ -16,6 +16,7 @@ from ecgtransfer.diffusion import (
     Denoiser,
     DiffusionModel,
     NoiseConfig,
+    classifier_free,
     karras_sigmas,
     mean_denoising_loss,
     sample,
@@ -179,31 +180,35 @@ def transfer(
     return summary
 
 
-def load_target_model(run: Run, source: Source, method: str) -> TargetModel:
+def load_target_model(
+    run: Run, source: Source, method: str, label_scale: float = 1.0
+) -> TargetModel:
     """The denoiser that a finished transfer left; RunError where there is none.
 
     Args:
         run: the run.
         source: its source.
         method: of `METHODS`; "source" needs no transfer.
+        label_scale: classifier-free guidance of the denoiser that learned with labels hidden,
+            1 for none. For tgdp that is the source's, and log h is added to it once.
     """
     stage = run.stage(stage_name(method))
+    model = source.model
     if method == "source" and not stage.is_done:
-        return TargetModel(source.model, source, method, source.fingerprint)
+        return TargetModel(classifier_free(model, label_scale), source, method, source.fingerprint)
     card = stage.card
     settings, results = card["settings"]["transfer"], card["results"]
-    model = source.model
-    denoise: Denoiser = model
     if method in ("finetune", "scratch"):
-        denoise = _like(model)
-        load_weights(denoise, stage.folder / WEIGHTS)
-        denoise.eval().requires_grad_(False)
-    elif method == "tgdp":
-        guidance = _guidance_network(model, settings["seed"])
+        model = DiffusionModel(model.config).to(model.units.amplitude_mv.device)
+        load_weights(model, stage.folder / WEIGHTS)
+        model.eval().requires_grad_(False)
+    denoise = classifier_free(model, label_scale)
+    if method == "tgdp":
+        guidance = _guidance_network(source.model, settings["seed"])
         load_weights(guidance, stage.folder / "guidance" / WEIGHTS)
         guidance.eval().requires_grad_(False)
         weight = NoiseLevelWeight.from_dict(results["details"]["weight"])
-        denoise = guided(model, guidance, weight)
+        denoise = guided(denoise, guidance, weight)
     return TargetModel(denoise, source, method, str(card["fingerprint"]))
 
 
@@ -440,10 +445,6 @@ def _guidance_network(model: DiffusionModel, seed: int) -> GuidanceNetwork:
             GuidanceConfig(labels=len(config.label_names), leads=config.unet.leads)
         )
     return network.to(model.units.amplitude_mv.device)
-
-
-def _like(model: DiffusionModel) -> DiffusionModel:
-    return DiffusionModel(model.config).to(model.units.amplitude_mv.device)
 
 
 def _with_seed(config: WithTraining, seed: int) -> WithTraining:

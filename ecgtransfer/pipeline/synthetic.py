@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ecgtransfer.corpus import ECGSet
-from ecgtransfer.diffusion import classifier_free, karras_sigmas
+from ecgtransfer.diffusion import karras_sigmas
 from ecgtransfer.errors import ConfigError, RunError
 from ecgtransfer.pipeline.config import METHODS
 from ecgtransfer.pipeline.methods import load_target_model, stage_name
@@ -78,13 +78,13 @@ def synthesise(
     """
     method = settings.method or only_method(run)
     request = _request(source, settings)
-    target_model = load_target_model(run, source, method)
+    target_model = load_target_model(run, source, method, settings.sampler.classifier_free_scale)
     stage = run.stage(synthetic_stage(settings.name, method))
     asked = {"generate": settings, "method": method, "model": target_model.fingerprint}
     done = stage.begin(asked)
     config = source.model.config
     ecgset = generate(
-        classifier_free(target_model.denoise, settings.sampler.classifier_free_scale),
+        target_model.denoise,
         source.model.units,
         request,
         stage.folder / SET,
@@ -92,7 +92,11 @@ def synthesise(
         sigmas=karras_sigmas(
             settings.sampler.steps, config.noise.sigma_min, config.noise.sigma_max
         ),
-        card_extra={"model_fingerprint": target_model.fingerprint, "method": method},
+        card_extra={
+            "model_fingerprint": target_model.fingerprint,
+            "method": method,
+            "classifier_free_scale": settings.sampler.classifier_free_scale,
+        },
         samples=config.samples,
         sampling_rate_hz=config.sampling_rate_hz,
         solver=settings.sampler.solver,
