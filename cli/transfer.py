@@ -48,9 +48,9 @@ def transfer(
     eta_cycle: Annotated[float, typer.Option(help="Weight of the cycle loss.")] = (
         TgdpConfig.eta_cycle
     ),
-    eta_consistency: Annotated[float, typer.Option(help="Weight of the consistency loss.")] = (
-        TgdpConfig.eta_consistency
-    ),
+    eta_consistency: Annotated[
+        float, typer.Option(help="Weight of the consistency loss, summed over the record.")
+    ] = (TgdpConfig.eta_consistency),
     sobolev: Annotated[float, typer.Option(help="Weight of the slope penalty.")] = (
         TgdpConfig.sobolev
     ),

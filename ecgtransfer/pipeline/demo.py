@@ -57,7 +57,7 @@ class DemoSettings:
     target_records: int = 400
     train_records: int = 100
     per_class: int = 12
-    source_steps: int = 700
+    source_steps: int = 1200
     transfer: TransferSettings = field(
         default_factory=lambda: TransferSettings(
             n_source=400,
@@ -69,6 +69,7 @@ class DemoSettings:
                     warmup_steps=20,
                     ema_decay=0.98,
                     validate_every=50,
+                    gradient_clip=100.0,
                 )
             ),
             classifier=DomainClassifierConfig(

@@ -170,8 +170,8 @@ def transfer(
         method=settings.method,
         target_records=len(target.train),
         trained_parameters=result.trained_parameters,
-        held_out_loss=target_loss(result.denoise, work.held_out, noise, settings.seed),
-        source_loss=target_loss(source.model, work.held_out, noise, settings.seed),
+        held_out_loss=_target_loss(result.denoise, work, noise),
+        source_loss=_target_loss(source.model, work, noise),
         seconds=result.seconds,
         warnings=result.warnings,
         details=result.details,
@@ -210,17 +210,6 @@ def load_target_model(
         weight = NoiseLevelWeight.from_dict(results["details"]["weight"])
         denoise = guided(denoise, guidance, weight)
     return TargetModel(denoise, source, method, str(card["fingerprint"]))
-
-
-def target_loss(denoise: Denoiser, records: DomainRecords, noise: NoiseConfig, seed: int) -> float:
-    """Denoising loss on held-out target records, with the same noise for every method.
-
-    The best linear denoiser of records that the units fit scores 1.
-    """
-    draws = HeldOutDraws.of(records, noise, draws=DRAWS_A_RECORD, seed=seed)
-    device = records.x0.device
-    x0, label = records.take(draws.index, device)
-    return mean_denoising_loss(denoise, x0, label, draws.sigma, draws.noise, batch_size=64)
 
 
 def matched_source(
@@ -282,6 +271,19 @@ class _Result:
     details: dict[str, Any] = field(default_factory=dict)
 
 
+def _target_loss(denoise: Denoiser, work: _Work, noise: NoiseConfig) -> float:
+    """Denoising loss on held-out target records, with the same noise for every method.
+
+    The best linear denoiser of records that the units fit scores 1.
+    """
+    device = work.source.model.units.amplitude_mv.device
+    draws = HeldOutDraws.of(work.held_out, noise, draws=DRAWS_A_RECORD, seed=work.settings.seed)
+    x0, label = work.held_out.take(draws.index, device)
+    return mean_denoising_loss(
+        denoise, x0, label, draws.sigma.to(device), draws.noise.to(device), batch_size=64
+    )
+
+
 def _tgdp(work: _Work) -> _Result:
     """Guidance by the density ratio: classifiers, log h, calibrated weight."""
     settings, model = work.settings, work.source.model
@@ -325,6 +327,7 @@ def _tgdp(work: _Work) -> _Result:
         work.held_out.label,
         noise_level_edges(noise.sigma_min, noise.sigma_max),
         generator=torch.Generator().manual_seed(seed),
+        device=model.units.amplitude_mv.device,
     )
     weight = measured.weight()
     warning = clean.diagnostics.warning

@@ -191,7 +191,7 @@ def clip_log_ratio(log_ratio: Tensor, limit: float) -> Tensor:
 def _value(
     log_h: LogH, x0: Tensor, label: Tensor | None, sigma: Tensor, noise: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """F = log h at x = x0 + σ noise, (B,), and x itself."""
+    """The value f = log h at x = x0 + σ noise, (B,), and x itself."""
     x = noised(x0, sigma, noise)
     f = log_h(x, sigma, label)
     expect_one_per_record(f, x, "log_h")
