@@ -22,7 +22,7 @@ from ecgtransfer.evaluation import (
 from ecgtransfer.pipeline.config import METHODS
 from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.source import Source
-from ecgtransfer.pipeline.synthetic import SET, synthetic_stage
+from ecgtransfer.pipeline.synthetic import SET, known_method, synthetic_stage
 from ecgtransfer.pipeline.target import Target, labels_in
 
 #: Records of a side that fidelity compares at most; more change the third digit and cost memory.
@@ -52,6 +52,8 @@ class EvaluateSettings:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise ConfigError(f"expected at least 1 training seed, got {self.seeds}")
+        for method in self.methods:
+            known_method(method)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,11 @@ RUN/<stage>/card.json          the same with its results, written last: the stag
 
 import hashlib
 import json
+import math
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -23,21 +25,38 @@ RUN_FORMAT = 1
 CONFIG, REQUEST, CARD = "config.json", "request.json", "card.json"
 
 
-def write_json(path: Path, value: object) -> None:
-    """Sorted, indented JSON, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A file beside `path` that takes its place once all of it is on the disk.
+
+    Raises:
+        RunError: the disk is full or closed to us; then `path` is as it was.
+    """
+    partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("w") as file:
-            file.write(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
-            file.flush()
+        yield partial
+        with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
+        raise _not_written(path, error) from None
+    finally:
         partial.unlink(missing_ok=True)
-        raise RunError(
-            f"{path} could not be written ({error.strerror}); make room and run the same command "
-            f"again"
-        ) from None
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; RunError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_written(folder, error) from None
+
+
+def write_json(path: Path, value: object) -> None:
+    """Sorted, indented JSON, whole or not at all; RunError where the disk does not take it."""
+    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -48,13 +67,17 @@ def read_json(path: Path) -> dict[str, Any]:
         raise RunError(f"expected {path}, found no such file; is this a run folder?") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RunError(f"{path} is not readable as JSON ({error}); restore or remove it") from None
+    except OSError as error:
+        raise RunError(
+            f"{path} could not be read ({error.strerror}); see to its permissions"
+        ) from None
     if not isinstance(value, dict):
         raise RunError(f"expected a JSON object in {path}, got {type(value).__name__}")
     return value
 
 
 def as_json(settings: object) -> Any:
-    """Dataclasses, tuples and paths as what JSON has for them."""
+    """Dataclasses, tuples and paths as what JSON has for them; numbers that are none as null."""
     if is_dataclass(settings) and not isinstance(settings, type):
         return as_json(asdict(settings))
     if isinstance(settings, Mapping):
@@ -63,6 +86,8 @@ def as_json(settings: object) -> Any:
         return [as_json(value) for value in settings]
     if isinstance(settings, Path):
         return str(settings)
+    if isinstance(settings, float) and not math.isfinite(settings):
+        return None
     return settings
 
 
@@ -76,6 +101,13 @@ def software() -> dict[str, str]:
     """The versions that a result depends on."""
     names = ("ecgtransfer", "torch", "numpy", "scipy")
     return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def begin_run(folder: Path) -> None:
+    """Make a folder a run folder, if it is none yet."""
+    if not (folder / CONFIG).exists():
+        make_folder(folder)
+        write_json(folder / CONFIG, {"format": RUN_FORMAT, "software": software()})
 
 
 class Stage:
@@ -108,24 +140,29 @@ class Stage:
         """State what is asked for; True when just that is done already.
 
         Raises:
-            RunError: the folder holds this stage with other settings; nothing is touched.
+            RunError: the folder holds work on this stage with other settings, or other files;
+                nothing is touched.
         """
         asked = as_json(settings)
-        if (self.folder / REQUEST).exists():
+        found = {path.name for path in self.folder.iterdir()} if self.folder.is_dir() else set()
+        if REQUEST in found:
             held = read_json(self.folder / REQUEST)
-            if held.get("fingerprint") != fingerprint(asked):
-                differences = ", ".join(_differences(held.get("settings", {}), asked)) or "inputs"
+            if held.get("fingerprint") == fingerprint(asked):
+                return self.is_done
+            # A request alone binds nobody: what was asked for was refused before any work.
+            if found != {REQUEST}:
+                differences = "; ".join(_differences(held.get("settings", {}), asked)) or "inputs"
                 raise RunError(
                     f"{self.folder} holds the stage {self.name!r} with other settings "
                     f"({differences}); use another run folder, or remove {self.folder} to redo it"
                 )
-            return self.is_done
-        if self.folder.exists() and any(self.folder.iterdir()):
+        elif found:
             raise RunError(
                 f"expected {self.folder} to be empty or a stage of this run, found other files "
                 f"there; choose another run folder"
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
+        begin_run(self.folder.parent)
+        make_folder(self.folder)
         write_json(self.folder / REQUEST, {"settings": asked, "fingerprint": fingerprint(asked)})
         return False
 
@@ -149,7 +186,10 @@ class Run:
 
     @classmethod
     def create(cls, folder: Path) -> "Run":
-        """Open `folder` as a run, or begin one there if it is new or empty."""
+        """Open `folder` as a run, or take it for one if it is new or empty.
+
+        Nothing is written before the first stage begins.
+        """
         if (folder / CONFIG).exists():
             return cls.open(folder)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -157,8 +197,6 @@ class Run:
                 f"expected a new or empty folder or a run folder, found other files in {folder}; "
                 f"choose another place for the run"
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / CONFIG, {"format": RUN_FORMAT, "software": software()})
         return cls(folder)
 
     @classmethod
@@ -195,3 +233,10 @@ def _differences(held: object, asked: object, name: str = "") -> list[str]:
             for line in _differences(held.get(key), asked.get(key), f"{name}.{key}".lstrip("."))
         ]
     return [] if held == asked else [f"{name} {held}, asked for {asked}"]
+
+
+def _not_written(path: Path, error: OSError) -> RunError:
+    return RunError(
+        f"{path} could not be written ({error.strerror}); make room, or choose another place, and "
+        f"run the same command again"
+    )

@@ -1,8 +1,9 @@
 """Stage `source`: the conditional diffusion model of the source, trained or taken over."""
 
+import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,7 +23,7 @@ from ecgtransfer.diffusion import (
 from ecgtransfer.errors import RunError
 from ecgtransfer.models import UNetConfig
 from ecgtransfer.pipeline.config import SourceSettings, preset
-from ecgtransfer.pipeline.run import CARD, REQUEST, Run
+from ecgtransfer.pipeline.run import CARD, REQUEST, Run, begin_run, make_folder
 from ecgtransfer.training import Progress, load_weights, seeded_initialisation
 
 SOURCE = "source"
@@ -81,6 +82,7 @@ def train_source(
         CorpusError: the set cannot be opened, or the selection names what it does not have.
         RunError: the run holds a source with other settings, or training diverged.
     """
+    settings = replace(settings, source=absolute(settings.source))
     ecgset = ECGSet.open(settings.source)
     train, held_out = source_split(ecgset, settings)
     chosen = preset(settings.preset)
@@ -138,12 +140,20 @@ def adopt_source(run: Run, other: Run) -> None:
             f"{ours.folder} already holds another source than {theirs.folder}; use another run "
             f"folder"
         )
-    partial = ours.folder.with_name(ours.folder.name + ".partial")
+    begin_run(run.folder)
+    partial = ours.folder.with_name(f".{ours.folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name in (REQUEST, WEIGHTS, CARD):
-        shutil.copy2(theirs.folder / name, partial / name)
-    partial.rename(ours.folder)
+    make_folder(partial)
+    try:
+        for name in (REQUEST, WEIGHTS, CARD):
+            shutil.copy2(theirs.folder / name, partial / name)
+        partial.rename(ours.folder)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise RunError(
+            f"{theirs.folder} could not be copied to {ours.folder} ({error.strerror}); make room "
+            f"and run the same command again"
+        ) from None
 
 
 def load_source(run: Run) -> Source:
@@ -182,11 +192,23 @@ def source_split(ecgset: ECGSet, settings: SourceSettings) -> tuple[np.ndarray, 
                 f"expected training and validation records that differ, {len(both)} are in both; "
                 f"narrow --select or --validation"
             )
+        patients = ecgset.records.patient
+        shared = set(patients.iloc[selected].dropna()) & set(patients.iloc[held_out].dropna())
+        if shared:
+            raise RunError(
+                f"expected validation records of other patients than the training records, "
+                f"{len(shared)} patients are in both; select both by fold, or narrow one of them"
+            )
         return selected, held_out
     parts = patient_split(
         ecgset.records.iloc[selected], ecgset.labels[selected], (0.95, 0.05), settings.seed
     )
     return selected[parts[0]], selected[parts[1]]
+
+
+def absolute(folder: Path) -> Path:
+    """A path that later commands find from wherever they are called."""
+    return Path(os.path.abspath(folder))
 
 
 def _diffusion_config(held: dict[str, Any]) -> DiffusionConfig:

@@ -1,5 +1,6 @@
 """Stages `<name>-<method>`: labelled synthetic records, as a set and, if asked, as WFDB."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,10 @@ from ecgtransfer.synthesis import (
 )
 
 SET, WFDB = "set", "wfdb"
+#: Solvers of `diffusion.sample`.
+SOLVERS = ("dpmpp2m", "heun")
+#: Names of other stages, which a set may not take.
+TAKEN = ("transfer", "evaluation", "simulated")
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,17 @@ class SamplerSettings:
     steps: int = 20
     solver: str = "dpmpp2m"
     classifier_free_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 2:
+            raise ConfigError(f"expected at least 2 sampler steps, got {self.steps}")
+        if self.solver not in SOLVERS:
+            raise ConfigError(f"expected a solver of {', '.join(SOLVERS)}, got {self.solver!r}")
+        if not 0 <= self.classifier_free_scale < math.inf:
+            raise ConfigError(
+                f"expected a finite scale of the labels of at least 0, got "
+                f"{self.classifier_free_scale}"
+            )
 
 
 @dataclass(frozen=True)
@@ -62,6 +78,13 @@ class GenerateSettings:
             raise ConfigError(
                 f"expected a name of letters, digits, - and _ for the set, got {self.name!r}"
             )
+        if self.name.partition("-")[0] in TAKEN:
+            raise ConfigError(
+                f"expected a name for the set that no other stage has, got {self.name!r}; choose "
+                f"one that does not begin with {', '.join(TAKEN)}"
+            )
+        if self.method is not None:
+            known_method(self.method)
 
 
 def synthesise(
@@ -115,6 +138,13 @@ def export(
     """Write a finished synthetic set as WFDB records and a PTB-XL-shaped csv; its folder."""
     stage = run.stage(synthetic_stage(name, method))
     return export_wfdb(ECGSet.open(stage.folder / SET), stage.folder / WFDB, progress=progress)
+
+
+def known_method(name: str) -> str:
+    """The name of a method, or a ConfigError that lists them."""
+    if name not in METHODS:
+        raise ConfigError(f"expected a method of {', '.join(METHODS)}, got {name!r}")
+    return name
 
 
 def synthetic_stage(name: str, method: str) -> str:

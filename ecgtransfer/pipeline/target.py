@@ -82,6 +82,8 @@ def settle_target(run: Run, source: Source, settings: TargetSettings) -> Target:
     done = stage.begin({"target": settings, "set": ecgset.fingerprint})
     if not done:
         selected = select_records(ecgset.records, settings.select)
+        strangers = _without_source_patients(source, ecgset, selected)
+        known, selected = len(selected) - len(strangers), strangers
         table = ecgset.records.iloc[selected]
         n_train = settings.train_records or round(0.75 * len(selected))
         train, test = take_patients(table, labels[selected], n_train, settings.seed)
@@ -100,7 +102,8 @@ def settle_target(run: Run, source: Source, settings: TargetSettings) -> Target:
         ]
         frame = pd.DataFrame(rows, columns=["number", "name", "part"]).sort_values("number")
         frame.to_csv(stage.folder / SPLIT, index=False)
-        stage.finish({part: len(numbers) for part, numbers in parts.items()})
+        counts = {part: len(numbers) for part, numbers in parts.items()}
+        stage.finish(counts | {"left_out_as_patients_of_the_source": known})
     split = pd.read_csv(stage.folder / SPLIT)
     numbers_of = {
         part: split.number[split.part == part].to_numpy(np.int64)
@@ -131,6 +134,29 @@ def load_target(run: Run, source: Source) -> Target:
         seed=held["seed"],
     )
     return settle_target(run, source, settings)
+
+
+def _without_source_patients(source: Source, ecgset: ECGSet, selected: np.ndarray) -> np.ndarray:
+    """The selected records whose patients the source model never met, trained on or held out.
+
+    Only within one set do patient names mean the same person; a target that is another part of
+    the source's set (a device, a site) may share patients with it.
+
+    Raises:
+        CorpusError: nobody is left.
+    """
+    if ecgset.fingerprint != source.set_fingerprint:
+        return selected
+    _, train, held_out = source.records()
+    patients = ecgset.records.patient.astype(str)
+    met = set(patients.iloc[np.concatenate([train, held_out])])
+    left = selected[~patients.iloc[selected].isin(met).to_numpy()]
+    if len(left) == 0:
+        raise CorpusError(
+            f"expected target patients whom the source model never met, all {len(selected)} "
+            f"selected records are of patients it did; select other records with --select"
+        )
+    return left
 
 
 def labels_in(space: LabelSpace, ecgset: ECGSet) -> np.ndarray:
