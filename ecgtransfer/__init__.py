@@ -13,6 +13,107 @@ One vocabulary, in code, tests, command line and documents:
     source      the large data set, law p; target: the small one, law q
 """
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ecgtransfer.corpus import (
+        ECGSet,
+        LabelSpace,
+        label_space,
+    )
+    from ecgtransfer.diffusion import (
+        DiffusionModel,
+        karras_sigmas,
+        sample,
+    )
+    from ecgtransfer.evaluation import (
+        challenge_scores,
+        frechet_distance,
+        macro_auroc,
+        prdc,
+    )
+    from ecgtransfer.signals import (
+        LEADS,
+        Recording,
+        expand_leads,
+        independent_leads,
+        read_recording,
+        write_recording,
+    )
+    from ecgtransfer.simulation import (
+        simulate,
+    )
+    from ecgtransfer.transfer import (
+        consistency_loss,
+        cycle_loss,
+        guidance_loss,
+        guided,
+        log_density_ratio,
+    )
 
 __version__ = version("ecgtransfer")
+
+#: Where each public name lives; a room is imported when one of its names is first asked for, so
+#: that reading a record does not wait for torch.
+_ROOMS = {
+    "LEADS": "signals",
+    "Recording": "signals",
+    "expand_leads": "signals",
+    "independent_leads": "signals",
+    "read_recording": "signals",
+    "write_recording": "signals",
+    "ECGSet": "corpus",
+    "LabelSpace": "corpus",
+    "label_space": "corpus",
+    "simulate": "simulation",
+    "DiffusionModel": "diffusion",
+    "karras_sigmas": "diffusion",
+    "sample": "diffusion",
+    "consistency_loss": "transfer",
+    "cycle_loss": "transfer",
+    "guidance_loss": "transfer",
+    "guided": "transfer",
+    "log_density_ratio": "transfer",
+    "challenge_scores": "evaluation",
+    "frechet_distance": "evaluation",
+    "macro_auroc": "evaluation",
+    "prdc": "evaluation",
+}
+
+__all__ = [
+    "LEADS",
+    "DiffusionModel",
+    "ECGSet",
+    "LabelSpace",
+    "Recording",
+    "challenge_scores",
+    "consistency_loss",
+    "cycle_loss",
+    "expand_leads",
+    "frechet_distance",
+    "guidance_loss",
+    "guided",
+    "independent_leads",
+    "karras_sigmas",
+    "label_space",
+    "log_density_ratio",
+    "macro_auroc",
+    "prdc",
+    "read_recording",
+    "sample",
+    "simulate",
+    "write_recording",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its room."""
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'ecgtransfer' has no attribute {name!r}")
+    return getattr(import_module(f"ecgtransfer.{_ROOMS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
