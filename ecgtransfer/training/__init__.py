@@ -9,16 +9,11 @@ from ecgtransfer.training.batches import (
     step_generator,
 )
 from ecgtransfer.training.ema import averaged_copy, update_average
-from ecgtransfer.training.fit import (
-    FitResult,
-    Progress,
-    TrainConfig,
-    fit,
-    load_weights,
-    save_weights,
-)
+from ecgtransfer.training.files import load_weights, save_weights
+from ecgtransfer.training.fit import WEIGHTS, FitResult, Progress, TrainConfig, fit
 
 __all__ = [
+    "WEIGHTS",
     "BatchIndices",
     "FitResult",
     "Progress",

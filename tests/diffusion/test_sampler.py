@@ -70,7 +70,9 @@ def test_an_unknown_solver_is_refused():
         sample(gaussian, torch.zeros(1, 1, 1), None, karras_sigmas(2, 0.1, 1.0), "euler")
 
 
-@pytest.mark.parametrize("sigmas", [[1.0, 0.5], [0.5, 1.0, 0.0], [0.0]])
+@pytest.mark.parametrize(
+    "sigmas", [[1.0, 0.5], [0.5, 1.0, 0.0], [0.0], [1.0, 1.0, 0.0], [float("nan"), 0.0]]
+)
 def test_levels_that_do_not_fall_to_zero_are_refused(sigmas):
     with pytest.raises(ConfigError, match="falling noise levels that end in 0"):
         sample(gaussian, torch.zeros(1, 1, 1), None, torch.tensor(sigmas))

@@ -1,6 +1,4 @@
-import csv
-import errno
-import json
+import itertools
 import math
 import signal
 import threading
@@ -9,107 +7,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from small_training import (
+    CONFIG,
+    RECORDS,
+    assert_the_same,
+    batches,
+    facts_of,
+    files,
+    loss,
+    network,
+    order,
+    raising,
+    rows_of,
+    score,
+    scores,
+)
 from torch import nn
 from torch.testing import assert_close
 
 from ecgtransfer.errors import ConfigError, RunError
-from ecgtransfer.training import (
-    TrainConfig,
-    fit,
-    load_weights,
-    save_weights,
-    seeded_initialisation,
-    shuffled_batches,
-)
-
-CONFIG = TrainConfig(
-    steps=24,
-    batch_size=8,
-    learning_rate=0.02,
-    warmup_steps=4,
-    ema_decay=0.8,
-    checkpoint_every=5,
-    validate_every=6,
-    log_every=4,
-    seed=3,
-)
-RECORDS = torch.from_numpy(np.random.default_rng(0).standard_normal((40, 5)).astype(np.float32))
-order = shuffled_batches(len(RECORDS), CONFIG.batch_size, CONFIG.seed)
-
-
-class Killed(Exception):
-    """What no code catches."""
-
-
-def network(seed=0, width=6):
-    with seeded_initialisation(seed):
-        return nn.Sequential(nn.Linear(4, width), nn.Tanh(), nn.Linear(width, 1))
-
-
-def batches(step):
-    return RECORDS[order(step)]
-
-
-def loss(model, batch, generator):
-    x = batch[:, :4] + 0.1 * torch.randn(len(batch), 4, generator=generator)
-    return (model(x)[:, 0] - batch[:, 4]).square()
-
-
-@torch.no_grad()
-def score(model):
-    return float((model(RECORDS[:, :4])[:, 0] - RECORDS[:, 4]).square().mean())
-
-
-def scores(values):
-    """A validation that gives the values in turn."""
-    left = iter(values)
-    return lambda model: next(left)
-
-
-def rows_of(folder):
-    """The log without its column of seconds."""
-    with (folder / "log.csv").open(newline="") as file:
-        return [row[:-1] for row in csv.reader(file)]
-
-
-def facts_of(folder):
-    with safe_open(folder / "checkpoint.safetensors", "pt") as file:
-        return json.loads(file.metadata()["state"])
-
-
-def files(folder):
-    return sorted(path.name for path in folder.iterdir())
-
-
-def raising(function, step, error):
-    """A function of the step that fails, or is interrupted, at one step."""
-
-    def wrapped(number):
-        if number == step:
-            raise error
-        return function(number)
-
-    return wrapped
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """Network, folder and result of a training that nothing interrupted."""
-    folder, model = tmp_path_factory.mktemp("undisturbed"), network()
-    return model, folder, fit(model, loss, batches, CONFIG, folder, validate=score)
-
-
-def assert_the_same(model, folder, result, undisturbed):
-    wanted, wanted_folder, wanted_result = undisturbed
-    assert all(map(torch.equal, model.state_dict().values(), wanted.state_dict().values()))
-    assert (folder / "weights.safetensors").read_bytes() == (
-        wanted_folder / "weights.safetensors"
-    ).read_bytes()
-    assert rows_of(folder) == rows_of(wanted_folder)
-    assert replace(result, seconds=0) == replace(wanted_result, seconds=0)
-    assert files(folder) == ["log.csv", "weights.safetensors"]
+from ecgtransfer.training import TrainConfig, fit, load_weights
 
 
 class Point(nn.Module):
@@ -145,114 +62,45 @@ def test_the_mean_of_a_noisy_loss_is_what_is_minimised(tmp_path):
     assert_close(point.place.data, records.mean(0), atol=0.05, rtol=0)
 
 
-@pytest.mark.parametrize("checkpoint_every", [1, 3, 5, 12, 100])
-@pytest.mark.parametrize("killed_at", [2, 13, 23])
-def test_a_killed_training_is_resumed_exactly(checkpoint_every, killed_at, undisturbed, tmp_path):
-    config = replace(CONFIG, checkpoint_every=checkpoint_every)
-    with pytest.raises(Killed):
-        fit(network(), loss, raising(batches, killed_at, Killed), config, tmp_path, validate=score)
-    assert not (tmp_path / "weights.safetensors").exists()
-    begun = (tmp_path / "checkpoint.safetensors").exists()
-    assert begun == (killed_at >= checkpoint_every)
-    model = network(seed=1 if begun else 0)  # where a checkpoint is, all comes from it
-    result = fit(model, loss, batches, config, tmp_path, validate=score)
-    assert_the_same(model, tmp_path, result, undisturbed)
+def interrupted(function, at):
+    """A function that Ctrl-C meets in one of its calls, counted from 0."""
+    calls = itertools.count()
 
-
-def test_a_training_killed_again_and_again_is_resumed_exactly(undisturbed, tmp_path):
-    for killed_at in (6, 7, 11, 18, 23):
-        with pytest.raises(Killed):
-            fit(
-                network(),
-                loss,
-                raising(batches, killed_at, Killed),
-                CONFIG,
-                tmp_path,
-                validate=score,
-            )
-    model = network()
-    result = fit(model, loss, batches, CONFIG, tmp_path, validate=score)
-    assert_the_same(model, tmp_path, result, undisturbed)
-
-
-def test_a_resumed_training_may_keep_checkpoints_at_another_pace(undisturbed, tmp_path):
-    with pytest.raises(Killed):
-        fit(network(), loss, raising(batches, 17, Killed), CONFIG, tmp_path, validate=score)
-    model = network()
-    config = replace(CONFIG, checkpoint_every=2)
-    result = fit(model, loss, batches, config, tmp_path, validate=score)
-    assert_the_same(model, tmp_path, result, undisturbed)
-
-
-@pytest.mark.parametrize("where", ["batch", "loss", "validation", "progress"])
-@pytest.mark.parametrize("step", [1, 11, 23])
-def test_ctrl_c_loses_no_step_wherever_it_comes(where, step, undisturbed, tmp_path):
-    made = []
-
-    def interrupted(here, function):
-        def wrapped(*arguments):
-            if here == where and len(made) == step:
-                raise KeyboardInterrupt
-            return function(*arguments)
-
-        return wrapped
-
-    def counted(number):
-        made.append(number)
-
-    def progressed(state):
-        if where == "progress" and state.step == step:
+    def wrapped(*arguments):
+        if next(calls) == at:
             raise KeyboardInterrupt
+        return function(*arguments)
 
-    def loss_then_count(*arguments):
-        value = interrupted("loss", loss)(*arguments)
-        counted(0)
-        return value
+    return wrapped
 
-    def validate(model):
-        if where == "validation":
-            raise KeyboardInterrupt
-        return score(model)
 
+@pytest.mark.parametrize(
+    ("where", "call", "steps"),
+    [
+        ("batches", 1, 1),
+        ("loss", 11, 11),
+        ("validate", 0, 6),
+        ("validate", 3, 24),
+        ("progress", 6, 7),
+        ("progress", 23, 24),
+    ],
+)
+def test_ctrl_c_loses_no_step_wherever_it_comes(where, call, steps, undisturbed, tmp_path):
+    parts = {"loss": loss, "batches": batches, "validate": score, "progress": lambda state: None}
+    parts[where] = interrupted(parts[where], call)
+    config = replace(CONFIG, checkpoint_every=100)
     with pytest.raises(KeyboardInterrupt):
-        fit(
-            network(),
-            loss_then_count,
-            interrupted("batch", batches),
-            replace(CONFIG, checkpoint_every=100),
-            tmp_path,
-            validate=validate,
-            progress=progressed,
-        )
-    done = len(made)
-    assert facts_of(tmp_path)["step"] == done == (6 if where == "validation" else step)
+        fit(network(), config=config, folder=tmp_path, **parts)
+    assert files(tmp_path) == ["checkpoint.safetensors", "log.csv"]
+    assert facts_of(tmp_path)["step"] == steps
     asked, model = [], network(seed=1)
 
-    def remembered(number):
-        asked.append(number)
-        return batches(number)
+    def remembered(step):
+        asked.append(step)
+        return batches(step)
 
     result = fit(model, loss, remembered, CONFIG, tmp_path, validate=score)
-    assert asked == list(range(done, 24))
-    assert_the_same(model, tmp_path, result, undisturbed)
-
-
-def test_ctrl_c_in_the_last_validation_leaves_only_that_to_do(undisturbed, tmp_path):
-    def validate(model):
-        if facts:
-            raise KeyboardInterrupt
-        return score(model)
-
-    facts = []
-
-    def progress(state):
-        facts[:] = [state] if state.step == 23 else []
-
-    with pytest.raises(KeyboardInterrupt):
-        fit(network(), loss, batches, CONFIG, tmp_path, validate=validate, progress=progress)
-    assert facts_of(tmp_path)["settled"] is False
-    model = network(seed=1)
-    result = fit(model, loss, raising(batches, 0, Killed), CONFIG, tmp_path, validate=score)
+    assert asked == list(range(steps, CONFIG.steps))
     assert_the_same(model, tmp_path, result, undisturbed)
 
 
@@ -296,24 +144,16 @@ def test_training_in_another_thread_than_the_main_one_is_the_same(undisturbed, t
     assert_the_same(model, tmp_path, results[0], undisturbed)
 
 
-@pytest.mark.parametrize("worth", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_stops_and_names_the_step(worth, tmp_path):
-    def breaks(model, batch, generator):
-        return loss(model, batch, generator) * (worth if model is not None and hit else 1)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_and_names_the_step(value, tmp_path):
+    def spoilt(step):
+        return batches(step) * (value if step == 7 else 1)
 
-    hit = []
-
-    def batch_of(step):
-        if step == 7:
-            hit.append(step)
-        return batches(step)
-
-    with pytest.raises(RunError, match="the loss of step 7 is (nan|inf).*lower the learning rate"):
-        fit(network(), breaks, batch_of, CONFIG, tmp_path)
+    with pytest.raises(RunError, match=r"the loss of step 7 is (nan|inf).*lower the learning rate"):
+        fit(network(), loss, spoilt, CONFIG, tmp_path)
     assert files(tmp_path) == ["checkpoint.safetensors", "log.csv"]
     assert facts_of(tmp_path)["step"] == 5
-    model = network(seed=1)
-    assert fit(model, loss, batches, CONFIG, tmp_path).steps == 24
+    assert fit(network(seed=1), loss, batches, CONFIG, tmp_path).steps == 24
 
 
 def test_a_gradient_that_is_not_finite_stops_too(tmp_path):
@@ -323,7 +163,7 @@ def test_a_gradient_that_is_not_finite_stops_too(tmp_path):
     model = network()
     for parameter in model.parameters():
         parameter.data.zero_()  # where the root has an infinite slope and a value of zero
-    with pytest.raises(RunError, match="step 0 is 0.0 with gradient norm nan"):
+    with pytest.raises(RunError, match=r"step 0 is 0.0 with gradient norm nan"):
         fit(model, steep, batches, CONFIG, tmp_path)
     assert files(tmp_path) == []
 
@@ -370,43 +210,6 @@ def test_an_improvement_renews_the_patience(tmp_path):
     assert (result.steps, result.best_step, result.validation) == (14, 10, 3)
 
 
-def test_patience_is_counted_on_after_an_interruption(tmp_path):
-    config = replace(CONFIG, validate_every=2, patience=3, checkpoint_every=1)
-    with pytest.raises(Killed):
-        validate = scores([3, 2, 5, 5])
-        fit(network(), loss, raising(batches, 9, Killed), config, tmp_path, validate=validate)
-    model = network(seed=1)
-    result = fit(model, loss, batches, config, tmp_path, validate=scores([5, 0]))
-    assert (result.steps, result.best_step, result.validation) == (10, 4, 2)
-
-
-def test_a_training_that_has_stopped_early_stays_so_when_resumed(tmp_path):
-    config = replace(CONFIG, validate_every=2, patience=1)
-    wanted = network()
-    wanted_result = fit(wanted, loss, batches, config, tmp_path / "one", validate=scores([2, 1, 3]))
-
-    def interrupted(state):
-        if state.step == 6:
-            raise KeyboardInterrupt
-
-    folder = tmp_path / "two"
-    with pytest.raises(KeyboardInterrupt):
-        fit(
-            network(),
-            loss,
-            batches,
-            config,
-            folder,
-            validate=scores([2, 1, 3]),
-            progress=interrupted,
-        )
-    assert facts_of(folder)["stopped"]
-    model = network(seed=1)
-    result = fit(model, loss, batches, config, folder, validate=scores([]))
-    assert math.isfinite(result.loss)
-    assert_the_same(model, folder, result, (wanted, tmp_path / "one", wanted_result))
-
-
 def test_without_validation_the_last_average_is_kept(tmp_path):
     config = replace(CONFIG, validate_every=0)
     kept, last = network(), network()
@@ -426,7 +229,7 @@ def test_frozen_parameters_do_not_move_and_the_others_do(tmp_path):
 
 
 def test_a_network_with_nothing_to_train_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="parameters that need a gradient, got none"):
+    with pytest.raises(ConfigError, match=r"parameters that need a gradient, got none"):
         fit(network().requires_grad_(False), loss, batches, CONFIG, tmp_path)
 
 
@@ -446,6 +249,17 @@ def test_the_seed_decides_the_training(undisturbed, tmp_path):
     assert not torch.equal(other[0].weight, model[0].weight)
 
 
+def test_every_step_has_randomness_of_its_own(tmp_path):
+    drawn = []
+
+    def remembering(model, batch, generator):
+        drawn.append(torch.randn(3, generator=generator))
+        return loss(model, batch, generator)
+
+    fit(network(), remembering, batches, CONFIG, tmp_path)
+    assert len(torch.stack(drawn).unique(dim=0)) == CONFIG.steps
+
+
 def test_progress_is_told_after_every_step(tmp_path):
     told = []
     fit(network(), loss, batches, CONFIG, tmp_path, validate=score, progress=told.append)
@@ -453,18 +267,6 @@ def test_progress_is_told_after_every_step(tmp_path):
     assert {state.steps for state in told} == {24}
     assert all(math.isfinite(state.loss) for state in told)
     assert [state.step for state in told if state.validation is not None] == [6, 12, 18, 24]
-
-
-def test_the_log_has_a_row_of_means_every_few_steps_and_at_each_validation(tmp_path):
-    told = []
-    fit(network(), loss, batches, CONFIG, tmp_path, validate=score, progress=told.append)
-    head, *rows = rows_of(tmp_path)
-    assert head == ["step", "loss", "learning_rate", "gradient_norm", "validation"]
-    assert [int(row[0]) for row in rows] == [4, 6, 8, 12, 16, 18, 20, 24]
-    assert [row[0] for row in rows if row[4]] == ["6", "12", "18", "24"]
-    since = [state.loss for state in told[8:12]]
-    assert float(rows[3][1]) == pytest.approx(sum(since) / 4, rel=1e-5)
-    assert float(rows[3][2]) == pytest.approx(CONFIG.rate_at(11), rel=1e-3)
 
 
 def test_the_rate_warms_up_in_a_line_and_falls_as_a_cosine_to_zero():
@@ -500,188 +302,3 @@ def test_the_rate_warms_up_in_a_line_and_falls_as_a_cosine_to_zero():
 def test_impossible_trainings_are_refused(changes, sentence):
     with pytest.raises(ConfigError, match=sentence):
         replace(CONFIG, **changes)
-
-
-@pytest.fixture
-def begun(tmp_path):
-    """A folder with the checkpoint of step 15."""
-    with pytest.raises(Killed):
-        fit(network(), loss, raising(batches, 17, Killed), CONFIG, tmp_path, validate=score)
-    return tmp_path
-
-
-def test_the_checkpoint_of_another_network_is_refused_and_nothing_touched(begun):
-    held = (begun / "checkpoint.safetensors").read_bytes()
-    other = network(width=7)
-    before = other[0].weight.clone()
-    with pytest.raises(RunError, match="checkpoint of another network.*remove it to begin anew"):
-        fit(other, loss, batches, CONFIG, begun, validate=score)
-    assert torch.equal(other[0].weight, before)
-    assert (begun / "checkpoint.safetensors").read_bytes() == held
-
-
-def test_the_checkpoint_of_a_training_of_other_parameters_is_refused(begun):
-    frozen = network()
-    frozen[0].requires_grad_(False)
-    with pytest.raises(RunError, match="checkpoint of another network"):
-        fit(frozen, loss, batches, CONFIG, begun, validate=score)
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"seed": 4}, "other settings \\(seed 3, not 4\\); go on with those"),
-        ({"steps": 30, "learning_rate": 0.1}, "steps 24, not 30; learning_rate 0.02, not 0.1"),
-    ],
-)
-def test_a_training_is_not_resumed_with_other_settings(changes, sentence, begun):
-    with pytest.raises(RunError, match=sentence):
-        fit(network(), loss, batches, replace(CONFIG, **changes), begun, validate=score)
-
-
-def rewritten(folder, change):
-    """Change the facts of the checkpoint in `folder`."""
-    path = folder / "checkpoint.safetensors"
-    with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        facts = json.loads(file.metadata()["state"])
-    change(facts)
-    save_file(tensors, path, metadata={"state": json.dumps(facts)})
-
-
-def of_the_first_version(facts):
-    for name in ("settled", "loss", "gradient_norm", "recent", "settings"):
-        del facts[name]
-
-
-def test_a_checkpoint_of_the_first_version_is_resumed(tmp_path):
-    config = replace(CONFIG, checkpoint_every=4)
-    wanted = network()
-    wanted_result = fit(wanted, loss, batches, config, tmp_path / "one", validate=score)
-    folder = tmp_path / "two"
-    with pytest.raises(Killed):
-        fit(network(), loss, raising(batches, 17, Killed), config, folder, validate=score)
-    rewritten(folder, of_the_first_version)
-    model = network(seed=1)
-    result = fit(model, loss, batches, config, folder, validate=score)
-    assert_the_same(model, folder, result, (wanted, tmp_path / "one", wanted_result))
-
-
-def test_a_checkpoint_of_the_first_version_past_the_end_is_refused(begun):
-    rewritten(begun, of_the_first_version)
-    with pytest.raises(RunError, match="other settings \\(steps 15, not 10\\)"):
-        fit(network(), loss, batches, replace(CONFIG, steps=10), begun, validate=score)
-
-
-@pytest.mark.parametrize("size", [0, 5, 100, -1])
-def test_a_truncated_checkpoint_is_refused(size, begun):
-    path = begun / "checkpoint.safetensors"
-    path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(RunError, match="not a whole safetensors file .*; remove it and run"):
-        fit(network(), loss, batches, CONFIG, begun, validate=score)
-
-
-@pytest.mark.parametrize(
-    "content", [{"weight": torch.ones(2)}, {"network.0.weight": torch.ones(2)}]
-)
-def test_a_foreign_file_in_the_place_of_the_checkpoint_is_refused(content, begun):
-    save_file(content, begun / "checkpoint.safetensors")
-    with pytest.raises(RunError, match="is not the checkpoint of a training; remove it"):
-        fit(network(), loss, batches, CONFIG, begun, validate=score)
-
-
-def test_a_spoilt_log_is_refused(begun):
-    (begun / "log.csv").write_text("step,loss\nfour,1.0\n")
-    with pytest.raises(RunError, match="log.csv is not readable as the log of this training"):
-        fit(network(), loss, batches, CONFIG, begun, validate=score)
-
-
-def half_written(tensors, path, metadata=None):
-    """What a disk does that fills up on the way."""
-    save_file(tensors, path, metadata=metadata)
-    path.write_bytes(path.read_bytes()[:50])
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def test_a_full_disk_is_said_in_a_sentence_and_leaves_the_last_checkpoint(
-    begun, undisturbed, monkeypatch
-):
-    held = (begun / "checkpoint.safetensors").read_bytes()
-    monkeypatch.setattr("ecgtransfer.training.fit.save_file", half_written)
-    with pytest.raises(RunError, match="could not be written .*No space left.*; make room"):
-        fit(network(), loss, batches, CONFIG, begun, validate=score)
-    assert (begun / "checkpoint.safetensors").read_bytes() == held
-    assert files(begun) == ["checkpoint.safetensors", "log.csv"]
-    monkeypatch.undo()
-    model = network(seed=1)
-    result = fit(model, loss, batches, CONFIG, begun, validate=score)
-    assert_the_same(model, begun, result, undisturbed)
-
-
-def test_a_full_disk_at_ctrl_c_is_said_too(tmp_path, monkeypatch):
-    monkeypatch.setattr("ecgtransfer.training.fit.save_file", half_written)
-    with pytest.raises(RunError, match="could not be written"):
-        fit(network(), loss, raising(batches, 2, KeyboardInterrupt), CONFIG, tmp_path)
-    assert files(tmp_path) == ["log.csv"]
-
-
-def test_a_log_that_cannot_be_written_is_said_in_a_sentence(tmp_path):
-    (tmp_path / "log.csv").mkdir()
-    with pytest.raises(RunError, match="log.csv could not be written"):
-        fit(network(), loss, batches, CONFIG, tmp_path)
-    assert files(tmp_path) == ["log.csv"]
-
-
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
-    (tmp_path / "taken").write_text("")
-    with pytest.raises(RunError, match="taken could not be made .*choose another folder"):
-        fit(network(), loss, batches, CONFIG, tmp_path / "taken")
-
-
-def test_weights_go_to_disk_and_back(tmp_path):
-    written, read = network(seed=0), network(seed=1)
-    path = tmp_path / "weights.safetensors"
-    save_weights(written, path)
-    load_weights(read, path)
-    assert all(map(torch.equal, written.parameters(), read.parameters()))
-    assert files(tmp_path) == ["weights.safetensors"]
-
-
-def test_weights_are_as_readable_as_any_other_file(tmp_path):
-    (tmp_path / "other").touch()
-    save_weights(network(), tmp_path / "weights.safetensors")
-    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
-    assert len(modes) == 1
-
-
-def test_missing_weights_are_refused(tmp_path):
-    with pytest.raises(RunError, match="expected weights at .*found no such file; train first"):
-        load_weights(network(), tmp_path / "weights.safetensors")
-
-
-def test_weights_of_another_network_are_refused_and_nothing_touched(tmp_path):
-    path = tmp_path / "weights.safetensors"
-    save_weights(network(width=7), path)
-    model = network()
-    before = model[2].bias.clone()
-    sentence = "another network.* \\(0 tensors missing, 0 unknown, 3 of another shape; the first"
-    with pytest.raises(RunError, match=sentence):
-        load_weights(model, path)
-    assert torch.equal(model[2].bias, before)
-
-
-@pytest.mark.parametrize("content", [b"", b"not weights at all", b"\x08" + bytes(7) + b"{}{}{}{}"])
-def test_a_file_that_holds_no_weights_is_refused(content, tmp_path):
-    path = tmp_path / "weights.safetensors"
-    path.write_bytes(content)
-    with pytest.raises(RunError, match="not a whole safetensors file"):
-        load_weights(network(), path)
-
-
-def test_weights_that_cannot_be_read_are_refused(tmp_path, monkeypatch):
-    def closed(path, framework):
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr("ecgtransfer.training.fit.safe_open", closed)
-    with pytest.raises(RunError, match="could not be read .*Permission denied"):
-        load_weights(network(), tmp_path / "weights.safetensors")

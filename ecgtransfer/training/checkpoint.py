@@ -1,0 +1,172 @@
+"""Where a training stands, on disk: all that a resumed one needs to be the same."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ecgtransfer.errors import RunError
+from ecgtransfer.training.files import difference, read_tensors, write_tensors
+
+
+class TrainingState:
+    """What a checkpoint holds beside the tensors of network and optimiser."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        #: Whether validation and log row of the last step are made.
+        self.settled = True
+        self.seconds = 0.0
+        self.loss = math.nan
+        self.gradient_norm = math.nan
+        #: Losses since the last row of the log.
+        self.recent: list[float] = []
+        self.best: dict[str, Tensor] | None = None
+        self.best_score = math.inf
+        self.best_step = 0
+        self.failures = 0
+        self.stopped = False
+
+    def advance(self, loss: float, gradient_norm: float) -> None:
+        """One more step is made, and waits for validation and log."""
+        self.step += 1
+        self.loss, self.gradient_norm, self.settled = loss, gradient_norm, False
+        self.recent.append(loss)
+
+    def judge(self, score: float, network: nn.Module, patience: int) -> None:
+        """Keep the weights that score lowest; stop after `patience` scores that are no better."""
+        if not math.isfinite(score):
+            raise RunError(
+                f"the validation score after step {self.step} is {score}, expected a finite "
+                f"number; look at the held-out records"
+            )
+        if score < self.best_score:
+            self.best_score, self.best_step, self.failures = score, self.step, 0
+            self.best = {name: t.detach().clone() for name, t in network.state_dict().items()}
+        else:
+            self.failures += 1
+            self.stopped = bool(patience) and self.failures >= patience
+
+
+def save_checkpoint(
+    path: Path,
+    network: nn.Module,
+    average: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    state: TrainingState,
+    settings: Mapping[str, Any],
+) -> None:
+    """Write all that decides the steps to come, whole or not at all; RunError where it fails."""
+    tensors = {f"network.{name}": t for name, t in network.state_dict().items()}
+    tensors |= {f"average.{name}": t for name, t in average.state_dict().items()}
+    tensors |= {f"best.{name}": t for name, t in (state.best or {}).items()}
+    for number, moments in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{number}.{name}": t for name, t in moments.items()}
+    facts = {
+        "step": state.step,
+        "settled": state.settled,
+        "seconds": state.seconds,
+        "loss": state.loss,
+        "gradient_norm": state.gradient_norm,
+        "recent": state.recent,
+        "best_score": None if state.best is None else state.best_score,
+        "best_step": state.best_step,
+        "failures": state.failures,
+        "stopped": state.stopped,
+        "settings": dict(settings),
+    }
+    whole = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    write_tensors(whole, path, {"state": json.dumps(facts)})
+
+
+def resume(
+    path: Path,
+    network: nn.Module,
+    average: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    settings: Mapping[str, Any],
+) -> TrainingState:
+    """Take up `save_checkpoint`: fills network, average and optimiser, or touches none of them.
+
+    Raises:
+        RunError: a file that is broken or no checkpoint, or one of another network, of other
+            trainable parameters or of other settings.
+    """
+    tensors, metadata = read_tensors(path)
+    parts: dict[str, dict[str, Tensor]] = {
+        part: {} for part in ("network", "average", "best", "optimiser")
+    }
+    moments: dict[int, dict[str, Tensor]] = {}
+    try:
+        for key, tensor in tensors.items():
+            part, name = key.split(".", 1)
+            parts[part][name] = tensor
+        for key, tensor in parts["optimiser"].items():
+            number, name = key.split(".", 1)
+            moments.setdefault(int(number), {})[name] = tensor
+        facts = json.loads(metadata["state"])
+        state = _state_from(facts)
+    except (KeyError, ValueError, TypeError):
+        raise RunError(
+            f"{path} is not the checkpoint of a training; remove it and run the same command again"
+        ) from None
+    modules = {"network": network, "average": average}
+    if facts["best_score"] is not None:
+        modules["best"] = average
+    other = any(difference(module, parts[part]) for part, module in modules.items())
+    if other or _strangers(optimiser, moments):
+        raise RunError(
+            f"{path} is the checkpoint of another network than this configuration describes; go "
+            f"on with the settings it was begun with, or remove it to begin anew"
+        )
+    # Checkpoints of the first version state no settings but the step.
+    held = {"steps": max(state.step, settings["steps"])} | facts.get("settings", {})
+    changed = [
+        f"{name} {value}, not {settings.get(name)}"
+        for name, value in held.items()
+        if value != settings.get(name)
+    ]
+    if changed:
+        raise RunError(
+            f"{path} is the checkpoint of a training with other settings ({'; '.join(changed)}); "
+            f"go on with those, or remove it to begin anew"
+        )
+    network.load_state_dict(parts["network"])
+    average.load_state_dict(parts["average"])
+    optimiser.load_state_dict(
+        {"state": moments, "param_groups": optimiser.state_dict()["param_groups"]}
+    )
+    if facts["best_score"] is not None:
+        device = next(network.parameters()).device
+        state.best = {name: t.to(device) for name, t in parts["best"].items()}
+    return state
+
+
+def _state_from(facts: dict[str, Any]) -> TrainingState:
+    """The state that a checkpoint states, all but the best weights."""
+    state = TrainingState()
+    state.step, state.seconds = int(facts["step"]), float(facts["seconds"])
+    state.best_step, state.failures = int(facts["best_step"]), int(facts["failures"])
+    state.stopped = bool(facts["stopped"])
+    if facts["best_score"] is not None:
+        state.best_score = float(facts["best_score"])
+    # What checkpoints of the first version, written between two rows of the log, do not state.
+    state.settled = bool(facts.get("settled", True))
+    state.loss = float(facts.get("loss", math.nan))
+    state.gradient_norm = float(facts.get("gradient_norm", math.nan))
+    state.recent = [float(loss) for loss in facts.get("recent", [])]
+    return state
+
+
+def _strangers(optimiser: torch.optim.Optimizer, moments: dict[int, dict[str, Tensor]]) -> bool:
+    """Whether moments are of other parameters than those that the optimiser moves."""
+    shapes = [p.shape for group in optimiser.param_groups for p in group["params"]]
+    return any(
+        not 0 <= number < len(shapes)
+        or any(t.shape != shapes[number] for name, t in held.items() if name != "step")
+        for number, held in moments.items()
+    )
