@@ -22,6 +22,7 @@ from ecgtransfer.training import (
     TrainConfig,
     fit,
     save_weights,
+    seeded_initialisation,
     shuffled_batches,
 )
 from ecgtransfer.training.fit import WEIGHTS
@@ -241,8 +242,7 @@ def fit_domain_classifier(
         )
     labels = 0 if source.label is None else source.label.shape[1]
     train = config.train
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(train.seed)
+    with seeded_initialisation(train.seed):
         classifier = DomainClassifier(config, source.x0.shape[1], labels)
     half = train.batch_size // 2
     draw_source = shuffled_batches(len(source), half, train.seed)
