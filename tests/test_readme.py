@@ -29,7 +29,9 @@ def test_every_command_of_the_readme_is_one_that_the_program_takes(words):
     command = typer.main.get_command(app)
     context = command.make_context("ecgtransfer", list(words))
     while True:
-        name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        name, command, rest = command.resolve_command(
+            context, [*context._protected_args, *context.args]
+        )
         assert command is not None, name
         context = command.make_context(name, rest, parent=context)
         if not hasattr(command, "resolve_command"):
