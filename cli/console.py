@@ -1,11 +1,14 @@
 """Everything that is printed: progress on stderr, one summary or one JSON object on stdout."""
 
+import inspect
 import json
+import textwrap
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -18,16 +21,28 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
+from ecgtransfer.pipeline.run import as_json as plain
 from ecgtransfer.training import Progress as TrainingProgress
 
 #: Plain progress lines, where there is no terminal, come at most this often, in seconds.
 PLAIN_LINE_EVERY_S = 15.0
 
+#: However narrow the terminal, a value has this many characters in a line.
+SHORTEST_LINE = 20
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
 
 Counter = Callable[[int, int], None]
+
+
+def add_command(app: typer.Typer, command: Callable[..., None]) -> None:
+    """Make a function a command; the example in its docstring is never broken into lines."""
+    example = "\n\nExample:"
+    text = inspect.getdoc(command) or ""
+    app.command(help=text.replace(example, example.replace("Example", "\b\nExample")))(command)
 
 
 @dataclass(frozen=True)
@@ -50,11 +65,13 @@ class Output:
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
             )
             with Progress(*columns, console=stderr) as bars:
-                bar = bars.add_task(task, total=None, note="")
-                yield lambda done, total: bars.update(bar, completed=done, total=total)
+                # What is done already reports nothing, and shows no bar.
+                bar = bars.add_task(task, total=None, visible=False)
+                yield lambda done, total: bars.update(
+                    bar, completed=done, total=total, visible=True
+                )
         else:
             yield _plain_lines(task)
 
@@ -64,38 +81,93 @@ class Output:
         with self.progress(task) as counter:
             yield lambda now: counter(now.step, now.steps)
 
-    def result(self, payload: dict[str, Any], *tables: Table | str) -> None:
-        """Print what a command came to."""
+    def result(self, payload: object, *parts: "Facts | Grid | str") -> None:
+        """Print what a command came to: one JSON object, or the parts one below the other."""
         if self.as_json:
-            typer.echo(json.dumps(payload, sort_keys=True))
+            typer.echo(json.dumps(plain(payload), sort_keys=True, allow_nan=False))
         elif not self.quiet:
-            console = Console()
-            for table in tables:
-                console.print(table, highlight=False)
+            console = Console(highlight=False)
+            for number, part in enumerate(parts):
+                if number and not (isinstance(part, str) and isinstance(parts[number - 1], str)):
+                    console.line()
+                if isinstance(part, str):
+                    _print_text(console, part)
+                else:
+                    part.print_on(console)
 
     def warn(self, sentence: str) -> None:
         """A sentence that the user should read, on stderr, even when quiet."""
         typer.secho(f"warning: {sentence}", fg="yellow", err=True)
 
 
-def facts(title: str, rows: Sequence[tuple[str, object]]) -> Table:
-    """A table of two columns without rules: name and value."""
-    table = Table(title=title, show_header=False, box=None, title_justify="left", pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column()
-    for name, value in rows:
-        table.add_row(name, shown(value))
-    return table
+@dataclass(frozen=True)
+class Facts:
+    """Names with their values, a line each; a path is never broken, however long it is."""
+
+    title: str
+    rows: Sequence[tuple[str, object]]
+
+    def print_on(self, console: Console) -> None:
+        """The title, then the lines."""
+        console.print(Text(self.title, "bold"), soft_wrap=True)
+        width = max(len(name) for name, _ in self.rows)
+        for name, value in self.rows:
+            lines = [shown(value)]
+            if console.is_terminal and not isinstance(value, Path):
+                room = max(console.width - width - 4, SHORTEST_LINE)
+                lines = textwrap.wrap(lines[0], room, break_long_words=False) or lines
+            for number, line in enumerate(lines):
+                before = name if number == 0 else ""
+                console.print(Text(f"  {before:<{width}}  {line}"), soft_wrap=True)
 
 
-def grid(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    """A table with a header line."""
-    table = Table(title=title, title_justify="left")
-    for number, name in enumerate(header):
-        table.add_column(name, justify="left" if number == 0 else "right")
-    for row in rows:
-        table.add_row(*(shown(value) for value in row))
-    return table
+@dataclass(frozen=True)
+class Grid:
+    """A table with a header; one that is wider than the terminal goes on below itself."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
+
+    def print_on(self, console: Console) -> None:
+        """The title, then the table in as many pieces as it takes."""
+        console.print(Text(self.title, "bold"), soft_wrap=True)
+        cells = [[shown(value) for value in row] for row in self.rows]
+        held = [max((len(row[k]) for row in cells), default=0) for k in range(len(self.header))]
+        least = [
+            max(width, *(len(word) for word in name.split()))
+            for name, width in zip(self.header, held, strict=True)
+        ]
+        for piece in _pieces(least, console.width):
+            whole = {k: max(held[k], len(self.header[k])) for k in piece}
+            fits = _table_width(whole.values()) <= console.width
+            table = Table()
+            for k in piece:
+                table.add_column(
+                    Text(self.header[k]),
+                    justify="right" if k else "left",
+                    width=whole[k] if fits else least[k],
+                )
+            for row in cells:
+                if any(row[k] for k in piece[1:]):
+                    table.add_row(*(Text(row[k]) for k in piece))
+            console.print(table)
+
+
+def _pieces(widths: Sequence[int], available: int) -> Iterator[list[int]]:
+    """Column numbers of each piece: the first column, and as many others as fit beside it."""
+    piece = [0]
+    for column in range(1, len(widths)):
+        if len(piece) > 1 and _table_width(widths[k] for k in (*piece, column)) > available:
+            yield piece
+            piece = [0]
+        piece.append(column)
+    yield piece
+
+
+def _table_width(widths: Iterable[int]) -> int:
+    """Width of a table with its rules: a blank on both sides of a cell and a rule after it."""
+    return sum(width + 3 for width in widths) + 1
 
 
 def shown(value: object) -> str:
@@ -104,17 +176,28 @@ def shown(value: object) -> str:
         return f"{value:.3g}" if abs(value) < 1e4 else f"{value:,.0f}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {shown(held)}" for name, held in value.items()) or "-"
+    if isinstance(value, tuple | list):
+        return ", ".join(shown(item) for item in value) or "-"
     return "-" if value is None else str(value)
+
+
+def _print_text(console: Console, text: str) -> None:
+    """Lines break between words on a terminal; piped, each stays whole."""
+    console.print(Text(text), soft_wrap=not console.is_terminal)
 
 
 def _plain_lines(task: str) -> Counter:
     began = time.monotonic()
-    last = [began]
+    last, ended = [began], list[bool]()
 
     def line(done: int, total: int) -> None:
         now = time.monotonic()
-        if done < total and now - last[0] < PLAIN_LINE_EVERY_S:
+        if ended or (done < total and now - last[0] < PLAIN_LINE_EVERY_S):
             return
+        if done >= total:
+            ended.append(True)
         last[0] = now
         left = (now - began) / max(done, 1) * (total - done)
         ending = f", about {left:.0f} s left" if done < total else f" in {now - began:.0f} s"

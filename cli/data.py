@@ -2,15 +2,14 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ecgtransfer.corpus import ECGSet
 from ecgtransfer.pipeline import prepare_set, show_record
-from ecgtransfer.pipeline.run import as_json
 
-from .console import Json, Output, Quiet, facts, grid
+from .console import Facts, Grid, Json, Output, Quiet, add_command
 
 app = typer.Typer(
     name="data",
@@ -20,7 +19,6 @@ app = typer.Typer(
 )
 
 
-@app.command()
 def prepare(
     corpus: Annotated[str, typer.Argument(help="ptbxl or icbeb2018.")],
     folder: Annotated[Path, typer.Argument(help="Where its files lie.")],
@@ -54,10 +52,9 @@ def prepare(
             overwrite=overwrite,
             progress=progress,
         )
-    output.result(as_json(report), str(report))
+    output.result(report, str(report))
 
 
-@app.command()
 def verify(
     folder: Annotated[Path, typer.Argument(help="A prepared or synthetic set.")],
     json: Json = False,
@@ -69,11 +66,10 @@ def verify(
     """
     ecgset = ECGSet.open(folder)
     ecgset.verify()
-    payload = {"set": str(folder), "records": len(ecgset), "fingerprint": ecgset.fingerprint}
-    Output(json, quiet).result(payload, facts("As it was written", list(payload.items())))
+    payload = {"set": folder, "records": len(ecgset), "fingerprint": ecgset.fingerprint}
+    Output(json, quiet).result(payload, Facts("As it was written", list(payload.items())))
 
 
-@app.command()
 def show(
     folder: Annotated[Path, typer.Argument(help="A prepared or synthetic set.")],
     record: Annotated[str | None, typer.Argument(help="A record's name; none: the set.")] = None,
@@ -91,8 +87,7 @@ def show(
     ecgset = ECGSet.open(folder)
     if record is not None:
         shown = show_record(ecgset, record, out)
-        rows = [(name.replace("_", " "), value) for name, value in asdict(shown).items()]
-        output.result(as_json(shown), facts(record, rows))
+        output.result(shown, Facts(record, _rows(asdict(shown))))
         return
     if out is not None:
         raise typer.BadParameter("name the record to draw", param_hint="--out")
@@ -101,7 +96,7 @@ def show(
         for name, total in zip(ecgset.label_space.names, ecgset.labels.sum(axis=0), strict=True)
     }
     payload = {
-        "set": str(folder),
+        "set": folder,
         "origin": ecgset.origin,
         "records": len(ecgset),
         "patients": int(ecgset.records.patient.nunique()),
@@ -111,6 +106,14 @@ def show(
     }
     output.result(
         payload | {"labels": counts},
-        facts(str(folder), list(payload.items())),
-        grid("Records of each label", ("label", "records"), list(counts.items())),
+        Facts(str(folder), _rows(payload)),
+        Grid("Records of each label", ("label", "records"), list(counts.items())),
     )
+
+
+def _rows(facts: dict[str, Any]) -> list[tuple[str, object]]:
+    return [(name.replace("_", " "), value) for name, value in facts.items()]
+
+
+for command in (prepare, verify, show):
+    add_command(app, command)

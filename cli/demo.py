@@ -6,9 +6,8 @@ from typing import Annotated
 import typer
 
 from ecgtransfer.pipeline import DemoSettings, DemoSummary, run_demo
-from ecgtransfer.pipeline.run import as_json
 
-from .console import Json, Output, Quiet, facts, grid
+from .console import Facts, Grid, Json, Output, Quiet
 
 
 def demo(
@@ -19,7 +18,10 @@ def demo(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train, transfer, generate and evaluate on two simulated hospitals, in minutes on two cores.
+    """Show the whole method on simulated hospitals.
+
+    Trains, transfers, generates and evaluates, in minutes on two cores. Goes on where it was
+    stopped.
 
     Example: ecgtransfer demo --to runs/demo
     """
@@ -29,10 +31,10 @@ def demo(
         output.warn(sentence)
     evaluation = summary.evaluation
     output.result(
-        as_json(summary),
-        grid("Utility", evaluation.utility_rows[0], evaluation.utility_rows[1:]),
-        grid("Fidelity", evaluation.fidelity_rows[0], evaluation.fidelity_rows[1:]),
-        facts("Demonstration on simulated hospitals", _rows(summary)),
+        summary,
+        Grid("Utility", evaluation.utility_rows[0], evaluation.utility_rows[1:]),
+        Grid("Fidelity", evaluation.fidelity_rows[0], evaluation.fidelity_rows[1:]),
+        Facts("Demonstration on simulated hospitals", _rows(summary)),
         *evaluation.verdicts,
     )
 
@@ -44,6 +46,6 @@ def _rows(summary: DemoSummary) -> list[tuple[str, object]]:
         ("on the target, guided", summary.transfer.held_out_loss),
         ("synthetic records", summary.synthetic),
         ("as WFDB", summary.wfdb),
-        ("figures", ", ".join(str(path) for path in summary.figures)),
+        *(("figure", path) for path in summary.figures),
         ("every number", summary.results),
     ]

@@ -1,6 +1,5 @@
 """`ecgtransfer evaluate`: what synthetic sets are worth."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ from ecgtransfer.evaluation import ClassifierConfig
 from ecgtransfer.pipeline import EvaluateSettings, Run, load_source, load_target
 from ecgtransfer.pipeline import evaluate as run_evaluation
 
-from .console import Json, Output, Quiet, grid
+from .console import Grid, Json, Output, Quiet
 
 
 def evaluate(
@@ -32,7 +31,9 @@ def evaluate(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure utility and fidelity of synthetic sets on held-out target patients.
+    """Measure what synthetic sets are worth.
+
+    Utility for a classifier, and fidelity, both on held-out target patients.
 
     Example: ecgtransfer evaluate runs/clinic --seeds 5
     """
@@ -49,8 +50,8 @@ def evaluate(
     with output.progress("classifiers") as progress:
         result = run_evaluation(opened, source, load_target(opened, source), settings, progress)
     output.result(
-        asdict(result),
-        grid("Utility", result.utility_rows[0], result.utility_rows[1:]),
-        grid("Fidelity", result.fidelity_rows[0], result.fidelity_rows[1:]),
+        result,
+        Grid("Utility", result.utility_rows[0], result.utility_rows[1:]),
+        Grid("Fidelity", result.fidelity_rows[0], result.fidelity_rows[1:]),
         *result.verdicts,
     )

@@ -14,7 +14,7 @@ from ecgtransfer.pipeline import (
     synthesise,
 )
 
-from .console import Json, Output, Quiet, facts
+from .console import Facts, Json, Output, Quiet
 
 
 def generate(
@@ -54,7 +54,7 @@ def generate(
     with output.progress("synthetic records") as progress:
         ecgset = synthesise(opened, load_source(opened), settings, progress)
     payload: dict[str, object] = {
-        "set": str(ecgset.folder),
+        "set": ecgset.folder,
         "records": len(ecgset),
         "fingerprint": ecgset.fingerprint,
         "method": ecgset.card["method"],
@@ -67,5 +67,5 @@ def generate(
     }
     if wfdb:
         with output.progress("WFDB records") as progress:
-            payload["wfdb"] = str(export(opened, name, str(ecgset.card["method"]), progress))
-    output.result(payload, facts("Synthetic records, not for diagnosis", list(payload.items())))
+            payload["wfdb"] = export(opened, name, str(ecgset.card["method"]), progress)
+    output.result(payload, Facts("Synthetic records, not for diagnosis", list(payload.items())))

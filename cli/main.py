@@ -8,11 +8,15 @@ import ecgtransfer
 from ecgtransfer.errors import EcgTransferError
 
 from . import data
+from .console import add_command
 from .demo import demo
 from .evaluate import evaluate
 from .generate import generate
 from .train import train
 from .transfer import transfer
+
+#: Exit code after Ctrl-C, as shells have it.
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="ecgtransfer",
@@ -27,7 +31,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app)
 for command in (demo, train, transfer, generate, evaluate):
-    app.command()(command)
+    add_command(app, command)
 
 
 def _version(asked: bool) -> None:
@@ -48,10 +52,18 @@ def root(
 def main() -> None:
     """Run the command; our errors become one line and exit code 1, a bug keeps its traceback."""
     try:
-        app()
+        app(prog_name="ecgtransfer")
     except EcgTransferError as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
+        sentence = " ".join(str(error).split())
+        typer.secho(f"error: {sentence}", fg="red", err=True)
         raise SystemExit(1) from None
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            typer.secho(
+                "interrupted: what is finished is kept, the same command goes on from there",
+                err=True,
+            )
+        raise
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import typer
 
 from ecgtransfer.pipeline import Run, SourceSettings, train_source
 
-from .console import Json, Output, Quiet, facts
+from .console import Facts, Json, Output, Quiet
 
 
 def train(
@@ -50,4 +50,4 @@ def train(
     with output.training("source model") as progress:
         summary = train_source(Run.create(run), settings, progress)
     rows = [(name.replace("_", " "), value) for name, value in asdict(summary).items()]
-    output.result(asdict(summary), facts(f"Source model in {run / 'source'}", rows))
+    output.result(summary, Facts(f"Source model in {run / 'source'}", rows))

@@ -1,6 +1,6 @@
 """`ecgtransfer transfer`: from the source's model to the target's."""
 
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +18,7 @@ from ecgtransfer.pipeline import (
 from ecgtransfer.pipeline import transfer as run_transfer
 from ecgtransfer.transfer import GuidanceForm, TgdpConfig
 
-from .console import Json, Output, Quiet, facts
+from .console import Facts, Json, Output, Quiet, shown
 
 
 def transfer(
@@ -93,7 +93,7 @@ def transfer(
     summary = run_transfer(opened, source, goal, settings, output.training)
     for sentence in summary.warnings:
         output.warn(sentence)
-    output.result(asdict(summary), facts(f"Transfer by {method} in {run}", _rows(summary)))
+    output.result(summary, Facts(f"Transfer by {method} in {run}", _rows(summary)))
 
 
 def _rows(summary: TransferSummary) -> list[tuple[str, object]]:
@@ -105,14 +105,10 @@ def _rows(summary: TransferSummary) -> list[tuple[str, object]]:
         ("seconds", summary.seconds),
     ]
     if ratio := summary.details.get("ratio"):
-        effective = ratio["effective_fraction"]
         rows += [
-            ("E_p[r] (1 if true)", f"{ratio['mean_ratio']:.3g} +- {ratio['mean_ratio_error']:.2g}"),
-            (
-                "E_q[1/r] (1 if true)",
-                f"{ratio['mean_inverse_ratio']:.3g} +- {ratio['mean_inverse_ratio_error']:.2g}",
-            ),
-            ("effective sample size of r", f"{effective:.1%} of the source records"),
+            ("E_p[r] (1 if true)", _with_error(ratio, "mean_ratio")),
+            ("E_q[1/r] (1 if true)", _with_error(ratio, "mean_inverse_ratio")),
+            ("effective share of the source records", ratio["effective_fraction"]),
             ("domain classifier AUC", ratio["auc"]),
             ("its calibration error", ratio["calibration_error"]),
         ]
@@ -122,3 +118,8 @@ def _rows(summary: TransferSummary) -> list[tuple[str, object]]:
             for sigma, value in zip(weight["sigmas"], weight["values"], strict=True)
         ]
     return rows
+
+
+def _with_error(ratio: Mapping[str, float | None], name: str) -> str:
+    """A mean with its standard error."""
+    return f"{shown(ratio[name])} +- {shown(ratio[name + '_error'])}"

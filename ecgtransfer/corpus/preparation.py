@@ -180,9 +180,11 @@ def prepare(
             if progress is not None:
                 progress(done, len(corpus))
         if not kept_rows:
+            # A damaged record tells more than one that is of no use here.
+            first = min(left_out, key=lambda entry: entry.reason != UNREADABLE)
             raise CorpusError(
                 f"no record of {corpus.manifest.name} can be kept, the first because: "
-                f"{left_out[0].detail}"
+                f"{first.detail}"
             )
         order = {name: row for row, name in enumerate(row_of)}
         report = PreparationReport(

@@ -13,7 +13,7 @@ from ecgtransfer.evaluation import ClassifierConfig
 from ecgtransfer.pipeline.config import SourceSettings
 from ecgtransfer.pipeline.evaluation import EvaluateSettings, Evaluation, evaluate
 from ecgtransfer.pipeline.methods import TransferSettings, TransferSummary, transfer
-from ecgtransfer.pipeline.run import Run, as_json, write_json
+from ecgtransfer.pipeline.run import Run, as_json, make_folder, write_json, written_whole
 from ecgtransfer.pipeline.source import SourceSummary, load_source, train_source
 from ecgtransfer.pipeline.synthetic import GenerateSettings, export, synthesise
 from ecgtransfer.pipeline.target import Target, TargetSettings, settle_target
@@ -131,15 +131,19 @@ def run_demo(folder: Path, settings: DemoSettings, speaker: Speaker) -> DemoSumm
     transfer_summary = transfer(
         run, source, target, replace(settings.transfer, seed=settings.seed), speaker.training
     )
+    method = settings.transfer.method
+    generate = GenerateSettings(per_class=settings.per_class, method=method, seed=settings.seed)
     with speaker.progress("synthetic records") as counter:
-        synthetic = synthesise(
-            run, source, GenerateSettings(per_class=settings.per_class, seed=settings.seed), counter
-        )
+        synthetic = synthesise(run, source, generate, counter)
     with speaker.progress("WFDB records") as counter:
-        wfdb = export(run, "synthetic", settings.transfer.method, counter)
+        wfdb = export(run, "synthetic", method, counter)
     with speaker.progress("classifiers") as counter:
         evaluation = evaluate(
-            run, source, target, replace(settings.evaluate, seed=settings.seed), counter
+            run,
+            source,
+            target,
+            replace(settings.evaluate, methods=(method,), seed=settings.seed),
+            counter,
         )
     figures = _figures(run, target, synthetic)
     results = run.folder / RESULTS
@@ -173,7 +177,7 @@ def _simulated(run: Run, hospital: Hospital, n: int, seed: int) -> Path:
 def _figures(run: Run, target: Target, synthetic: ECGSet) -> tuple[Path, ...]:
     """For some diagnoses a record of the target above a generated one, on ECG paper."""
     folder = run.folder / "figures"
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     paths = []
     for name in SHOWN:
         path = folder / f"{name}.png"
@@ -190,9 +194,8 @@ def _figures(run: Run, target: Target, synthetic: ECGSet) -> tuple[Path, ...]:
             [target.ecgset.recording(int(target.train[real])), synthetic.recording(generated)],
             [f"{name}, target hospital", f"{name}, SYNTHETIC, not for diagnosis"],
         )
-        partial = path.with_name(f".{path.name}")
-        figure.savefig(partial, format="png")
-        partial.replace(path)
+        with written_whole(path) as partial:
+            figure.savefig(partial, format="png")
     return tuple(paths)
 
 

@@ -1,7 +1,7 @@
 """Stages `evaluation-<name>`: what synthetic sets are worth on held-out target patients."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,8 @@ from ecgtransfer.pipeline.target import Target, labels_in
 LARGEST_SIDE = 4000
 #: Fewest test records of which two halves can be held against each other by 5 neighbours.
 FEWEST_TEST_RECORDS = 14
+#: Fewest records a side that have 5 neighbours each.
+FEWEST_COMPARED = 6
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,11 @@ def evaluate(
     training records, beside two halves of the real test records and beside the source's records.
 
     Raises:
-        ConfigError: too few test records.
+        ConfigError: too few test records, or too few synthetic ones of their classes.
         RunError: no such synthetic set, or other settings in place.
     """
     methods = settings.methods or _methods_with_a_set(run, settings.name)
+    settings = replace(settings, methods=methods)
     cards = {method: run.stage(synthetic_stage(settings.name, method)).card for method in methods}
     stage = run.stage(f"evaluation-{settings.name}")
     asked = {
@@ -111,6 +114,13 @@ def evaluate(
         for method in methods
     }
     real_train, real_test = _labelled(target, target.train), _labelled(target, target.test)
+    rng = np.random.default_rng([settings.seed, 6])
+    test_side = real_test.select(_some(rng, len(real_test)))
+    chosen = {
+        method: _like_test(rng, records.labels, test_side.labels)
+        for method, records in generated.items()
+    }
+    compared = _records_a_side(test_side, chosen)
     utility = compare_arms(
         real_train,
         {f"target + {method}": records for method, records in generated.items()},
@@ -124,37 +134,42 @@ def evaluate(
     embedding = train_classifier(
         real_train, names, settings.classifier, stage.folder / "embedding", seed=settings.seed
     )
-    rng = np.random.default_rng([settings.seed, 6])
     scale = FeatureScale.fitted(embedding.features(real_train.signals_mv))
-    test_side = real_test.select(_some(rng, len(real_test)))
     test_features = scale(embedding.features(test_side.signals_mv))
     fidelity = {}
     for method, records in generated.items():
-        chosen = records.select(_like_test(rng, records.labels, test_side.labels))
+        side = records.select(chosen[method])
         fidelity[method] = measure_fidelity(
             test_features,
-            scale(embedding.features(chosen.signals_mv)),
+            scale(embedding.features(side.signals_mv)),
             test_side.signals_mv,
-            chosen.signals_mv,
+            side.signals_mv,
             target.ecgset.sampling_rate_hz,
             test_side.patients,
+            records=compared,
             seed=settings.seed,
         )
     source_set, source_train, _ = source.records()
     source_labels = labels_in(source.label_space, source_set)[source_train]
     matched = source_train[_like_test(rng, source_labels, test_side.labels)]
-    recorded_source = compare_with_halves(
-        test_features,
-        scale(embedding.features(source_set.independent_mv(matched))),
-        test_side.patients,
-        records=min(result.frechet.records for result in fidelity.values()),
-        seed=settings.seed,
-    )
+    recorded_source = None
+    if len(matched) >= compared:
+        recorded_source = compare_with_halves(
+            test_features,
+            scale(embedding.features(source_set.independent_mv(matched))),
+            test_side.patients,
+            records=compared,
+            seed=settings.seed,
+        )
     evaluation = Evaluation(
         verdicts=list(utility.verdicts()),
         utility=utility.to_dict(),
         fidelity={method: result.to_dict() for method, result in fidelity.items()}
-        | {"recorded source": {"frechet": recorded_source.to_dict()}},
+        | {
+            "recorded source": {
+                "frechet_distance": None if recorded_source is None else recorded_source.to_dict()
+            }
+        },
         utility_rows=[list(row) for row in utility.rows()],
         fidelity_rows=_fidelity_rows(fidelity, recorded_source),
     )
@@ -193,15 +208,33 @@ def _like_test(rng: np.random.Generator, labels: np.ndarray, test: np.ndarray) -
     return np.sort(rng.permutation(kept)[:LARGEST_SIDE])
 
 
+def _records_a_side(test: LabelledRecords, chosen: dict[str, np.ndarray]) -> int:
+    """As many as every comparison can have, for a distance depends on it."""
+    patients = np.arange(len(test)) if test.patients is None else test.patients
+    _, of_patient = np.unique(patients, return_counts=True)
+    half = (len(test) + 1 - int(of_patient.max())) // 2
+    fewest = min(chosen, key=lambda method: len(chosen[method]))
+    if min(half, len(chosen[fewest])) < FEWEST_COMPARED:
+        raise ConfigError(
+            f"expected at least {FEWEST_COMPARED} records a side to measure fidelity, got {half} "
+            f"in half of the test records and, with their diagnoses, {len(chosen[fewest])} in the "
+            f"set of {fewest}; generate more of each class, or train on fewer of the target's "
+            f"records"
+        )
+    return min(half, len(chosen[fewest]))
+
+
 def _fidelity_rows(
-    fidelity: dict[str, FidelityResult], recorded_source: Comparison
+    fidelity: dict[str, FidelityResult], recorded_source: Comparison | None
 ) -> list[list[str]]:
-    """Measures down; methods, recorded source and real against real across."""
+    """Measures down; methods, recorded source (where it is large enough) and reference across."""
     tables = {method: result.rows()[1:] for method, result in fidelity.items()}
     first = next(iter(tables.values()))
     rows = [["measure", *tables, "recorded source", "real against real"]]
     for number, (measure, _, reference) in enumerate(first):
-        frechet = str(recorded_source.score) if measure == "Frechet distance" else ""
+        frechet = ""
+        if recorded_source is not None and measure == "Frechet distance":
+            frechet = str(recorded_source.score)
         scores = [table[number][1] for table in tables.values()]
         rows.append([measure, *scores, frechet, reference])
     return rows

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ecgtransfer.corpus import ECGSet
@@ -100,10 +100,11 @@ def synthesise(
         RunError: no transfer by that method, no room on the disk, or other settings in place.
     """
     method = settings.method or only_method(run)
+    settings = replace(settings, method=method)
     request = _request(source, settings)
     target_model = load_target_model(run, source, method, settings.sampler.classifier_free_scale)
     stage = run.stage(synthetic_stage(settings.name, method))
-    asked = {"generate": settings, "method": method, "model": target_model.fingerprint}
+    asked = {"generate": settings, "model": target_model.fingerprint}
     done = stage.begin(asked)
     config = source.model.config
     ecgset = generate(

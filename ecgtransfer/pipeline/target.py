@@ -1,6 +1,6 @@
 """Stage `target`: which records of the target may be learned from, and which only test."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +9,17 @@ import torch
 
 from ecgtransfer.corpus import ECGSet, LabelSpace, patient_split, select_records, take_patients
 from ecgtransfer.diffusion import SignalUnits
-from ecgtransfer.errors import CorpusError, RunError
-from ecgtransfer.pipeline.run import Run
-from ecgtransfer.pipeline.source import Source
+from ecgtransfer.errors import ConfigError, CorpusError, RunError
+from ecgtransfer.pipeline.run import Run, written_whole
+from ecgtransfer.pipeline.source import Source, absolute
 from ecgtransfer.transfer import DomainRecords
 
 TARGET = "target"
 SPLIT = "split.csv"
 #: Share of the target's training records that stop trainings early and calibrate the guidance.
 HELD_OUT_SHARE = 0.2
+#: The fewest held-out records that a calibration can be fitted on.
+FEWEST_HELD_OUT = 2
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,12 @@ def settle_target(run: Run, source: Source, settings: TargetSettings) -> Target:
     """Split the target once for the whole run, or read the split back.
 
     Raises:
-        CorpusError: a set of another rate, length or label space than the source's.
-        RunError: the run has another target already.
+        ConfigError: too few records to learn from.
+        CorpusError: a set of another rate, length or label space than the source's, or more
+            records to learn from than there are.
+        RunError: the run has another target already, or the disk is full.
     """
+    settings = replace(settings, target=absolute(settings.target))
     ecgset = ECGSet.open(settings.target)
     config = source.model.config
     if (ecgset.sampling_rate_hz, ecgset.n_samples) != (config.sampling_rate_hz, config.samples):
@@ -85,7 +90,9 @@ def settle_target(run: Run, source: Source, settings: TargetSettings) -> Target:
         strangers = _without_source_patients(source, ecgset, selected)
         known, selected = len(selected) - len(strangers), strangers
         table = ecgset.records.iloc[selected]
-        n_train = settings.train_records or round(0.75 * len(selected))
+        n_train = settings.train_records
+        if n_train is None:
+            n_train = round(0.75 * len(selected))
         train, test = take_patients(table, labels[selected], n_train, settings.seed)
         fit, held_out = patient_split(
             table.iloc[train],
@@ -93,6 +100,11 @@ def settle_target(run: Run, source: Source, settings: TargetSettings) -> Target:
             (1 - HELD_OUT_SHARE, HELD_OUT_SHARE),
             settings.seed,
         )
+        if len(held_out) < FEWEST_HELD_OUT:
+            raise ConfigError(
+                f"expected target records enough to hold {FEWEST_HELD_OUT} out of those that are "
+                f"learned from, got {len(held_out)} of {len(train)}; learn from more records"
+            )
         parts = {"fit": selected[train[fit]], "held_out": selected[train[held_out]]}
         parts["test"] = selected[test]
         rows = [
@@ -101,7 +113,8 @@ def settle_target(run: Run, source: Source, settings: TargetSettings) -> Target:
             for number in numbers
         ]
         frame = pd.DataFrame(rows, columns=["number", "name", "part"]).sort_values("number")
-        frame.to_csv(stage.folder / SPLIT, index=False)
+        with written_whole(stage.folder / SPLIT) as partial:
+            frame.to_csv(partial, index=False)
         counts = {part: len(numbers) for part, numbers in parts.items()}
         stage.finish(counts | {"left_out_as_patients_of_the_source": known})
     split = pd.read_csv(stage.folder / SPLIT)

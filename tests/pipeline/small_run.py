@@ -1,0 +1,93 @@
+"""Every stage at the smallest size that still runs: 5 training steps, a few records."""
+
+import json
+from contextlib import contextmanager
+
+from ecgtransfer.evaluation import ClassifierConfig
+from ecgtransfer.pipeline import EvaluateSettings, SamplerSettings, TransferSettings
+from ecgtransfer.training import TrainConfig
+from ecgtransfer.transfer import DomainClassifierConfig, FinetuneConfig, TgdpConfig
+
+STEPS = 5
+TRAIN = TrainConfig(
+    steps=STEPS, batch_size=4, learning_rate=1e-3, warmup_steps=1, validate_every=3, log_every=1
+)
+SAMPLER = SamplerSettings(steps=2)
+EVALUATE = EvaluateSettings(
+    seeds=1, classifier=ClassifierConfig(widths=(16, 16), steps=2, batch_size=4, folds=2)
+)
+
+
+def transfer_settings(method="tgdp", **changes):
+    return TransferSettings(
+        **{
+            "method": method,
+            "n_source": 16,
+            "tgdp": TgdpConfig(train=TRAIN, eta_cycle=0.0),
+            "classifier": DomainClassifierConfig(widths=(16, 16), train=TRAIN),
+            "finetune": FinetuneConfig(train=TRAIN),
+        }
+        | changes
+    )
+
+
+@contextmanager
+def no_bars(task):
+    yield lambda now: None
+
+
+class Interrupting:
+    """A progress bar on which Ctrl-C is pressed at some step of some task."""
+
+    def __init__(self, task, step):
+        self.task, self.step = task, step
+
+    @contextmanager
+    def training(self, task):
+        def tell(now):
+            if task == self.task and now.step == self.step:
+                raise KeyboardInterrupt
+
+        yield tell
+
+    @contextmanager
+    def progress(self, task):
+        def tell(done, total):
+            if task == self.task and done >= self.step:
+                raise KeyboardInterrupt
+
+        yield tell
+
+
+class Silent(Interrupting):
+    """A progress bar that nobody sees."""
+
+    def __init__(self):
+        super().__init__(None, 0)
+
+
+def content(folder):
+    """Every file below a folder by its path: to hold two runs against each other."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def lasting(folder):
+    """What a run leaves, without the clock: files by path."""
+    held = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.suffix == ".json":
+            held[name] = _without_clock(json.loads(path.read_text()))
+        elif path.is_file() and path.name != "log.csv":
+            held[name] = path.read_bytes()
+    return held
+
+
+def _without_clock(value):
+    if isinstance(value, dict):
+        return {k: _without_clock(v) for k, v in value.items() if k not in ("seconds", "finished")}
+    return value

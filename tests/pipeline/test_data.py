@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from ecgtransfer.corpus import ECGSet, LabelSpace, write_ecgset
+from ecgtransfer.errors import CorpusError
+from ecgtransfer.pipeline import prepare_set, show_record
+from tests.corpus.layouts import twelve_leads_uv, write_challenge
+
+
+def test_a_corpus_becomes_a_set(tmp_path):
+    write_challenge(tmp_path / "icbeb/A0001", twelve_leads_uv(1, 5500), ["# Dx: AF,RBBB"])
+    counted = []
+    report = prepare_set(
+        "icbeb2018",
+        tmp_path / "icbeb",
+        tmp_path / "set",
+        progress=lambda done, total: counted.append((done, total)),
+    )
+    ecgset = ECGSet.open(tmp_path / "set")
+    assert (report.kept, report.records, counted) == (1, 1, [(1, 1)])
+    assert ecgset.label_space.decode(ecgset.labels[0]) == ("AFIB", "CRBBB")
+    assert (ecgset.sampling_rate_hz, ecgset.n_samples) == (100, 1000)
+
+
+def test_an_unknown_corpus_is_refused_with_those_that_are_known(tmp_path):
+    with pytest.raises(CorpusError, match="a corpus of ptbxl, icbeb2018, got 'mimic'"):
+        prepare_set("mimic", tmp_path, tmp_path / "set")
+
+
+@pytest.mark.parametrize("ending", [".png", ".svg", ".pdf"])
+def test_a_record_is_described_and_drawn(tmp_path, ecgset, ending):
+    name = str(ecgset.records.name.iloc[3])
+    shown = show_record(ecgset, name, tmp_path / f"drawn{ending}")
+    assert (shown.name, shown.sampling_rate_hz, shown.seconds) == (name, 100, 10.0)
+    assert shown.labels == ecgset.label_space.decode(ecgset.labels[3])
+    assert 30 < shown.heart_rate_bpm < 200
+    assert shown.drawing.stat().st_size > 1000
+
+
+def test_a_record_without_beats_has_no_heart_rate(tmp_path, ecgset):
+    flat = write_ecgset(
+        tmp_path / "flat",
+        np.zeros((1, 8, 1000), np.int16),
+        np.zeros((1, 1), np.float32),
+        ecgset.records.head(1),
+        LabelSpace(("NORM",)),
+        100,
+        "simulated",
+    )
+    shown = show_record(flat, str(flat.records.name[0]), None)
+    assert shown.heart_rate_bpm is None
+    assert shown.drawing is None
+    assert shown.labels == ()
+
+
+def test_a_record_that_is_not_there_is_refused(ecgset):
+    first = ecgset.records.name.iloc[0]
+    with pytest.raises(CorpusError, match=rf"no record 'nobody'; it has {first}, .* others"):
+        show_record(ecgset, "nobody", None)
+
+
+@pytest.mark.parametrize("name", ["drawn.txt", "none/drawn.png"])
+def test_a_drawing_that_cannot_be_written_is_told(tmp_path, ecgset, name):
+    record = str(ecgset.records.name.iloc[0])
+    with pytest.raises(CorpusError, match=r"could not be written .*; give a path that ends in"):
+        show_record(ecgset, record, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,118 @@
+import json
+import shutil
+
+import pytest
+
+from ecgtransfer.corpus import ECGSet
+from ecgtransfer.errors import RunError
+from ecgtransfer.pipeline import (
+    DemoSettings,
+    GenerateSettings,
+    Run,
+    load_source,
+    load_target,
+    run_demo,
+    synthesise,
+    transfer,
+)
+from ecgtransfer.pipeline import demo as demo_module
+from tests.pipeline.small_run import (
+    EVALUATE,
+    SAMPLER,
+    STEPS,
+    Interrupting,
+    Silent,
+    lasting,
+    no_bars,
+    transfer_settings,
+)
+
+SETTINGS = DemoSettings(
+    source_records=24,
+    target_records=36,
+    train_records=16,
+    per_class=2,
+    source_steps=STEPS,
+    transfer=transfer_settings(),
+    evaluate=EVALUATE,
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Fingerprints tell where a set lies, so runs that are compared take turns in one place."""
+    return tmp_path_factory.mktemp("demo") / "run"
+
+
+@pytest.fixture(scope="module")
+def shown(place):
+    """The summary of a demonstration, and what it left."""
+    summary = run_demo(place, SETTINGS, Silent())
+    return summary, lasting(place)
+
+
+def test_the_demonstration_shows_the_whole_method(place, shown):
+    summary, left = shown
+    assert summary.transfer.method == "tgdp"
+    assert len(ECGSet.open(summary.synthetic)) == 18
+    assert (summary.wfdb / "ptbxl_database.csv").exists()
+    assert summary.figures
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in summary.figures)
+    results = json.loads(summary.results.read_text())
+    assert results.keys() == {"source", "transfer", "evaluation", "settings"}
+    assert results["evaluation"]["utility"]["arms"][0]["name"] == "target only"
+    assert not [name for name in left if "partial" in name or "checkpoint" in name]
+
+
+def test_run_again_it_finds_everything_done(place, shown, monkeypatch):
+    def fail(*_, **__):
+        raise AssertionError("this was done already")
+
+    summary, left = shown
+    for name in ("simulate_ecgset", "draw_recordings"):
+        monkeypatch.setattr(demo_module, name, fail)
+    told = []
+    speaker = Silent()
+    monkeypatch.setattr(speaker, "training", lambda task: _noted(told, task))
+    again = run_demo(place, SETTINGS, speaker)
+    assert told == ["source model"]
+    assert again == summary
+    assert lasting(place) == left
+
+
+def _noted(told, task):
+    told.append(task)
+    return Silent().training(task)
+
+
+def test_what_the_user_adds_to_the_run_does_not_disturb_it(place, shown):
+    summary, _ = shown
+    source = load_source(Run.open(place))
+    added = GenerateSettings(("AFIB=1",), method="source", sampler=SAMPLER)
+    run = Run.open(place)
+    transfer(run, source, load_target(run, source), transfer_settings("source"), no_bars)
+    synthesise(run, source, added)
+    assert run_demo(place, SETTINGS, Silent()) == summary
+    for stage in ("transfer-source", "synthetic-source"):
+        shutil.rmtree(place / stage)
+
+
+def test_a_demonstration_with_other_settings_is_refused(place, shown):
+    with pytest.raises(RunError, match=r"'simulated-source' with other .*seed 0, asked for 1"):
+        run_demo(place, DemoSettings(seed=1), Silent())
+
+
+def test_interrupted_again_and_again_it_ends_in_the_same_files(place, shown):
+    _, left = shown
+    shutil.rmtree(place)
+    for task, step in (
+        ("source model", 2),
+        ("guidance", 4),
+        ("synthetic records", 1),
+        ("WFDB records", 7),
+        ("classifiers", 9),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            run_demo(place, SETTINGS, Interrupting(task, step))
+    run_demo(place, SETTINGS, Silent())
+    assert lasting(place) == left

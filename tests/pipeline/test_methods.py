@@ -1,0 +1,235 @@
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+
+from ecgtransfer.diffusion import mean_denoising_loss
+from ecgtransfer.errors import ConfigError, CorpusError, RunError
+from ecgtransfer.pipeline import (
+    METHODS,
+    Run,
+    TransferSettings,
+    adopt_source,
+    load_source,
+    load_target,
+    load_target_model,
+    transfer,
+)
+from ecgtransfer.pipeline import methods as methods_module
+from ecgtransfer.pipeline.methods import DRAWS_A_RECORD, matched_source
+from ecgtransfer.pipeline.target import domain_records, labels_in
+from ecgtransfer.transfer.records import HeldOutDraws
+from tests.pipeline.small_run import TRAIN, Interrupting, Silent, no_bars, transfer_settings
+
+every_method = pytest.mark.parametrize("method", list(METHODS))
+
+
+@pytest.fixture(scope="module")
+def target(settled, source):
+    return load_target(settled, source)
+
+
+@pytest.fixture(scope="module")
+def noisy(clinic):
+    """Two noised records with noise levels and labels."""
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(2, 8, 1000, generator=generator)
+    return x, torch.tensor([0.5, 3.0]), torch.from_numpy(clinic.labels[:2])
+
+
+@every_method
+def test_every_method_leaves_a_denoiser_that_the_disk_gives_back(
+    transferred, source, target, method
+):
+    units, noise = source.model.units, source.model.config.noise
+    held_out = domain_records(target.ecgset, target.labels, target.held_out, units)
+    draws = HeldOutDraws.of(held_out, noise, draws=DRAWS_A_RECORD, seed=0)
+    x0, label = held_out.take(draws.index)
+    denoise = load_target_model(transferred.run, source, method).denoise
+    loss = mean_denoising_loss(denoise, x0, label, draws.sigma, draws.noise, batch_size=64)
+    # The summary holds the loss of the denoiser that was in memory when the transfer ended.
+    assert loss == transferred.summaries[method].held_out_loss
+
+
+@every_method
+def test_a_transfer_that_is_done_is_told_not_repeated(
+    transferred, source, target, method, monkeypatch
+):
+    monkeypatch.setattr(methods_module, "_BY_METHOD", {})
+    again = transfer(transferred.run, source, target, transfer_settings(method), no_bars)
+    first = transferred.summaries[method]
+    assert again.warnings == first.warnings
+    assert asdict(again) == asdict(first)
+
+
+@pytest.mark.parametrize("method", ["tgdp", "finetune", "scratch"])
+def test_the_target_gets_a_denoiser_of_its_own(transferred, source, noisy, method):
+    model = load_target_model(transferred.run, source, method)
+    assert (model.method, model.source) == (method, source)
+    assert model.fingerprint == transferred.run.stage(f"transfer-{method}").card["fingerprint"]
+    with torch.no_grad():
+        assert not torch.equal(model.denoise(*noisy), source.model(*noisy))
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_the_source_needs_no_transfer(transferred, trained, source, noisy, done):
+    model = load_target_model(transferred.run if done else trained, source, "source")
+    with torch.no_grad():
+        assert torch.equal(model.denoise(*noisy), source.model(*noisy))
+
+
+def test_labels_are_amplified_in_the_source_and_the_guidance_is_added_once(
+    transferred, source, noisy
+):
+    plain = load_target_model(transferred.run, source, "tgdp", 1.0).denoise
+    amplified = load_target_model(transferred.run, source, "tgdp", 2.5).denoise
+    unlabelled = (noisy[0], noisy[1], None)
+    with torch.no_grad():
+        change = 1.5 * (source.model(*noisy) - source.model(*unlabelled))
+        assert torch.allclose(amplified(*noisy) - plain(*noisy), change, atol=1e-5)
+
+
+def test_a_transfer_leaves_the_source_as_it_is(trained, transferred, source):
+    weights = "source/weights.safetensors"
+    assert (trained.folder / weights).read_bytes() == (
+        transferred.run.folder / weights
+    ).read_bytes()
+    fresh = load_source(trained)
+    for ours, theirs in zip(source.model.parameters(), fresh.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_what_the_user_should_read_is_carried_and_kept(transferred):
+    (warning,) = transferred.summaries["tgdp"].warnings
+    assert "the domains hardly overlap" in warning
+    assert transferred.run.stage("transfer-tgdp").card["results"]["warnings"] == [warning]
+    ratio = transferred.summaries["tgdp"].details["ratio"]
+    assert {"mean_ratio", "mean_inverse_ratio", "effective_fraction", "auc"} <= ratio.keys()
+    for method in ("finetune", "scratch", "source"):
+        assert transferred.summaries[method].warnings == ()
+
+
+def test_other_settings_are_refused(transferred, source, target):
+    settings = transfer_settings("finetune", seed=1)
+    with pytest.raises(RunError, match=r"'transfer-finetune' with other .*seed 0, asked for 1"):
+        transfer(transferred.run, source, target, settings, no_bars)
+
+
+@pytest.mark.parametrize(
+    ("method", "task", "weights"),
+    [
+        ("tgdp", "guidance", "guidance/weights.safetensors"),
+        ("finetune", "finetune", "weights.safetensors"),
+    ],
+)
+def test_an_interrupted_transfer_goes_on_to_the_same_weights(
+    copied, settled, transferred, source, target, method, task, weights
+):
+    run, settings = copied(settled), transfer_settings(method)
+    with pytest.raises(KeyboardInterrupt):
+        transfer(run, source, target, settings, Interrupting(task, 4).training)
+    assert not run.stage(f"transfer-{method}").is_done
+    with pytest.raises(RunError, match="expected a finished stage"):
+        load_target_model(run, source, method)
+    summary = transfer(run, source, target, settings, Silent().training)
+    assert summary.held_out_loss == transferred.summaries[method].held_out_loss
+    assert summary.details == transferred.summaries[method].details
+    stage = f"transfer-{method}/{weights}"
+    assert (run.folder / stage).read_bytes() == (transferred.run.folder / stage).read_bytes()
+
+
+def test_the_cycle_loss_brings_its_own_classifier(copied, settled, source, target):
+    run, tasks = copied(settled), []
+
+    def bars(task):
+        tasks.append(task)
+        return no_bars(task)
+
+    settings = transfer_settings()
+    settings = replace(settings, tgdp=replace(settings.tgdp, eta_cycle=1.0))
+    transfer(run, source, target, settings, bars)
+    assert tasks == ["domain classifier", "noise-dependent classifier", "guidance"]
+    assert (run.folder / "transfer-tgdp/noisy_domain_classifier/weights.safetensors").exists()
+
+
+def test_matched_source_records_have_just_the_labels_of_the_target(source, target):
+    wanted = target.labels[target.train]
+    numbers, labels = matched_source(source, wanted, 2000, seed=0)
+    ecgset, train, _ = source.records()
+    assert np.array_equal(labels, labels_in(source.label_space, ecgset))
+    assert len(set(numbers.tolist())) == len(numbers)
+    assert set(numbers.tolist()) <= set(train.tolist())
+    here, there, drawn = (
+        {tuple(row) for row in rows} for rows in (labels[train], wanted, labels[numbers])
+    )
+    assert drawn == here & there
+    assert np.array_equal(matched_source(source, wanted, 2000, seed=0)[0], numbers)
+
+
+def test_matched_source_records_follow_the_mix_of_the_target(source, target):
+    norm, afib = source.label_space.encode(["NORM"]), source.label_space.encode(["AFIB"])
+    numbers, labels = matched_source(source, np.stack([norm, norm, norm, afib]), 8, seed=1)
+    drawn = [source.label_space.decode(row) for row in labels[numbers]]
+    assert set(drawn) == {("NORM",), ("AFIB",)}
+    assert drawn.count(("NORM",)) > drawn.count(("AFIB",))
+    assert len(drawn) <= 8
+
+
+def test_a_target_whose_labels_the_source_lacks_is_told_what_to_do(source):
+    every = np.ones((1, 9), np.float32)
+    with pytest.raises(CorpusError, match=r"found none of any combination .*--source-records mod"):
+        matched_source(source, every, 10, seed=0)
+
+
+def test_what_the_sentence_advises_works_in_the_same_run(
+    copied, settled, source, target, monkeypatch
+):
+    def nothing_matches(*_):
+        raise CorpusError("use --source-records model")
+
+    tasks = []
+
+    def bars(task):
+        tasks.append(task)
+        return no_bars(task)
+
+    monkeypatch.setattr(methods_module, "matched_source", nothing_matches)
+    monkeypatch.setattr(methods_module, "MODEL_RECORD_STEPS", 2)
+    monkeypatch.setattr(methods_module, "MODEL_RECORD_BATCH", 8)
+    run = copied(settled)
+    with pytest.raises(CorpusError, match="use --source-records model"):
+        transfer(run, source, target, transfer_settings(), no_bars)
+    settings = transfer_settings(source_records="model", n_source=12)
+    summary = transfer(run, source, target, settings, bars)
+    assert tasks == ["source records from the model", "domain classifier", "guidance"]
+    assert summary.details["ratio"]["n_source"] == 3
+
+
+def test_an_adopted_source_serves_another_run(tmp_path, trained, target):
+    run = Run.create(tmp_path / "other")
+    adopt_source(run, trained)
+    summary = transfer(run, load_source(run), target, transfer_settings("source"), no_bars)
+    assert summary.held_out_loss == summary.source_loss
+    assert summary.trained_parameters == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"method": "magic"}, "expected a method of tgdp, finetune, scratch, source, got 'magic'"),
+        ({"source_records": "fake"}, "source records that are real or model, got 'fake'"),
+        ({"n_source": 7}, "at least 8 source records, got 7"),
+    ],
+)
+def test_settings_are_checked_at_birth(wrong, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        TransferSettings(**wrong)
+
+
+def test_steps_and_rate_are_those_of_what_the_method_trains():
+    changed = transfer_settings().trained_for(9, 0.5)
+    for train in (changed.tgdp.train, changed.finetune.train):
+        assert (train.steps, train.learning_rate) == (9, 0.5)
+    assert changed.classifier.train == TRAIN
+    assert transfer_settings().trained_for() == transfer_settings()

@@ -1,0 +1,180 @@
+import errno
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ecgtransfer.errors import RunError
+from ecgtransfer.pipeline import Run, fingerprint, read_json, write_json
+from ecgtransfer.pipeline import run as run_module
+from ecgtransfer.pipeline.run import as_json, written_whole
+from tests.pipeline.small_run import content
+
+
+@dataclass(frozen=True)
+class Inner:
+    widths: tuple[int, ...] = (1, 2)
+    folder: Path = Path("sets/a")
+
+
+@dataclass(frozen=True)
+class Settings:
+    steps: int = 5
+    inner: Inner = Inner()
+
+
+def full_disk(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_new_run_is_written_when_its_first_stage_begins(tmp_path):
+    run = Run.create(tmp_path / "new" / "run")
+    assert not run.folder.exists()
+    assert run.stage("source").begin(Settings()) is False
+    assert read_json(run.folder / "config.json")["format"] == 1
+    assert "torch" in read_json(run.folder / "config.json")["software"]
+    assert Run.open(run.folder).folder == Run.create(run.folder).folder == run.folder
+
+
+def test_an_empty_folder_may_become_a_run(tmp_path):
+    Run.create(tmp_path).stage("source").begin(Settings())
+    assert Run.open(tmp_path).folder == tmp_path
+
+
+def test_a_folder_of_other_files_is_no_run(tmp_path):
+    (tmp_path / "photo.jpg").touch()
+    with pytest.raises(RunError, match=r"found other files in .*; choose another place"):
+        Run.create(tmp_path)
+    with pytest.raises(RunError, match=r"expected .*config\.json, .*is this a run folder\?"):
+        Run.open(tmp_path)
+    with pytest.raises(RunError, match="new or empty folder"):
+        Run.create(tmp_path / "photo.jpg")
+
+
+def test_a_run_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(RunError, match=r"expected a run folder at .*none; begin one with"):
+        Run.open(tmp_path / "none")
+
+
+@pytest.mark.parametrize("held", [{"format": 2}, {"format": None}, {}])
+def test_a_run_of_another_version_is_refused(tmp_path, held):
+    write_json(tmp_path / "config.json", held)
+    for way in (Run.open, Run.create):
+        with pytest.raises(RunError, match=r"format 1, got format (2|None) in .*; use the version"):
+            way(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [("{", "not readable as JSON"), ("\xff", "not readable as JSON"), ("[1]", "got list")],
+)
+def test_a_broken_config_is_told(tmp_path, text, sentence):
+    (tmp_path / "config.json").write_bytes(text.encode("latin1"))
+    with pytest.raises(RunError, match=sentence):
+        Run.open(tmp_path)
+
+
+def test_a_config_that_cannot_be_read_is_told(tmp_path):
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(RunError, match=r"could not be read \(Is a directory\)"):
+        Run.open(tmp_path)
+
+
+def test_a_run_below_a_file_is_refused_in_a_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"could not be written .*another place"):
+        Run.create(tmp_path / "file" / "run").stage("source").begin(Settings())
+
+
+def test_a_stage_is_begun_finished_and_skipped(tmp_path):
+    stage = Run.create(tmp_path).stage("source")
+    assert stage.name == "source"
+    assert stage.begin(Settings()) is False
+    assert not stage.is_done
+    with pytest.raises(RunError, match=r"finished stage 'source' in .*; run it first"):
+        assert stage.card
+    assert stage.begin(Settings()) is False
+    card = stage.finish({"loss": 1.5})
+    assert stage.is_done
+    assert stage.begin(Settings()) is True
+    assert stage.card == card
+    assert card["results"] == {"loss": 1.5}
+    assert card["settings"] == {"steps": 5, "inner": {"widths": [1, 2], "folder": "sets/a"}}
+    assert card["fingerprint"] == fingerprint(Settings())
+    assert {"torch", "python"} <= card["software"].keys()
+
+
+def test_other_settings_are_refused_and_named(tmp_path):
+    stage = Run.create(tmp_path).stage("source")
+    stage.begin(Settings())
+    (stage.folder / "weights.safetensors").touch()
+    before = content(tmp_path)
+    with pytest.raises(RunError) as caught:
+        stage.begin(Settings(steps=6, inner=Inner(widths=(1, 3))))
+    told = str(caught.value)
+    assert "(inner.widths [1, 2], asked for [1, 3]; steps 5, asked for 6)" in told
+    assert f"remove {stage.folder}" in told
+    assert "folder sets/a" not in told
+    assert content(tmp_path) == before
+
+
+def test_a_request_that_came_to_nothing_does_not_bind(tmp_path):
+    stage = Run.create(tmp_path).stage("source")
+    stage.begin(Settings(steps=6))
+    assert stage.begin(Settings()) is False
+    stage.finish({})
+    assert stage.card["settings"]["steps"] == 5
+
+
+def test_a_stage_folder_of_other_files_is_left_alone(tmp_path):
+    run = Run.create(tmp_path / "run")
+    run.stage("source").begin(Settings())
+    (run.folder / "target").mkdir()
+    (run.folder / "target" / "photo.jpg").touch()
+    with pytest.raises(RunError, match="found other files there"):
+        run.stage("target").begin(Settings())
+    assert content(run.folder / "target") == {"photo.jpg": b""}
+
+
+def test_finished_stages_are_found_by_the_beginning_of_their_names(tmp_path):
+    run = Run.create(tmp_path)
+    for name in ("synthetic-b", "synthetic-a", "source"):
+        run.stage(name).begin({})
+        run.stage(name).finish({})
+    run.stage("synthetic-c").begin({})
+    assert [stage.name for stage in run.stages("synthetic")] == ["synthetic-a", "synthetic-b"]
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "card.json"
+    write_json(path, {"b": 1, "a": 2})
+    assert path.read_text() == '{\n  "a": 2,\n  "b": 1\n}\n'
+    monkeypatch.setattr(run_module.os, "fsync", full_disk)
+    with pytest.raises(RunError, match=r"card\.json could not be written \(No space left on dev"):
+        write_json(path, {"a": 3})
+    assert content(tmp_path) == {"card.json": b'{\n  "a": 2,\n  "b": 1\n}\n'}
+
+
+def test_a_file_that_was_not_finished_leaves_nothing(tmp_path):
+    def write_half():
+        with written_whole(tmp_path / "table.csv") as partial:
+            partial.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert content(tmp_path) == {}
+
+
+def test_numbers_that_are_none_become_null():
+    held = as_json({"a": math.nan, "b": (math.inf, 1.0), "c": Path("x"), 1: None})
+    assert json.dumps(held, allow_nan=False) == '{"a": null, "b": [null, 1.0], "c": "x", "1": null}'
+
+
+def test_a_fingerprint_stands_for_the_settings():
+    assert fingerprint(Settings()) == fingerprint(as_json(Settings()))
+    assert fingerprint(Settings()) != fingerprint(Settings(steps=6))
+    assert len(fingerprint({})) == 12

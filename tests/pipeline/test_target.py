@@ -1,0 +1,154 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ecgtransfer.corpus import LabelSpace, microvolts, write_ecgset
+from ecgtransfer.errors import ConfigError, CorpusError, RunError
+from ecgtransfer.pipeline import Run, TargetSettings, load_target, settle_target
+from ecgtransfer.pipeline.target import domain_records
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run.create(tmp_path / "run")
+
+
+def rewritten(ecgset, folder, *, names=None, labels=None, samples=1000, rate=100, patients=None):
+    """The set again with other labels, length, rate or patients."""
+    records = ecgset.records if patients is None else ecgset.records.assign(patient=patients)
+    return write_ecgset(
+        folder,
+        microvolts(ecgset.independent_mv()[..., :samples]),
+        ecgset.labels if labels is None else labels,
+        records,
+        ecgset.label_space if names is None else LabelSpace(tuple(names)),
+        rate,
+        "simulated",
+    )
+
+
+def test_labels_are_joined_by_name_whatever_their_order(tmp_path, run, source, clinic):
+    order = np.random.default_rng(1).permutation(9)
+    names = [clinic.label_space.names[column] for column in order]
+    permuted = rewritten(clinic, tmp_path / "permuted", names=names, labels=clinic.labels[:, order])
+    target = settle_target(run, source, TargetSettings(permuted.folder, train_records=16))
+    assert np.array_equal(target.labels, clinic.labels)
+    other = Run.create(tmp_path / "other")
+    straight = settle_target(other, source, TargetSettings(clinic.folder, train_records=16))
+    for part in ("fit", "held_out", "test"):
+        assert np.array_equal(getattr(target, part), getattr(straight, part))
+
+
+def test_a_label_that_the_source_does_not_know_is_refused(tmp_path, run, source, clinic):
+    names = ["WPW" if name == "AFIB" else name for name in clinic.label_space.names]
+    strange = rewritten(clinic, tmp_path / "strange", names=names)
+    with pytest.raises(CorpusError, match=r"knows \(NORM, AFIB, .*\), .* also has WPW; prepare it"):
+        settle_target(run, source, TargetSettings(strange.folder))
+    assert not run.folder.exists()
+
+
+def test_a_label_that_no_record_has_does_no_harm(tmp_path, run, source, clinic):
+    labels = np.hstack([np.zeros((len(clinic), 1), np.float32), clinic.labels])
+    wider = rewritten(
+        clinic, tmp_path / "wider", names=["WPW", *clinic.label_space.names], labels=labels
+    )
+    target = settle_target(run, source, TargetSettings(wider.folder))
+    assert np.array_equal(target.labels, clinic.labels)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"rate": 125}, "1000 samples at 100 Hz .* got 1000 at 125 Hz; prepare"),
+        ({"samples": 800}, "1000 samples at 100 Hz .* got 800 at 100 Hz; prepare"),
+    ],
+)
+def test_another_rate_or_length_is_refused(tmp_path, run, source, clinic, changes, sentence):
+    other = rewritten(clinic, tmp_path / "other", **changes)
+    with pytest.raises(CorpusError, match=sentence):
+        settle_target(run, source, TargetSettings(other.folder))
+
+
+def test_no_patient_is_in_two_parts(tmp_path, run, source, clinic):
+    patients = [f"p{number // 2}" for number in range(len(clinic))]
+    pairs = rewritten(clinic, tmp_path / "pairs", patients=patients)
+    target = settle_target(run, source, TargetSettings(pairs.folder, train_records=16))
+    parts = {name: set(getattr(target, name).tolist()) for name in ("fit", "held_out", "test")}
+    assert sorted(number for part in parts.values() for number in part) == list(range(36))
+    assert len(target.train) == 16
+    assert set(target.train.tolist()) == parts["fit"] | parts["held_out"]
+    met = [{patients[number] for number in part} for part in parts.values()]
+    assert not (met[0] & met[1] | met[0] & met[2] | met[1] & met[2])
+
+
+def test_the_split_is_read_back_and_the_same_elsewhere(tmp_path, settled, source, clinic):
+    held = load_target(settled, source)
+    again = settle_target(settled, source, TargetSettings(clinic.folder, train_records=16))
+    elsewhere = settle_target(
+        Run.create(tmp_path / "run"), source, TargetSettings(clinic.folder, train_records=16)
+    )
+    for part in ("fit", "held_out", "test"):
+        assert np.array_equal(getattr(held, part), getattr(again, part))
+        assert np.array_equal(getattr(held, part), getattr(elsewhere, part))
+    assert held.fingerprint == again.fingerprint == elsewhere.fingerprint
+    table = pd.read_csv(settled.folder / "target" / "split.csv")
+    assert table.name.tolist() == clinic.records.name.tolist()
+    assert table.part.value_counts().to_dict() == {"test": 20, "fit": 13, "held_out": 3}
+
+
+def test_a_run_has_one_target(settled, source, clinic):
+    with pytest.raises(RunError, match=r"target\.seed 0, asked for 1"):
+        settle_target(settled, source, TargetSettings(clinic.folder, train_records=16, seed=1))
+
+
+def test_three_quarters_are_learned_from_unless_told_otherwise(run, source, clinic):
+    target = settle_target(run, source, TargetSettings(clinic.folder, select=("fold=1-5",)))
+    selected = len(target.train) + len(target.test)
+    assert 10 < selected < 36
+    assert len(target.train) == round(0.75 * selected)
+
+
+@pytest.mark.parametrize(
+    ("train_records", "error", "sentence"),
+    [
+        (5, ConfigError, "enough to hold 2 out .* got 1 of 5; learn from more"),
+        (0, CorpusError, "between 1 and 35 of 36 records, got 0"),
+        (99, CorpusError, "between 1 and 35 of 36 records, got 99"),
+    ],
+)
+def test_a_number_that_cannot_be_does_not_spoil_the_run(
+    run, source, clinic, train_records, error, sentence
+):
+    with pytest.raises(error, match=sentence):
+        settle_target(run, source, TargetSettings(clinic.folder, train_records=train_records))
+    target = settle_target(run, source, TargetSettings(clinic.folder, train_records=10))
+    assert len(target.train) == 10
+
+
+def test_a_target_that_was_never_settled_is_asked_for(trained, source):
+    with pytest.raises(RunError, match=r"expected a target in .* run 'ecgtransfer transfer' first"):
+        load_target(trained, source)
+
+
+def test_patients_that_the_source_met_are_left_out_of_the_target(run, narrow, ecgset):
+    _, train, held_out = narrow.records()
+    met = {*train, *held_out}
+    target = settle_target(run, narrow, TargetSettings(ecgset.folder))
+    assert len(met) + len(target.train) + len(target.test) == len(ecgset)
+    assert not met & {*target.train, *target.test}
+    card = run.stage("target").card
+    assert card["results"]["left_out_as_patients_of_the_source"] == len(met)
+
+
+def test_a_target_of_the_sources_own_patients_is_refused(run, source, ecgset):
+    with pytest.raises(CorpusError, match="whom the source model never met, all 32 selected"):
+        settle_target(run, source, TargetSettings(ecgset.folder))
+
+
+def test_records_come_in_model_units_with_labels_and_patients(source, clinic):
+    records = domain_records(clinic, clinic.labels, np.array([3, 1]), source.model.units)
+    expected = source.model.units.to_model(torch.from_numpy(clinic.independent_mv([3, 1])))
+    assert torch.allclose(records.x0, expected, atol=1e-5)
+    assert np.array_equal(records.label.numpy(), clinic.labels[[3, 1]])
+    assert records.patient == tuple(clinic.records.patient.iloc[[3, 1]])

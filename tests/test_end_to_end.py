@@ -1,0 +1,164 @@
+"""From files as they are published to numbers on held-out patients, by the public commands."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+from ecgtransfer_cli import console, main, transfer
+from typer.testing import CliRunner
+
+from ecgtransfer.corpus import label_space
+from ecgtransfer.simulation import TARGET_HOSPITAL, simulate_ecgset
+from ecgtransfer.synthesis import export_wfdb
+from tests.pipeline.small_run import lasting, transfer_settings
+
+REPOSITORY = Path(__file__).parents[1]
+TRANSFER = partial(transfer.TransferSettings, classifier=transfer_settings().classifier)
+
+#: `python -c KILLED task step command...`: the command, killed at a step of a task.
+KILLED = """
+import os, signal, sys
+from contextlib import contextmanager
+from ecgtransfer_cli import console, main
+
+task, step = sys.argv[1], int(sys.argv[2])
+
+@contextmanager
+def progress(self, name):
+    yield lambda done, total: name == task and done >= step and os.kill(os.getpid(), signal.SIGKILL)
+
+console.Output.progress = progress
+sys.argv = ["ecgtransfer", *sys.argv[3:]]
+main.main()
+"""
+
+
+def called(*words):
+    result = CliRunner().invoke(main.app, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    return result
+
+
+@contextmanager
+def pressing(step):
+    """A progress bar at whose step Ctrl-C arrives, as the system sends it."""
+
+    def tell(done, total):
+        if done >= step:
+            signal.raise_signal(signal.SIGINT)
+
+    yield tell
+
+
+@contextmanager
+def nothing():
+    yield lambda done, total: None
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """The smallest domain classifier: the command line has no option for its size."""
+    monkeypatch.setattr(transfer, "TransferSettings", TRANSFER)
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory, ecgset):
+    """32 records of the source and 36 of the target, from WFDB files and the csv of PTB-XL."""
+    folder = tmp_path_factory.mktemp("end-to-end")
+    clinic = simulate_ecgset(folder / "clinic", TARGET_HOSPITAL, 36, 2, label_space("icbeb9"))
+    for name, simulated in (("source", ecgset), ("target", clinic)):
+        export_wfdb(simulated, folder / "published" / name)
+        called("data", "prepare", "ptbxl", folder / "published" / name, "--to", folder / name)
+    return folder
+
+
+def stages(sets, run):
+    """The commands of a run, by stage."""
+    return {
+        "train": (
+            *("train", run, "--source", sets / "source", "--select", "fold=1-7"),
+            *("--validation", "fold=8", "--preset", "tiny", "--steps", 5, "--batch-size", 4),
+        ),
+        "transfer": (
+            *("transfer", run, "--target", sets / "target", "--train-records", 16),
+            *("--source-count", 16, "--steps", 3, "--eta-cycle", 0),
+        ),
+        "generate": (
+            *("generate", run, "--count", "NORM=50", "--count", "AFIB=14"),
+            *("--count", "CRBBB+PVC=3", "--steps", 2),
+        ),
+        "evaluate": ("evaluate", run, "--seeds", 1, "--classifier-steps", 1, "--folds", 2),
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(sets):
+    """What a run leaves that nobody disturbed."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(transfer, "TransferSettings", TRANSFER)
+        for command in stages(sets, sets / "run").values():
+            called(*command)
+    return lasting(sets / "run")
+
+
+def test_the_chain_ends_in_numbers_and_exported_records(sets, undisturbed):
+    assert {name.split("/")[0] for name in undisturbed} == {
+        "config.json",
+        "source",
+        "target",
+        "transfer-tgdp",
+        "synthetic-tgdp",
+        "evaluation-synthetic",
+    }
+    results = undisturbed["evaluation-synthetic/card.json"]["results"]
+    assert [arm["name"] for arm in results["utility"]["arms"]] == ["target only", "target + tgdp"]
+    exported = sets / "run/synthetic-tgdp/wfdb"
+    told = called("data", "prepare", "ptbxl", exported, "--to", sets / "again")
+    assert "kept 67 of 67 records" in told.stdout
+    assert not [name for name in undisturbed if "partial" in name or "checkpoint" in name]
+
+
+def test_the_same_commands_leave_the_same_files(sets, undisturbed):
+    for command in stages(sets, sets / "twin").values():
+        called(*command)
+    assert lasting(sets / "twin") == undisturbed
+
+
+def test_interrupted_killed_and_called_again_it_leaves_the_same_files(
+    sets, undisturbed, monkeypatch
+):
+    run = sets / "disturbed"
+    commands = stages(sets, run)
+
+    def kill(task, step, stage):
+        command = [sys.executable, "-c", KILLED, task, str(step), *map(str, commands[stage])]
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=120)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+
+    def press_ctrl_c(task, step, stage):
+        def progress(self, name):
+            return pressing(step) if name == task else nothing()
+
+        with monkeypatch.context() as patched:
+            patched.setattr(console.Output, "progress", progress)
+            result = CliRunner().invoke(main.app, [str(word) for word in commands[stage]])
+        assert result.exit_code == 130, result.output
+
+    kill("source model", 3, "train")
+    press_ctrl_c("source model", 2, "train")
+    press_ctrl_c("source model", 4, "train")
+    called(*commands["train"])
+    press_ctrl_c("guidance", 2, "transfer")
+    called(*commands["transfer"])
+    kill("synthetic records", 64, "generate")
+    press_ctrl_c("WFDB records", 5, "generate")
+    called(*commands["generate"])
+    press_ctrl_c("classifiers", 4, "evaluate")
+    called(*commands["evaluate"])
+    assert lasting(run) == undisturbed
