@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import typer
-
 from ecgtransfer_cli.main import app
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
