@@ -25,6 +25,7 @@ from rich.text import Text
 
 from ecgtransfer.pipeline.run import as_json as plain
 from ecgtransfer.training import Progress as TrainingProgress
+from ecgtransfer.training import is_main_process
 
 #: Plain progress lines, where there is no terminal, come at most this often, in seconds.
 PLAIN_LINE_EVERY_S = 15.0
@@ -56,7 +57,7 @@ class Output:
     def progress(self, task: str) -> Iterator[Counter]:
         """A bar with the time left on a terminal, plain lines when piped: (done, total) -> None."""
         stderr = Console(stderr=True)
-        if self.quiet:
+        if self.quiet or not is_main_process():
             yield lambda done, total: None
         elif stderr.is_terminal:
             columns = (
@@ -83,6 +84,8 @@ class Output:
 
     def result(self, payload: object, *parts: "Facts | Grid | str") -> None:
         """Print what a command came to: one JSON object, or the parts one below the other."""
+        if not is_main_process():
+            return
         if self.as_json:
             typer.echo(json.dumps(plain(payload), sort_keys=True, allow_nan=False))
         elif not self.quiet:

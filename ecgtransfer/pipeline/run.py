@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ecgtransfer.errors import RunError
+from ecgtransfer.training import is_main_process, main_process_first, wait_for_everyone
 
 #: Version of the layout of a run folder; a folder of another one is refused.
 RUN_FORMAT = 1
@@ -143,7 +144,10 @@ class Stage:
             RunError: the folder holds work on this stage with other settings, or other files;
                 nothing is touched.
         """
-        asked = as_json(settings)
+        with main_process_first():
+            return self._begin(as_json(settings))
+
+    def _begin(self, asked: Any) -> bool:
         found = {path.name for path in self.folder.iterdir()} if self.folder.is_dir() else set()
         if REQUEST in found:
             held = read_json(self.folder / REQUEST)
@@ -168,14 +172,15 @@ class Stage:
 
     def finish(self, results: object) -> dict[str, Any]:
         """Write the card: from now on the stage is done."""
-        request = read_json(self.folder / REQUEST)
-        card = request | {
-            "results": as_json(results),
-            "software": software(),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        write_json(self.folder / CARD, card)
-        return card
+        if is_main_process():
+            card = read_json(self.folder / REQUEST) | {
+                "results": as_json(results),
+                "software": software(),
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+            write_json(self.folder / CARD, card)
+        wait_for_everyone()
+        return self.card
 
 
 class Run:

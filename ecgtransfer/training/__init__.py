@@ -11,6 +11,11 @@ from ecgtransfer.training.batches import (
 from ecgtransfer.training.ema import averaged_copy, update_average
 from ecgtransfer.training.files import load_weights, save_weights
 from ecgtransfer.training.fit import WEIGHTS, FitResult, Progress, TrainConfig, fit
+from ecgtransfer.training.processes import (
+    is_main_process,
+    main_process_first,
+    wait_for_everyone,
+)
 
 __all__ = [
     "WEIGHTS",
@@ -20,12 +25,15 @@ __all__ = [
     "TrainConfig",
     "averaged_copy",
     "fit",
+    "is_main_process",
     "label_weights",
     "load_weights",
+    "main_process_first",
     "record_noise",
     "save_weights",
     "seeded_initialisation",
     "shuffled_batches",
     "step_generator",
     "update_average",
+    "wait_for_everyone",
 ]

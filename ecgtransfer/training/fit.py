@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ecgtransfer.errors import ConfigError, RunError
+from ecgtransfer.training import processes
 from ecgtransfer.training.batches import step_generator
 from ecgtransfer.training.checkpoint import TrainingState, resume, save_checkpoint
 from ecgtransfer.training.ema import averaged_copy, update_average
@@ -141,12 +141,14 @@ def fit(
 ) -> FitResult:
     """Train `network` in place, leave its best weights in it and in `folder/weights.safetensors`.
 
-    On Ctrl-C the checkpoint is written before KeyboardInterrupt goes on: nothing is lost.
+    On Ctrl-C the checkpoint is written before KeyboardInterrupt goes on: nothing is lost. With
+    several processes (`torchrun`, `accelerate launch`) each takes a batch of its own in every step,
+    so that P of them see P * `batch_size` records.
 
     Args:
         network: its trainable parameters move; parameters that need no gradient do not.
         loss: (network, batch, generator) -> (B,) losses per record; their mean is minimised.
-        batches: the batch of a step, a pure function of the step.
+        batches: the batch of a number, a pure function of it; one process takes its steps in turn.
         config: how long and how fast.
         folder: gets the weights, `log.csv` and, while training, the checkpoint. A checkpoint
             found there is resumed, and the result is the same as without the interruption.
@@ -159,7 +161,7 @@ def fit(
         RunError: a loss, gradient or score that is not finite (the step is named), a checkpoint
             of another network or other settings, or a folder that cannot be written.
     """
-    accelerator = Accelerator()
+    accelerator = processes.accelerator()
     make_folder(folder)
     network.to(accelerator.device)
     trainable = [p for p in network.parameters() if p.requires_grad]
@@ -183,7 +185,8 @@ def fit(
         for group in optimiser.param_groups:
             group["lr"] = config.rate_at(step)
         generator = step_generator(config.seed, step, accelerator.process_index)
-        values = loss(wrapped, batches(step), generator)
+        share = step * accelerator.num_processes + accelerator.process_index
+        values = loss(wrapped, batches(share), generator)
         if values.ndim != 1:
             raise ConfigError(
                 f"expected one loss for each record, (B,), got shape {tuple(values.shape)}"

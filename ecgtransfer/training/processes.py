@@ -1,0 +1,34 @@
+"""Several processes, as `torchrun` and `accelerate launch` start them; alone, it all is nothing."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from accelerate import Accelerator, PartialState
+
+
+def accelerator() -> Accelerator:
+    """Device and processes of a training; on a machine without an accelerator, CPU processes."""
+    return Accelerator(cpu=not torch.accelerator.is_available())
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that writes and speaks."""
+    main: bool = _state().is_main_process
+    return main
+
+
+@contextmanager
+def main_process_first() -> Iterator[None]:
+    """The main process goes through the block before the others do."""
+    with _state().main_process_first():
+        yield
+
+
+def wait_for_everyone() -> None:
+    """Go on when every process has come this far."""
+    _state().wait_for_everyone()
+
+
+def _state() -> PartialState:
+    return PartialState(cpu=not torch.accelerator.is_available())
