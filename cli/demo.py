@@ -42,8 +42,8 @@ def demo(
 def _rows(summary: DemoSummary) -> list[tuple[str, object]]:
     return [
         ("source model, held-out loss", summary.source.validation_loss),
-        ("on the target, source model", summary.transfer.source_loss),
-        ("on the target, guided", summary.transfer.held_out_loss),
+        ("calibration records, source model", summary.transfer.source_loss),
+        ("calibration records, guided", summary.transfer.held_out_loss),
         ("synthetic records", summary.synthetic),
         ("as WFDB", summary.wfdb),
         *(("figure", path) for path in summary.figures),

@@ -100,7 +100,7 @@ def _rows(summary: TransferSummary) -> list[tuple[str, object]]:
     rows: list[tuple[str, object]] = [
         ("target records", summary.target_records),
         ("trained parameters", summary.trained_parameters),
-        ("denoising loss, held-out target", summary.held_out_loss),
+        ("denoising loss, calibration records", summary.held_out_loss),
         ("the same of the source model", summary.source_loss),
         ("seconds", summary.seconds),
     ]

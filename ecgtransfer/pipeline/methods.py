@@ -109,7 +109,9 @@ class TransferSummary:
 
     Attributes:
         held_out_loss: denoising loss of the target's denoiser on held-out target records, and
-        source_loss: that of the source's denoiser on the same records with the same noise.
+        source_loss: that of the source's denoiser on the same records with the same noise. Those
+            records also stop the training and calibrate the guidance weight, which flatters the
+            method: `benchmarks/test_loss.py` scores test records.
         warnings: sentences that the user should read.
         details: diagnostics of the ratio and the guidance weight, where the method has them.
     """
