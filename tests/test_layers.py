@@ -44,7 +44,7 @@ UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal
 UNSAFE_CALLS = {"eval", "exec", "torch.load", "pandas.read_pickle", "pd.read_pickle"}
 
 #: Absent on machines that only train; imported inside the functions that need them.
-LAZY = {"wfdb", "neurokit2", "matplotlib", "pyarrow"}
+LAZY = {"wfdb", "neurokit2", "matplotlib", "pyarrow", "peft"}
 
 
 def layer_of(path):

@@ -6,6 +6,7 @@ it would have drawn, with no state of a random generator on disk.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -15,6 +16,10 @@ from ecgtransfer.errors import ConfigError
 
 BatchIndices = Callable[[int], np.ndarray]
 
+#: Record numbers that are shuffled at a time, at least: one call of the generator for many epochs
+#: of few records.
+SHUFFLED_AT_ONCE = 4096
+
 
 def shuffled_batches(
     n: int, batch_size: int, seed: int, weights: np.ndarray | None = None
@@ -23,6 +28,10 @@ def shuffled_batches(
 
     Without weights the records are dealt in a new random order each epoch, batches running over
     its end; with weights (n,) they are drawn with replacement in proportion.
+
+    The orders of many epochs are drawn at once where the records are few, from a generator of
+    (seed, number of the draw): an order depends on seed, n and, where that is above
+    `SHUFFLED_AT_ONCE`, on batch_size. The last two draws are kept in memory.
     """
     if n < 1 or batch_size < 1:
         raise ConfigError(
@@ -30,17 +39,21 @@ def shuffled_batches(
             f"batch size {batch_size}"
         )
     if weights is None:
+        epochs = -(-max(SHUFFLED_AT_ONCE, batch_size) // n)
+        length = epochs * n
+
+        @lru_cache(maxsize=2)  # a batch is no longer than a draw, so it touches two at most
+        def shuffled(draw: int) -> np.ndarray:
+            """One order after the other: (epochs * n,)."""
+            in_order = np.tile(np.arange(n, dtype=np.int64), (epochs, 1))
+            return np.random.default_rng([seed, 0, draw]).permuted(in_order, axis=1).ravel()
 
         def dealt(step: int) -> np.ndarray:
-            places = np.arange(step * batch_size, (step + 1) * batch_size)
-            epochs, within = np.divmod(places, n)
-            orders = {
-                epoch: np.random.default_rng([seed, 0, epoch]).permutation(n)
-                for epoch in np.unique(epochs)
-            }
-            return np.array(
-                [orders[epoch][i] for epoch, i in zip(epochs, within, strict=True)], np.int64
-            )
+            draw, start = divmod(step * batch_size, length)
+            end = start + batch_size
+            if end <= length:
+                return shuffled(draw)[start:end].copy()
+            return np.concatenate([shuffled(draw)[start:], shuffled(draw + 1)[: end - length]])
 
         return dealt
     usable = weights.shape == (n,) and np.isfinite(weights).all() and np.all(weights >= 0)

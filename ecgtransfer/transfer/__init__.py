@@ -1,5 +1,12 @@
 """Transfer: from the denoiser of the source to a denoiser of the target."""
 
+from ecgtransfer.transfer.adapters import (
+    LoraConfig,
+    merged,
+    trainable_parameters,
+    with_difffit,
+    with_lora,
+)
 from ecgtransfer.transfer.density_ratio import (
     DomainClassifier,
     DomainClassifierConfig,
@@ -8,6 +15,7 @@ from ecgtransfer.transfer.density_ratio import (
     log_density_ratio,
 )
 from ecgtransfer.transfer.diagnostics import RatioDiagnostics, ratio_diagnostics
+from ecgtransfer.transfer.extrapolated import extrapolated
 from ecgtransfer.transfer.finetune import FinetuneConfig, finetune
 from ecgtransfer.transfer.guidance import (
     GuidanceForm,
@@ -42,6 +50,7 @@ __all__ = [
     "GuidanceNetwork",
     "GuidanceWeight",
     "LogH",
+    "LoraConfig",
     "NoiseLevelWeight",
     "RatioDiagnostics",
     "TgdpConfig",
@@ -49,6 +58,7 @@ __all__ = [
     "clip_log_ratio",
     "consistency_loss",
     "cycle_loss",
+    "extrapolated",
     "finetune",
     "fit_domain_classifier",
     "fit_guidance",
@@ -56,8 +66,12 @@ __all__ = [
     "guided",
     "log_density_ratio",
     "measure_guidance",
+    "merged",
     "noise_level_edges",
     "noised_classification_loss",
     "ratio_diagnostics",
     "sobolev_penalty",
+    "trainable_parameters",
+    "with_difffit",
+    "with_lora",
 ]

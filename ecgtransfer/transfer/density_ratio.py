@@ -117,38 +117,47 @@ class DomainClassifierConfig:
 class DomainClassifier(nn.Module):
     """log q(x0, y)/p(x0, y), or log q_σ/p_σ of noised records: a `LogH`, without bounds.
 
-    An `Encoder1d` gives the logit; slope and offset of a calibration on held-out records are
+    An encoder gives the logit; slope and offset of a calibration on held-out records are
     buffers, so that they travel with the weights.
+
+    Args:
+        encoder: (x (B, ...), sigma (B,) or None, label (B, K) or None) -> (B, 1), such as an
+            `Encoder1d`.
+        sees_noise: whether it is told, and trained on, the noise level.
     """
 
     slope: Tensor
     offset: Tensor
 
-    def __init__(self, config: DomainClassifierConfig, leads: int, labels: int) -> None:
+    def __init__(self, encoder: nn.Module, sees_noise: bool) -> None:
         super().__init__()
-        self.encoder = Encoder1d(
-            EncoderConfig(
-                outputs=1,
-                leads=leads,
-                labels=labels,
-                noise=config.noise is not None,
-                widths=config.widths,
-                blocks=config.blocks,
-            )
-        )
+        self.encoder = encoder
+        self.sees_noise = sees_noise
         self.register_buffer("slope", torch.ones(()))
         self.register_buffer("offset", torch.zeros(()))
 
-    @property
-    def sees_noise(self) -> bool:
-        """Whether it is told, and trained on, the noise level."""
-        return self.encoder.config.noise
+    @classmethod
+    def of_signals(
+        cls, config: DomainClassifierConfig, leads: int, labels: int
+    ) -> DomainClassifier:
+        """The classifier of signals (B, leads, T), an `Encoder1d` of the configured shape."""
+        noise = config.noise is not None
+        shape = EncoderConfig(
+            outputs=1,
+            leads=leads,
+            labels=labels,
+            noise=noise,
+            widths=config.widths,
+            blocks=config.blocks,
+        )
+        return cls(Encoder1d(shape), noise)
 
     def logit(self, x: Tensor, sigma: Tensor | None, label: Tensor | None) -> Tensor:
-        """Uncalibrated log P(target)/P(source), domains counted alike: (B, 8, T) -> (B,).
+        """Uncalibrated log P(target)/P(source), domains counted alike: (B, ...) -> (B,).
 
         Raises:
-            ConfigError: a noise level is missing, or given to a classifier of clean records.
+            ConfigError: a noise level is missing, or given to a classifier of clean records, or
+                the encoder does not give (B, 1).
         """
         if (sigma is not None) != self.sees_noise:
             raise ConfigError(
@@ -157,15 +166,23 @@ class DomainClassifier(nn.Module):
                 "DomainClassifierConfig.noise to choose"
             )
         if sigma is None:
-            logit: Tensor = self.encoder(x, None, label)[:, 0]
-            return logit
+            return self._encoded(x, None, label)
         # Noise of size sigma leaves of log q/p a part of order 1 / sigma.
         scale = (sigma**2 + 1).rsqrt()
-        logit = scale * self.encoder(per_record(scale, x) * x, sigma, label)[:, 0]
-        return logit
+        return scale * self._encoded(per_record(scale, x) * x, sigma, label)
+
+    def _encoded(self, x: Tensor, sigma: Tensor | None, label: Tensor | None) -> Tensor:
+        """The encoder's one number per record: (B,)."""
+        logit: Tensor = self.encoder(x, sigma, label)
+        if logit.shape != (len(x), 1):
+            raise ConfigError(
+                f"expected an encoder with one number for each record, shape ({len(x)}, 1), got "
+                f"{tuple(logit.shape)}; end it in a layer of one output"
+            )
+        return logit[:, 0]
 
     def forward(self, x: Tensor, sigma: Tensor | None, label: Tensor | None) -> Tensor:
-        """Calibrated log-ratio: (B, 8, T), (B,) or None, (B, K) or None -> (B,).
+        """Calibrated log-ratio: (B, ...), (B,) or None, (B, K) or None -> (B,).
 
         The batches that it was fitted on were balanced, and both domains weigh the same in its
         calibration, so the numbers of records enter as 1 and 1.
@@ -208,6 +225,7 @@ def fit_domain_classifier(
     config: DomainClassifierConfig,
     folder: Path,
     *,
+    encoder: Callable[[], nn.Module] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> DomainClassifierFit:
     """Fit, stop early and calibrate a label-aware domain classifier.
@@ -225,9 +243,12 @@ def fit_domain_classifier(
         held_out_target: target records of other patients.
         config: shape and training.
         folder: gets weights (calibration included) and log.
+        encoder: makes the network of the `DomainClassifier`, with weights that `config.train.seed`
+            decides; None is the `Encoder1d` of the configured widths and blocks, for signals.
         progress: called after every step.
 
     Raises:
+        ConfigError: records that are no signals (N, leads, T), and no encoder of their own.
         CorpusError: a patient both in training and held out, domains in different label spaces,
             or fewer than two held-out records of a domain.
         RunError: a loss that is not finite.
@@ -240,10 +261,19 @@ def fit_domain_classifier(
             "expected at least two held-out records of each domain to validate and calibrate on, "
             f"got {len(held_out_source)} source and {len(held_out_target)} target records"
         )
+    if encoder is None and source.x0.ndim != 3:
+        raise ConfigError(
+            f"expected signals of shape (N, leads, T), got {tuple(source.x0.shape)}; say with "
+            "encoder= which network reads other records"
+        )
     labels = 0 if source.label is None else source.label.shape[1]
     train = config.train
     with seeded_initialisation(train.seed):
-        classifier = DomainClassifier(config, source.x0.shape[1], labels)
+        classifier = (
+            DomainClassifier.of_signals(config, source.x0.shape[1], labels)
+            if encoder is None
+            else DomainClassifier(encoder(), config.noise is not None)
+        )
     half = train.batch_size // 2
     draw_source = shuffled_batches(len(source), half, train.seed)
     draw_target = shuffled_batches(len(target), half, train.seed + 1)
@@ -400,7 +430,7 @@ class _HeldOut:
             x, label = self.records.take(index[part], device)
             sigma = None
             if self.draws is not None:
-                sigma = self.draws.sigma[part].to(device)
-                x = noised(x, sigma, self.draws.noise[part].to(device))
+                sigma = self.draws.sigma[part].to(x)
+                x = noised(x, sigma, self.draws.noise[part].to(x))
             parts.append(network(x, sigma, label))
         return torch.cat(parts).cpu()

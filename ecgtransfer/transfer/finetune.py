@@ -1,4 +1,4 @@
-"""Transfer by going on training: the whole denoiser, on target records alone."""
+"""Transfer by going on training: the denoiser, or what of it is trainable, on target records."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ecgtransfer.diffusion import NoiseConfig, denoising_loss
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.training import FitResult, Progress, TrainConfig, fit, shuffled_batches
+from ecgtransfer.transfer.adapters import trainable_parameters
 from ecgtransfer.transfer.records import (
     DomainRecords,
     HeldOutDraws,
@@ -76,7 +77,9 @@ def finetune(
 ) -> tuple[DenoiserModule, FitResult]:
     """A copy of `denoiser` that went on training on the target; the original stays as it is.
 
-    With a denoiser of random weights this is training from scratch on the target alone.
+    Exactly the parameters that need a gradient are trained: all of them (`requires_grad_(True)`)
+    is full fine-tuning, those of `with_lora` or `with_difffit` is that method. With a denoiser of
+    random weights this is training from scratch on the target alone.
 
     Args:
         denoiser: where training starts, a module (x, sigma, label, dropped) -> denoised.
@@ -88,12 +91,19 @@ def finetune(
         progress: called after every step.
 
     Returns:
-        The trained copy, in evaluation mode, and how its training went.
+        The trained copy, in evaluation mode and with its adapters (see `merged`), and how its
+        training went.
 
     Raises:
+        ConfigError: no parameter of the denoiser needs a gradient.
         CorpusError: a patient both in training and held out, or other numbers of labels.
         RunError: a loss that is not finite.
     """
+    if not trainable_parameters(denoiser):
+        raise ConfigError(
+            "expected a denoiser with parameters that need a gradient, got a frozen one; set "
+            "requires_grad_(True) on a copy, or prepare it with with_lora or with_difffit"
+        )
     refuse_shared_patients(target, held_out_target)
     refuse_other_labels(target, held_out_target)
     train = config.train
@@ -124,7 +134,7 @@ def finetune(
             total += float(denoising_loss(network, x0, label, sigma, noise).sum())
         return total / len(draws.index)
 
-    tuned = copy.deepcopy(denoiser).requires_grad_(True)
+    tuned = copy.deepcopy(denoiser)
     result = fit(
         tuned,
         loss,

@@ -18,7 +18,7 @@ class DomainRecords:
     """Records of one domain, recorded or drawn from a model.
 
     Attributes:
-        x0: (N, 8, T) clean signals in model units.
+        x0: (N, 8, T) clean signals in model units, or (N, ...) records of another kind.
         label: (N, K) multi-hot in the shared label space, or None.
         patient: whose each record is, N names; a record drawn from a model is its own patient.
     """
@@ -44,10 +44,12 @@ class DomainRecords:
     def take(
         self, index: np.ndarray | Tensor | Sequence[int], device: torch.device | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Signals and labels of some records, on `device`: (n, 8, T), (n, K) or None."""
+        """Signals and labels of some records, on `device`: (n, ...), (n, K) or None."""
         rows = torch.as_tensor(index, device=self.x0.device)
-        label = None if self.label is None else self.label[rows.to(self.label.device)]
-        return self.x0[rows].to(device), None if label is None else label.to(device)
+        x0 = self.x0.index_select(0, rows).to(device)
+        if self.label is None:
+            return x0, None
+        return x0, self.label.index_select(0, rows.to(self.label.device)).to(device)
 
 
 def refuse_shared_patients(training: DomainRecords, held_out: DomainRecords) -> None:

@@ -12,9 +12,12 @@ from ecgtransfer.training import (
     shuffled_batches,
     step_generator,
 )
+from ecgtransfer.training.batches import SHUFFLED_AT_ONCE
 
 
-@pytest.mark.parametrize(("n", "batch_size"), [(10, 5), (10, 3), (7, 16), (1, 4), (5, 5)])
+@pytest.mark.parametrize(
+    ("n", "batch_size"), [(10, 5), (10, 3), (7, 16), (1, 4), (5, 5), (3, 6000)]
+)
 def test_every_record_comes_once_an_epoch(n, batch_size):
     order = shuffled_batches(n, batch_size, seed=0)
     epochs = 3 * batch_size
@@ -22,6 +25,24 @@ def test_every_record_comes_once_an_epoch(n, batch_size):
     assert dealt.dtype == np.int64
     for epoch in dealt.reshape(epochs, n):
         assert sorted(epoch) == list(range(n))
+
+
+def test_few_records_are_dealt_anew_each_epoch_beyond_what_is_drawn_at_once():
+    n, batch_size = 4, 100
+    order = shuffled_batches(n, batch_size, seed=0)
+    steps = 3 * SHUFFLED_AT_ONCE // batch_size // n * n
+    epochs = np.concatenate([order(step) for step in range(steps)]).reshape(-1, n)
+    assert np.array_equal(np.sort(epochs, axis=1), np.tile(np.arange(n), (len(epochs), 1)))
+    counts = np.unique(epochs, axis=0, return_counts=True)[1]
+    assert len(counts) == 24  # every order of four records
+    assert chisquare(counts).pvalue > 0.001
+
+
+def test_a_batch_that_is_changed_changes_no_other():
+    order = shuffled_batches(50, 10, seed=0)
+    kept = order(0).copy()
+    order(0)[:] = -1
+    assert np.array_equal(order(0), kept)
 
 
 def test_epochs_and_seeds_have_orders_of_their_own():

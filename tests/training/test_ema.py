@@ -3,6 +3,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from ecgtransfer.training import averaged_copy, update_average
+from ecgtransfer.training.ema import moving_average
 
 
 def test_the_average_is_the_stated_weighted_sum_of_the_weights_so_far(rng):
@@ -56,6 +57,15 @@ def test_buffers_are_copied_and_not_averaged():
     update_average(average, network, 0.99, 50)
     assert_close(average.running_mean, torch.full((2,), 4.0))
     assert average.num_batches_tracked == 3
+
+
+def test_a_buffer_that_the_network_replaces_is_still_the_one_copied():
+    network = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(2))
+    average = averaged_copy(network)
+    update = moving_average(average, network, 0.9)
+    network[1].running_mean = torch.full((2,), 3.0)
+    update(0)
+    assert_close(average[1].running_mean, torch.full((2,), 3.0))
 
 
 def test_the_average_is_a_network_of_its_own_that_no_gradient_moves():

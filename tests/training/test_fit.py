@@ -228,6 +228,91 @@ def test_frozen_parameters_do_not_move_and_the_others_do(tmp_path):
     assert moved == {"2.weight", "2.bias"}
 
 
+def by_hand(weights, records, config):
+    """AdamW on the mean of (w·x - 1)², written out (Loshchilov and Hutter 2019), clipped."""
+    first, second = torch.zeros_like(weights), torch.zeros_like(weights)
+    for step in range(config.steps):
+        rate, x = config.rate_at(step), records[order(step)]
+        residual = (weights.flatten() * x).sum(1) - 1
+        gradient = (2 * residual[:, None] * x).mean(0).reshape(weights.shape)
+        gradient = gradient * min(1.0, config.gradient_clip / float(gradient.norm()))
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.99 * second + 0.01 * gradient**2
+        unbiased = first / (1 - 0.9 ** (step + 1)), second / (1 - 0.99 ** (step + 1))
+        moved = unbiased[0] / (unbiased[1].sqrt() + 1e-8)
+        weights = (1 - rate * config.weight_decay) * weights - rate * moved
+    return weights
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("clip", [0.3, 100.0])
+def test_a_step_is_clipped_adamw_however_the_weights_lie_in_memory(clip, transposed, tmp_path):
+    class Matrix(nn.Module):
+        def __init__(self):
+            super().__init__()
+            start = torch.arange(4.0, dtype=torch.float64).reshape(2, 2)
+            self.weight = nn.Parameter(start.T if transposed else start)
+            self.unused = nn.Parameter(torch.ones(3, dtype=torch.float64))
+
+    def square(model, x, generator):
+        return ((model.weight.flatten() * x).sum(1) - 1).square()
+
+    config = replace(CONFIG, gradient_clip=clip, ema_decay=0.0, weight_decay=0.3)
+    records, model = RECORDS[:, :4].double(), Matrix()
+    expected = by_hand(model.weight.detach().clone(), records, config)
+    fit(model, square, lambda step: records[order(step)], config, tmp_path)
+    assert_close(model.weight.data, expected)
+    assert torch.equal(model.unused.data, torch.ones(3, dtype=torch.float64))
+
+
+def test_a_transposed_weight_resumes_exactly(tmp_path):
+    class Matrix(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.arange(8.0).reshape(4, 2).T)
+
+    def square(model, x, generator):
+        return (x[:, :4] @ model.weight.T - x[:, 4:]).square().mean(1)
+
+    whole, begun, resumed = Matrix(), Matrix(), Matrix()
+    fit(whole, square, batches, CONFIG, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        fit(begun, square, raising(batches, 12, KeyboardInterrupt), CONFIG, tmp_path / "cut")
+    fit(resumed, square, batches, CONFIG, tmp_path / "cut")
+    assert torch.equal(resumed.weight, whole.weight)
+
+
+def test_ctrl_c_is_heard_as_before_while_a_step_is_not_under_way(tmp_path):
+    heard = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+    try:
+
+        def pressing(step):
+            if step == 3:
+                signal.raise_signal(signal.SIGINT)
+                assert heard == [signal.SIGINT]
+            return batches(step)
+
+        assert fit(network(), loss, pressing, CONFIG, tmp_path).steps == CONFIG.steps
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert heard == [signal.SIGINT]
+
+
+def test_an_ignored_ctrl_c_stays_ignored(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+
+        def pressing(step):
+            signal.raise_signal(signal.SIGINT)
+            return batches(step)
+
+        assert fit(network(), loss, pressing, CONFIG, tmp_path).steps == CONFIG.steps
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_network_with_nothing_to_train_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"parameters that need a gradient, got none"):
         fit(network().requires_grad_(False), loss, batches, CONFIG, tmp_path)

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 
 from ecgtransfer.diffusion import NoiseConfig
@@ -146,7 +147,7 @@ def test_weights_on_disk_carry_the_calibration(rng, tmp_path):
         widths=(16,), train=TrainConfig(steps=10, batch_size=8, validate_every=5)
     )
     fitted = fit_domain_classifier(*sets, config, tmp_path).classifier
-    loaded = DomainClassifier(config, leads=2, labels=0)
+    loaded = DomainClassifier.of_signals(config, leads=2, labels=0)
     load_weights(loaded, tmp_path / "weights.safetensors")
     assert float(loaded.slope) != 1.0
     assert_close(loaded.log_ratio(sets[3], batch_size=7), fitted.log_ratio(sets[3]))
@@ -188,8 +189,8 @@ def test_one_held_out_record_is_too_few(rng, tmp_path):
 
 
 def test_a_noise_level_too_many_or_too_few_is_refused():
-    clean = DomainClassifier(TINY, leads=2, labels=0)
-    noisy = DomainClassifier(
+    clean = DomainClassifier.of_signals(TINY, leads=2, labels=0)
+    noisy = DomainClassifier.of_signals(
         DomainClassifierConfig(widths=(16,), noise=NoiseConfig()), leads=2, labels=0
     )
     x = torch.zeros(2, 2, 32)
@@ -197,6 +198,117 @@ def test_a_noise_level_too_many_or_too_few_is_refused():
         clean(x, torch.ones(2), None)
     with pytest.raises(ConfigError, match="None for one that does not, got None"):
         noisy(x, None, None)
+
+
+class Reader(nn.Module):
+    """(B, d), (B,) or None, (B, K) or None -> (B, 1): linear in x and label, none in the noise."""
+
+    def __init__(self, dimension, labels=0):
+        super().__init__()
+        self.last = nn.Linear(dimension + labels, 1)
+
+    def forward(self, x, sigma, label):
+        return self.last(x if label is None else torch.cat([x, label], 1))
+
+
+def vectors(rng, shift, n, name):
+    """Records from N(shift, I), which is (N, 3)."""
+    x0 = torch.tensor(shift) + torch.randn(n, 3, generator=rng)
+    return DomainRecords(x0, None, tuple(f"{name}{i}" for i in range(n)))
+
+
+SHIFT = [0.8, -0.4, 0.0]
+
+
+def four_of_vectors(rng):
+    return [
+        vectors(rng, shift, n, name)
+        for shift, n, name in (
+            ([0.0] * 3, 4000, "s"),
+            (SHIFT, 4000, "t"),
+            ([0.0] * 3, 2000, "v"),
+            (SHIFT, 2000, "w"),
+        )
+    ]
+
+
+def test_an_encoder_of_vectors_learns_the_log_ratio_of_two_gaussians(rng, tmp_path):
+    train = TrainConfig(
+        steps=300,
+        batch_size=512,
+        learning_rate=0.02,
+        warmup_steps=5,
+        weight_decay=0.0,
+        ema_decay=0.95,
+        validate_every=25,
+    )
+    fitted = fit_domain_classifier(
+        *four_of_vectors(rng),
+        DomainClassifierConfig(train=train),
+        tmp_path,
+        encoder=lambda: Reader(3),
+    )
+    x0, shift = torch.randn(500, 3, generator=rng), torch.tensor(SHIFT)
+    expected = x0 @ shift - shift @ shift / 2  # log N(x; m, I) / N(x; 0, I)
+    assert_close(fitted.classifier(x0, None, None), expected, atol=0.25, rtol=0)
+    assert fitted.diagnostics.mean_ratio == pytest.approx(1.0, abs=0.1)
+
+
+def test_an_encoder_of_vectors_may_see_noise_and_labels(rng, tmp_path):
+    def labelled(records):
+        label = torch.eye(2)[torch.arange(len(records)) % 2]
+        return DomainRecords(records.x0.double(), label.double(), records.patient)
+
+    sets = [labelled(part) for part in four_of_vectors(rng)]
+    config = DomainClassifierConfig(
+        noise=NoiseConfig(),
+        sobolev=0.01,
+        train=TrainConfig(steps=4, batch_size=8, validate_every=2),
+    )
+    fitted = fit_domain_classifier(
+        *sets, config, tmp_path, encoder=lambda: Reader(3, labels=2).double()
+    )
+    x0, label = sets[3].take(range(5))
+    sigma = torch.full((5,), 2.0, dtype=torch.float64)
+    last, root = fitted.classifier.encoder.last, 5**0.5
+    seen = torch.cat([x0 / root, label], 1) @ last.weight[0] + last.bias
+    assert_close(fitted.classifier.logit(x0, sigma, label), seen / root)
+
+
+def test_the_seed_decides_the_weights_that_an_encoder_starts_from(rng, tmp_path):
+    sets = four_of_vectors(rng)
+    config = DomainClassifierConfig(train=TrainConfig(steps=2, batch_size=8, validate_every=2))
+    ratios = []
+    for name in ("one", "two"):
+        torch.randn(3)  # the global generator moves on, and decides nothing
+        fitted = fit_domain_classifier(*sets, config, tmp_path / name, encoder=lambda: Reader(3))
+        ratios.append(fitted.classifier.log_ratio(sets[2]))
+    assert torch.equal(*ratios)
+
+
+def test_vectors_without_an_encoder_of_their_own_are_refused(rng, tmp_path):
+    with pytest.raises(ConfigError, match=r"signals of shape \(N, leads, T\), got \(4000, 3\)"):
+        fit_domain_classifier(*four_of_vectors(rng), TINY, tmp_path)
+
+
+@pytest.mark.parametrize("encoder", [nn.Flatten(0), nn.Identity()])
+def test_an_encoder_without_one_number_per_record_is_refused(encoder):
+    class Told(nn.Module):
+        def forward(self, x, sigma, label):
+            return encoder(x)
+
+    classifier = DomainClassifier(Told(), sees_noise=False)
+    with pytest.raises(ConfigError, match=r"one number for each record, shape \(4, 1\), got"):
+        classifier(torch.zeros(4, 3), None, None)
+
+
+def test_the_names_of_the_weights_are_those_of_the_encoder_and_the_calibration():
+    assert set(DomainClassifier(Reader(3), sees_noise=False).state_dict()) == {
+        "encoder.last.weight",
+        "encoder.last.bias",
+        "slope",
+        "offset",
+    }
 
 
 @pytest.mark.parametrize(

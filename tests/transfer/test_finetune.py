@@ -52,15 +52,23 @@ def test_finetuning_moves_every_parameter_of_a_copy_and_none_of_the_original(
     assert (tmp_path / "weights.safetensors").exists()
 
 
-def test_a_frozen_denoiser_is_trained_all_the_same(denoiser, rng, tmp_path):
-    denoiser.requires_grad_(False)
+def test_only_parameters_that_need_a_gradient_are_trained(denoiser, rng, tmp_path):
+    chosen = "network.out.bias"
+    denoiser.requires_grad_(False).get_parameter(chosen).requires_grad_(True)
     train = replace(TRAIN, steps=2, validate_every=2)
     tuned, _ = finetune(
         denoiser, target(rng, 20, "t"), target(rng, 10, "v"), replace(CONFIG, train=train), tmp_path
     )
-    weight = "network.out.weight"
-    assert not torch.equal(tuned.state_dict()[weight], denoiser.state_dict()[weight])
-    assert not any(parameter.requires_grad for parameter in denoiser.parameters())
+    before = denoiser.state_dict()
+    moved = {n for n, value in tuned.state_dict().items() if not torch.equal(value, before[n])}
+    assert moved == {chosen}
+
+
+def test_a_frozen_denoiser_is_refused_before_anything_is_written(denoiser, rng, tmp_path):
+    denoiser.requires_grad_(False)
+    with pytest.raises(ConfigError, match="parameters that need a gradient, got a frozen one"):
+        finetune(denoiser, target(rng, 20, "t"), target(rng, 10, "v"), CONFIG, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_training_from_scratch_is_the_same_call_on_random_weights(rng, tmp_path):

@@ -1,9 +1,16 @@
+import numpy as np
 import pytest
 import torch
 
+from ecgtransfer.diffusion import NoiseConfig
 from ecgtransfer.errors import CorpusError
 from ecgtransfer.transfer import DomainRecords
-from ecgtransfer.transfer.records import refuse_other_labels, refuse_shared_patients
+from ecgtransfer.transfer.records import (
+    HeldOutDraws,
+    draw_noise,
+    refuse_other_labels,
+    refuse_shared_patients,
+)
 
 
 def records(patients, labels=2):
@@ -17,6 +24,41 @@ def test_take_gives_signals_and_labels_of_the_records_asked_for():
     assert x0[:, 0, 0].tolist() == [4.0, 0.0, 4.0]
     assert label.shape == (3, 2)
     assert records("abc", None).take([1])[1] is None
+
+
+def test_take_copies_so_that_a_batch_may_be_changed():
+    domain = records("abc")
+    x0, label = domain.take(np.array([0, 1]))
+    x0.add_(1)
+    label.add_(1)
+    assert domain.x0[0].tolist() == [[0.0, 1.0]]
+    assert not domain.label.any()
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 5)])
+def test_records_of_any_shape_are_noised_at_levels_of_their_own(shape, rng):
+    x0 = torch.zeros(400, *shape, dtype=torch.float64)
+    sigma, noise = draw_noise(x0, NoiseConfig(log_mean=1.0, log_std=0.5), rng)
+    assert sigma.shape == (400,)
+    assert sigma.dtype == noise.dtype == torch.float64
+    assert noise.shape == x0.shape
+    assert abs(sigma.log().mean() - 1.0) < 0.1
+    assert abs(noise.std() - 1.0) < 0.1
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 5)])
+def test_held_out_draws_give_every_record_the_stated_number_of_noises(shape):
+    domain = DomainRecords(torch.zeros(7, *shape), None, tuple("abcdefg"))
+    one, two, other = (
+        HeldOutDraws.of(domain, NoiseConfig(), draws=4, seed=seed) for seed in (0, 0, 1)
+    )
+    assert np.bincount(one.index).tolist() == [4] * 7
+    assert one.sigma.shape == (28,)
+    assert one.noise.shape == (28, *shape)
+    assert len(one.noise.flatten(1).unique(dim=0)) == 28
+    assert torch.equal(one.noise, two.noise)
+    assert torch.equal(one.sigma, two.sigma)
+    assert not torch.equal(one.noise, other.noise)
 
 
 def test_a_patient_on_both_sides_is_refused_by_name():

@@ -1,0 +1,98 @@
+"""Networks for vectors: a denoiser, a log h and a domain encoder of one shape, for points in R^d.
+
+They stand where the U-Net, the `GuidanceNetwork` and the `Encoder1d` stand for signals, with the
+same preconditioning, the same form of the potential and the same start, so that the functions that
+train ECGs train these as they are.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ecgtransfer.diffusion import per_record
+
+#: Frequencies at which a network sees ln(sigma) / 4, besides the number itself.
+LEVEL_FREQUENCIES = (1.0, 2.0, 4.0)
+
+
+class VectorNetwork(nn.Module):
+    """Layers of SiLU on x, the noise level and the label: (B, d), (B,), (B, K) -> (B, outputs)."""
+
+    def __init__(
+        self, dimension: int, labels: int, outputs: int, width: int = 64, layers: int = 3
+    ) -> None:
+        super().__init__()
+        # One more input than labels: whether there is a label at all.
+        inputs = dimension + 1 + 2 * len(LEVEL_FREQUENCIES) + (labels + 1 if labels else 0)
+        widths = [inputs] + [width] * layers
+        self.labels = labels
+        self.layers = nn.ModuleList(
+            nn.Linear(before, after) for before, after in zip(widths, widths[1:], strict=False)
+        )
+        self.output = nn.Linear(width, outputs)
+        self.register_buffer("frequencies", torch.pi * torch.tensor(LEVEL_FREQUENCIES))
+
+    frequencies: Tensor
+
+    def forward(
+        self, z: Tensor, sigma: Tensor | None, label: Tensor | None, dropped: Tensor | None = None
+    ) -> Tensor:
+        """Without sigma the level is that of no noise; rows flagged in `dropped` have no label."""
+        level = z.new_zeros(len(z), 1) if sigma is None else sigma.to(z).log()[:, None] / 4
+        angles = level * self.frequencies
+        inputs = [z, level, angles.sin(), angles.cos()]
+        if self.labels:
+            inputs.append(self._label(z, label, dropped))
+        h = torch.cat(inputs, dim=1)
+        for layer in self.layers:
+            h = F.silu(layer(h))
+        result: Tensor = self.output(h)
+        return result
+
+    def _label(self, z: Tensor, label: Tensor | None, dropped: Tensor | None) -> Tensor:
+        """The label and whether there is one: (B, K + 1)."""
+        if label is None:
+            return z.new_zeros(len(z), self.labels + 1)
+        known = F.pad(label.to(z), (0, 1), value=1.0)
+        return known if dropped is None else known * ~dropped[:, None]
+
+
+class VectorDenoiser(nn.Module):
+    """EDM-preconditioned denoiser of vectors (Karras et al. 2022, table 1, sigma_data = 1).
+
+    It starts as the best linear denoiser of standard normal data, as the `ECGDenoiser` does.
+    """
+
+    def __init__(self, dimension: int, labels: int) -> None:
+        super().__init__()
+        self.network = VectorNetwork(dimension, labels, dimension)
+        nn.init.zeros_(self.network.output.weight)
+        nn.init.zeros_(self.network.output.bias)
+
+    def forward(
+        self, x: Tensor, sigma: Tensor, label: Tensor | None, dropped: Tensor | None = None
+    ) -> Tensor:
+        """(B, d), (B,), (B, K) or None -> (B, d)."""
+        variance = per_record(sigma, x) ** 2 + 1
+        output = self.network(x * variance.rsqrt(), sigma, label, dropped)
+        result: Tensor = x / variance + per_record(sigma, x) * variance.rsqrt() * output
+        return result
+
+
+class VectorGuidance(nn.Module):
+    """log h = <z, V(z; sigma, y)> / sigma + v(z; sigma, y), z = x / sqrt(sigma^2 + 1): (B,).
+
+    The potential of `GuidanceNetwork` for vectors; zero at the start, with a gradient that is not.
+    """
+
+    def __init__(self, dimension: int, labels: int) -> None:
+        super().__init__()
+        self.network = VectorNetwork(dimension, labels, dimension + 1)
+        nn.init.zeros_(self.network.output.weight)
+        nn.init.zeros_(self.network.output.bias)
+
+    def forward(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+        """(B, d), (B,) above 0, (B, K) or None -> (B,)."""
+        z = x * (per_record(sigma, x) ** 2 + 1).rsqrt()
+        output = self.network(z, sigma, label)
+        return (z * output[:, :-1]).sum(dim=1) / sigma + output[:, -1]
