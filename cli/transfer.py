@@ -16,7 +16,7 @@ from ecgtransfer.pipeline import (
     settle_target,
 )
 from ecgtransfer.pipeline import transfer as run_transfer
-from ecgtransfer.transfer import GuidanceForm, TgdpConfig
+from ecgtransfer.transfer import GuidanceForm, LoraConfig, TgdpConfig
 
 from .console import Facts, Json, Output, Quiet, shown
 
@@ -34,7 +34,9 @@ def transfer(
     source_run: Annotated[
         Path | None, typer.Option(help="Take the trained source of this run over.")
     ] = None,
-    method: Annotated[str, typer.Option(help="tgdp, finetune, scratch or source.")] = "tgdp",
+    method: Annotated[
+        str, typer.Option(help="tgdp, finetune, lora, difffit, scratch or source.")
+    ] = "tgdp",
     source_records: Annotated[
         str, typer.Option(help="real, or model: drawn from the source model itself.")
     ] = "real",
@@ -57,6 +59,9 @@ def transfer(
     target_positives: Annotated[
         float, typer.Option(help="Share of the positives that are target records.")
     ] = TgdpConfig.target_positives,
+    lora_rank: Annotated[
+        int, typer.Option(min=1, help="Of the update of every weight matrix by lora.")
+    ] = LoraConfig.rank,
     steps: Annotated[int | None, typer.Option(min=1, help="Of guidance or fine-tuning.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of guidance or fine-tuning.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -81,6 +86,7 @@ def transfer(
         source_records=source_records,
         n_source=source_count,
         tgdp=tgdp,
+        lora=LoraConfig(lora_rank, float(lora_rank)),
         seed=seed,
     ).trained_for(steps, learning_rate)
     opened = Run.open(run) if source_run is None else Run.create(run)

@@ -18,6 +18,7 @@ import pytest
 import typer
 from ecgtransfer_cli import console, demo, main, train, transfer
 from rich.console import Console
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import ecgtransfer
@@ -237,6 +238,21 @@ def test_another_run_takes_the_source_over(call, tmp_path, finished, clinic):
     told = call("generate", tmp_path / "run", "--count", "AFIB=1", "--no-wfdb", "--steps", 2)
     assert told.code == 0
     assert not (tmp_path / "run/synthetic-source/wfdb").exists()
+
+
+def test_the_rank_of_lora_is_an_option_and_its_model_generates(call, tmp_path, finished, clinic):
+    told = call(
+        *("transfer", tmp_path / "run", "--source-run", finished.folder, "--target", clinic),
+        *("--train-records", 16, "--method", "lora", "--lora-rank", 3, "--steps", 2, "--json"),
+    )
+    assert told.code == 0
+    held = load_file(finished.folder / "source/weights.safetensors")
+    weights = [w for name, w in held.items() if name.startswith("denoiser.") and w.ndim > 1]
+    sides = sum(sum(weight.flatten(1).shape) for weight in weights)
+    assert json.loads(told.out)["trained_parameters"] == 3 * sides
+    told = call("generate", tmp_path / "run", "--count", "AFIB=1", "--no-wfdb", "--steps", 2)
+    assert told.code == 0
+    assert ECGSet.open(tmp_path / "run/synthetic-lora/set").card["method"] == "lora"
 
 
 def test_the_demonstration_speaks_json_and_then_a_summary(call, tmp_path):

@@ -5,6 +5,8 @@ same preconditioning, the same form of the potential and the same start, so that
 train ECGs train these as they are.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,9 +28,7 @@ class VectorNetwork(nn.Module):
         inputs = dimension + 1 + 2 * len(LEVEL_FREQUENCIES) + (labels + 1 if labels else 0)
         widths = [inputs] + [width] * layers
         self.labels = labels
-        self.layers = nn.ModuleList(
-            nn.Linear(before, after) for before, after in zip(widths, widths[1:], strict=False)
-        )
+        self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
         self.output = nn.Linear(width, outputs)
         self.register_buffer("frequencies", torch.pi * torch.tensor(LEVEL_FREQUENCIES))
 
@@ -95,4 +95,5 @@ class VectorGuidance(nn.Module):
         """(B, d), (B,) above 0, (B, K) or None -> (B,)."""
         z = x * (per_record(sigma, x) ** 2 + 1).rsqrt()
         output = self.network(z, sigma, label)
-        return (z * output[:, :-1]).sum(dim=1) / sigma + output[:, -1]
+        value: Tensor = (z * output[:, :-1]).sum(dim=1) / sigma + output[:, -1]
+        return value

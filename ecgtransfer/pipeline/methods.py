@@ -1,5 +1,6 @@
 """Stages `transfer-<method>`: each ends in a `Denoiser` of the target, by whatever way."""
 
+import copy
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -26,13 +27,22 @@ from ecgtransfer.pipeline.config import METHODS
 from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.source import WEIGHTS, Source
 from ecgtransfer.pipeline.target import Target, domain_records, labels_in
-from ecgtransfer.training import Progress, load_weights, record_noise, seeded_initialisation
+from ecgtransfer.training import (
+    FitResult,
+    Progress,
+    is_main_process,
+    load_weights,
+    record_noise,
+    save_weights,
+    seeded_initialisation,
+)
 from ecgtransfer.transfer import (
     DomainClassifierConfig,
     DomainRecords,
     FinetuneConfig,
     GuidanceConfig,
     GuidanceNetwork,
+    LoraConfig,
     NoiseLevelWeight,
     TgdpConfig,
     finetune,
@@ -40,7 +50,11 @@ from ecgtransfer.transfer import (
     fit_guidance,
     guided,
     measure_guidance,
+    merged,
     noise_level_edges,
+    trainable_parameters,
+    with_difffit,
+    with_lora,
 )
 from ecgtransfer.transfer.records import HeldOutDraws
 
@@ -50,9 +64,19 @@ SOURCE_HELD_OUT_SHARE = 0.25
 MODEL_RECORD_STEPS, MODEL_RECORD_BATCH = 20, 32
 #: Noise draws a held-out target record behind the loss that a transfer is judged by.
 DRAWS_A_RECORD = 8
+#: Methods that leave a whole model of the target beside their card.
+WITH_OWN_WEIGHTS = ("finetune", "lora", "difffit", "scratch")
+#: Ten times the rate of full fine-tuning, at which adapters are far from done after 600 steps.
+ADAPTER_LEARNING_RATE = 2e-3
 
 Bars = Callable[[str], AbstractContextManager[Callable[[Progress], None]]]
 WithTraining = TypeVar("WithTraining", DomainClassifierConfig, TgdpConfig, FinetuneConfig)
+
+
+def adapter_training() -> FinetuneConfig:
+    """Training of lora and difffit: that of fine-tuning at a higher rate."""
+    config = FinetuneConfig()
+    return replace(config, train=replace(config.train, learning_rate=ADAPTER_LEARNING_RATE))
 
 
 @dataclass(frozen=True)
@@ -60,12 +84,14 @@ class TransferSettings:
     """What `transfer` is asked for.
 
     Attributes:
-        method: tgdp, finetune, scratch or source.
+        method: tgdp, finetune, lora, difffit, scratch or source.
         source_records: "real", or "model" for records drawn from the source model itself.
         n_source: how many of them; their labels follow the target's, see `matched_source`.
         tgdp: weights of the loss terms and the guidance network's training.
         classifier: training of the domain classifiers.
         finetune: training of finetune and scratch.
+        adapter: training of lora and difffit.
+        lora: shape of the low-rank update.
         seed: of everything that is drawn.
     """
 
@@ -75,6 +101,8 @@ class TransferSettings:
     tgdp: TgdpConfig = field(default_factory=TgdpConfig)
     classifier: DomainClassifierConfig = field(default_factory=DomainClassifierConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    adapter: FinetuneConfig = field(default_factory=adapter_training)
+    lora: LoraConfig = field(default_factory=LoraConfig)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -100,6 +128,7 @@ class TransferSettings:
             self,
             tgdp=replace(self.tgdp, train=replace(self.tgdp.train, **changes)),
             finetune=replace(self.finetune, train=replace(self.finetune.train, **changes)),
+            adapter=replace(self.adapter, train=replace(self.adapter.train, **changes)),
         )
 
 
@@ -200,7 +229,7 @@ def load_target_model(
         return TargetModel(classifier_free(model, label_scale), source, method, source.fingerprint)
     card = stage.card
     settings, results = card["settings"]["transfer"], card["results"]
-    if method in ("finetune", "scratch"):
+    if method in WITH_OWN_WEIGHTS:
         model = DiffusionModel(model.config).to(model.units.amplitude_mv.device)
         load_weights(model, stage.folder / WEIGHTS)
         model.eval().requires_grad_(False)
@@ -350,7 +379,18 @@ def _tgdp(work: _Work) -> _Result:
 
 def _finetune(work: _Work) -> _Result:
     """The whole source model goes on training on the target."""
-    return _trained(work, work.source.model, work.settings.finetune)
+    start = copy.deepcopy(work.source.model).requires_grad_(True)
+    return _result(*_trained(work, start, work.settings.finetune, work.folder))
+
+
+def _lora(work: _Work) -> _Result:
+    """Low-rank updates of the source model's weights, and nothing else."""
+    return _adapted(work, with_lora(work.source.model, work.settings.lora, work.settings.seed))
+
+
+def _difffit(work: _Work) -> _Result:
+    """Biases, norms, embeddings and scale factors of the source model, and nothing else."""
+    return _adapted(work, with_difffit(work.source.model))
 
 
 def _scratch(work: _Work) -> _Result:
@@ -359,7 +399,7 @@ def _scratch(work: _Work) -> _Result:
         fresh = DiffusionModel(work.source.model.config)
     fresh.units.load_state_dict(work.source.model.units.state_dict())
     device = work.source.model.units.amplitude_mv.device
-    return _trained(work, fresh.to(device), work.settings.finetune)
+    return _result(*_trained(work, fresh.to(device), work.settings.finetune, work.folder))
 
 
 def _source(work: _Work) -> _Result:
@@ -370,23 +410,38 @@ def _source(work: _Work) -> _Result:
 _BY_METHOD: dict[str, Callable[[_Work], _Result]] = {
     "tgdp": _tgdp,
     "finetune": _finetune,
+    "lora": _lora,
+    "difffit": _difffit,
     "scratch": _scratch,
     "source": _source,
 }
 
 
-def _trained(work: _Work, start: DiffusionModel, config: FinetuneConfig) -> _Result:
+def _trained(
+    work: _Work, start: DiffusionModel, config: FinetuneConfig, folder: Path
+) -> tuple[DiffusionModel, FitResult]:
+    """What of `start` needs a gradient, trained on the target."""
     config = replace(_with_seed(config, work.settings.seed), noise=start.config.noise)
     with work.bars(work.settings.method) as progress:
-        tuned, result = finetune(
-            start, work.fit, work.held_out, config, work.folder, progress=progress
-        )
-    tuned.requires_grad_(False)
+        return finetune(start, work.fit, work.held_out, config, folder, progress=progress)
+
+
+def _adapted(work: _Work, start: DiffusionModel) -> _Result:
+    """Train the adapters of `start`, and leave a model like any other: they are folded in."""
+    tuned, fitted = _trained(work, start, work.settings.adapter, work.folder / "adapter")
+    model = merged(tuned)
+    if is_main_process():
+        save_weights(model, work.folder / WEIGHTS)
+    return replace(_result(tuned, fitted), denoise=model)
+
+
+def _result(tuned: DiffusionModel, fitted: FitResult) -> _Result:
+    trained = trainable_parameters(tuned)
     return _Result(
-        denoise=tuned,
-        trained_parameters=sum(p.numel() for p in tuned.parameters()),
-        seconds=result.seconds,
-        details={"best_step": result.best_step, "steps": result.steps},
+        denoise=tuned.requires_grad_(False),
+        trained_parameters=trained,
+        seconds=fitted.seconds,
+        details={"best_step": fitted.best_step, "steps": fitted.steps},
     )
 
 

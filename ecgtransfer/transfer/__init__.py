@@ -7,6 +7,7 @@ from ecgtransfer.transfer.adapters import (
     with_difffit,
     with_lora,
 )
+from ecgtransfer.transfer.cross_fit import CrossFittedGuidance, MeanLogH, cross_fit
 from ecgtransfer.transfer.density_ratio import (
     DomainClassifier,
     DomainClassifierConfig,
@@ -28,7 +29,8 @@ from ecgtransfer.transfer.guidance import (
 )
 from ecgtransfer.transfer.guided import GuidanceWeight, LogH, guided
 from ecgtransfer.transfer.potential import GuidanceConfig, GuidanceNetwork
-from ecgtransfer.transfer.records import DomainRecords
+from ecgtransfer.transfer.records import DomainRecords, patient_folds
+from ecgtransfer.transfer.stacking import StackFit, measure_stack, stacked
 from ecgtransfer.transfer.tgdp import TgdpConfig, fit_guidance
 from ecgtransfer.transfer.weight import (
     GuidanceFit,
@@ -39,6 +41,7 @@ from ecgtransfer.transfer.weight import (
 )
 
 __all__ = [
+    "CrossFittedGuidance",
     "DomainClassifier",
     "DomainClassifierConfig",
     "DomainClassifierFit",
@@ -51,12 +54,15 @@ __all__ = [
     "GuidanceWeight",
     "LogH",
     "LoraConfig",
+    "MeanLogH",
     "NoiseLevelWeight",
     "RatioDiagnostics",
+    "StackFit",
     "TgdpConfig",
     "calibrate_weight",
     "clip_log_ratio",
     "consistency_loss",
+    "cross_fit",
     "cycle_loss",
     "extrapolated",
     "finetune",
@@ -66,11 +72,14 @@ __all__ = [
     "guided",
     "log_density_ratio",
     "measure_guidance",
+    "measure_stack",
     "merged",
     "noise_level_edges",
     "noised_classification_loss",
+    "patient_folds",
     "ratio_diagnostics",
     "sobolev_penalty",
+    "stacked",
     "trainable_parameters",
     "with_difffit",
     "with_lora",

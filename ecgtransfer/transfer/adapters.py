@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -72,7 +73,7 @@ def with_lora(denoiser: AnyModule, config: LoraConfig, seed: int) -> AnyModule:
     return adapted
 
 
-def with_difffit(denoiser: AnyModule) -> AnyModule:
+def with_difffit(denoiser: AnyModule, embeddings: Sequence[str] = ()) -> AnyModule:
     """A copy ready for DiffFit (Xie et al., ICCV 2023): all but its weight matrices is trained.
 
     Biases, normalisation and the embeddings of noise level and label (`Conditioning`, or any
@@ -81,14 +82,25 @@ def with_difffit(denoiser: AnyModule) -> AnyModule:
     the copy equals the original. The paper has such a factor at the end of each residual branch;
     here every layer has one, so that networks without residual branches are adapted as well.
 
+    Args:
+        denoiser: stays as it is.
+        embeddings: dotted names of modules that are trained whole as well, where noise level or
+            label enter by another way than `Conditioning`.
+
     Raises:
-        ConfigError: no linear layer or convolution inside the denoiser.
+        ConfigError: no linear layer or convolution inside the denoiser, or no module of a name.
     """
     adapted = copy.deepcopy(denoiser).requires_grad_(True)
-    embeddings = [module for module in adapted.modules() if isinstance(module, Conditioning)]
-    embedding_layers = {layer for module in embeddings for layer in module.modules()}
+    modules = dict(adapted.named_modules())
+    if unknown := set(embeddings) - modules.keys():
+        raise ConfigError(
+            f"expected embeddings among the modules of the {type(denoiser).__name__}, got "
+            f"{', '.join(sorted(unknown))}; give dotted names as `named_modules` does"
+        )
+    whole = [m for name, m in modules.items() if name in embeddings or isinstance(m, Conditioning)]
+    trained_whole = {layer for module in whole for layer in module.modules()}
     for name, layer in _weight_layers(adapted).items():
-        if layer not in embedding_layers:
+        if layer not in trained_whole:
             layer.get_parameter("weight").requires_grad_(False)
             _put(adapted, name, _Scaled(layer))
     return adapted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,11 @@ from torch import Tensor
 
 from ecgtransfer.diffusion import NoiseConfig, draw_sigma
 from ecgtransfer.errors import CorpusError
+
+
+#: Numbers behind a validation score, at least, whatever a record's size: a 12-lead ECG has four
+#: times as many, a point in the plane is noised again and again.
+LEAST_COORDINATES = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +56,37 @@ class DomainRecords:
         if self.label is None:
             return x0, None
         return x0, self.label.index_select(0, rows.to(self.label.device)).to(device)
+
+    def subset(self, index: np.ndarray) -> DomainRecords:
+        """Some of the records, with their labels and patients."""
+        x0, label = self.take(index, self.x0.device)
+        return DomainRecords(x0, label, tuple(self.patient[number] for number in index))
+
+
+def patient_folds(
+    records: DomainRecords, folds: int, seed: int
+) -> list[tuple[DomainRecords, DomainRecords]]:
+    """For each fold the records of all other patients, and those of its own.
+
+    Raises:
+        CorpusError: fewer patients than folds, or fewer than two folds.
+    """
+    patients = sorted(set(records.patient))
+    if not 2 <= folds <= len(patients):
+        raise CorpusError(
+            f"expected at least 2 folds and a patient for each, got {folds} folds of "
+            f"{len(patients)} patients; ask for fewer folds"
+        )
+    order = np.random.default_rng([seed, 5]).permutation(len(patients))
+    fold_of = {patients[place]: number % folds for number, place in enumerate(order)}
+    fold = np.array([fold_of[patient] for patient in records.patient])
+    return [
+        (
+            records.subset(np.flatnonzero(fold != number)),
+            records.subset(np.flatnonzero(fold == number)),
+        )
+        for number in range(folds)
+    ]
 
 
 def refuse_shared_patients(training: DomainRecords, held_out: DomainRecords) -> None:
@@ -98,8 +135,9 @@ class HeldOutDraws:
     def of(
         cls, records: DomainRecords, noise: NoiseConfig, *, draws: int, seed: int
     ) -> HeldOutDraws:
-        """`draws` noise levels and noises for each record."""
+        """`draws` noise levels and noises for each record, more where these are few and small."""
         generator = torch.Generator().manual_seed(seed)
+        draws = max(draws, math.ceil(LEAST_COORDINATES / records.x0.numel()))
         index = np.tile(np.arange(len(records)), draws)
         return cls(
             index,

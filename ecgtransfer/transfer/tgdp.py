@@ -250,7 +250,7 @@ def _ratio_for(config: TgdpConfig, source: DomainRecords, log_ratio: Tensor | No
 def _batches(
     config: TgdpConfig, n_source: int, n_target: int, log_ratio: Tensor
 ) -> Callable[[int], _Batch]:
-    """Record numbers of each step, a pure function of the step."""
+    """Record numbers of each step, a pure function of the step; none where no loss looks at them."""
     size, seed = config.train.batch_size, config.train.seed
     of_source = shuffled_batches(n_source, size, seed)
     of_target = shuffled_batches(n_target, size, seed + 1)
@@ -258,7 +258,13 @@ def _batches(
     ratio = (log_ratio.double() - log_ratio.max()).exp().numpy()
     positive_source = shuffled_batches(n_source, size, seed + 3, weights=ratio)
 
+    none = np.empty(0, np.int64)
+
     def batch(step: int) -> _Batch:
+        if not config.eta_guidance:
+            return _Batch(none, none, none.astype(bool), of_target(step))
+        if not config.classifies:
+            return _Batch(of_source(step), none, none.astype(bool), of_target(step))
         # The places of the whole batch that are target, spread so that the share holds over
         # steps even where the batch is too small to hold it.
         place = np.arange(step * size, (step + 1) * size)

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 
 from ecgtransfer.evaluation import ClassifierConfig
 from ecgtransfer.pipeline import EvaluateSettings, SamplerSettings, TransferSettings
@@ -26,6 +27,7 @@ def transfer_settings(method="tgdp", **changes):
             "tgdp": TgdpConfig(train=TRAIN, eta_cycle=0.0),
             "classifier": DomainClassifierConfig(widths=(16, 16), train=TRAIN),
             "finetune": FinetuneConfig(train=TRAIN),
+            "adapter": FinetuneConfig(train=replace(TRAIN, learning_rate=3e-2)),
         }
         | changes
     )

@@ -3,6 +3,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from ecgtransfer.diffusion import mean_denoising_loss
 from ecgtransfer.errors import ConfigError, CorpusError, RunError
@@ -63,7 +64,7 @@ def test_a_transfer_that_is_done_is_told_not_repeated(
     assert asdict(again) == asdict(first)
 
 
-@pytest.mark.parametrize("method", ["tgdp", "finetune", "scratch"])
+@pytest.mark.parametrize("method", ["tgdp", "finetune", "lora", "difffit", "scratch"])
 def test_the_target_gets_a_denoiser_of_its_own(transferred, source, noisy, method):
     model = load_target_model(transferred.run, source, method)
     assert (model.method, model.source) == (method, source)
@@ -106,8 +107,48 @@ def test_what_the_user_should_read_is_carried_and_kept(transferred):
     assert transferred.run.stage("transfer-tgdp").card["results"]["warnings"] == [warning]
     ratio = transferred.summaries["tgdp"].details["ratio"]
     assert {"mean_ratio", "mean_inverse_ratio", "effective_fraction", "auc"} <= ratio.keys()
-    for method in ("finetune", "scratch", "source"):
+    for method in ("finetune", "lora", "difffit", "scratch", "source"):
         assert transferred.summaries[method].warnings == ()
+
+
+def weights_of(method, transferred):
+    with safe_open(transferred.run.folder / f"transfer-{method}/weights.safetensors", "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def test_full_fine_tuning_and_scratch_train_the_whole_model(transferred, source):
+    whole = sum(parameter.numel() for parameter in source.model.parameters())
+    assert transferred.summaries["finetune"].trained_parameters == whole
+    assert transferred.summaries["scratch"].trained_parameters == whole
+
+
+def test_lora_leaves_a_model_of_the_sources_biases_and_low_rank_updates(transferred, source):
+    rank, trained = TransferSettings().lora.rank, 0
+    after = weights_of("lora", transferred)
+    assert after.keys() == source.model.state_dict().keys()
+    for name, before in source.model.named_parameters():
+        if before.ndim > 1:
+            update = (after[name] - before).flatten(1)
+            singular = torch.linalg.svdvals(update)
+            assert singular[0] > 0
+            assert (singular[rank:] < 1e-3 * singular[0]).all()
+            trained += rank * sum(update.shape)
+        else:
+            assert torch.equal(after[name], before)
+    assert transferred.summaries["lora"].trained_parameters == trained
+
+
+def test_difffit_leaves_a_model_of_scaled_weights(transferred, source):
+    after, trained = weights_of("difffit", transferred), 0
+    assert after.keys() == source.model.state_dict().keys()
+    for name, before in source.model.named_parameters():
+        if before.ndim > 1 and ".conditioning." not in name:
+            factor = (after[name] * before).sum() / before.square().sum().clamp(min=1e-30)
+            torch.testing.assert_close(after[name], factor * before)
+            trained += 1
+        else:
+            trained += before.numel()
+    assert transferred.summaries["difffit"].trained_parameters == trained
 
 
 def test_other_settings_are_refused(transferred, source, target):
@@ -121,6 +162,7 @@ def test_other_settings_are_refused(transferred, source, target):
     [
         ("tgdp", "guidance", "guidance/weights.safetensors"),
         ("finetune", "finetune", "weights.safetensors"),
+        ("lora", "lora", "weights.safetensors"),
     ],
 )
 def test_an_interrupted_transfer_goes_on_to_the_same_weights(
@@ -217,7 +259,10 @@ def test_an_adopted_source_serves_another_run(tmp_path, trained, target):
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"method": "magic"}, "expected a method of tgdp, finetune, scratch, source, got 'magic'"),
+        (
+            {"method": "magic"},
+            "expected a method of tgdp, finetune, lora, difffit, scratch, source, got 'magic'",
+        ),
         ({"source_records": "fake"}, "source records that are real or model, got 'fake'"),
         ({"n_source": 7}, "at least 8 source records, got 7"),
     ],
@@ -229,7 +274,7 @@ def test_settings_are_checked_at_birth(wrong, sentence):
 
 def test_steps_and_rate_are_those_of_what_the_method_trains():
     changed = transfer_settings().trained_for(9, 0.5)
-    for train in (changed.tgdp.train, changed.finetune.train):
+    for train in (changed.tgdp.train, changed.finetune.train, changed.adapter.train):
         assert (train.steps, train.learning_rate) == (9, 0.5)
     assert changed.classifier.train == TRAIN
     assert transfer_settings().trained_for() == transfer_settings()

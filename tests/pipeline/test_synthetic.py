@@ -119,7 +119,10 @@ def test_none_or_several_transfers_are_asked_about(transferred, trained, source)
         ({"name": "a b"}, "a name of letters, digits, - and _ for the set"),
         ({"name": "transfer"}, "that no other stage has, got 'transfer'"),
         ({"name": "evaluation-2"}, "that no other stage has, got 'evaluation-2'"),
-        ({"method": "magic"}, "a method of tgdp, finetune, scratch, source, got 'magic'"),
+        (
+            {"method": "magic"},
+            "a method of tgdp, finetune, lora, difffit, scratch, source, got 'magic'",
+        ),
     ],
 )
 def test_what_is_asked_for_is_checked_at_birth(wrong, sentence):

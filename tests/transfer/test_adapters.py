@@ -178,6 +178,17 @@ def test_difffit_trains_embeddings_biases_norms_and_one_factor_a_layer(kind):
     assert trainable_parameters(with_difffit(kind.start())) == expected
 
 
+def test_difffit_trains_named_embeddings_whole():
+    network = MLP.start()
+    adapted = with_difffit(network, embeddings=("enter",))
+    # Twelve weights in place of one factor.
+    assert trainable_parameters(adapted) == trainable_parameters(with_difffit(network)) + 12 - 1
+    assert type(adapted.enter) is nn.Linear
+    assert_same(merged(adapted), state(network))
+    with pytest.raises(ConfigError, match=r"of the VectorDenoiser, got enter\.weight, exit;"):
+        with_difffit(network, embeddings=("exit", "enter.weight"))
+
+
 @every_kind
 @every_adapter
 def test_only_what_needs_a_gradient_moves_and_the_original_never(kind, adapt, tmp_path):

@@ -1,0 +1,467 @@
+"""Errors of sign, scale and Jensen, put into a copy of the code by hand: does a test turn red?
+
+    python benchmarks/mutants.py
+
+Each mutant replaces one piece of text in one file. The tests of that file then run on the copy,
+in a process of their own, after the copy as it is was seen to pass them. Writes
+`benchmarks/mutants.json`; the exit code is 1 where a mutant survives.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+#: What is copied, and the name that it is imported by there.
+COPIED = {
+    "ecgtransfer": "ecgtransfer",
+    "cli": "ecgtransfer_cli",
+    "data_manifests": "ecgtransfer_manifests",
+    "tests": "tests",
+    "pyproject.toml": "pyproject.toml",
+}
+
+#: Which tests are to notice an error in a file.
+TESTS = {
+    "ecgtransfer/diffusion/denoiser.py": ("tests/diffusion/test_denoiser.py",),
+    "ecgtransfer/diffusion/sampler.py": ("tests/diffusion/test_sampler.py",),
+    "ecgtransfer/transfer/density_ratio.py": ("tests/transfer/test_density_ratio.py",),
+    "ecgtransfer/transfer/extrapolated.py": ("tests/transfer/test_extrapolated.py",),
+    "ecgtransfer/transfer/guidance.py": ("tests/transfer/test_guidance.py",),
+    "ecgtransfer/transfer/guided.py": (
+        "tests/transfer/test_guided.py",
+        "tests/transfer/test_guidance.py",
+    ),
+    "ecgtransfer/transfer/potential.py": ("tests/transfer/test_potential.py",),
+    "ecgtransfer/transfer/tgdp.py": ("tests/transfer/test_tgdp.py",),
+    "ecgtransfer/transfer/weight.py": ("tests/transfer/test_weight.py",),
+}
+
+#: Imported once, before the processes part; none of it is ours.
+PRELOADED = ["torch", "pandas", "scipy.signal", "scipy.stats", "scipy.optimize", "safetensors"]
+
+#: Seconds that one test may take; an endless loop is a failure too.
+TEST_SECONDS = 60
+NAMED = 10
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One error: in `file`, which holds `before` exactly once, `after` stands in its place."""
+
+    name: str
+    file: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What pytest said of a copy.
+
+    Attributes:
+        tests: how many ran.
+        failing: names of those that failed, sorted.
+        home: the file that the package was imported from.
+    """
+
+    tests: int
+    failing: tuple[str, ...]
+    home: str
+
+
+GUIDED = "ecgtransfer/transfer/guided.py"
+GUIDANCE = "ecgtransfer/transfer/guidance.py"
+RATIO = "ecgtransfer/transfer/density_ratio.py"
+WEIGHT = "ecgtransfer/transfer/weight.py"
+TGDP = "ecgtransfer/transfer/tgdp.py"
+POTENTIAL = "ecgtransfer/transfer/potential.py"
+EXTRAPOLATED = "ecgtransfer/transfer/extrapolated.py"
+DENOISER = "ecgtransfer/diffusion/denoiser.py"
+SAMPLER = "ecgtransfer/diffusion/sampler.py"
+
+MUTANTS = (
+    # The guided denoiser, D_q = D_p + w sigma^2 grad log h.
+    Mutant(
+        "guided: the wrong sign",
+        GUIDED,
+        "denoise(x, sigma, label) + per_record(step, x) * slope(",
+        "denoise(x, sigma, label) - per_record(step, x) * slope(",
+    ),
+    Mutant(
+        "guided: sigma in place of sigma^2", GUIDED, "(strength * sigma**2)", "(strength * sigma)"
+    ),
+    Mutant("guided: no sigma^2", GUIDED, "(strength * sigma**2)", "strength"),
+    Mutant("guided: no weight", GUIDED, "(strength * sigma**2)", "(sigma**2)"),
+    Mutant(
+        "guided: the guidance without its label",
+        GUIDED,
+        "per_record(step, x) * slope(log_h, x, sigma, label)",
+        "per_record(step, x) * slope(log_h, x, sigma, None)",
+    ),
+    Mutant("slope: of the mean over the batch", GUIDED, "value.sum(), x", "value.mean(), x"),
+    Mutant(
+        "(B, 1) - (B,) is let through",
+        GUIDED,
+        "if value.shape != x.shape[:1]:",
+        "if len(value) != len(x):",
+    ),
+    Mutant(
+        "noised: sigma^2 in place of sigma",
+        GUIDED,
+        "x0 + per_record(sigma, x0) * noise",
+        "x0 + per_record(sigma, x0) ** 2 * noise",
+    ),
+    # The losses. Each of the three Jensen errors has its minimum at E[log r], exactly.
+    Mutant(
+        "guidance loss, mse: regression on log r",
+        GUIDANCE,
+        "(f.exp() - ratio).square()",
+        "(f - log_ratio.detach()).square()",
+    ),
+    Mutant(
+        "guidance loss, kl: the divergence the other way round, so E[log r]",
+        GUIDANCE,
+        "f.exp() - ratio * f",
+        "f.exp() * (f - log_ratio.detach() - 1)",
+    ),
+    Mutant(
+        "guidance loss, logistic: the divergence the other way round, so E[log r]",
+        GUIDANCE,
+        "F.softplus(f) + ratio * F.softplus(-f)",
+        "f.sigmoid() * (f - log_ratio.detach()) - F.softplus(f)",
+    ),
+    Mutant(
+        "guidance loss, logistic: r forgotten",
+        GUIDANCE,
+        "F.softplus(f) + ratio * F.softplus(-f)",
+        "F.softplus(f) + F.softplus(-f)",
+    ),
+    Mutant(
+        "guidance loss, logistic: r on the negatives",
+        GUIDANCE,
+        "F.softplus(f) + ratio * F.softplus(-f)",
+        "ratio * F.softplus(f) + F.softplus(-f)",
+    ),
+    Mutant(
+        "classification of noised records: positives and negatives swapped",
+        GUIDANCE,
+        "torch.where(is_target, -f, f)",
+        "torch.where(is_target, f, -f)",
+    ),
+    Mutant(
+        "losses of the value: log h without its label",
+        GUIDANCE,
+        "f = log_h(x, sigma, label)",
+        "f = log_h(x, sigma, None)",
+    ),
+    Mutant(
+        "cycle loss: a gradient into the classifier",
+        GUIDANCE,
+        "with torch.no_grad():\n        aim = noisy_log_ratio",
+        "with torch.enable_grad():\n        aim = noisy_log_ratio",
+    ),
+    Mutant(
+        "cycle loss: the wrong sign", GUIDANCE, "smooth_l1_loss(f, aim,", "smooth_l1_loss(f, -aim,"
+    ),
+    Mutant(
+        "consistency loss: no create_graph",
+        GUIDANCE,
+        "create_graph=torch.is_grad_enabled())\n    error",
+        "create_graph=False)\n    error",
+    ),
+    Mutant(
+        "consistency loss: sigma in place of sigma^2",
+        GUIDANCE,
+        "denoised + per_record(sigma, x) ** 2 * gradient",
+        "denoised + per_record(sigma, x) * gradient",
+    ),
+    Mutant(
+        "consistency loss: the wrong sign",
+        GUIDANCE,
+        "denoised + per_record(sigma, x) ** 2 * gradient",
+        "denoised - per_record(sigma, x) ** 2 * gradient",
+    ),
+    Mutant(
+        "consistency loss: log h without its label",
+        GUIDANCE,
+        "label, create_graph=torch.is_grad_enabled())\n    error",
+        "None, create_graph=torch.is_grad_enabled())\n    error",
+    ),
+    Mutant(
+        "consistency loss: a gradient into the denoiser",
+        GUIDANCE,
+        "with torch.no_grad():\n        denoised = denoise",
+        "with torch.enable_grad():\n        denoised = denoise",
+    ),
+    Mutant(
+        "consistency loss: lambda with sigma in place of sigma^2",
+        GUIDANCE,
+        "weight = (sigma**2 + 1) / sigma**2",
+        "weight = (sigma**2 + 1) / sigma",
+    ),
+    # The density ratio.
+    Mutant(
+        "prior correction: the wrong sign",
+        RATIO,
+        "logit - math.log(n_target / n_source)",
+        "logit + math.log(n_target / n_source)",
+    ),
+    Mutant(
+        "prior correction: missing",
+        RATIO,
+        "return logit - math.log(n_target / n_source)",
+        "return logit",
+    ),
+    Mutant(
+        "domain classifier: positives and negatives swapped",
+        RATIO,
+        "sign[len(f) // 2 :] = -1",
+        "sign[: len(f) // 2] = -1",
+    ),
+    Mutant(
+        "domain classifier: the calibration's offset with the wrong sign",
+        RATIO,
+        "label) + self.offset",
+        "label) - self.offset",
+    ),
+    Mutant(
+        "calibration: an offset in the wrong units",
+        RATIO,
+        "float(found.x[1])",
+        "float(found.x[1]) / unit",
+    ),
+    # The guidance weight, <u, x0 - D_p> / <u, u>.
+    Mutant(
+        "guidance weight: divided the wrong way", WEIGHT, "along / square if", "square / along if"
+    ),
+    Mutant(
+        "guidance weight: the wrong sign",
+        WEIGHT,
+        "(x0 - denoise(x, sigma, label))",
+        "(denoise(x, sigma, label) - x0)",
+    ),
+    Mutant(
+        "guidance weight: sigma in place of sigma^2",
+        WEIGHT,
+        "u = (per_record(sigma, x) ** 2 * slope",
+        "u = (per_record(sigma, x) * slope",
+    ),
+    # The training of log h.
+    Mutant(
+        "training: positives drawn without r",
+        TGDP,
+        "seed + 3, weights=ratio)",
+        "seed + 3)",
+    ),
+    Mutant(
+        "training: source records as positives",
+        TGDP,
+        "torch.arange(len(both), device=device) >= len(x0)",
+        "torch.arange(len(both), device=device) < len(x0)",
+    ),
+    Mutant(
+        "training: the guidance loss as a sum over coordinates",
+        TGDP,
+        "total = total / x0[0].numel()",
+        "total = total * 1",
+    ),
+    # The network that is log h.
+    Mutant(
+        "potential: the mean over time in place of the sum",
+        POTENTIAL,
+        "(z * self.field(h)).sum(dim=(1, 2))",
+        "(z * self.field(h)).mean(dim=2).sum(dim=1)",
+    ),
+    Mutant(
+        "potential: its local part averaged over time",
+        POTENTIAL,
+        "self.local(F.silu(h)).sum(dim=(1, 2))",
+        "self.local(F.silu(h)).mean(dim=(1, 2))",
+    ),
+    Mutant("potential: no 1 / sigma", POTENTIAL, ".sum(dim=(1, 2)) / sigma", ".sum(dim=(1, 2))"),
+    # Diffusion, where the guidance rests on it.
+    Mutant(
+        "extrapolated: the wrong sign",
+        EXTRAPOLATED,
+        "return source + scale *",
+        "return source - scale *",
+    ),
+    Mutant(
+        "score_from_denoised: the wrong sign",
+        DENOISER,
+        "(denoised - x) / per_record(sigma, x) ** 2",
+        "(x - denoised) / per_record(sigma, x) ** 2",
+    ),
+    Mutant(
+        "score_from_denoised: sigma in place of sigma^2",
+        DENOISER,
+        "(denoised - x) / per_record(sigma, x) ** 2",
+        "(denoised - x) / per_record(sigma, x)",
+    ),
+    Mutant(
+        "classifier-free guidance: the wrong sign",
+        DENOISER,
+        "without + scale *",
+        "without - scale *",
+    ),
+    Mutant(
+        "sampler, dpmpp2m: adds where it subtracts",
+        SAMPLER,
+        "ratio * x + (1 - ratio) * ahead",
+        "ratio * x - (1 - ratio) * ahead",
+    ),
+    Mutant(
+        "sampler, heun: adds where it subtracts",
+        SAMPLER,
+        "slope = (x - at(x, here)) / here",
+        "slope = (x + at(x, here)) / here",
+    ),
+)
+
+
+def mutated(text: str, mutant: Mutant) -> str:
+    """The file's text with the error in it.
+
+    Raises:
+        ValueError: the text to be replaced is not there exactly once.
+    """
+    found = text.count(mutant.before)
+    if found != 1:
+        raise ValueError(
+            f"expected the text of the mutant {mutant.name!r} exactly once in {mutant.file}, got "
+            f"it {found} times: {mutant.before!r}; the code has changed, so change "
+            "benchmarks/mutants.py too"
+        )
+    return text.replace(mutant.before, mutant.after)
+
+
+def copy_to(folder: Path) -> None:
+    """The repository's code and tests under the names that they are imported by."""
+    for ours, theirs in COPIED.items():
+        if (REPOSITORY / ours).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(REPOSITORY / ours, folder / theirs, ignore=ignored)
+        else:
+            shutil.copyfile(REPOSITORY / ours, folder / theirs)
+
+
+class Listener:
+    """A pytest plugin that keeps the names of what ran and of what failed."""
+
+    def __init__(self) -> None:
+        self.ran: set[str] = set()
+        self.failing: set[str] = set()
+
+    def pytest_runtest_logreport(self, report) -> None:
+        """A test fails in its call or in what is set up for it."""
+        self.ran.add(report.nodeid)
+        if report.failed:
+            self.failing.add(report.nodeid)
+
+
+def run_tests(mutant: Mutant | None, files: tuple[str, ...]) -> Outcome:
+    """Run test files on a copy with the error in it; None is the copy as it is.
+
+    For a new process: whatever it imports of this project comes from the copy.
+
+    Raises:
+        RuntimeError: tests that could not be collected, or code that is not the copy's.
+    """
+    with tempfile.TemporaryDirectory(prefix="mutant-") as name:
+        folder = Path(name).resolve()
+        copy_to(folder)
+        if mutant is not None:
+            path = folder / mutant.file
+            path.write_text(mutated(path.read_text("utf-8"), mutant), "utf-8")
+        sys.dont_write_bytecode = True
+        sys.path.insert(0, str(folder))
+        os.chdir(folder)
+
+        import pytest
+
+        listener, said = Listener(), io.StringIO()
+        options = ["-q", "-p", "no:cacheprovider", "-m", "not slow", f"--timeout={TEST_SECONDS}"]
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            code = pytest.main([*options, f"--rootdir={folder}", *files], plugins=[listener])
+        os.chdir(REPOSITORY)
+        if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            raise RuntimeError(
+                f"expected tests that pass or fail, got exit code {int(code)} of pytest for "
+                f"{mutant.name if mutant else 'the copy as it is'}:\n{said.getvalue()}"
+            )
+        homes = {
+            key: module.__file__
+            for key, module in sys.modules.items()
+            if key.partition(".")[0] in COPIED.values() and getattr(module, "__file__", None)
+        }
+        foreign = {key: at for key, at in homes.items() if not Path(at).is_relative_to(folder)}
+        wanted = None if mutant is None else mutant.file.removesuffix(".py").replace("/", ".")
+        if foreign or (wanted is not None and wanted not in homes):
+            raise RuntimeError(
+                f"expected {wanted or 'the package'} to be imported from {folder}, got {foreign}"
+            )
+        return Outcome(len(listener.ran), tuple(sorted(listener.failing)), homes["ecgtransfer"])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=1, help="mutants at a time")
+    jobs = parser.parse_args().jobs
+    os.environ["OMP_NUM_THREADS"] = "1"
+    for mutant in MUTANTS:
+        mutated((REPOSITORY / mutant.file).read_text("utf-8"), mutant)
+
+    began = time.perf_counter()
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    context.set_forkserver_preload(PRELOADED)
+    with ProcessPoolExecutor(jobs, context, max_tasks_per_child=1) as pool:
+        files = tuple(sorted({file for mutant in MUTANTS for file in TESTS[mutant.file]}))
+        control = pool.submit(run_tests, None, files).result()
+        print(f"no mutant: {control.tests} tests, {len(control.failing)} fail; {control.home}")
+        if control.failing:
+            print("expected none to fail, got " + ", ".join(control.failing), file=sys.stderr)
+            return 1
+        running = [pool.submit(run_tests, mutant, TESTS[mutant.file]) for mutant in MUTANTS]
+        found = []
+        for mutant, future in zip(MUTANTS, running, strict=True):
+            outcome = future.result()
+            verdict = "caught" if outcome.failing else "SURVIVED"
+            print(f"{verdict} by {len(outcome.failing):2d} of {outcome.tests:2d}: {mutant.name}")
+            found.append(
+                {
+                    **asdict(mutant),
+                    "caught": bool(outcome.failing),
+                    "tests": outcome.tests,
+                    "failing": len(outcome.failing),
+                    "names": list(outcome.failing[:NAMED]),
+                }
+            )
+    survivors = [mutant["name"] for mutant in found if not mutant["caught"]]
+    report = {
+        "without_mutant": {"tests": control.tests, "failing": 0},
+        "caught": len(found) - len(survivors),
+        "survived": len(survivors),
+        "mutants": found,
+    }
+    (REPOSITORY / "benchmarks" / "mutants.json").write_text(json.dumps(report, indent=2) + "\n")
+    print(f"{len(found)} mutants, {len(survivors)} survive; {time.perf_counter() - began:.0f} s")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

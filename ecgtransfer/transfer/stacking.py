@@ -1,0 +1,137 @@
+"""Several transfers at once: the best sum of their steps away from the source, by noise level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from scipy.optimize import nnls
+from torch import Tensor
+
+from ecgtransfer.diffusion import Denoiser, per_record
+from ecgtransfer.errors import ConfigError
+from ecgtransfer.transfer.guided import expect_one_per_record, noised
+from ecgtransfer.transfer.records import DomainRecords
+from ecgtransfer.transfer.weight import HIGHEST_WEIGHT, NoiseLevelWeight
+
+
+@dataclass(frozen=True, eq=False)
+class StackFit:
+    """Normal equations of D_p + Σᵢ wᵢ(σ) (Dᵢ - D_p) against held-out target records; fits add up.
+
+    Attributes:
+        edges: borders of the noise levels, one more than bins.
+        gram: Σ λ <dᵢ, dⱼ> with dᵢ = Dᵢ - D_p, (bins, M, M).
+        along: Σ λ <dᵢ, x0 - D_p>, (bins, M).
+    """
+
+    edges: tuple[float, ...]
+    gram: np.ndarray
+    along: np.ndarray
+
+    def __add__(self, other: StackFit) -> StackFit:
+        """Pool the folds of cross-fitting.
+
+        Raises:
+            ConfigError: other noise levels, or another number of denoisers.
+        """
+        if self.edges != other.edges or self.along.shape != other.along.shape:
+            raise ConfigError(
+                f"expected fits at the same noise levels of as many denoisers, got "
+                f"{self.along.shape} and {other.along.shape}"
+            )
+        return StackFit(self.edges, self.gram + other.gram, self.along + other.along)
+
+    def weights(self, highest: float = HIGHEST_WEIGHT) -> tuple[NoiseLevelWeight, ...]:
+        """Non-negative least squares at each noise level, one weight for each denoiser.
+
+        A denoiser that equals the source's gets weight 0.
+        """
+        values = np.zeros_like(self.along)
+        for level, (gram, along) in enumerate(zip(self.gram, self.along, strict=True)):
+            moves = np.diag(gram) > 0
+            if moves.any():
+                # In units of each step's own length; the jitter decides between equal steps.
+                length = np.sqrt(np.diag(gram)[moves])
+                scaled = gram[np.ix_(moves, moves)] / np.outer(length, length)
+                root = np.linalg.cholesky(scaled + 1e-9 * np.eye(len(length)))
+                best, _ = nnls(root.T, np.linalg.solve(root, along[moves] / length))
+                values[level, moves] = np.minimum(best / length, highest)
+        middles = tuple((low * high) ** 0.5 for low, high in pairwise(self.edges))
+        return tuple(NoiseLevelWeight(middles, tuple(column.tolist())) for column in values.T)
+
+
+@torch.no_grad()
+def measure_stack(
+    denoise: Denoiser,
+    others: Sequence[Denoiser],
+    records: DomainRecords,
+    edges: Sequence[float],
+    *,
+    draws: int = 4,
+    generator: torch.Generator | None = None,
+) -> StackFit:
+    """Normal equations on target records that none of the denoisers was trained on.
+
+    Args:
+        denoise: the source's denoiser D_p.
+        others: denoisers of the target, each by a method of its own.
+        records: held-out target records.
+        edges: increasing noise levels, the borders of the bins; σ is drawn evenly in ln σ.
+        draws: noise draws a record and bin.
+        generator: randomness of noise level and noise.
+
+    Raises:
+        ConfigError: no other denoiser, or edges that are no increasing noise levels.
+    """
+    edges = tuple(float(edge) for edge in edges)
+    if not others or len(edges) < 2 or not all(0 < a < b for a, b in pairwise(edges)):
+        raise ConfigError(
+            f"expected at least one denoiser to stack and increasing noise levels above 0, got "
+            f"{len(others)} denoisers and {edges}"
+        )
+    x0 = records.x0.repeat(draws, *[1] * (records.x0.ndim - 1))
+    label = None if records.label is None else records.label.repeat(draws, 1)
+    gram = np.zeros((len(edges) - 1, len(others), len(others)))
+    along = np.zeros((len(edges) - 1, len(others)))
+    for level, (low, high) in enumerate(pairwise(edges)):
+        place = torch.rand(len(x0), generator=generator, dtype=x0.dtype)
+        sigma = low * (high / low) ** place
+        x = noised(x0, sigma, torch.randn(x0.shape, generator=generator, dtype=x0.dtype))
+        source = denoise(x, sigma, label)
+        root = per_record(((sigma**2 + 1) / sigma**2).sqrt(), x)
+        steps = torch.stack(
+            [(root * (other(x, sigma, label) - source)).flatten().double() for other in others]
+        )
+        error = (root * (x0 - source)).flatten().double()
+        gram[level] = (steps @ steps.T).numpy()
+        along[level] = (steps @ error).numpy()
+    return StackFit(edges, gram, along)
+
+
+def stacked(
+    denoise: Denoiser, others: Sequence[Denoiser], weights: Sequence[NoiseLevelWeight]
+) -> Denoiser:
+    """D_p + Σᵢ wᵢ(σ) (Dᵢ - D_p).
+
+    Raises:
+        ConfigError: not one weight for each denoiser.
+    """
+    if len(others) != len(weights):
+        raise ConfigError(
+            f"expected a weight for each denoiser, got {len(weights)} for {len(others)}"
+        )
+
+    def denoise_target(x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+        source = denoise(x, sigma, label)
+        total = source
+        for other, weight in zip(others, weights, strict=True):
+            strength = weight(sigma)
+            expect_one_per_record(strength, x, "the weight of a stacked denoiser")
+            total = total + per_record(strength.to(x), x) * (other(x, sigma, label) - source)
+        return total
+
+    return denoise_target
