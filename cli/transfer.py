@@ -59,6 +59,9 @@ def transfer(
     target_positives: Annotated[
         float, typer.Option(help="Share of the positives that are target records.")
     ] = TgdpConfig.target_positives,
+    folds: Annotated[
+        int, typer.Option(min=1, help="Of target patients; above 1 the guidance is cross-fitted.")
+    ] = TransferSettings.folds,
     lora_rank: Annotated[
         int, typer.Option(min=1, help="Of the update of every weight matrix by lora.")
     ] = LoraConfig.rank,
@@ -87,6 +90,7 @@ def transfer(
         n_source=source_count,
         tgdp=tgdp,
         lora=LoraConfig(lora_rank, float(lora_rank)),
+        folds=folds,
         seed=seed,
     ).trained_for(steps, learning_rate)
     opened = Run.open(run) if source_run is None else Run.create(run)

@@ -23,3 +23,7 @@ class ManifestError(EcgTransferError):
 
 class RunError(EcgTransferError):
     """A run folder, a stage of it, or a training that cannot go on."""
+
+
+class DivergedError(RunError):
+    """A training whose loss, gradient or score is no longer finite."""

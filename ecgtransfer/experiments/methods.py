@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from ecgtransfer.diffusion import Denoiser, NoiseConfig, mean_denoising_loss
-from ecgtransfer.errors import ConfigError
+from ecgtransfer.errors import ConfigError, DivergedError
 from ecgtransfer.experiments.gaussian_mixture import GaussianMixture
 from ecgtransfer.experiments.networks import VectorDenoiser, VectorGuidance, VectorNetwork
 from ecgtransfer.experiments.problems import Problem
@@ -72,10 +72,6 @@ ADAPTER_RATES = (5e-3, 2e-2)
 #: Strengths of the Sobolev penalty, and scales of Domain Guidance, that it decides between.
 SOBOLEV_WEIGHTS = (0.01, 0.1)
 EXTRAPOLATION_SCALES = (1.25, 1.5, 2.0)
-
-#: Weights of the consistency loss beside other terms, that it decides between: a nat counts for a
-#: nat, or the default.
-CONSISTENCY_WEIGHTS = (1.0, 100.0)
 
 #: Least noise draws behind the rule.
 RULE_DRAWS = 8
@@ -166,7 +162,7 @@ class Assignment:
         """The same length, batch and stopping for every training."""
         return TrainConfig(
             steps=self.steps,
-            batch_size=128,
+            batch_size=64,
             learning_rate=rate,
             warmup_steps=20,
             ema_decay=0.98,
@@ -174,7 +170,7 @@ class Assignment:
             validate_every=25,
             log_every=self.steps,
             checkpoint_every=self.steps,
-            patience=5,
+            patience=4,
             seed=self.seed,
         )
 
@@ -203,29 +199,22 @@ class Assignment:
     def guidance(self, name: str, config: TgdpConfig) -> Transferred:
         """Guidance trained on one split by the weighted sum of loss terms, at weight 1.
 
-        Where consistency is one of several terms the rule decides on its weight, at the learning
-        rate that it chose for consistency alone.
+        It learns at the rate that the rule chose for the consistency loss alone where that is one
+        of the terms, and for the guidance loss alone where it is not.
         """
-        if config.eta_consistency:
-            found = self._weighed(name, config)
-        else:
-            found = self.chosen_guidance(name, config)
+        chosen = self.consistency if config.eta_consistency else self.logistic
+        rate = chosen.chosen["learning_rate"]
+        network, seconds = self.fitted_guidance(name, config, rate, *self.split)
         rests_on = [self.clean_classifier] if config.needs_ratio else []
         if config.eta_cycle:
             rests_on.append(self.noisy_classifier)
-        return found.transferred(guided(self.source, found.network), *rests_on)
+        found = Trained(network, seconds, chosen.selection_seconds, chosen.chosen)
+        return found.transferred(guided(self.source, network), *rests_on)
 
-    def _weighed(self, name: str, config: TgdpConfig) -> Trained:
-        fit, held_out = self.split
-        rate = self.consistency.chosen["learning_rate"]
-        return self._best(
-            CONSISTENCY_WEIGHTS,
-            lambda weight: self.fitted_guidance(
-                f"{name}-{weight}", replace(config, eta_consistency=weight), rate, fit, held_out
-            ),
-            lambda network: self.rule(guided(self.source, network)),
-            "eta_consistency",
-        )
+    @cached_property
+    def logistic(self) -> Trained:
+        """Guidance by the guidance loss alone, in its logistic form."""
+        return self.chosen_guidance("guidance", terms(guidance=True))
 
     @cached_property
     def consistency(self) -> Trained:
@@ -363,16 +352,28 @@ class Assignment:
         score: Callable[[nn.Module], float],
         setting: str,
     ) -> Trained:
-        """The rule."""
-        trained = [train(candidate) for candidate in candidates]
-        scores = [score(network) for network, _ in trained]
-        best = int(np.argmin(scores))
-        network, seconds = trained[best]
+        """The rule; a candidate that diverges is never kept.
+
+        Raises:
+            DivergedError: all of them did.
+        """
+        trained, scores = [], []
+        for candidate in candidates:
+            try:
+                network, seconds = train(candidate)
+            except DivergedError as error:
+                diverged = error
+                continue
+            trained.append((candidate, network, seconds))
+            scores.append(score(network))
+        if not trained:
+            raise diverged
+        candidate, network, seconds = trained[int(np.argmin(scores))]
         return Trained(
             network,
             seconds,
-            sum(spent for _, spent in trained) - seconds,
-            {setting: candidates[best]},
+            sum(spent for _, _, spent in trained) - seconds,
+            {setting: candidate},
         )
 
 
@@ -397,13 +398,12 @@ class Method:
 def terms(
     guidance: bool = False, cycle: bool = False, consistency: bool = False, **changes: object
 ) -> TgdpConfig:
-    """Loss terms at their default weights, or left out."""
-    standard = TgdpConfig()
+    """Loss terms at equal weight, a nat for a nat, or left out."""
     return replace(
-        standard,
-        eta_guidance=standard.eta_guidance * guidance,
-        eta_cycle=standard.eta_cycle * cycle,
-        eta_consistency=standard.eta_consistency * consistency,
+        TgdpConfig(),
+        eta_guidance=float(guidance),
+        eta_cycle=float(cycle),
+        eta_consistency=float(consistency),
         **changes,  # type: ignore[arg-type]
     )
 
@@ -610,13 +610,20 @@ METHODS: dict[str, Method] = {
         Method("domain-guidance", "Domain Guidance", "rival", _domain_guidance),
         Method("classifier", "noise-dependent classifier", "rival", _classifier_guidance),
         Method("sobolev", "the same, Sobolev penalty", "rival", _sobolev),
-        Method("guidance", "guidance term", "term", _guided_by("guidance", terms(True))),
+        Method(
+            "guidance",
+            "guidance term",
+            "term",
+            lambda a: a.logistic.transferred(
+                guided(a.source, a.logistic.network), a.clean_classifier
+            ),
+        ),
         Method("cycle", "cycle term", "term", _guided_by("cycle", terms(False, True))),
         Method(
             "consistency",
             "consistency term",
             "term",
-            _guided_by("consistency", terms(False, False, True)),
+            lambda a: a.consistency.transferred(guided(a.source, a.consistency.network)),
         ),
         Method("guidance+cycle", "guidance, cycle", "term", _guided_by("g-c", terms(True, True))),
         Method(

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ecgtransfer.errors import ConfigError, RunError
+from ecgtransfer.errors import ConfigError, DivergedError, RunError
 from ecgtransfer.evaluation.metrics import Estimate
 from ecgtransfer.experiments.gaussian_mixture import GaussianMixture
-from ecgtransfer.experiments.methods import METHODS, NOISE, Assignment
+from ecgtransfer.experiments.methods import METHODS, NOISE, Assignment, method
 from ecgtransfer.experiments.networks import VectorDenoiser
 from ecgtransfer.experiments.problems import PROBLEMS, Problem, problem
 from ecgtransfer.experiments.scores import ScoreBoard, interval
@@ -38,6 +39,9 @@ from ecgtransfer.transfer import DomainRecords, FinetuneConfig, finetune
 
 #: Scores of a table, each 0 for a perfect method.
 SCORES = ("sliced_wasserstein", "mmd", "log_density_gap", "score_error", "mode_weight_error")
+
+#: With the shares of the target's modes, which are a tuple.
+ALL_SCORES = (*SCORES, "mode_weights")
 
 #: Source records that stop and calibrate the domain classifiers.
 SOURCE_HELD_OUT = 1000
@@ -55,7 +59,7 @@ RULE = (
 )
 
 #: Settings that decide what is in a cell; the others say which cells there are.
-DECISIVE = ("steps", "source_steps", "sampler_steps", "generated")
+DECISIVE = ("methods", "ablated", "steps", "source_steps", "sampler_steps", "generated")
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class StudySettings:
         problems: names of `PROBLEMS`.
         sizes: target records for training.
         seeds: repeats, each with source, target, networks and noise of its own.
+        methods: names of `METHODS`.
         ablated: problems in which every combination of the loss terms runs; in the others the
             terms run alone as guidance and as consistency, and all together.
         steps: of each transfer's training, at most.
@@ -79,6 +84,7 @@ class StudySettings:
     problems: tuple[str, ...] = tuple(PROBLEMS)
     sizes: tuple[int, ...] = (10, 30, 100, 300, 1000)
     seeds: int = 10
+    methods: tuple[str, ...] = tuple(METHODS)
     ablated: tuple[str, ...] = ("paper", "unequal")
     steps: int = 400
     source_steps: int = 2500
@@ -88,6 +94,8 @@ class StudySettings:
     def __post_init__(self) -> None:
         for name in (*self.problems, *self.ablated):
             problem(name)
+        for name in self.methods:
+            method(name)
         if not self.problems or not self.sizes:
             raise ConfigError("expected at least one problem and one target size, got none")
         if min(self.sizes) < 10:
@@ -107,10 +115,14 @@ class StudySettings:
                 f"and {self.sampler_steps}"
             )
 
-    def methods(self, name: str) -> tuple[str, ...]:
+    def methods_in(self, name: str) -> tuple[str, ...]:
         """Methods that run in a problem, in the order of tables."""
         ablation = ("cycle", "guidance+cycle", "guidance+consistency", "cycle+consistency")
-        return tuple(method for method in METHODS if name in self.ablated or method not in ablation)
+        return tuple(
+            method
+            for method in METHODS
+            if method in self.methods and (name in self.ablated or method not in ablation)
+        )
 
     @property
     def cells(self) -> int:
@@ -237,11 +249,10 @@ class Study:
                 "'ecgtransfer mixtures'"
             ) from None
         lists = {name: tuple(value) for name, value in kept.items() if isinstance(value, list)}
-        settings = StudySettings(**kept | lists)
-        cells = (_read_cell(path) for path in (folder / "cells").glob("*.json"))
+        cells = _done(folder).values()
         place = {name: number for number, name in enumerate(PROBLEMS)}
         return cls(
-            settings,
+            StudySettings(**kept | lists),
             tuple(sorted(cells, key=lambda cell: (place[cell.problem], cell.n, cell.seed))),
         )
 
@@ -256,7 +267,8 @@ def run_study(
     """Make the cells that are missing, and put everything into `folder/mixtures.json`.
 
     Every cell is a file of its own in `folder/cells`, written whole, so a study that was stopped
-    goes on, and one that is done can be given more problems, sizes or seeds.
+    goes on, and one that is done can be given more problems, sizes or seeds. `mixtures.json` with
+    `settings.json` is enough to go on elsewhere.
 
     Args:
         settings: which cells.
@@ -275,12 +287,11 @@ def run_study(
         make_folder(folder / name)
     _same_making(settings, folder)
     _write_json(folder / "settings.json", asdict(settings))
+    held = _done(folder)
     missing = [
-        (name, n, seed)
-        for name in settings.problems
-        for n in settings.sizes
-        for seed in range(settings.seeds)
-        if not _cell_path(folder, name, n, seed).exists()
+        cell
+        for cell in product(settings.problems, settings.sizes, range(settings.seeds))
+        if cell not in held
     ]
     done = settings.cells - len(missing)
     if progress:
@@ -359,8 +370,12 @@ def _make(settings: StudySettings, folder: Path, name: str, n: int, seed: int) -
             seed,
             Path(scratch),
         )
-        for method in settings.methods(name):
-            result = METHODS[method].transfer(assignment)
+        for method in settings.methods_in(name):
+            try:
+                result = METHODS[method].transfer(assignment)
+            except DivergedError:
+                rows.append(Row(method, dict.fromkeys(ALL_SCORES), 0, 0.0, 0.0, {}))
+                continue
             scores = asdict(board.judge(result.denoise))
             rows.append(
                 Row(
@@ -421,9 +436,11 @@ def _drawn(law: GaussianMixture, n: int, name: str, generator: torch.Generator) 
 
 
 def _finite(value: Any) -> Any:
-    """None for what is not finite, which JSON has no number for."""
-    values = value if isinstance(value, tuple) else (value,)
-    return value if all(math.isfinite(each) for each in values) else None
+    """To six digits; None for what is not finite, which JSON has no number for."""
+    if isinstance(value, tuple):
+        rounded = [_finite(each) for each in value]
+        return None if None in rounded else rounded
+    return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
 def _table_row(title: str, rows: list[Row]) -> TableRow:
@@ -455,11 +472,17 @@ def _cell_path(folder: Path, name: str, n: int, seed: int) -> Path:
     return folder / "cells" / f"{name}-n{n}-seed{seed}.json"
 
 
-def _read_cell(path: Path) -> Cell:
-    value = json.loads(path.read_text())
-    return Cell(
-        value["problem"], value["n"], value["seed"], tuple(Row(**row) for row in value["rows"])
-    )
+def _done(folder: Path) -> dict[tuple[str, int, int], Cell]:
+    """Cells that are made, from `mixtures.json` and from their own files."""
+    whole = folder / "mixtures.json"
+    values = json.loads(whole.read_text())["cells"] if whole.exists() else []
+    values += [json.loads(path.read_text()) for path in sorted((folder / "cells").glob("*.json"))]
+    return {
+        (value["problem"], value["n"], value["seed"]): Cell(
+            value["problem"], value["n"], value["seed"], tuple(Row(**row) for row in value["rows"])
+        )
+        for value in values
+    }
 
 
 def _same_making(settings: StudySettings, folder: Path) -> None:
@@ -468,7 +491,7 @@ def _same_making(settings: StudySettings, folder: Path) -> None:
     if not path.exists():
         return
     kept = json.loads(path.read_text())
-    for name in (*DECISIVE, "ablated"):
+    for name in DECISIVE:
         asked = json.loads(json.dumps(getattr(settings, name)))
         if kept.get(name) != asked:
             raise RunError(

@@ -13,34 +13,33 @@ from torch.nn import functional as F
 
 from ecgtransfer.diffusion import per_record
 
-#: Frequencies at which a network sees ln(sigma) / 4, besides the number itself.
-LEVEL_FREQUENCIES = (1.0, 2.0, 4.0)
+#: Powers of ln(sigma) / 4 that a network sees.
+LEVEL_POWERS = (1.0, 2.0, 3.0)
 
 
 class VectorNetwork(nn.Module):
     """Layers of SiLU on x, the noise level and the label: (B, d), (B,), (B, K) -> (B, outputs)."""
 
     def __init__(
-        self, dimension: int, labels: int, outputs: int, width: int = 64, layers: int = 3
+        self, dimension: int, labels: int, outputs: int, width: int = 96, layers: int = 2
     ) -> None:
         super().__init__()
         # One more input than labels: whether there is a label at all.
-        inputs = dimension + 1 + 2 * len(LEVEL_FREQUENCIES) + (labels + 1 if labels else 0)
+        inputs = dimension + len(LEVEL_POWERS) + (labels + 1 if labels else 0)
         widths = [inputs] + [width] * layers
         self.labels = labels
         self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
         self.output = nn.Linear(width, outputs)
-        self.register_buffer("frequencies", torch.pi * torch.tensor(LEVEL_FREQUENCIES))
+        self.register_buffer("powers", torch.tensor(LEVEL_POWERS))
 
-    frequencies: Tensor
+    powers: Tensor
 
     def forward(
         self, z: Tensor, sigma: Tensor | None, label: Tensor | None, dropped: Tensor | None = None
     ) -> Tensor:
         """Without sigma the level is that of no noise; rows flagged in `dropped` have no label."""
         level = z.new_zeros(len(z), 1) if sigma is None else sigma.to(z).log()[:, None] / 4
-        angles = level * self.frequencies
-        inputs = [z, level, angles.sin(), angles.cos()]
+        inputs = [z, level.pow(self.powers)]
         if self.labels:
             inputs.append(self._label(z, label, dropped))
         h = torch.cat(inputs, dim=1)

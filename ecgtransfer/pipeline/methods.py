@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ecgtransfer.corpus import patient_split
 from ecgtransfer.diffusion import (
@@ -37,14 +37,17 @@ from ecgtransfer.training import (
     seeded_initialisation,
 )
 from ecgtransfer.transfer import (
+    DomainClassifier,
     DomainClassifierConfig,
     DomainRecords,
     FinetuneConfig,
     GuidanceConfig,
     GuidanceNetwork,
     LoraConfig,
+    MeanLogH,
     NoiseLevelWeight,
     TgdpConfig,
+    cross_fit,
     finetune,
     fit_domain_classifier,
     fit_guidance,
@@ -92,6 +95,8 @@ class TransferSettings:
         finetune: training of finetune and scratch.
         adapter: training of lora and difffit.
         lora: shape of the low-rank update.
+        folds: of patients, for tgdp: 1 holds a fifth out of the target records, once; more fit
+            the guidance as often, on all but one fold each, and take the mean (see `cross_fit`).
         seed: of everything that is drawn.
     """
 
@@ -103,6 +108,7 @@ class TransferSettings:
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     adapter: FinetuneConfig = field(default_factory=adapter_training)
     lora: LoraConfig = field(default_factory=LoraConfig)
+    folds: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -112,6 +118,8 @@ class TransferSettings:
             raise ConfigError(
                 f"expected source records that are real or model, got {self.source_records!r}"
             )
+        if self.folds < 1:
+            raise ConfigError(f"expected at least 1 fold, got {self.folds}")
         if self.n_source < 8:
             raise ConfigError(f"expected at least 8 source records, got {self.n_source}")
 
@@ -193,16 +201,21 @@ def transfer(
         settings=settings,
         fit=domain_records(target.ecgset, target.labels, target.fit, units),
         held_out=domain_records(target.ecgset, target.labels, target.held_out, units),
+        train=domain_records(target.ecgset, target.labels, target.train, units),
         folder=stage.folder,
         bars=bars,
     )
     result = _BY_METHOD[settings.method](work)
+    device = units.amplitude_mv.device
+    judged = result.judged or ((result.denoise, work.held_out),)
     summary = TransferSummary(
         method=settings.method,
         target_records=len(target.train),
         trained_parameters=result.trained_parameters,
-        held_out_loss=_target_loss(result.denoise, work, noise),
-        source_loss=_target_loss(source.model, work, noise),
+        held_out_loss=_target_loss(judged, noise, settings.seed, device),
+        source_loss=_target_loss(
+            [(source.model, part) for _, part in judged], noise, settings.seed, device
+        ),
         seconds=result.seconds,
         warnings=result.warnings,
         details=result.details,
@@ -235,11 +248,13 @@ def load_target_model(
         model.eval().requires_grad_(False)
     denoise = classifier_free(model, label_scale)
     if method == "tgdp":
-        guidance = _guidance_network(source.model, settings["seed"])
-        load_weights(guidance, stage.folder / "guidance" / WEIGHTS)
-        guidance.eval().requires_grad_(False)
+        networks = []
+        for folder in _guidance_folders(stage.folder, settings["folds"]):
+            networks.append(_guidance_network(source.model, settings["seed"]))
+            load_weights(networks[-1], folder / "guidance" / WEIGHTS)
+        log_h = MeanLogH(networks).eval().requires_grad_(False)
         weight = NoiseLevelWeight.from_dict(results["details"]["weight"])
-        denoise = guided(denoise, guidance, weight)
+        denoise = guided(denoise, log_h, weight)
     return TargetModel(denoise, source, method, str(card["fingerprint"]))
 
 
@@ -281,85 +296,108 @@ def matched_source(
 
 @dataclass(frozen=True)
 class _Work:
-    """What every method is given."""
+    """What every method is given; `train` are the records of `fit` and `held_out` together."""
 
     source: Source
     settings: TransferSettings
     fit: DomainRecords
     held_out: DomainRecords
+    train: DomainRecords
     folder: Path
     bars: Bars
 
 
 @dataclass(frozen=True)
 class _Result:
-    """What every method gives."""
+    """What every method gives.
+
+    `judged` are denoisers, each with records that it was not fitted on, where that is not the
+    whole result with the held-out records.
+    """
 
     denoise: Denoiser
     trained_parameters: int
     seconds: float
     warnings: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
+    judged: Sequence[tuple[Denoiser, DomainRecords]] = ()
 
 
-def _target_loss(denoise: Denoiser, work: _Work, noise: NoiseConfig) -> float:
-    """Denoising loss on held-out target records, with the same noise for every method.
+def _target_loss(
+    judged: Sequence[tuple[Denoiser, DomainRecords]],
+    noise: NoiseConfig,
+    seed: int,
+    device: torch.device,
+) -> float:
+    """Denoising loss on target records, with the same noise for every method.
 
     The best linear denoiser of records that the units fit scores 1.
     """
-    device = work.source.model.units.amplitude_mv.device
-    draws = HeldOutDraws.of(work.held_out, noise, draws=DRAWS_A_RECORD, seed=work.settings.seed)
-    x0, label = work.held_out.take(draws.index, device)
-    return mean_denoising_loss(
-        denoise, x0, label, draws.sigma.to(device), draws.noise.to(device), batch_size=64
-    )
+    total = 0.0
+    for denoise, records in judged:
+        draws = HeldOutDraws.of(records, noise, draws=DRAWS_A_RECORD, seed=seed)
+        x0, label = records.take(draws.index, device)
+        total += len(records) * mean_denoising_loss(
+            denoise, x0, label, draws.sigma.to(device), draws.noise.to(device), batch_size=64
+        )
+    return total / sum(len(records) for _, records in judged)
 
 
 def _tgdp(work: _Work) -> _Result:
     """Guidance by the density ratio: classifiers, log h, calibrated weight."""
     settings, model = work.settings, work.source.model
-    noise, seed = model.config.noise, settings.seed
+    noise = model.config.noise
     began = time.monotonic()
-    source_fit, source_held_out = _source_records(work)
-    domains = (source_fit, work.fit, source_held_out, work.held_out)
-    classifier = _with_seed(settings.classifier, seed)
+    sources = _source_records(work)
+    edges = noise_level_edges(noise.sigma_min, noise.sigma_max)
+    device = model.units.amplitude_mv.device
     with work.bars("domain classifier") as progress:
         clean = fit_domain_classifier(
-            *domains, classifier, work.folder / "domain_classifier", progress=progress
-        )
-    noisy = None
-    if settings.tgdp.eta_cycle:
-        with work.bars("noise-dependent classifier") as progress:
-            noisy = fit_domain_classifier(
-                *domains,
-                replace(classifier, noise=noise),
-                work.folder / "noisy_domain_classifier",
-                progress=progress,
-            ).classifier
-    guidance = _guidance_network(model, seed)
-    with work.bars("guidance") as progress:
-        fit_guidance(
-            model,
-            guidance,
-            source_fit,
+            sources[0],
             work.fit,
+            sources[1],
             work.held_out,
-            replace(_with_seed(settings.tgdp, seed), noise=noise),
-            work.folder / "guidance",
-            log_ratio=clean.classifier.log_ratio(source_fit),
-            noisy_log_ratio=noisy,
+            _with_seed(settings.classifier, settings.seed),
+            work.folder / "domain_classifier",
             progress=progress,
         )
-    guidance.requires_grad_(False)
-    measured = measure_guidance(
-        model,
-        guidance,
-        work.held_out.x0,
-        work.held_out.label,
-        noise_level_edges(noise.sigma_min, noise.sigma_max),
-        generator=torch.Generator().manual_seed(seed),
-        device=model.units.amplitude_mv.device,
-    )
+    guidance: nn.Module
+    if settings.folds == 1:
+        guidance = _fit_guidance(
+            work, sources, work.fit, work.held_out, work.folder, clean.classifier
+        )
+        measured = measure_guidance(
+            model,
+            guidance,
+            work.held_out.x0,
+            work.held_out.label,
+            edges,
+            generator=torch.Generator().manual_seed(settings.seed),
+            device=device,
+        )
+        judged = [(guided(model, guidance, measured.weight()), work.held_out)]
+    else:
+        fitted: list[tuple[nn.Module, DomainRecords]] = []
+
+        def fit_fold(number: int, fit: DomainRecords, held_out: DomainRecords) -> nn.Module:
+            folder = _guidance_folders(work.folder, settings.folds)[number]
+            title = f", fold {number + 1} of {settings.folds}"
+            fitted.append(
+                (_fit_guidance(work, sources, fit, held_out, folder, None, title), held_out)
+            )
+            return fitted[-1][0]
+
+        crossed = cross_fit(
+            model,
+            work.train,
+            fit_fold,
+            edges,
+            folds=settings.folds,
+            seed=settings.seed,
+            device=device,
+        )
+        guidance, measured = crossed.log_h, crossed.measured
+        judged = [(guided(model, network, crossed.weight), part) for network, part in fitted]
     weight = measured.weight()
     warning = clean.diagnostics.warning
     return _Result(
@@ -374,7 +412,70 @@ def _tgdp(work: _Work) -> _Result:
             "explained": list(measured.explained(weight)),
             "explained_at_weight_1": list(measured.explained(1.0)),
         },
+        judged=judged,
     )
+
+
+def _fit_guidance(
+    work: _Work,
+    sources: tuple[DomainRecords, DomainRecords],
+    fit: DomainRecords,
+    held_out: DomainRecords,
+    folder: Path,
+    clean: DomainClassifier | None,
+    title: str = "",
+) -> GuidanceNetwork:
+    """One guidance network, with the classifiers that its losses ask for.
+
+    A network that an interrupted transfer finished in this folder is taken as it is.
+
+    Args:
+        work: settings and source model.
+        sources: source records to fit on, and held out.
+        fit: target records.
+        held_out: target records of other patients, which neither network nor classifiers learn
+            from.
+        folder: for all of them.
+        clean: domain classifier of clean records that was fitted on just these; None fits one
+            where it is needed.
+        title: after the names of the progress bars.
+    """
+    settings, model = work.settings, work.source.model
+    guidance = _guidance_network(model, settings.seed)
+    if (folder / "guidance" / WEIGHTS).exists():
+        load_weights(guidance, folder / "guidance" / WEIGHTS)
+        return guidance.eval().requires_grad_(False)
+    noise = model.config.noise
+    domains = (sources[0], fit, sources[1], held_out)
+    classifier = _with_seed(settings.classifier, settings.seed)
+    noisy = None
+    if settings.tgdp.needs_ratio and clean is None:
+        with work.bars(f"domain classifier{title}") as progress:
+            clean = fit_domain_classifier(
+                *domains, classifier, folder / "domain_classifier", progress=progress
+            ).classifier
+    if settings.tgdp.eta_cycle:
+        with work.bars(f"noise-dependent classifier{title}") as progress:
+            noisy = fit_domain_classifier(
+                *domains,
+                replace(classifier, noise=noise),
+                folder / "noisy_domain_classifier",
+                progress=progress,
+            ).classifier
+    with work.bars(f"guidance{title}") as progress:
+        fit_guidance(
+            model,
+            guidance,
+            sources[0],
+            fit,
+            held_out,
+            replace(_with_seed(settings.tgdp, settings.seed), noise=noise),
+            folder / "guidance",
+            log_ratio=None if clean is None else clean.log_ratio(sources[0]),
+            noisy_log_ratio=noisy,
+            progress=progress,
+        )
+    return guidance.requires_grad_(False)
 
 
 def _finetune(work: _Work) -> _Result:
@@ -496,6 +597,11 @@ def _labels(records: DomainRecords) -> Tensor:
     if records.label is None:
         raise CorpusError("expected labelled records, got records without labels")
     return records.label
+
+
+def _guidance_folders(stage: Path, folds: int) -> list[Path]:
+    """Where each fold's trainings lie: in the stage's own folder where there is but one."""
+    return [stage] if folds == 1 else [stage / f"fold-{number}" for number in range(folds)]
 
 
 def _guidance_network(model: DiffusionModel, seed: int) -> GuidanceNetwork:

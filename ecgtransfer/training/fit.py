@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ecgtransfer.errors import ConfigError, RunError
+from ecgtransfer.errors import ConfigError, DivergedError
 from ecgtransfer.training import processes
 from ecgtransfer.training.batches import step_generator
 from ecgtransfer.training.checkpoint import TrainingState, resume, save_checkpoint
@@ -159,8 +159,9 @@ def fit(
 
     Raises:
         ConfigError: nothing to train in the network, or a loss that is not one number a record.
-        RunError: a loss, gradient or score that is not finite (the step is named), a checkpoint
-            of another network or other settings, or a folder that cannot be written.
+        DivergedError: a loss, gradient or score that is not finite; the step is named.
+        RunError: a checkpoint of another network or other settings, or a folder that cannot be
+            written.
     """
     accelerator = processes.accelerator()
     make_folder(folder)
@@ -208,7 +209,7 @@ def fit(
         norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
         last = float(value.detach())
         if not math.isfinite(last) or not math.isfinite(norm):
-            raise RunError(
+            raise DivergedError(
                 f"the loss of step {step} is {last} with gradient norm {norm}, expected "
                 f"finite numbers; lower the learning rate ({config.learning_rate:g}) or look at "
                 f"the records of this batch"

@@ -13,7 +13,6 @@ from torch import Tensor
 from ecgtransfer.diffusion import NoiseConfig, draw_sigma
 from ecgtransfer.errors import CorpusError
 
-
 #: Numbers behind a validation score, at least, whatever a record's size: a 12-lead ECG has four
 #: times as many, a point in the plane is noised again and again.
 LEAST_COORDINATES = 2048

@@ -37,6 +37,10 @@ from ecgtransfer.transfer.records import (
 #: Noise draws a held-out record behind the validation score.
 HELD_OUT_DRAWS = 4
 
+#: Numbers that go through the networks at once in validation: 64 ECGs of 8 leads and 10 seconds,
+#: or many points of a plane.
+VALIDATION_COORDINATES = 64 * 8 * 1000
+
 
 @dataclass(frozen=True)
 class TgdpConfig:
@@ -200,7 +204,7 @@ def fit_guidance(
 
 
 def held_out_consistency(
-    denoise: Denoiser, records: DomainRecords, noise: NoiseConfig, seed: int, batch_size: int = 64
+    denoise: Denoiser, records: DomainRecords, noise: NoiseConfig, seed: int
 ) -> Callable[[nn.Module], float]:
     """Mean consistency loss on held-out target records, with the same noise each time.
 
@@ -211,8 +215,8 @@ def held_out_consistency(
         records: held-out target records.
         noise: their noise levels.
         seed: of noise levels and noise.
-        batch_size: records at once.
     """
+    batch_size = max(VALIDATION_COORDINATES // records.x0[0].numel(), 1)
     draws = HeldOutDraws.of(records, noise, draws=HELD_OUT_DRAWS, seed=seed)
 
     @torch.no_grad()
@@ -250,7 +254,7 @@ def _ratio_for(config: TgdpConfig, source: DomainRecords, log_ratio: Tensor | No
 def _batches(
     config: TgdpConfig, n_source: int, n_target: int, log_ratio: Tensor
 ) -> Callable[[int], _Batch]:
-    """Record numbers of each step, a pure function of the step; none where no loss looks at them."""
+    """Record numbers of each step, a pure function of it; none where no loss looks at them."""
     size, seed = config.train.batch_size, config.train.seed
     of_source = shuffled_batches(n_source, size, seed)
     of_target = shuffled_batches(n_target, size, seed + 1)

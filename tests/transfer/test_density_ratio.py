@@ -200,6 +200,14 @@ def test_a_noise_level_too_many_or_too_few_is_refused():
         noisy(x, None, None)
 
 
+def test_the_log_ratio_is_slope_times_logit_plus_offset(rng):
+    classifier = DomainClassifier.of_signals(TINY, leads=2, labels=0)
+    classifier.slope.fill_(0.5)
+    classifier.offset.fill_(3.0)
+    x = torch.randn(4, 2, 32, generator=rng)
+    assert_close(classifier(x, None, None), 0.5 * classifier.logit(x, None, None) + 3.0)
+
+
 class Reader(nn.Module):
     """(B, d), (B,) or None, (B, K) or None -> (B, 1): linear in x and label, none in the noise."""
 

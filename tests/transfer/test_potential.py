@@ -44,8 +44,8 @@ def test_training_begins_at_the_source_model_with_a_gradient(rng):
 
 
 def test_log_h_is_a_sum_over_the_record_and_not_a_mean(network):
-    # Two copies of a signal, far apart, count twice: extensive. (Zeros in between: the network
-    # sees no more than some dozens of samples to either side.)
+    # Two copies of a signal, far apart, count twice, though in a record twice as long: extensive.
+    # (Zeros in between: the network sees no more than some dozens of samples to either side.)
     beat = torch.randn(1, 2, 8, generator=torch.Generator().manual_seed(0))
     gap = torch.zeros(1, 2, 60)
     sigma, label = torch.ones(1), torch.zeros(1, 2)
@@ -53,9 +53,9 @@ def test_log_h_is_a_sum_over_the_record_and_not_a_mean(network):
     def value(*parts):
         return network(torch.cat(parts, 2), sigma, label)
 
-    silence = value(gap, torch.zeros_like(beat), gap, torch.zeros_like(beat), gap)
-    once = value(gap, beat, gap, torch.zeros_like(beat), gap) - silence
-    twice = value(gap, beat, gap, beat, gap) - silence
+    rest = torch.zeros_like(beat)
+    once = value(gap, beat, gap) - value(gap, rest, gap)
+    twice = value(gap, beat, gap, beat, gap) - value(gap, rest, gap, rest, gap)
     assert abs(once) > 1e-3
     assert_close(twice, 2 * once)
 

@@ -6,6 +6,7 @@ from ecgtransfer.diffusion import NoiseConfig
 from ecgtransfer.errors import CorpusError
 from ecgtransfer.transfer import DomainRecords
 from ecgtransfer.transfer.records import (
+    LEAST_COORDINATES,
     HeldOutDraws,
     draw_noise,
     refuse_other_labels,
@@ -46,7 +47,7 @@ def test_records_of_any_shape_are_noised_at_levels_of_their_own(shape, rng):
     assert abs(noise.std() - 1.0) < 0.1
 
 
-@pytest.mark.parametrize("shape", [(3,), (2, 5)])
+@pytest.mark.parametrize("shape", [(300,), (20, 50)])
 def test_held_out_draws_give_every_record_the_stated_number_of_noises(shape):
     domain = DomainRecords(torch.zeros(7, *shape), None, tuple("abcdefg"))
     one, two, other = (
@@ -59,6 +60,21 @@ def test_held_out_draws_give_every_record_the_stated_number_of_noises(shape):
     assert torch.equal(one.noise, two.noise)
     assert torch.equal(one.sigma, two.sigma)
     assert not torch.equal(one.noise, other.noise)
+
+
+def test_small_records_are_noised_until_a_score_rests_on_enough_numbers():
+    domain = DomainRecords(torch.zeros(5, 2), None, tuple("abcde"))
+    draws = HeldOutDraws.of(domain, NoiseConfig(), draws=4, seed=0)
+    (count,) = set(np.bincount(draws.index))
+    assert count * domain.x0.numel() >= LEAST_COORDINATES > (count - 1) * domain.x0.numel()
+
+
+def test_a_subset_keeps_labels_and_patients_together():
+    domain = DomainRecords(torch.arange(8.0).reshape(4, 2), torch.eye(4), tuple("abcd"))
+    part = domain.subset(np.array([2, 0]))
+    assert part.x0.tolist() == [[4.0, 5.0], [0.0, 1.0]]
+    assert torch.equal(part.label, torch.eye(4)[[2, 0]])
+    assert part.patient == ("c", "a")
 
 
 def test_a_patient_on_both_sides_is_refused_by_name():
