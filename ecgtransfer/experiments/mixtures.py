@@ -40,6 +40,9 @@ from ecgtransfer.transfer import DomainRecords, FinetuneConfig, finetune
 #: Scores of a table, each 0 for a perfect method.
 SCORES = ("sliced_wasserstein", "mmd", "log_density_gap", "score_error", "mode_weight_error")
 
+#: What the library does unless told otherwise.
+DEFAULT_METHOD = "tgdp"
+
 #: With the shares of the target's modes, which are a tuple.
 ALL_SCORES = (*SCORES, "mode_weights")
 
@@ -86,7 +89,7 @@ class StudySettings:
     seeds: int = 10
     methods: tuple[str, ...] = tuple(METHODS)
     ablated: tuple[str, ...] = ("paper", "unequal")
-    steps: int = 400
+    steps: int = 600
     source_steps: int = 2500
     sampler_steps: int = 50
     generated: int = 1000
@@ -172,6 +175,9 @@ class TableRow:
 
     Attributes:
         scores: mean with the 95 % interval over seeds; None where fewer than two are finite.
+        less_default: the same of this method's score less the default's on the same seed, whose
+            target records are the same. Above 0 the default is better. None where fewer than two
+            seeds have both.
         diverged: seeds whose scores are not finite; they are not in the means.
         mode_weights: mean share of each target mode, None where every seed diverged.
     """
@@ -179,6 +185,7 @@ class TableRow:
     method: str
     title: str
     scores: Mapping[str, Estimate | None]
+    less_default: Mapping[str, Estimate | None]
     mode_weights: tuple[float, ...] | None
     diverged: int
     seeds: int
@@ -196,26 +203,17 @@ class Study:
 
     def table(self, name: str, n: int) -> list[TableRow]:
         """Methods of a problem at one target size, in the order of `METHODS`."""
-        cells = [cell for cell in self.cells if (cell.problem, cell.n) == (name, n)]
-        by_method: dict[str, list[Row]] = {}
-        for cell in cells:
-            for row in cell.rows:
-                by_method.setdefault(row.method, []).append(row)
+        by_method: dict[str, dict[int, Row]] = {}
+        for cell in self.cells:
+            if (cell.problem, cell.n) == (name, n):
+                for row in cell.rows:
+                    by_method.setdefault(row.method, {})[cell.seed] = row
+        default = by_method.get(DEFAULT_METHOD, {})
         return [
-            _table_row(METHODS[method].title, by_method[method])
-            for method in METHODS
-            if method in by_method
+            _table_row(METHODS[each].title, by_method[each], default)
+            for each in METHODS
+            if each in by_method
         ]
-
-    def values(self, name: str, n: int, method: str, score: str) -> dict[int, float]:
-        """A score of each seed that is finite, for comparisons in pairs."""
-        return {
-            cell.seed: float(row.scores[score])
-            for cell in self.cells
-            for row in cell.rows
-            if (cell.problem, cell.n, row.method) == (name, n, method)
-            and row.scores[score] is not None
-        }
 
     def as_json(self) -> dict[str, Any]:
         """Everything, in plain numbers."""
@@ -443,23 +441,41 @@ def _finite(value: Any) -> Any:
     return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
-def _table_row(title: str, rows: list[Row]) -> TableRow:
-    finite = [row for row in rows if all(row.scores[score] is not None for score in SCORES)]
-    scores: dict[str, Estimate | None] = dict.fromkeys(SCORES)
-    if len(finite) > 1:
-        scores = {score: interval([float(row.scores[score]) for row in finite]) for score in SCORES}
-    weights = [row.scores["mode_weights"] for row in finite]
+def _table_row(title: str, rows: dict[int, Row], default: dict[int, Row]) -> TableRow:
+    """One method's rows by seed, beside those of the default."""
+    finite = {seed: row for seed, row in rows.items() if _is_finite(row)}
+    pairs = [
+        (finite[seed], default[seed])
+        for seed in finite.keys() & default.keys()
+        if _is_finite(default[seed])
+    ]
+    weights = [row.scores["mode_weights"] for row in finite.values()]
+    some = next(iter((finite or rows).values()))
     return TableRow(
-        method=rows[0].method,
+        method=some.method,
         title=title,
-        scores=scores,
+        scores={
+            score: _interval([row.scores[score] for row in finite.values()]) for score in SCORES
+        },
+        less_default={
+            score: _interval([ours.scores[score] - theirs.scores[score] for ours, theirs in pairs])
+            for score in SCORES
+        },
         mode_weights=tuple(np.mean(weights, axis=0).tolist()) if weights else None,
         diverged=len(rows) - len(finite),
         seeds=len(rows),
-        parameters=rows[0].parameters,
-        seconds=float(np.mean([row.seconds for row in rows])),
-        selection_seconds=float(np.mean([row.selection_seconds for row in rows])),
+        parameters=some.parameters,
+        seconds=float(np.mean([row.seconds for row in rows.values()])),
+        selection_seconds=float(np.mean([row.selection_seconds for row in rows.values()])),
     )
+
+
+def _is_finite(row: Row) -> bool:
+    return all(row.scores[score] is not None for score in SCORES)
+
+
+def _interval(values: list[float]) -> Estimate | None:
+    return interval(values) if len(values) > 1 else None
 
 
 def _write_json(path: Path, value: object) -> None:

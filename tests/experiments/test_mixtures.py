@@ -152,9 +152,18 @@ def test_a_method_that_diverged_everywhere_has_no_scores():
     assert row.diverged == 2
 
 
-def test_values_of_a_score_are_paired_by_seed():
-    study = Study(SMALL, (scored(0, 0.3), scored(1, None), scored(2, 0.5)))
-    assert study.values("paper", 10, "source", "mmd") == {0: 0.3, 2: 0.5}
+def test_a_method_is_compared_with_the_default_seed_by_seed():
+    others, defaults = [0.5, 0.9, 0.7, None], [0.4, 0.5, 0.6, 0.1]
+    cells = []
+    for seed, (other, default) in enumerate(zip(others, defaults, strict=True)):
+        rows = scored(seed, other).rows + scored(seed, default, "tgdp").rows
+        cells.append(replace(scored(seed, other), rows=rows))
+    source, default = Study(SMALL, tuple(cells)).table("paper", 10)
+    differences = [0.1, 0.4, 0.1]
+    low, high = stats.t.interval(0.95, 2, np.mean(differences), stats.sem(differences))
+    found = source.less_default["mmd"]
+    assert (found.value, found.low, found.high) == pytest.approx((np.mean(differences), low, high))
+    assert default.less_default["mmd"].value == 0
 
 
 def test_the_ablation_runs_where_it_is_asked_for():
