@@ -12,6 +12,7 @@ from .console import add_command
 from .demo import demo
 from .evaluate import evaluate
 from .generate import generate
+from .mixtures import mixtures
 from .train import train
 from .transfer import transfer
 
@@ -30,7 +31,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(data.app)
-for command in (demo, train, transfer, generate, evaluate):
+for command in (demo, train, transfer, generate, evaluate, mixtures):
     add_command(app, command)
 
 

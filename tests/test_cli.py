@@ -16,13 +16,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import typer
-from ecgtransfer_cli import console, demo, main, train, transfer
+from ecgtransfer_cli import console, demo, main, mixtures, train, transfer
 from rich.console import Console
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import ecgtransfer
 from ecgtransfer.corpus import ECGSet, ecgset_writer
+from ecgtransfer.experiments.mixtures import StudySettings
 from ecgtransfer.pipeline import DemoSettings
 from tests.corpus.layouts import (
     PTBXL_LEADS,
@@ -39,6 +40,7 @@ COMMANDS = (
     "transfer",
     "generate",
     "evaluate",
+    "mixtures",
     "data prepare",
     "data verify",
     "data show",
@@ -52,6 +54,17 @@ SMALL_DEMO = partial(
     source_steps=STEPS,
     transfer=transfer_settings("source"),
     evaluate=EVALUATE,
+)
+
+
+SMALL_STUDY = StudySettings(
+    problems=("paper", "unequal"),
+    sizes=(10, 30),
+    methods=("exact-target", "source", "finetune"),
+    steps=STEPS,
+    source_steps=STEPS,
+    sampler_steps=2,
+    generated=50,
 )
 
 
@@ -82,6 +95,7 @@ def small(monkeypatch):
     small_settings = partial(transfer.TransferSettings, classifier=transfer_settings().classifier)
     monkeypatch.setattr(transfer, "TransferSettings", small_settings)
     monkeypatch.setattr(demo, "DemoSettings", SMALL_DEMO)
+    monkeypatch.setattr(mixtures, "FULL", SMALL_STUDY)
     monkeypatch.setenv("COLUMNS", "80")
 
 
@@ -269,6 +283,39 @@ def test_the_demonstration_speaks_json_and_then_a_summary(call, tmp_path):
     assert (told.code, told.out) == (0, "")
 
 
+def test_a_study_of_mixtures_makes_tables_and_figures_and_goes_on(call, tmp_path):
+    folder = tmp_path / "study"
+    command = ("mixtures", folder, "--problem", "paper", "--size", 10, "--seeds", 2)
+    told = call(*command)
+    assert told.code == 0
+    assert "cells of the study: 2 of 2 in" in told.err
+    assert "figures: 1 of 1 in" in told.err
+    lines = told.out.splitlines()
+    assert "paper, 10 target records" in lines
+    assert any(re.search(r"finetune +│ +\d\.\d+ \[\S+, \S+\] │", line) for line in lines)
+    for name in ("mixtures.json", "densities-paper-n10.png"):
+        assert any(line.endswith(str(folder / name)) for line in lines)
+        assert (folder / name).exists()
+    told = call(*command, "--size", 30, "--json")
+    assert told.code == 0
+    assert told.out.count("\n") == 1
+    held = json.loads(told.out)
+    assert held["results"] == str(folder / "mixtures.json")
+    assert held["figures"] == [str(folder / f"densities-paper-n{n}.png") for n in (10, 30)]
+    assert [(table["problem"], table["n"]) for table in held["tables"]] == [
+        ("paper", 10),
+        ("paper", 30),
+    ]
+    written = json.loads((folder / "mixtures.json").read_text())
+    assert written["tables"] == held["tables"]
+    told = call(*command, "--quiet")
+    assert (told.code, told.out, told.err) == (0, "", "")
+    before = content(folder)
+    told = call("mixtures", folder, "--quick", "--quiet")
+    refused(told, "expected the settings that the study in .* was begun with, .* another folder")
+    assert content(folder) == before
+
+
 def test_a_set_is_prepared_verified_and_shown(call, tmp_path, ptbxl):
     told = call("data", "prepare", "ptbxl", ptbxl, "--to", tmp_path / "set")
     assert told.code == 0
@@ -414,6 +461,10 @@ def test_numbers_that_are_none_are_null_in_json(capsys):
         "generate",
         "generate run --steps 1",
         "evaluate run --folds 1",
+        "mixtures",
+        "mixtures study --size 9",
+        "mixtures study --seeds 1",
+        "mixtures study --workers 0",
         "data prepare ptbxl",
         "data prepare ptbxl folder --to set --rate 20",
         "data verify",
@@ -460,6 +511,8 @@ def refused(told, sentence):
         ("generate run", "expected either counts such as AFIB=200 or a number"),
         ("evaluate run", "expected a run folder at run"),
         ("evaluate run --method magic", "expected a run folder at run"),
+        ("mixtures study --problem moon", "unknown problem 'moon'; expected one of paper, "),
+        ("mixtures file/below", "could not be made"),
         ("demo --to file", "expected a new or empty folder"),
         ("demo --to file/below", "could not be written"),
     ],

@@ -608,7 +608,7 @@ METHODS: dict[str, Method] = {
         Method("lora", "LoRA: low-rank updates", "rival", _lora),
         Method("domain-guidance", "Domain Guidance", "rival", _domain_guidance),
         Method("classifier", "noise-dependent classifier", "rival", _classifier_guidance),
-        Method("sobolev", "the same, Sobolev penalty", "rival", _sobolev),
+        Method("sobolev", "noise-dependent classifier, Sobolev penalty", "rival", _sobolev),
         Method(
             "guidance",
             "guidance term",

@@ -43,6 +43,17 @@ SCORES = ("sliced_wasserstein", "mmd", "log_density_gap", "score_error", "mode_w
 #: What the library does unless told otherwise.
 DEFAULT_METHOD = "tgdp"
 
+#: Methods that run in the ablated problems alone.
+ABLATION = (
+    "cycle",
+    "guidance+cycle",
+    "guidance+consistency",
+    "cycle+consistency",
+    "all",
+    "guidance-mse",
+    "guidance-kl",
+)
+
 #: With the shares of the target's modes, which are a tuple.
 ALL_SCORES = (*SCORES, "mode_weights")
 
@@ -74,8 +85,8 @@ class StudySettings:
         sizes: target records for training.
         seeds: repeats, each with source, target, networks and noise of its own.
         methods: names of `METHODS`.
-        ablated: problems in which every combination of the loss terms runs; in the others the
-            terms run alone as guidance and as consistency, and all together.
+        ablated: problems in which every combination of the loss terms and every form of the
+            guidance loss runs; in the others the guidance and the consistency term run alone.
         steps: of each transfer's training, at most.
         source_steps: of the source model's training.
         sampler_steps: of the solver. With 25, as in the paper, records come out a little too wide,
@@ -120,11 +131,10 @@ class StudySettings:
 
     def methods_in(self, name: str) -> tuple[str, ...]:
         """Methods that run in a problem, in the order of tables."""
-        ablation = ("cycle", "guidance+cycle", "guidance+consistency", "cycle+consistency")
         return tuple(
             method
             for method in METHODS
-            if method in self.methods and (name in self.ablated or method not in ablation)
+            if method in self.methods and (name in self.ablated or method not in ABLATION)
         )
 
     @property

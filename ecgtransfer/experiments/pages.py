@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: is shown 1400 wide.
 WIDTH, DPI = 14.0, 120
 
+#: Inches at the left and right edge of a page, and above and below its panels.
+LEFT, RIGHT, HEAD, FOOT = 0.45, 0.15, 0.5, 0.95
+
 #: Colours of a PNG: edges stay smooth, and it has a third of the bytes of a full one.
 PALETTE = 128
 
@@ -85,7 +88,8 @@ class Page:
         from PIL import Image
 
         drawn = io.BytesIO()
-        self.figure.savefig(drawn, format="png")
+        with page_style():
+            self.figure.savefig(drawn, format="png")
         with Image.open(drawn) as image:
             few = image.convert("RGB").quantize(PALETTE)
         with written_whole(path) as partial:

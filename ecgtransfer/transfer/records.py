@@ -17,6 +17,10 @@ from ecgtransfer.errors import CorpusError
 #: times as many, a point in the plane is noised again and again.
 LEAST_COORDINATES = 2048
 
+#: Numbers that go through the networks at once where nothing is trained: 64 ECGs of 8 leads and
+#: 10 seconds, or many points of a plane.
+COORDINATES_AT_ONCE = 64 * 8 * 1000
+
 
 @dataclass(frozen=True, eq=False)
 class DomainRecords:
@@ -60,6 +64,11 @@ class DomainRecords:
         """Some of the records, with their labels and patients."""
         x0, label = self.take(index, self.x0.device)
         return DomainRecords(x0, label, tuple(self.patient[number] for number in index))
+
+
+def records_at_once(x0: Tensor) -> int:
+    """How many records of the size of x0's, (N, ...), go through the networks at once."""
+    return max(COORDINATES_AT_ONCE // x0[0].numel(), 1)
 
 
 def patient_folds(

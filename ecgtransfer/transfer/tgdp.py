@@ -30,16 +30,13 @@ from ecgtransfer.transfer.records import (
     HeldOutDraws,
     device_of,
     draw_noise,
+    records_at_once,
     refuse_other_labels,
     refuse_shared_patients,
 )
 
 #: Noise draws a held-out record behind the validation score.
 HELD_OUT_DRAWS = 4
-
-#: Numbers that go through the networks at once in validation: 64 ECGs of 8 leads and 10 seconds,
-#: or many points of a plane.
-VALIDATION_COORDINATES = 64 * 8 * 1000
 
 
 @dataclass(frozen=True)
@@ -216,7 +213,7 @@ def held_out_consistency(
         noise: their noise levels.
         seed: of noise levels and noise.
     """
-    batch_size = max(VALIDATION_COORDINATES // records.x0[0].numel(), 1)
+    batch_size = records_at_once(records.x0)
     draws = HeldOutDraws.of(records, noise, draws=HELD_OUT_DRAWS, seed=seed)
 
     @torch.no_grad()

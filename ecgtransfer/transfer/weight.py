@@ -12,6 +12,7 @@ from torch import Tensor
 from ecgtransfer.diffusion import Denoiser, per_record
 from ecgtransfer.errors import ConfigError, RunError
 from ecgtransfer.transfer.guided import GuidanceWeight, LogH, noised, slope
+from ecgtransfer.transfer.records import records_at_once
 
 #: Upper clip of a calibrated weight: theory says 1, so more than half as much again is noise.
 HIGHEST_WEIGHT = 1.5
@@ -176,7 +177,7 @@ def measure_guidance(
     *,
     draws: int = 4,
     generator: torch.Generator | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     device: torch.device | None = None,
 ) -> GuidanceFit:
     """Sums for the least-squares weight on target records that the guidance was not trained on.
@@ -191,7 +192,8 @@ def measure_guidance(
         edges: increasing noise levels, the borders of the bins; see `noise_level_edges`.
         draws: noise draws a record and bin.
         generator: randomness of noise level and noise, of any device.
-        batch_size: records that go through the networks at once; changes no draw.
+        batch_size: records that go through the networks at once, None as many as is wise; changes
+            no draw.
         device: where the networks are; None takes that of `x0`.
 
     Raises:
@@ -201,27 +203,31 @@ def measure_guidance(
     edges = tuple(float(edge) for edge in edges)
     if len(edges) < 2 or not _increasing(edges):
         raise ConfigError(f"expected at least two increasing noise levels above 0, got {edges}")
-    if len(x0) == 0 or draws < 1 or batch_size < 1:
+    if len(x0) == 0 or draws < 1 or (batch_size is not None and batch_size < 1):
         raise ConfigError(
             f"expected at least one held-out record, one draw and one record a batch, got "
             f"{len(x0)}, {draws} and {batch_size}"
         )
+    batch_size = records_at_once(x0) if batch_size is None else batch_size
+    # Few records are noised several times over before they go through the networks.
+    together = min(max(batch_size // len(x0), 1), draws)
     where = generator.device if generator is not None else x0.device
     device = x0.device if device is None else device
     sums = []
     for low, high in pairwise(edges):
         total = torch.zeros(3, dtype=torch.double)
-        for _ in range(draws):
-            place = torch.rand(len(x0), generator=generator, device=where, dtype=x0.dtype)
-            noise = torch.randn(x0.shape, generator=generator, device=where, dtype=x0.dtype)
-            sigma = low * (high / low) ** place
-            for start in range(0, len(x0), batch_size):
+        for first in range(0, draws, together):
+            copies = min(together, draws - first)
+            drawn = [_draw(x0, low, high, generator, where) for _ in range(copies)]
+            sigma, noise = (torch.cat(part) for part in zip(*drawn, strict=True))
+            index = torch.arange(len(x0), device=x0.device).repeat(copies)
+            for start in range(0, len(index), batch_size):
                 part = slice(start, start + batch_size)
                 total += _sums(
                     denoise,
                     log_h,
-                    x0[part].to(device),
-                    None if label is None else label[part].to(device),
+                    x0[index[part]].to(device),
+                    None if label is None else label[index[part].to(label.device)].to(device),
                     sigma[part].to(device),
                     noise[part].to(device),
                 )
@@ -244,7 +250,7 @@ def calibrate_weight(
     *,
     draws: int = 4,
     generator: torch.Generator | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     device: torch.device | None = None,
     highest: float = HIGHEST_WEIGHT,
 ) -> NoiseLevelWeight:
@@ -266,6 +272,15 @@ def calibrate_weight(
         device=device,
     )
     return fit.weight(highest)
+
+
+def _draw(
+    x0: Tensor, low: float, high: float, generator: torch.Generator | None, where: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Noise levels between two borders, even in ln σ, and noise, for every record once."""
+    place = torch.rand(len(x0), generator=generator, device=where, dtype=x0.dtype)
+    noise = torch.randn(x0.shape, generator=generator, device=where, dtype=x0.dtype)
+    return low * (high / low) ** place, noise
 
 
 def _sums(

@@ -22,9 +22,9 @@ def held_out(pair, shape, rng):
     return pair.draw_target((1500, *shape), rng)
 
 
-def calibrated(pair, log_h, x0, rng, **options):
+def calibrated(pair, log_h, x0, rng, batch_size=1500):
     return calibrate_weight(
-        pair.denoise_source, log_h, x0, None, EDGES, generator=rng, draws=8, **options
+        pair.denoise_source, log_h, x0, None, EDGES, generator=rng, draws=8, batch_size=batch_size
     )
 
 
