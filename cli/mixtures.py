@@ -7,7 +7,14 @@ from typing import Annotated
 import typer
 
 from ecgtransfer.experiments.figures import draw_study
-from ecgtransfer.experiments.mixtures import FULL, QUICK, SCORES, Study, run_study
+from ecgtransfer.experiments.mixtures import (
+    FULL,
+    QUICK,
+    SCORES,
+    Study,
+    available_cores,
+    run_study,
+)
 from ecgtransfer.experiments.problems import PROBLEMS
 
 from .console import Facts, Grid, Json, Output, Quiet
@@ -29,7 +36,10 @@ def mixtures(
     seeds: Annotated[
         int | None, typer.Option(min=2, help="Repeats, with records and networks of their own.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes, of one thread each.")] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes, of one thread each; none given: one a core."),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -38,7 +48,7 @@ def mixtures(
     Every problem with every number of target records, with intervals over seeds; hours, or
     minutes with --quick. Goes on where it was stopped, and takes more problems, sizes or seeds.
 
-    Example: ecgtransfer mixtures studies/mixtures --quick --workers 2
+    Example: ecgtransfer mixtures studies/mixtures --quick
     """
     output = Output(json, quiet)
     standard = QUICK if quick else FULL
@@ -49,7 +59,7 @@ def mixtures(
         seeds=seeds or standard.seeds,
     )
     with output.progress("cells of the study") as progress:
-        study = run_study(settings, folder, workers=workers, progress=progress)
+        study = run_study(settings, folder, workers=workers or available_cores(), progress=progress)
     with output.progress("figures") as progress:
         figures = draw_study(study, folder, progress)
     held = study.as_json()
