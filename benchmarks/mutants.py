@@ -452,9 +452,10 @@ def main() -> int:
         mutated((REPOSITORY / mutant.file).read_text("utf-8"), mutant)
 
     began = time.perf_counter()
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    context.set_forkserver_preload(PRELOADED)
+    forks = "forkserver" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if forks else "spawn")
+    if forks:
+        context.set_forkserver_preload(PRELOADED)
     with context.Pool(jobs, maxtasksperchild=1) as pool:
         files = tuple(sorted({file for mutant in MUTANTS for file in TESTS[mutant.file]}))
         control = pool.apply_async(run_tests, (None, files)).get(RUN_SECONDS)
@@ -467,7 +468,8 @@ def main() -> int:
         for mutant, result in zip(MUTANTS, running, strict=True):
             outcome = result.get(RUN_SECONDS)
             verdict = "caught" if outcome.failing else "SURVIVED"
-            print(f"{verdict} by {len(outcome.failing):2d} of {outcome.tests:2d}: {mutant.name}")
+            count = f"{len(outcome.failing):2d} of {outcome.tests:2d}"
+            print(f"{verdict} by {count}: {mutant.name}", flush=True)
             found.append(
                 {
                     **asdict(mutant),
