@@ -41,8 +41,8 @@ from ecgtransfer.transfer import DomainRecords, FinetuneConfig, finetune
 #: Scores of a table, each 0 for a perfect method.
 SCORES = ("sliced_wasserstein", "mmd", "log_density_gap", "score_error", "mode_weight_error")
 
-#: What the library does unless told otherwise.
-DEFAULT_METHOD = "tgdp"
+#: The method that every other one is compared with, seed by seed.
+COMPARED_WITH = "tgdp"
 
 #: Methods that run in the ablated problems alone.
 ABLATION = (
@@ -186,8 +186,8 @@ class TableRow:
 
     Attributes:
         scores: mean with the 95 % interval over seeds; None where fewer than two are finite.
-        less_default: the same of this method's score less the default's on the same seed, whose
-            target records are the same. Above 0 the default is better. None where fewer than two
+        excess: the same of this method's score less that of `COMPARED_WITH` on the same seed, whose
+            target records are the same. Above 0 the other is better. None where fewer than two
             seeds have both.
         diverged: seeds whose scores are not finite; they are not in the means.
         mode_weights: mean share of each target mode, None where every seed diverged.
@@ -196,7 +196,7 @@ class TableRow:
     method: str
     title: str
     scores: Mapping[str, Estimate | None]
-    less_default: Mapping[str, Estimate | None]
+    excess: Mapping[str, Estimate | None]
     mode_weights: tuple[float, ...] | None
     diverged: int
     seeds: int
@@ -219,9 +219,9 @@ class Study:
             if (cell.problem, cell.n) == (name, n):
                 for row in cell.rows:
                     by_method.setdefault(row.method, {})[cell.seed] = row
-        default = by_method.get(DEFAULT_METHOD, {})
+        beside = by_method.get(COMPARED_WITH, {})
         return [
-            _table_row(METHODS[each].title, by_method[each], default)
+            _table_row(METHODS[each].title, by_method[each], beside)
             for each in METHODS
             if each in by_method
         ]
@@ -459,13 +459,13 @@ def _finite(value: Any) -> Any:
     return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
-def _table_row(title: str, rows: dict[int, Row], default: dict[int, Row]) -> TableRow:
-    """One method's rows by seed, beside those of the default."""
+def _table_row(title: str, rows: dict[int, Row], beside: dict[int, Row]) -> TableRow:
+    """One method's rows by seed, and its excess over those beside."""
     finite = {seed: row for seed, row in rows.items() if _is_finite(row)}
     pairs = [
-        (finite[seed], default[seed])
-        for seed in finite.keys() & default.keys()
-        if _is_finite(default[seed])
+        (finite[seed], beside[seed])
+        for seed in finite.keys() & beside.keys()
+        if _is_finite(beside[seed])
     ]
     weights = [row.scores["mode_weights"] for row in finite.values()]
     some = next(iter((finite or rows).values()))
@@ -475,7 +475,7 @@ def _table_row(title: str, rows: dict[int, Row], default: dict[int, Row]) -> Tab
         scores={
             score: _interval([row.scores[score] for row in finite.values()]) for score in SCORES
         },
-        less_default={
+        excess={
             score: _interval([ours.scores[score] - theirs.scores[score] for ours, theirs in pairs])
             for score in SCORES
         },

@@ -142,7 +142,7 @@ def float_of(network):
     return float(float_of.calls)
 
 
-def test_the_first_fold_of_the_default_is_the_split_of_all_methods(short):
+def test_the_first_fold_is_the_split_of_all_methods(short):
     given, _ = short
     crossed, _ = given.cross_fitted
     assert crossed.log_h.networks[0] is given.consistency.network
