@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgtransfer.errors import ConfigError
-from ecgtransfer.experiments.methods import METHODS
 from ecgtransfer.experiments.mixtures import Study, TableRow
 from ecgtransfer.experiments.pages import (
     FOOT,
@@ -25,6 +24,7 @@ from ecgtransfer.experiments.pages import (
     page_style,
 )
 from ecgtransfer.experiments.problems import problem
+from ecgtransfer.experiments.transfer_methods import METHODS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from ecgtransfer.experiments.density_page import draw_densities
 from ecgtransfer.experiments.error_page import COMPARED, HEADING, draw_errors, tables_of
-from ecgtransfer.experiments.methods import METHODS
 from ecgtransfer.experiments.mixtures import SHOWN_SEED, Study
 from ecgtransfer.experiments.problems import problem
+from ecgtransfer.experiments.transfer_methods import METHODS
 from ecgtransfer.training.files import read_tensors
 
 __all__ = ["draw_densities", "draw_errors", "draw_study"]

@@ -25,10 +25,10 @@ from torch import Tensor
 from ecgtransfer.errors import ConfigError, DivergedError, RunError
 from ecgtransfer.evaluation.metrics import Estimate
 from ecgtransfer.experiments.gaussian_mixture import GaussianMixture
-from ecgtransfer.experiments.methods import METHODS, NOISE, Assignment, method
 from ecgtransfer.experiments.networks import VectorDenoiser
 from ecgtransfer.experiments.problems import PROBLEMS, Problem, problem
 from ecgtransfer.experiments.scores import ScoreBoard, interval
+from ecgtransfer.experiments.transfer_methods import METHODS, NOISE, Assignment, method
 from ecgtransfer.training import (
     TrainConfig,
     load_weights,

@@ -36,10 +36,10 @@ from ecgtransfer.experiments.error_page import (
 )
 from ecgtransfer.experiments.figures import PAGES, draw_densities, draw_errors, draw_study
 from ecgtransfer.experiments.gaussian_mixture import GaussianMixture
-from ecgtransfer.experiments.methods import METHODS
 from ecgtransfer.experiments.mixtures import SCORES, Cell, Row, Study, StudySettings
 from ecgtransfer.experiments.pages import DPI, WIDTH
 from ecgtransfer.experiments.problems import PROBLEMS, problem
+from ecgtransfer.experiments.transfer_methods import METHODS
 from ecgtransfer.training.files import write_tensors
 
 #: What a page may weigh at most.

@@ -7,7 +7,6 @@ import pytest
 from scipy import stats
 
 from ecgtransfer.errors import ConfigError, DivergedError, RunError
-from ecgtransfer.experiments.methods import METHODS
 from ecgtransfer.experiments.mixtures import (
     ABLATION,
     FULL,
@@ -19,6 +18,7 @@ from ecgtransfer.experiments.mixtures import (
     StudySettings,
     run_study,
 )
+from ecgtransfer.experiments.transfer_methods import METHODS
 from ecgtransfer.training.files import read_tensors
 
 SMALL = StudySettings(

@@ -7,7 +7,9 @@ from torch.testing import assert_close
 
 from ecgtransfer.diffusion import mean_denoising_loss
 from ecgtransfer.errors import ConfigError, DivergedError
-from ecgtransfer.experiments.methods import (
+from ecgtransfer.experiments.networks import VectorDenoiser
+from ecgtransfer.experiments.problems import problem
+from ecgtransfer.experiments.transfer_methods import (
     FOLDS,
     METHODS,
     NOISE,
@@ -16,8 +18,6 @@ from ecgtransfer.experiments.methods import (
     method,
     terms,
 )
-from ecgtransfer.experiments.networks import VectorDenoiser
-from ecgtransfer.experiments.problems import problem
 from ecgtransfer.training import seeded_initialisation
 from ecgtransfer.transfer import DomainRecords
 
