@@ -176,7 +176,7 @@ class Assignment:
     @cached_property
     def finetuned(self) -> Trained:
         """The whole source model, trained on by early stopping."""
-        return self._tuned("finetune", lambda: self._unfrozen_source(), RATES)
+        return self._tuned("finetune", lambda: self.unfrozen_source(), RATES)
 
     @cached_property
     def noisy_classifier(self) -> Trained:
@@ -223,7 +223,7 @@ class Assignment:
     def chosen_guidance(self, name: str, config: TgdpConfig) -> Trained:
         """A guidance network trained on the split, by the rule."""
         fit, held_out = self.split
-        return self._best(
+        return self.best(
             RATES,
             lambda rate: self.fitted_guidance(f"{name}-{rate}", config, rate, fit, held_out),
             lambda network: self.rule(guided(self.source, network)),
@@ -277,13 +277,13 @@ class Assignment:
             fit_fold,
             noise_level_edges(NOISE.sigma_min, NOISE.sigma_max),
             folds=FOLDS,
-            draws=self._draws,
+            draws=self.calibration_draws,
             seed=self.seed,
         )
         return result, sum(seconds)
 
     @property
-    def _draws(self) -> int:
+    def calibration_draws(self) -> int:
         """Noise draws a record and noise level behind a calibrated weight."""
         return max(RULE_DRAWS, 2048 // len(self.target))
 
@@ -304,9 +304,10 @@ class Assignment:
             )
             return network, result.seconds
 
-        return self._best(rates, train, lambda net: self.rule(_denoiser(net)), "learning_rate")
+        return self.best(rates, train, lambda net: self.rule(_denoiser(net)), "learning_rate")
 
-    def _unfrozen_source(self) -> VectorDenoiser:
+    def unfrozen_source(self) -> VectorDenoiser:
+        """A copy of the source model, all of which may learn."""
         return copy.deepcopy(self.source).requires_grad_(True)
 
     def _classifier(
@@ -336,7 +337,7 @@ class Assignment:
                 return losses[id(network)]
             return self.rule(guided(self.source, network))
 
-        return self._best(tuple(candidates), train, score, "learning_rate")
+        return self.best(tuple(candidates), train, score, "learning_rate")
 
     def sobolev_classifier(self, weight: float) -> tuple[nn.Module, float]:
         """A noise-dependent classifier whose logit is kept from growing steep."""
@@ -344,7 +345,7 @@ class Assignment:
         found = self._classifier(f"sobolev-{weight}", NOISE, {rate: weight})
         return found.network, found.seconds
 
-    def _best(
+    def best(
         self,
         candidates: Sequence[float],
         train: Callable[[float], tuple[nn.Module, float]],
@@ -425,7 +426,7 @@ def _classifier_guidance(assignment: Assignment) -> Transferred:
 
 
 def _sobolev(assignment: Assignment) -> Transferred:
-    found = assignment._best(
+    found = assignment.best(
         SOBOLEV_WEIGHTS,
         assignment.sobolev_classifier,
         lambda network: assignment.rule(guided(assignment.source, network)),
@@ -485,7 +486,7 @@ def _calibrated(assignment: Assignment) -> Transferred:
         held_out.x0,
         held_out.label,
         noise_level_edges(NOISE.sigma_min, NOISE.sigma_max),
-        draws=assignment._draws,
+        draws=assignment.calibration_draws,
         generator=torch.Generator().manual_seed(assignment.seed),
     )
     return found.transferred(guided(assignment.source, network, measured.weight()))
@@ -510,7 +511,7 @@ def _stack(assignment: Assignment) -> Transferred:
         patient_folds(assignment.target, FOLDS, assignment.seed)
     ):
         network, outcome = finetune(
-            assignment._unfrozen_source(),
+            assignment.unfrozen_source(),
             fit,
             held_out,
             FinetuneConfig(noise=NOISE, train=assignment.train_config(rate)),
@@ -524,7 +525,7 @@ def _stack(assignment: Assignment) -> Transferred:
                 [guided(assignment.source, result.log_h.networks[number]), tuned[-1]],
                 held_out,
                 edges,
-                draws=assignment._draws,
+                draws=assignment.calibration_draws,
                 generator=torch.Generator().manual_seed(assignment.seed + number),
             )
         )

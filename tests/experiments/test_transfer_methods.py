@@ -118,7 +118,7 @@ def test_the_rule_keeps_the_candidate_with_the_least_loss_on_held_out_target_rec
     noise = torch.randn(20_000, 2, generator=generator)
     expected = mean_denoising_loss(good, big.target.x0, None, sigma, noise)
     assert abs(big.rule(good) - expected) < 0.03
-    trained = given._best((0.0, 1.0, 2.0), lambda each: (torch.nn.Identity(), each), float_of, "x")
+    trained = given.best((0.0, 1.0, 2.0), lambda each: (torch.nn.Identity(), each), float_of, "x")
     assert trained.chosen == {"x": 0.0}
     assert (trained.seconds, trained.selection_seconds) == (0.0, 3.0)
 
@@ -131,9 +131,9 @@ def test_a_candidate_that_diverges_is_not_kept(tmp_path):
             raise DivergedError(f"step {candidate} is inf")
         return torch.nn.Identity(), candidate
 
-    assert given._best((2.0, 1.0), train, lambda _: 0.0, "x").chosen == {"x": 1.0}
+    assert given.best((2.0, 1.0), train, lambda _: 0.0, "x").chosen == {"x": 1.0}
     with pytest.raises(DivergedError, match=r"step 3\.0 is inf"):
-        given._best((2.0, 3.0), train, lambda _: 0.0, "x")
+        given.best((2.0, 3.0), train, lambda _: 0.0, "x")
 
 
 def float_of(network):

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -19,7 +20,10 @@ from ecgtransfer.pipeline import (
 )
 from ecgtransfer.pipeline import methods as methods_module
 from ecgtransfer.pipeline.methods import DRAWS_A_RECORD, matched_source
+from ecgtransfer.pipeline.source import WEIGHTS
 from ecgtransfer.pipeline.target import domain_records, labels_in
+from ecgtransfer.training import load_weights
+from ecgtransfer.transfer import NoiseLevelWeight, guided, patient_folds
 from ecgtransfer.transfer.records import HeldOutDraws
 from tests.pipeline.small_run import TRAIN, Interrupting, Silent, no_bars, transfer_settings
 
@@ -195,6 +199,72 @@ def test_the_cycle_loss_brings_its_own_classifier(copied, settled, source, targe
     assert (run.folder / "transfer-tgdp/noisy_domain_classifier/weights.safetensors").exists()
 
 
+@pytest.fixture(scope="module")
+def crossed(settled, source, target, tmp_path_factory):
+    """A transfer in two folds, with all it asked a progress bar for."""
+    folder = tmp_path_factory.mktemp("crossed") / "run"
+    shutil.copytree(settled.folder, folder)
+    run, tasks = Run.open(folder), []
+
+    def bars(task):
+        tasks.append(task)
+        return no_bars(task)
+
+    return run, transfer(run, source, target, transfer_settings(folds=2), bars), tasks
+
+
+def test_cross_fitting_trains_a_guidance_for_each_fold_and_takes_their_mean(
+    crossed, transferred, source, noisy
+):
+    run, summary, tasks = crossed
+    assert tasks == [
+        "domain classifier",
+        "domain classifier, fold 1 of 2",
+        "guidance, fold 1 of 2",
+        "domain classifier, fold 2 of 2",
+        "guidance, fold 2 of 2",
+    ]
+    one = transferred.summaries["tgdp"]
+    assert summary.trained_parameters == 2 * one.trained_parameters
+    weight = NoiseLevelWeight.from_dict(summary.details["weight"])
+    folds = []
+    for number in range(2):
+        network = methods_module._guidance_network(source.model, seed=0)
+        load_weights(network, run.folder / f"transfer-tgdp/fold-{number}/guidance/{WEIGHTS}")
+        folds.append(guided(source.model, network.eval(), weight)(*noisy))
+    found = load_target_model(run, source, "tgdp").denoise(*noisy)
+    assert torch.allclose(found, (folds[0] + folds[1]).detach() / 2, atol=1e-5)
+    assert not torch.equal(*folds)
+
+
+def test_cross_fitting_goes_on_after_the_folds_that_are_done(
+    crossed, copied, settled, source, target
+):
+    run, settings = copied(settled), transfer_settings(folds=2)
+    with pytest.raises(KeyboardInterrupt):
+        transfer(run, source, target, settings, Interrupting("guidance, fold 2 of 2", 2).training)
+    first = run.folder / f"transfer-tgdp/fold-0/guidance/{WEIGHTS}"
+    done = first.stat().st_mtime_ns
+    summary = transfer(run, source, target, settings, Silent().training)
+    assert first.stat().st_mtime_ns == done
+    assert replace(summary, seconds=0.0) == replace(crossed[1], seconds=0.0)
+
+
+def test_the_loss_of_a_cross_fitted_transfer_is_of_each_folds_own_held_out_records(
+    crossed, source, target
+):
+    noise, units = source.model.config.noise, source.model.units
+    records = domain_records(target.ecgset, target.labels, target.train, units)
+    total = 0.0
+    for _, part in patient_folds(records, 2, seed=0):
+        draws = HeldOutDraws.of(part, noise, draws=DRAWS_A_RECORD, seed=0)
+        x0, label = part.take(draws.index)
+        total += len(part) * mean_denoising_loss(
+            source.model, x0, label, draws.sigma, draws.noise, batch_size=64
+        )
+    assert crossed[1].source_loss == pytest.approx(total / len(records))
+
+
 def test_matched_source_records_have_just_the_labels_of_the_target(source, target):
     wanted = target.labels[target.train]
     numbers, labels = matched_source(source, wanted, 2000, seed=0)
@@ -264,6 +334,7 @@ def test_an_adopted_source_serves_another_run(tmp_path, trained, target):
             "expected a method of tgdp, finetune, lora, difffit, scratch, source, got 'magic'",
         ),
         ({"source_records": "fake"}, "source records that are real or model, got 'fake'"),
+        ({"folds": 0}, "at least 1 fold, got 0"),
         ({"n_source": 7}, "at least 8 source records, got 7"),
     ],
 )
