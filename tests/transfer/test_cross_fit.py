@@ -54,6 +54,28 @@ def test_each_fold_is_fitted_without_the_patients_that_weigh_it(pair, shape, rng
     assert_close(weighed.flatten(1).sum(1).sort().values, target.x0.flatten(1).sum(1).sort().values)
 
 
+def test_the_weight_is_measured_on_the_records_that_the_fold_missed(shape):
+    # Records so far apart that noise leaves no doubt which one a point comes from.
+    x0 = 1000.0 * torch.arange(12.0).reshape(12, *[1] * len(shape)).expand(12, *shape)
+    target = DomainRecords(x0, None, tuple(map(str, range(12))))
+    wrong = []
+
+    class Watching(nn.Module):
+        def __init__(self, fit):
+            super().__init__()
+            self.fitted = {int(value) for value in fit.x0.flatten(1)[:, 0] / 1000}
+
+        def forward(self, x, sigma, label):
+            places = (x.detach().flatten(1)[:, 0] / 1000).round().int().tolist()
+            wrong.extend(set(places) & self.fitted)
+            return x.flatten(1).sum(1)
+
+    cross_fit(
+        lambda x, sigma, label: x, target, lambda _, fit, held_out: Watching(fit), EDGES, folds=3
+    )
+    assert not wrong
+
+
 def test_exact_folds_are_followed_all_the_way(pair, shape, rng):
     target = drawn(pair, shape, rng, 400)
     found = cross_fit(pair.denoise_source, target, lambda *_: Exact(pair), EDGES, folds=5, draws=16)
