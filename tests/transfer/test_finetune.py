@@ -90,7 +90,7 @@ def test_training_stops_when_held_out_records_no_longer_gain(denoiser, rng, tmp_
 
 
 def test_some_records_are_trained_without_their_label(denoiser, rng, tmp_path):
-    train = replace(TRAIN, steps=3, validate_every=3)
+    train = replace(TRAIN, steps=12, validate_every=12)
 
     def embedding_of_no_label(dropout):
         config = replace(CONFIG, train=train, label_dropout=dropout)
@@ -105,7 +105,7 @@ def test_some_records_are_trained_without_their_label(denoiser, rng, tmp_path):
     unused, used = embedding_of_no_label(0.0), embedding_of_no_label(0.5)
     cosine = torch.nn.functional.cosine_similarity
     assert cosine(unused, start, dim=0) == pytest.approx(1.0)
-    assert cosine(used, start, dim=0) < 0.9999
+    assert cosine(used, start, dim=0) < 0.999
 
 
 def test_held_out_patients_that_were_trained_on_are_refused(denoiser, rng, tmp_path):
