@@ -35,6 +35,8 @@ def draw_study(
 ) -> list[Path]:
     """All pages of a study as PNG into its folder, where `samples/` lies; returns their paths.
 
+    Cells without records there, of a study that went on elsewhere, keep the page that they have.
+
     Args:
         study: with cells.
         folder: of the study.
@@ -44,7 +46,11 @@ def draw_study(
         RunError: a page could not be written, or records could not be read.
     """
     pages = [name for name, (_, methods) in PAGES.items() if tables_of(study, methods)]
-    cells = [cell for cell in study.cells if cell.seed == SHOWN_SEED]
+    cells = [
+        cell
+        for cell in study.cells
+        if cell.seed == SHOWN_SEED and _samples_path(folder, cell.problem, cell.n).exists()
+    ]
     paths: list[Path] = []
 
     def drawn(path: Path) -> None:
@@ -58,9 +64,8 @@ def draw_study(
         draw_errors(study, path, methods=methods, heading=heading)
         drawn(path)
     for cell in cells:
-        place = f"{cell.problem}-n{cell.n}"
-        path = folder / f"densities-{place}.png"
-        tensors, _ = read_tensors(folder / "samples" / f"{place}.safetensors")
+        path = folder / f"densities-{cell.problem}-n{cell.n}.png"
+        tensors, _ = read_tensors(_samples_path(folder, cell.problem, cell.n))
         draw_densities(
             problem(cell.problem),
             {name: tensors[name].numpy() for name in METHODS if name in tensors},
@@ -71,3 +76,8 @@ def draw_study(
         )
         drawn(path)
     return paths
+
+
+def _samples_path(folder: Path, name: str, n: int) -> Path:
+    """Where a study keeps the records of its first seed."""
+    return folder / "samples" / f"{name}-n{n}.safetensors"

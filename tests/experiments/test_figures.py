@@ -1,6 +1,7 @@
 """Pages against the numbers they are drawn from, closed forms and scipy; and their legibility."""
 
 import math
+import shutil
 import sys
 from dataclasses import replace
 from itertools import combinations
@@ -486,7 +487,19 @@ def test_a_study_without_the_ablation_has_no_page_of_terms(tmp_path):
     assert [path.name for path in draw_study(apart, tmp_path)] == ["errors.png"]
 
 
-def test_lost_records_are_an_error(tmp_path):
-    study = only(study_of(problems=("paper",), sizes=(10,), seeds=2), "source")
-    with pytest.raises(RunError, match=r"paper-n10\.safetensors, found no such file"):
+def test_cells_made_elsewhere_keep_the_pages_they_have(drawn, tmp_path):
+    study, folder, _, _ = drawn
+    (tmp_path / "samples").mkdir()
+    shutil.copy(folder / "samples/paper-n10.safetensors", tmp_path / "samples")
+    (tmp_path / "densities-paper-n30.png").write_bytes(b"a page from elsewhere")
+    names = [path.name for path in draw_study(study, tmp_path)]
+    assert names == ["terms.png", "densities-paper-n10.png"]
+    assert (tmp_path / "densities-paper-n30.png").read_bytes() == b"a page from elsewhere"
+
+
+def test_broken_records_are_an_error(drawn, tmp_path):
+    study, _, _, _ = drawn
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples/paper-n10.safetensors").write_bytes(b"half")
+    with pytest.raises(RunError, match="is not a whole safetensors file"):
         draw_study(study, tmp_path)
