@@ -249,7 +249,7 @@ def load_target_model(
     denoise = classifier_free(model, label_scale)
     if method == "tgdp":
         networks = []
-        for folder in _guidance_folders(stage.folder, settings["folds"]):
+        for folder in _guidance_folders(stage.folder, settings.get("folds", 1)):
             networks.append(_guidance_network(source.model, settings["seed"]))
             load_weights(networks[-1], folder / "guidance" / WEIGHTS)
         log_h = MeanLogH(networks).eval().requires_grad_(False)
