@@ -35,7 +35,7 @@ def transfer(
         Path | None, typer.Option(help="Take the trained source of this run over.")
     ] = None,
     method: Annotated[
-        str, typer.Option(help="tgdp, finetune, lora, difffit, scratch or source.")
+        str, typer.Option(help="tgdp, stack, finetune, lora, difffit, scratch or source.")
     ] = "tgdp",
     source_records: Annotated[
         str, typer.Option(help="real, or model: drawn from the source model itself.")
@@ -60,7 +60,10 @@ def transfer(
         float, typer.Option(help="Share of the positives that are target records.")
     ] = TgdpConfig.target_positives,
     folds: Annotated[
-        int, typer.Option(min=1, help="Of target patients; above 1 the guidance is cross-fitted.")
+        int,
+        typer.Option(
+            min=1, help="Of target patients; above 1 tgdp is cross-fitted. A stack needs 2."
+        ),
     ] = TransferSettings.folds,
     lora_rank: Annotated[
         int, typer.Option(min=1, help="Of the update of every weight matrix by lora.")
@@ -122,11 +125,16 @@ def _rows(summary: TransferSummary) -> list[tuple[str, object]]:
             ("domain classifier AUC", ratio["auc"]),
             ("its calibration error", ratio["calibration_error"]),
         ]
-    if weight := summary.details.get("weight"):
-        rows += [
-            (f"guidance weight at sigma {sigma:.2g}", value)
-            for sigma, value in zip(weight["sigmas"], weight["values"], strict=True)
-        ]
+    weights = {"guidance weight": summary.details.get("weight")}
+    weights |= {
+        f"weight of {name}": each for name, each in summary.details.get("weights", {}).items()
+    }
+    rows += [
+        (f"{name} at sigma {sigma:.2g}", value)
+        for name, weight in weights.items()
+        if weight
+        for sigma, value in zip(weight["sigmas"], weight["values"], strict=True)
+    ]
     return rows
 
 

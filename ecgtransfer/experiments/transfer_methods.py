@@ -36,14 +36,15 @@ from ecgtransfer.transfer import (
     FinetuneConfig,
     LoraConfig,
     TgdpConfig,
+    averaged,
     cross_fit,
+    cross_fit_stack,
     extrapolated,
     finetune,
     fit_domain_classifier,
     fit_guidance,
     guided,
     measure_guidance,
-    measure_stack,
     noise_level_edges,
     patient_folds,
     stacked,
@@ -504,47 +505,33 @@ def _tgdp(assignment: Assignment) -> Transferred:
 def _stack(assignment: Assignment) -> Transferred:
     """Cross-fitted guidance and fine-tuning, as often, in the best sum at each noise level."""
     result, seconds = assignment.cross_fitted
-    edges = noise_level_edges(NOISE.sigma_min, NOISE.sigma_max)
-    rate = assignment.finetuned.chosen["learning_rate"]
-    fits, tuned = [], []
-    for number, (fit, held_out) in enumerate(
-        patient_folds(assignment.target, FOLDS, assignment.seed)
-    ):
-        network, outcome = finetune(
-            assignment.unfrozen_source(),
-            fit,
-            held_out,
-            FinetuneConfig(noise=NOISE, train=assignment.train_config(rate)),
-            assignment.folder / f"stack-{number}",
-        )
+    source, rate = assignment.source, assignment.finetuned.chosen["learning_rate"]
+    config = FinetuneConfig(noise=NOISE, train=assignment.train_config(rate))
+    tuned: list[Denoiser] = []
+    spent: list[float] = [seconds]
+
+    def fit_fold(number: int, fit: DomainRecords, held_out: DomainRecords) -> list[Denoiser]:
+        start, folder = assignment.unfrozen_source(), assignment.folder / f"stack-{number}"
+        network, outcome = finetune(start, fit, held_out, config, folder)
         tuned.append(_denoiser(network))
-        seconds += outcome.seconds
-        fits.append(
-            measure_stack(
-                assignment.source,
-                [guided(assignment.source, result.log_h.networks[number]), tuned[-1]],
-                held_out,
-                edges,
-                draws=assignment.calibration_draws,
-                generator=torch.Generator().manual_seed(assignment.seed + number),
-            )
-        )
-    total = fits[0]
-    for part in fits[1:]:
-        total = total + part
+        spent.append(outcome.seconds)
+        return [guided(source, result.log_h.networks[number]), tuned[-1]]
 
-    def mean_tuned(x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
-        return torch.stack([denoise(x, sigma, label) for denoise in tuned]).mean(0)
-
-    denoise = stacked(
-        assignment.source, [guided(assignment.source, result.log_h), mean_tuned], total.weights()
+    measured = cross_fit_stack(
+        source,
+        assignment.target,
+        fit_fold,
+        noise_level_edges(NOISE.sigma_min, NOISE.sigma_max),
+        folds=FOLDS,
+        draws=assignment.calibration_draws,
+        seed=assignment.seed,
     )
     parameters = sum(p.numel() for p in result.log_h.parameters())
-    parameters += FOLDS * sum(p.numel() for p in assignment.source.parameters())
+    parameters += FOLDS * sum(p.numel() for p in source.parameters())
     return Transferred(
-        denoise,
+        stacked(source, [guided(source, result.log_h), averaged(tuned)], measured.weights()),
         parameters,
-        seconds,
+        sum(spent),
         assignment.consistency.selection_seconds + assignment.finetuned.selection_seconds,
         {"learning_rate": rate},
     )

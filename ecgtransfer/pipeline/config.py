@@ -10,7 +10,7 @@ from ecgtransfer.training import TrainConfig
 
 PrecisionName = Literal["auto", "float32", "bfloat16"]
 #: Ways from the source's denoiser to the target's.
-METHODS = ("tgdp", "finetune", "lora", "difffit", "scratch", "source")
+METHODS = ("tgdp", "stack", "finetune", "lora", "difffit", "scratch", "source")
 
 
 @dataclass(frozen=True)

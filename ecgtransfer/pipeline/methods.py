@@ -8,37 +8,34 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ecgtransfer.corpus import patient_split
 from ecgtransfer.diffusion import (
     Denoiser,
     DiffusionModel,
     NoiseConfig,
     classifier_free,
-    karras_sigmas,
     mean_denoising_loss,
-    sample,
 )
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.pipeline.config import METHODS
 from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.source import WEIGHTS, Source
-from ecgtransfer.pipeline.target import Target, domain_records, labels_in
+from ecgtransfer.pipeline.source_records import drawn_source, recorded_source
+from ecgtransfer.pipeline.target import Target, domain_records
 from ecgtransfer.training import (
     FitResult,
     Progress,
     is_main_process,
     load_weights,
-    record_noise,
     save_weights,
     seeded_initialisation,
 )
 from ecgtransfer.transfer import (
     DomainClassifier,
     DomainClassifierConfig,
+    DomainClassifierFit,
     DomainRecords,
     FinetuneConfig,
     GuidanceConfig,
@@ -47,7 +44,9 @@ from ecgtransfer.transfer import (
     MeanLogH,
     NoiseLevelWeight,
     TgdpConfig,
+    averaged,
     cross_fit,
+    cross_fit_stack,
     finetune,
     fit_domain_classifier,
     fit_guidance,
@@ -55,18 +54,19 @@ from ecgtransfer.transfer import (
     measure_guidance,
     merged,
     noise_level_edges,
+    stacked,
     trainable_parameters,
     with_difffit,
     with_lora,
 )
 from ecgtransfer.transfer.records import HeldOutDraws
 
-#: Share of the source records that validate and calibrate the domain classifiers.
-SOURCE_HELD_OUT_SHARE = 0.25
-#: Sampler steps, and records at a time, for source records that are drawn from the model.
-MODEL_RECORD_STEPS, MODEL_RECORD_BATCH = 20, 32
 #: Noise draws a held-out target record behind the loss that a transfer is judged by.
 DRAWS_A_RECORD = 8
+#: Methods that rest on guidance networks, and the parts of a stack in the order of its weights.
+GUIDED, STACKED = ("tgdp", "stack"), ("tgdp", "finetune")
+#: Folders of a fold's trainings.
+GUIDANCE, TUNED = "guidance", "finetune"
 #: Methods that leave a whole model of the target beside their card.
 WITH_OWN_WEIGHTS = ("finetune", "lora", "difffit", "scratch")
 #: Ten times the rate of full fine-tuning, at which adapters are far from done after 600 steps.
@@ -87,7 +87,7 @@ class TransferSettings:
     """What `transfer` is asked for.
 
     Attributes:
-        method: tgdp, finetune, lora, difffit, scratch or source.
+        method: tgdp, stack (of tgdp and finetune), finetune, lora, difffit, scratch or source.
         source_records: "real", or "model" for records drawn from the source model itself.
         n_source: how many of them; their labels follow the target's, see `matched_source`.
         tgdp: weights of the loss terms and the guidance network's training.
@@ -95,8 +95,9 @@ class TransferSettings:
         finetune: training of finetune and scratch.
         adapter: training of lora and difffit.
         lora: shape of the low-rank update.
-        folds: of patients, for tgdp: 1 holds a fifth out of the target records, once; more fit
-            the guidance as often, on all but one fold each, and take the mean (see `cross_fit`).
+        folds: of patients, for tgdp and stack: 1 holds a fifth out of the target records, once,
+            which a stack cannot be weighed on; more fit guidance and denoiser as often, on all but
+            one fold each, and take the mean (see `cross_fit`, `cross_fit_stack`).
         seed: of everything that is drawn.
     """
 
@@ -120,6 +121,8 @@ class TransferSettings:
             )
         if self.folds < 1:
             raise ConfigError(f"expected at least 1 fold, got {self.folds}")
+        if self.method == "stack" and self.folds < 2:
+            raise ConfigError(f"expected at least 2 folds for a stack, got {self.folds}")
         if self.n_source < 8:
             raise ConfigError(f"expected at least 8 source records, got {self.n_source}")
 
@@ -233,7 +236,7 @@ def load_target_model(
         run: the run.
         source: its source.
         method: of `METHODS`; "source" needs no transfer.
-        label_scale: classifier-free guidance of the denoiser that learned with labels hidden,
+        label_scale: classifier-free guidance of the denoisers that learned with labels hidden,
             1 for none. For tgdp that is the source's, and log h is added to it once.
     """
     stage = run.stage(stage_name(method))
@@ -243,55 +246,25 @@ def load_target_model(
     card = stage.card
     settings, results = card["settings"]["transfer"], card["results"]
     if method in WITH_OWN_WEIGHTS:
-        model = DiffusionModel(model.config).to(model.units.amplitude_mv.device)
-        load_weights(model, stage.folder / WEIGHTS)
-        model.eval().requires_grad_(False)
+        model = _read_model(model, stage.folder / WEIGHTS)
     denoise = classifier_free(model, label_scale)
+    if method in GUIDED:
+        folders = _fold_folders(stage.folder, settings.get("folds", 1))
+        networks = [_guidance_network(model, settings["seed"]) for _ in folders]
+        for network, folder in zip(networks, folders, strict=True):
+            load_weights(network, folder / GUIDANCE / WEIGHTS)
     if method == "tgdp":
-        networks = []
-        for folder in _guidance_folders(stage.folder, settings.get("folds", 1)):
-            networks.append(_guidance_network(source.model, settings["seed"]))
-            load_weights(networks[-1], folder / "guidance" / WEIGHTS)
         log_h = MeanLogH(networks).eval().requires_grad_(False)
-        weight = NoiseLevelWeight.from_dict(results["details"]["weight"])
-        denoise = guided(denoise, log_h, weight)
+        denoise = guided(denoise, log_h, NoiseLevelWeight.from_dict(results["details"]["weight"]))
+    elif method == "stack":
+        tuned = [_read_model(model, folder / TUNED / WEIGHTS) for folder in folders]
+        denoise = _stacked(
+            denoise,
+            networks,
+            [classifier_free(one, label_scale) for one in tuned],
+            [NoiseLevelWeight.from_dict(results["details"]["weights"][each]) for each in STACKED],
+        )
     return TargetModel(denoise, source, method, str(card["fingerprint"]))
-
-
-def matched_source(
-    source: Source, target_labels: np.ndarray, n: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of source training records whose labels follow the target's, with their labels.
-
-    For each of n draws from the target's label rows, a source record of the very same labels.
-    Given its label a record is as the source has it, and only that matters: log h is used
-    through its slope in x, which the law of the labels does not touch. What is gained is that
-    the classifier cannot tell the domains by their class mix, and the ratio varies less.
-
-    Raises:
-        CorpusError: no label combination of the target occurs in the source.
-    """
-    ecgset, train, _ = source.records()
-    labels = labels_in(source.label_space, ecgset)
-    by_labels: dict[bytes, list[int]] = {}
-    for number in train:
-        by_labels.setdefault(labels[number].tobytes(), []).append(int(number))
-    rows = [row.tobytes() for row in target_labels if row.tobytes() in by_labels]
-    if not rows:
-        raise CorpusError(
-            "expected source records with the labels of the target, found none of any combination "
-            "of them; use --source-records model"
-        )
-    rng = np.random.default_rng([seed, 4])
-    wanted: dict[bytes, int] = {}
-    for place in rng.integers(len(rows), size=n):
-        wanted[rows[place]] = wanted.get(rows[place], 0) + 1
-    numbers = np.sort(
-        np.concatenate(
-            [rng.permutation(by_labels[row])[:count] for row, count in sorted(wanted.items())]
-        )
-    )
-    return numbers, labels
 
 
 @dataclass(frozen=True)
@@ -346,21 +319,10 @@ def _target_loss(
 def _tgdp(work: _Work) -> _Result:
     """Guidance by the density ratio: classifiers, log h, calibrated weight."""
     settings, model = work.settings, work.source.model
-    noise = model.config.noise
     began = time.monotonic()
     sources = _source_records(work)
-    edges = noise_level_edges(noise.sigma_min, noise.sigma_max)
-    device = model.units.amplitude_mv.device
-    with work.bars("domain classifier") as progress:
-        clean = fit_domain_classifier(
-            sources[0],
-            work.fit,
-            sources[1],
-            work.held_out,
-            _with_seed(settings.classifier, settings.seed),
-            work.folder / "domain_classifier",
-            progress=progress,
-        )
+    clean = _domain_classifier(work, sources)
+    edges, device = _weight_edges(model), _device_of(model)
     guidance: nn.Module
     if settings.folds == 1:
         guidance = _fit_guidance(
@@ -380,12 +342,10 @@ def _tgdp(work: _Work) -> _Result:
         fitted: list[tuple[nn.Module, DomainRecords]] = []
 
         def fit_fold(number: int, fit: DomainRecords, held_out: DomainRecords) -> nn.Module:
-            folder = _guidance_folders(work.folder, settings.folds)[number]
-            title = f", fold {number + 1} of {settings.folds}"
-            fitted.append(
-                (_fit_guidance(work, sources, fit, held_out, folder, None, title), held_out)
-            )
-            return fitted[-1][0]
+            fold = _Fold.of(work, number)
+            network = _fit_guidance(work, sources, fit, held_out, fold.folder, None, fold.title)
+            fitted.append((network, held_out))
+            return network
 
         crossed = cross_fit(
             model,
@@ -399,21 +359,101 @@ def _tgdp(work: _Work) -> _Result:
         guidance, measured = crossed.log_h, crossed.measured
         judged = [(guided(model, network, crossed.weight), part) for network, part in fitted]
     weight = measured.weight()
-    warning = clean.diagnostics.warning
     return _Result(
         denoise=guided(model, guidance, weight),
         trained_parameters=sum(p.numel() for p in guidance.parameters()),
         seconds=time.monotonic() - began,
-        warnings=() if warning is None else (warning,),
-        details={
-            "ratio": asdict(clean.diagnostics),
-            "ratio_uncalibrated": asdict(clean.uncalibrated),
+        warnings=_warnings(clean),
+        details=_ratio_details(clean)
+        | {
             "weight": weight.as_dict(),
             "explained": list(measured.explained(weight)),
             "explained_at_weight_1": list(measured.explained(1.0)),
         },
         judged=judged,
     )
+
+
+def _stack(work: _Work) -> _Result:
+    """Guidance and fine-tuning, each fitted once a fold, in the best sum at each noise level."""
+    settings, model = work.settings, work.source.model
+    began = time.monotonic()
+    sources = _source_records(work)
+    clean = _domain_classifier(work, sources)
+    networks: list[nn.Module] = []
+    tuned: list[DiffusionModel] = []
+    held_outs: list[DomainRecords] = []
+
+    def fit_fold(number: int, fit: DomainRecords, held_out: DomainRecords) -> list[Denoiser]:
+        fold = _Fold.of(work, number)
+        networks.append(_fit_guidance(work, sources, fit, held_out, fold.folder, None, fold.title))
+        tuned.append(_fit_tuned(work, fit, held_out, fold))
+        held_outs.append(held_out)
+        return [guided(model, networks[-1]), tuned[-1]]
+
+    measured = cross_fit_stack(
+        model,
+        work.train,
+        fit_fold,
+        _weight_edges(model),
+        folds=settings.folds,
+        seed=settings.seed,
+        device=_device_of(model),
+    )
+    weights = measured.weights()
+    return _Result(
+        denoise=_stacked(model, networks, tuned, weights),
+        trained_parameters=sum(
+            p.numel() for network in (*networks, *tuned) for p in network.parameters()
+        ),
+        seconds=time.monotonic() - began,
+        warnings=_warnings(clean),
+        details=_ratio_details(clean)
+        | {"weights": dict(zip(STACKED, (weight.as_dict() for weight in weights), strict=True))},
+        judged=[
+            (_stacked(model, [network], [one], weights), held_out)
+            for network, one, held_out in zip(networks, tuned, held_outs, strict=True)
+        ],
+    )
+
+
+def _stacked(
+    source: Denoiser,
+    networks: Sequence[nn.Module],
+    tuned: Sequence[Denoiser],
+    weights: Sequence[NoiseLevelWeight],
+) -> Denoiser:
+    """Both parts in the order of `STACKED`, each the mean over folds."""
+    log_h = MeanLogH(networks).eval().requires_grad_(False)
+    return stacked(source, [guided(source, log_h), averaged(tuned)], weights)
+
+
+def _domain_classifier(
+    work: _Work, sources: tuple[DomainRecords, DomainRecords]
+) -> DomainClassifierFit:
+    """The classifier of clean records whose diagnostics the card shows."""
+    with work.bars("domain classifier") as progress:
+        return fit_domain_classifier(
+            sources[0],
+            work.fit,
+            sources[1],
+            work.held_out,
+            _with_seed(work.settings.classifier, work.settings.seed),
+            work.folder / "domain_classifier",
+            progress=progress,
+        )
+
+
+def _ratio_details(clean: DomainClassifierFit) -> dict[str, Any]:
+    return {
+        "ratio": asdict(clean.diagnostics),
+        "ratio_uncalibrated": asdict(clean.uncalibrated),
+    }
+
+
+def _warnings(clean: DomainClassifierFit) -> tuple[str, ...]:
+    warning = clean.diagnostics.warning
+    return () if warning is None else (warning,)
 
 
 def _fit_guidance(
@@ -442,8 +482,8 @@ def _fit_guidance(
     """
     settings, model = work.settings, work.source.model
     guidance = _guidance_network(model, settings.seed)
-    if (folder / "guidance" / WEIGHTS).exists():
-        load_weights(guidance, folder / "guidance" / WEIGHTS)
+    if (folder / GUIDANCE / WEIGHTS).exists():
+        load_weights(guidance, folder / GUIDANCE / WEIGHTS)
         return guidance.eval().requires_grad_(False)
     noise = model.config.noise
     domains = (sources[0], fit, sources[1], held_out)
@@ -470,12 +510,27 @@ def _fit_guidance(
             fit,
             held_out,
             replace(_with_seed(settings.tgdp, settings.seed), noise=noise),
-            folder / "guidance",
+            folder / GUIDANCE,
             log_ratio=None if clean is None else clean.log_ratio(sources[0]),
             noisy_log_ratio=noisy,
             progress=progress,
         )
     return guidance.requires_grad_(False)
+
+
+def _fit_tuned(
+    work: _Work, fit: DomainRecords, held_out: DomainRecords, fold: "_Fold"
+) -> DiffusionModel:
+    """The source model fine-tuned on one fold, or as an interrupted transfer finished it there."""
+    settings, model = work.settings, work.source.model
+    folder = fold.folder / TUNED
+    if (folder / WEIGHTS).exists():
+        return _read_model(model, folder / WEIGHTS)
+    config = replace(_with_seed(settings.finetune, settings.seed), noise=model.config.noise)
+    start = copy.deepcopy(model).requires_grad_(True)
+    with work.bars(f"finetune{fold.title}") as progress:
+        tuned, _ = finetune(start, fit, held_out, config, folder, progress=progress)
+    return tuned.requires_grad_(False)
 
 
 def _finetune(work: _Work) -> _Result:
@@ -510,6 +565,7 @@ def _source(work: _Work) -> _Result:
 
 _BY_METHOD: dict[str, Callable[[_Work], _Result]] = {
     "tgdp": _tgdp,
+    "stack": _stack,
     "finetune": _finetune,
     "lora": _lora,
     "difffit": _difffit,
@@ -548,49 +604,13 @@ def _result(tuned: DiffusionModel, fitted: FitResult) -> _Result:
 
 def _source_records(work: _Work) -> tuple[DomainRecords, DomainRecords]:
     """Source records to fit on and to hold out, of other patients."""
-    settings, source = work.settings, work.source
-    target_labels = torch.cat([_labels(work.fit), _labels(work.held_out)]).numpy()
-    if settings.source_records == "model":
-        return _drawn_from_model(work, target_labels)
-    numbers, labels = matched_source(source, target_labels, settings.n_source, settings.seed)
-    ecgset, _, _ = source.records()
-    share = (1 - SOURCE_HELD_OUT_SHARE, SOURCE_HELD_OUT_SHARE)
-    fit, held_out = patient_split(
-        ecgset.records.iloc[numbers], labels[numbers], share, settings.seed
-    )
-    units = source.model.units
-    return (
-        domain_records(ecgset, labels, numbers[fit], units),
-        domain_records(ecgset, labels, numbers[held_out], units),
-    )
-
-
-def _drawn_from_model(
-    work: _Work, target_labels: np.ndarray
-) -> tuple[DomainRecords, DomainRecords]:
-    """Records of the very law that the guidance corrects: the source model's own."""
-    settings, model = work.settings, work.source.model
-    device = model.units.amplitude_mv.device
-    rng = np.random.default_rng([settings.seed, 5])
-    rows = target_labels[rng.integers(len(target_labels), size=settings.n_source)]
-    label = torch.from_numpy(rows)
-    noise = model.config.noise
-    sigmas = karras_sigmas(MODEL_RECORD_STEPS, noise.sigma_min, noise.sigma_max)
-    seeds = rng.integers(2**62, size=settings.n_source).tolist()
-    parts = []
+    settings = work.settings
+    labels = torch.cat([_labels(work.fit), _labels(work.held_out)]).numpy()
+    asked = (work.source, labels, settings.n_source, settings.seed)
+    if settings.source_records == "real":
+        return recorded_source(*asked)
     with work.bars("source records from the model") as progress:
-        for start in range(0, settings.n_source, MODEL_RECORD_BATCH):
-            part = slice(start, start + MODEL_RECORD_BATCH)
-            drawn = record_noise(seeds[part], model.units.shape).to(device)
-            parts.append(sample(model, drawn, label[part].to(device), sigmas).cpu())
-            done = min(start + MODEL_RECORD_BATCH, settings.n_source)
-            progress(Progress(done, settings.n_source, 0.0, None))
-    x0, names = torch.cat(parts), tuple(f"drawn {number}" for number in range(settings.n_source))
-    cut = round(settings.n_source * (1 - SOURCE_HELD_OUT_SHARE))
-    return (
-        DomainRecords(x0[:cut], label[:cut], names[:cut]),
-        DomainRecords(x0[cut:], label[cut:], names[cut:]),
-    )
+        return drawn_source(*asked, progress)
 
 
 def _labels(records: DomainRecords) -> Tensor:
@@ -599,9 +619,38 @@ def _labels(records: DomainRecords) -> Tensor:
     return records.label
 
 
-def _guidance_folders(stage: Path, folds: int) -> list[Path]:
+@dataclass(frozen=True)
+class _Fold:
+    """Where a fold's trainings lie, and what follows the names of their progress bars."""
+
+    folder: Path
+    title: str
+
+    @classmethod
+    def of(cls, work: _Work, number: int) -> "_Fold":
+        folds = work.settings.folds
+        return cls(_fold_folders(work.folder, folds)[number], f", fold {number + 1} of {folds}")
+
+
+def _fold_folders(stage: Path, folds: int) -> list[Path]:
     """Where each fold's trainings lie: in the stage's own folder where there is but one."""
     return [stage] if folds == 1 else [stage / f"fold-{number}" for number in range(folds)]
+
+
+def _weight_edges(model: DiffusionModel) -> tuple[float, ...]:
+    """Noise levels that get a weight of their own."""
+    return noise_level_edges(model.config.noise.sigma_min, model.config.noise.sigma_max)
+
+
+def _device_of(model: DiffusionModel) -> torch.device:
+    return model.units.amplitude_mv.device
+
+
+def _read_model(like: DiffusionModel, weights: Path) -> DiffusionModel:
+    """A frozen model of the same shape with weights from a file."""
+    model = DiffusionModel(like.config).to(_device_of(like))
+    load_weights(model, weights)
+    return model.eval().requires_grad_(False)
 
 
 def _guidance_network(model: DiffusionModel, seed: int) -> GuidanceNetwork:

@@ -30,7 +30,13 @@ from ecgtransfer.transfer.guidance import (
 from ecgtransfer.transfer.guided import GuidanceWeight, LogH, guided
 from ecgtransfer.transfer.potential import GuidanceConfig, GuidanceNetwork
 from ecgtransfer.transfer.records import DomainRecords, patient_folds
-from ecgtransfer.transfer.stacking import StackFit, measure_stack, stacked
+from ecgtransfer.transfer.stacking import (
+    StackFit,
+    averaged,
+    cross_fit_stack,
+    measure_stack,
+    stacked,
+)
 from ecgtransfer.transfer.tgdp import TgdpConfig, fit_guidance
 from ecgtransfer.transfer.weight import (
     GuidanceFit,
@@ -59,10 +65,12 @@ __all__ = [
     "RatioDiagnostics",
     "StackFit",
     "TgdpConfig",
+    "averaged",
     "calibrate_weight",
     "clip_log_ratio",
     "consistency_loss",
     "cross_fit",
+    "cross_fit_stack",
     "cycle_loss",
     "extrapolated",
     "finetune",

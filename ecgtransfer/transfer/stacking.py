@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from ecgtransfer.diffusion import Denoiser, per_record
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.transfer.guided import expect_one_per_record, noised
-from ecgtransfer.transfer.records import DomainRecords
+from ecgtransfer.transfer.records import DomainRecords, patient_folds, records_at_once
 from ecgtransfer.transfer.weight import HIGHEST_WEIGHT, NoiseLevelWeight
 
 
@@ -73,6 +73,7 @@ def measure_stack(
     *,
     draws: int = 4,
     generator: torch.Generator | None = None,
+    device: torch.device | None = None,
 ) -> StackFit:
     """Normal equations on target records that none of the denoisers was trained on.
 
@@ -82,7 +83,8 @@ def measure_stack(
         records: held-out target records.
         edges: increasing noise levels, the borders of the bins; σ is drawn evenly in ln σ.
         draws: noise draws a record and bin.
-        generator: randomness of noise level and noise.
+        generator: randomness of noise level and noise, on the device of the records.
+        device: where the networks are; None takes that of the records.
 
     Raises:
         ConfigError: no other denoiser, or edges that are no increasing noise levels.
@@ -93,23 +95,86 @@ def measure_stack(
             f"expected at least one denoiser to stack and increasing noise levels above 0, got "
             f"{len(others)} denoisers and {edges}"
         )
-    x0 = records.x0.repeat(draws, *[1] * (records.x0.ndim - 1))
-    label = None if records.label is None else records.label.repeat(draws, 1)
+    x0 = records.x0
+    device = x0.device if device is None else device
+    index = np.tile(np.arange(len(records)), draws)
+    at_once = records_at_once(x0)
     gram = np.zeros((len(edges) - 1, len(others), len(others)))
     along = np.zeros((len(edges) - 1, len(others)))
     for level, (low, high) in enumerate(pairwise(edges)):
-        place = torch.rand(len(x0), generator=generator, dtype=x0.dtype)
+        place = torch.rand(len(index), generator=generator, dtype=x0.dtype)
         sigma = low * (high / low) ** place
-        x = noised(x0, sigma, torch.randn(x0.shape, generator=generator, dtype=x0.dtype))
-        source = denoise(x, sigma, label)
-        root = per_record(((sigma**2 + 1) / sigma**2).sqrt(), x)
-        steps = torch.stack(
-            [(root * (other(x, sigma, label) - source)).flatten().double() for other in others]
-        )
-        error = (root * (x0 - source)).flatten().double()
-        gram[level] = (steps @ steps.T).numpy()
-        along[level] = (steps @ error).numpy()
+        noise = torch.randn(len(index), *x0.shape[1:], generator=generator, dtype=x0.dtype)
+        for start in range(0, len(index), at_once):
+            part = slice(start, start + at_once)
+            clean, label = records.take(index[part], device)
+            steps, error = _steps_and_error(
+                denoise, others, clean, label, sigma[part].to(device), noise[part].to(device)
+            )
+            gram[level] += (steps @ steps.T).cpu().numpy()
+            along[level] += (steps @ error).cpu().numpy()
     return StackFit(edges, gram, along)
+
+
+def cross_fit_stack(
+    denoise: Denoiser,
+    target: DomainRecords,
+    fit_fold: Callable[[int, DomainRecords, DomainRecords], Sequence[Denoiser]],
+    edges: Sequence[float],
+    *,
+    folds: int,
+    draws: int = 4,
+    seed: int = 0,
+    device: torch.device | None = None,
+) -> StackFit:
+    """Fit the denoisers once for each fold of patients, and pool what each says of its own fold.
+
+    Args:
+        denoise: the source's denoiser D_p.
+        target: all training records of the target.
+        fit_fold: (number, records to fit on, held-out records) -> denoisers of the target, by the
+            same methods in the same order for every fold.
+        edges: noise levels of the weights, see `noise_level_edges`.
+        folds: how many, at least 2.
+        draws: noise draws a held-out record and noise level.
+        seed: of folds and noise.
+        device: where the networks are; None takes that of the records.
+
+    Raises:
+        CorpusError: fewer patients than folds, or fewer than two folds.
+        ConfigError: another number of denoisers from one fold to the next.
+    """
+    fits = [
+        measure_stack(
+            denoise,
+            fit_fold(number, fit, held_out),
+            held_out,
+            edges,
+            draws=draws,
+            generator=torch.Generator().manual_seed(seed + number),
+            device=device,
+        )
+        for number, (fit, held_out) in enumerate(patient_folds(target, folds, seed))
+    ]
+    total = fits[0]
+    for fit in fits[1:]:
+        total = total + fit
+    return total
+
+
+def averaged(denoisers: Sequence[Denoiser]) -> Denoiser:
+    """The mean of several denoisers of one law.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not denoisers:
+        raise ConfigError("expected at least one denoiser to average, got none")
+
+    def denoise_mean(x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+        return torch.stack([denoise(x, sigma, label) for denoise in denoisers]).mean(0)
+
+    return denoise_mean
 
 
 def stacked(
@@ -135,3 +200,19 @@ def stacked(
         return total
 
     return denoise_target
+
+
+def _steps_and_error(
+    denoise: Denoiser,
+    others: Sequence[Denoiser],
+    x0: Tensor,
+    label: Tensor | None,
+    sigma: Tensor,
+    noise: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """√λ (Dᵢ - D_p) and √λ (x0 - D_p) of a batch of n coordinates in all: (M, n) and (n,)."""
+    x = noised(x0, sigma, noise)
+    source = denoise(x, sigma, label)
+    root = per_record(((sigma**2 + 1) / sigma**2).sqrt(), x)
+    steps = [(root * (other(x, sigma, label) - source)).flatten().double() for other in others]
+    return torch.stack(steps), (root * (x0 - source)).flatten().double()

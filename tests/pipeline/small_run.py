@@ -28,6 +28,7 @@ def transfer_settings(method="tgdp", **changes):
             "classifier": DomainClassifierConfig(widths=(16, 16), train=TRAIN),
             "finetune": FinetuneConfig(train=TRAIN),
             "adapter": FinetuneConfig(train=replace(TRAIN, learning_rate=3e-2)),
+            "folds": 2 if method == "stack" else 1,
         }
         | changes
     )

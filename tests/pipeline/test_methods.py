@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from ecgtransfer.diffusion import mean_denoising_loss
+from ecgtransfer.diffusion import DiffusionModel, mean_denoising_loss
 from ecgtransfer.errors import ConfigError, CorpusError, RunError
 from ecgtransfer.pipeline import (
     METHODS,
@@ -16,11 +16,13 @@ from ecgtransfer.pipeline import (
     load_source,
     load_target,
     load_target_model,
+    source_records,
     transfer,
 )
 from ecgtransfer.pipeline import methods as methods_module
-from ecgtransfer.pipeline.methods import DRAWS_A_RECORD, matched_source
+from ecgtransfer.pipeline.methods import DRAWS_A_RECORD
 from ecgtransfer.pipeline.source import WEIGHTS
+from ecgtransfer.pipeline.source_records import matched_source
 from ecgtransfer.pipeline.target import domain_records, labels_in
 from ecgtransfer.training import load_weights
 from ecgtransfer.transfer import NoiseLevelWeight, guided, patient_folds
@@ -43,7 +45,7 @@ def noisy(clinic):
     return x, torch.tensor([0.5, 3.0]), torch.from_numpy(clinic.labels[:2])
 
 
-@every_method
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "stack"])
 def test_every_method_leaves_a_denoiser_that_the_disk_gives_back(
     transferred, source, target, method
 ):
@@ -68,7 +70,7 @@ def test_a_transfer_that_is_done_is_told_not_repeated(
     assert asdict(again) == asdict(first)
 
 
-@pytest.mark.parametrize("method", ["tgdp", "finetune", "lora", "difffit", "scratch"])
+@pytest.mark.parametrize("method", ["tgdp", "stack", "finetune", "lora", "difffit", "scratch"])
 def test_the_target_gets_a_denoiser_of_its_own(transferred, source, noisy, method):
     model = load_target_model(transferred.run, source, method)
     assert (model.method, model.source) == (method, source)
@@ -265,6 +267,72 @@ def test_the_loss_of_a_cross_fitted_transfer_is_of_each_folds_own_held_out_recor
     assert crossed[1].source_loss == pytest.approx(total / len(records))
 
 
+def parts_of_the_stack(transferred, source, noisy, number):
+    """Guidance's and fine-tuning's step away from the source, of one fold."""
+    folder = transferred.run.folder / f"transfer-stack/fold-{number}"
+    network = methods_module._guidance_network(source.model, seed=0)
+    load_weights(network, folder / f"guidance/{WEIGHTS}")
+    tuned = DiffusionModel(source.model.config)
+    load_weights(tuned, folder / f"finetune/{WEIGHTS}")
+    with torch.no_grad():
+        plain = source.model(*noisy)
+        return guided(source.model, network.eval())(*noisy) - plain, tuned.eval()(*noisy) - plain
+
+
+def test_a_stack_adds_the_mean_steps_of_both_parts_at_their_weights(transferred, source, noisy):
+    weights = transferred.summaries["stack"].details["weights"]
+    folds = [parts_of_the_stack(transferred, source, noisy, number) for number in range(2)]
+    with torch.no_grad():
+        expected = source.model(*noisy)
+        for name, parts in zip(("tgdp", "finetune"), zip(*folds, strict=True), strict=True):
+            weight = NoiseLevelWeight.from_dict(weights[name])(noisy[1])
+            expected = expected + weight[:, None, None] * (parts[0] + parts[1]) / 2
+        found = load_target_model(transferred.run, source, "stack").denoise(*noisy)
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_the_loss_of_a_stack_is_of_each_folds_own_held_out_records(transferred, source, target):
+    noise, units = source.model.config.noise, source.model.units
+    records = domain_records(target.ecgset, target.labels, target.train, units)
+    weights = [
+        NoiseLevelWeight.from_dict(transferred.summaries["stack"].details["weights"][name])
+        for name in ("tgdp", "finetune")
+    ]
+    total = 0.0
+    for number, (_, part) in enumerate(patient_folds(records, 2, seed=0)):
+        draws = HeldOutDraws.of(part, noise, draws=DRAWS_A_RECORD, seed=0)
+        x0, label = part.take(draws.index)
+        x = x0 + draws.sigma[:, None, None] * draws.noise
+        steps = parts_of_the_stack(transferred, source, (x, draws.sigma, label), number)
+        with torch.no_grad():
+            denoised = source.model(x, draws.sigma, label)
+        for weight, step in zip(weights, steps, strict=True):
+            denoised = denoised + weight(draws.sigma)[:, None, None] * step
+        scale = (draws.sigma**2 + 1) / draws.sigma**2
+        loss = (scale * (denoised - x0).square().flatten(1).mean(1)).mean()
+        total += len(part) * float(loss)
+    assert transferred.summaries["stack"].held_out_loss == pytest.approx(
+        total / len(records), rel=1e-5
+    )
+
+
+def test_an_interrupted_stack_goes_on_after_the_trainings_that_are_done(
+    copied, settled, transferred, source, target
+):
+    run, settings = copied(settled), transfer_settings("stack")
+    with pytest.raises(KeyboardInterrupt):
+        transfer(run, source, target, settings, Interrupting("finetune, fold 2 of 2", 2).training)
+    stage = run.folder / "transfer-stack"
+    done = [
+        stage / f"{each}/{WEIGHTS}"
+        for each in ("fold-0/guidance", "fold-0/finetune", "fold-1/guidance")
+    ]
+    times = [path.stat().st_mtime_ns for path in done]
+    summary = transfer(run, source, target, settings, Silent().training)
+    assert [path.stat().st_mtime_ns for path in done] == times
+    assert replace(summary, seconds=0.0) == replace(transferred.summaries["stack"], seconds=0.0)
+
+
 def test_matched_source_records_have_just_the_labels_of_the_target(source, target):
     wanted = target.labels[target.train]
     numbers, labels = matched_source(source, wanted, 2000, seed=0)
@@ -306,9 +374,9 @@ def test_what_the_sentence_advises_works_in_the_same_run(
         tasks.append(task)
         return no_bars(task)
 
-    monkeypatch.setattr(methods_module, "matched_source", nothing_matches)
-    monkeypatch.setattr(methods_module, "MODEL_RECORD_STEPS", 2)
-    monkeypatch.setattr(methods_module, "MODEL_RECORD_BATCH", 8)
+    monkeypatch.setattr(source_records, "matched_source", nothing_matches)
+    monkeypatch.setattr(source_records, "SAMPLER_STEPS", 2)
+    monkeypatch.setattr(source_records, "AT_ONCE", 8)
     run = copied(settled)
     with pytest.raises(CorpusError, match="use --source-records model"):
         transfer(run, source, target, transfer_settings(), no_bars)
@@ -331,10 +399,11 @@ def test_an_adopted_source_serves_another_run(tmp_path, trained, target):
     [
         (
             {"method": "magic"},
-            "expected a method of tgdp, finetune, lora, difffit, scratch, source, got 'magic'",
+            f"expected a method of {', '.join(METHODS)}, got 'magic'",
         ),
         ({"source_records": "fake"}, "source records that are real or model, got 'fake'"),
         ({"folds": 0}, "at least 1 fold, got 0"),
+        ({"method": "stack", "folds": 1}, "at least 2 folds for a stack, got 1"),
         ({"n_source": 7}, "at least 8 source records, got 7"),
     ],
 )

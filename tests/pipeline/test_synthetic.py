@@ -121,7 +121,7 @@ def test_none_or_several_transfers_are_asked_about(transferred, trained, source)
         ({"name": "evaluation-2"}, "that no other stage has, got 'evaluation-2'"),
         (
             {"method": "magic"},
-            "a method of tgdp, finetune, lora, difffit, scratch, source, got 'magic'",
+            "a method of tgdp, stack, finetune, lora, difffit, scratch, source, got 'magic'",
         ),
     ],
 )

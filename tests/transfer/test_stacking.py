@@ -8,10 +8,14 @@ from ecgtransfer.errors import ConfigError
 from ecgtransfer.transfer import (
     DomainRecords,
     NoiseLevelWeight,
+    averaged,
+    cross_fit_stack,
     extrapolated,
     measure_stack,
     noise_level_edges,
+    patient_folds,
     stacked,
+    stacking,
 )
 
 EDGES = noise_level_edges(0.05, 20.0, bins=5)
@@ -89,6 +93,60 @@ def test_fits_of_folds_add_up(pair, held_out, rng):
     assert_close(torch.tensor(both.gram), torch.tensor(one.gram + two.gram))
     expected = (one.along + two.along)[:, 0] / (one.gram + two.gram)[:, 0, 0]
     assert_close(values(both.weights())[0], torch.tensor(expected), atol=1e-6, rtol=0)
+
+
+def test_the_sums_do_not_depend_on_how_many_records_go_through_at_once(pair, held_out, monkeypatch):
+    few = held_out.subset(np.arange(7))
+
+    def found():
+        generator = torch.Generator().manual_seed(3)
+        return measure_stack(
+            pair.denoise_source, [pair.denoise_target], few, EDGES, draws=5, generator=generator
+        )
+
+    together = found()
+    monkeypatch.setattr(stacking, "records_at_once", lambda x0: 4)
+    apart = found()
+    np.testing.assert_allclose(apart.gram, together.gram)
+    np.testing.assert_allclose(apart.along, together.along)
+
+
+def test_each_fold_is_weighed_on_the_patients_that_it_missed(pair, held_out):
+    records, asked = held_out.subset(np.arange(60)), []
+
+    def fit_fold(number, fit, held_out):
+        asked.append((number, fit.patient, held_out.patient))
+        part = extrapolated(pair.denoise_source, pair.denoise_target, 0.5 + number)
+        return [part, pair.denoise_target]
+
+    pooled = cross_fit_stack(pair.denoise_source, records, fit_fold, EDGES, folds=3, seed=4)
+    folds = patient_folds(records, 3, seed=4)
+    assert asked == [
+        (number, fit.patient, missed.patient) for number, (fit, missed) in enumerate(folds)
+    ]
+    apart = [
+        measure_stack(
+            pair.denoise_source,
+            [
+                extrapolated(pair.denoise_source, pair.denoise_target, 0.5 + number),
+                pair.denoise_target,
+            ],
+            missed,
+            EDGES,
+            generator=torch.Generator().manual_seed(4 + number),
+        )
+        for number, (_, missed) in enumerate(folds)
+    ]
+    np.testing.assert_allclose(pooled.gram, sum(fit.gram for fit in apart))
+    np.testing.assert_allclose(pooled.along, sum(fit.along for fit in apart))
+
+
+def test_the_mean_of_denoisers(pair, shape, rng):
+    x, sigma = torch.randn((3, *shape), generator=rng), torch.tensor([0.2, 1.0, 5.0])
+    mean = averaged([pair.denoise_source, pair.denoise_target])(x, sigma, None)
+    assert_close(mean, (pair.denoise_source(x, sigma) + pair.denoise_target(x, sigma)) / 2)
+    with pytest.raises(ConfigError, match="at least one denoiser to average"):
+        averaged([])
 
 
 def test_what_does_not_fit_together_is_refused(pair, held_out, rng):

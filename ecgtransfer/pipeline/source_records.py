@@ -1,0 +1,117 @@
+"""Source records that a transfer learns from: recorded ones, or the source model's own."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from ecgtransfer.corpus import patient_split
+from ecgtransfer.diffusion import karras_sigmas, sample
+from ecgtransfer.errors import CorpusError
+from ecgtransfer.pipeline.source import Source
+from ecgtransfer.pipeline.target import domain_records, labels_in
+from ecgtransfer.training import Progress, record_noise
+from ecgtransfer.transfer import DomainRecords
+
+#: Share of the source records that validate and calibrate the domain classifiers.
+HELD_OUT_SHARE = 0.25
+#: Sampler steps, and records at a time, for source records that are drawn from the model.
+SAMPLER_STEPS, AT_ONCE = 20, 32
+
+
+def matched_source(
+    source: Source, target_labels: np.ndarray, n: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of source training records whose labels follow the target's, with their labels.
+
+    For each of n draws from the target's label rows, a source record of the very same labels.
+    Given its label a record is as the source has it, and only that matters: log h is used
+    through its slope in x, which the law of the labels does not touch. What is gained is that
+    the classifier cannot tell the domains by their class mix, and the ratio varies less.
+
+    Raises:
+        CorpusError: no label combination of the target occurs in the source.
+    """
+    ecgset, train, _ = source.records()
+    labels = labels_in(source.label_space, ecgset)
+    by_labels: dict[bytes, list[int]] = {}
+    for number in train:
+        by_labels.setdefault(labels[number].tobytes(), []).append(int(number))
+    rows = [row.tobytes() for row in target_labels if row.tobytes() in by_labels]
+    if not rows:
+        raise CorpusError(
+            "expected source records with the labels of the target, found none of any combination "
+            "of them; use --source-records model"
+        )
+    rng = np.random.default_rng([seed, 4])
+    wanted: dict[bytes, int] = {}
+    for place in rng.integers(len(rows), size=n):
+        wanted[rows[place]] = wanted.get(rows[place], 0) + 1
+    numbers = np.sort(
+        np.concatenate(
+            [rng.permutation(by_labels[row])[:count] for row, count in sorted(wanted.items())]
+        )
+    )
+    return numbers, labels
+
+
+def recorded_source(
+    source: Source, target_labels: np.ndarray, n: int, seed: int
+) -> tuple[DomainRecords, DomainRecords]:
+    """Recorded ones with the target's labels, to fit on and to hold out, of other patients.
+
+    Args:
+        source: the source with its training records.
+        target_labels: (N, K) of the target's training records.
+        n: how many are drawn, see `matched_source`.
+        seed: of the draw.
+
+    Raises:
+        CorpusError: no label combination of the target occurs in the source.
+    """
+    numbers, labels = matched_source(source, target_labels, n, seed)
+    ecgset, _, _ = source.records()
+    share = (1 - HELD_OUT_SHARE, HELD_OUT_SHARE)
+    fit, held_out = patient_split(ecgset.records.iloc[numbers], labels[numbers], share, seed)
+    units = source.model.units
+    return (
+        domain_records(ecgset, labels, numbers[fit], units),
+        domain_records(ecgset, labels, numbers[held_out], units),
+    )
+
+
+def drawn_source(
+    source: Source,
+    target_labels: np.ndarray,
+    n: int,
+    seed: int,
+    progress: Callable[[Progress], None],
+) -> tuple[DomainRecords, DomainRecords]:
+    """Records of the very law that the guidance corrects, the source model's own.
+
+    Args:
+        source: the source; its records are not needed.
+        target_labels: (N, K) of the target's training records, which give the labels.
+        n: how many are drawn, to fit on and to hold out together.
+        seed: of labels and noise.
+        progress: called after every batch.
+    """
+    model = source.model
+    device = model.units.amplitude_mv.device
+    rng = np.random.default_rng([seed, 5])
+    label = torch.from_numpy(target_labels[rng.integers(len(target_labels), size=n)])
+    noise = model.config.noise
+    sigmas = karras_sigmas(SAMPLER_STEPS, noise.sigma_min, noise.sigma_max)
+    seeds = rng.integers(2**62, size=n).tolist()
+    parts = []
+    for start in range(0, n, AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        drawn = record_noise(seeds[part], model.units.shape).to(device)
+        parts.append(sample(model, drawn, label[part].to(device), sigmas).cpu())
+        progress(Progress(min(start + AT_ONCE, n), n, 0.0, None))
+    x0, names = torch.cat(parts), tuple(f"drawn {number}" for number in range(n))
+    cut = round(n * (1 - HELD_OUT_SHARE))
+    return (
+        DomainRecords(x0[:cut], label[:cut], names[:cut]),
+        DomainRecords(x0[cut:], label[cut:], names[cut:]),
+    )
