@@ -1,7 +1,7 @@
 """Runs: the only room that knows a run folder; each stage is a function that a command calls."""
 
 from ecgtransfer.pipeline.config import METHODS, PRESETS, SourcePreset, SourceSettings, preset
-from ecgtransfer.pipeline.data import READERS, ShownRecord, prepare_set, show_record
+from ecgtransfer.pipeline.data import READERS, prepare_set
 from ecgtransfer.pipeline.demo import DemoSettings, DemoSummary, run_demo
 from ecgtransfer.pipeline.evaluation import EvaluateSettings, Evaluation, evaluate
 from ecgtransfer.pipeline.methods import (
@@ -12,6 +12,7 @@ from ecgtransfer.pipeline.methods import (
     transfer,
 )
 from ecgtransfer.pipeline.run import Run, Stage, fingerprint, read_json, write_json
+from ecgtransfer.pipeline.shown import ShownRecord, show_record
 from ecgtransfer.pipeline.source import (
     Source,
     SourceSummary,
