@@ -10,6 +10,7 @@ Writes `benchmarks/test_loss.json`.
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -34,11 +35,14 @@ def interval(values: np.ndarray, patients: np.ndarray, rng: np.random.Generator)
 
 
 @torch.no_grad()
-def losses(folder: Path, seed: int) -> dict:
-    """Loss of each method, and its difference to the source model, on one target."""
-    run = Run.open(folder)
-    source = load_source(run)
-    target = load_target(run, source)
+def losses(transfers: Mapping[str, tuple[Path, str]], seed: int) -> dict:
+    """Loss of each transfer, by name its run folder and method, and how far it is off the source's.
+
+    The runs must share source and target: the test records are those of the first.
+    """
+    first = Run.open(next(folder for folder, _ in transfers.values()))
+    source = load_source(first)
+    target = load_target(first, source)
     rng = np.random.default_rng(seed)
     numbers = np.sort(rng.permutation(target.test)[:RECORDS])
     records = domain_records(target.ecgset, target.labels, numbers, source.model.units)
@@ -47,24 +51,34 @@ def losses(folder: Path, seed: int) -> dict:
     sigma = draw_sigma(len(index), source.model.config.noise, generator)
     noise = torch.randn(len(index), *records.x0.shape[1:], generator=generator)
     found: dict[str, np.ndarray] = {}
-    for method in METHODS:
-        denoise = load_target_model(run, source, method).denoise
+    for name, (folder, method) in transfers.items():
+        run = Run.open(folder)
+        theirs = load_source(run)
+        assert theirs.fingerprint == source.fingerprint
+        assert load_target(run, theirs).fingerprint == target.fingerprint
+        denoise = load_target_model(run, theirs, method).denoise
         parts = []
         for start in range(0, len(index), BATCH):
             part = slice(start, start + BATCH)
             x0, label = records.take(index[part])
             parts.append(denoising_loss(denoise, x0, label, sigma[part], noise[part]))
-        found[method] = torch.cat(parts).reshape(DRAWS, -1).mean(0).numpy().astype(np.float64)
+        found[name] = torch.cat(parts).reshape(DRAWS, -1).mean(0).numpy().astype(np.float64)
     patients = np.array(records.patient)
     return {
         "records": len(numbers),
         "patients": len(set(records.patient)),
-        "loss": {method: interval(values, patients, rng) for method, values in found.items()},
+        "loss": {name: interval(values, patients, rng) for name, values in found.items()},
         "difference_to_source": {
-            method: interval(found[method] - found["source"], patients, rng)
-            for method in METHODS[1:]
+            name: interval(values - found["source"], patients, rng)
+            for name, values in found.items()
+            if name != "source"
         },
     }
+
+
+def of_run(folder: Path) -> dict[str, tuple[Path, str]]:
+    """Every method of one run."""
+    return {method: (folder, method) for method in METHODS}
 
 
 def main() -> None:
@@ -75,8 +89,8 @@ def main() -> None:
     results = {
         "command": f"python benchmarks/test_loss.py --work WORK --seed {options.seed}",
         "noise_draws_a_record": DRAWS,
-        "icbeb2018": losses(options.work / "icbeb", options.seed),
-        "device": losses(options.work / "device", options.seed),
+        "icbeb2018": losses(of_run(options.work / "icbeb"), options.seed),
+        "device": losses(of_run(options.work / "device"), options.seed),
     }
     text = json.dumps(results, indent=1, sort_keys=True)
     (HERE / "test_loss.json").write_text(text + "\n")

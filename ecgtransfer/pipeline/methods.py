@@ -1,6 +1,7 @@
 """Stages `transfer-<method>`: each ends in a `Denoiser` of the target, by whatever way."""
 
 import copy
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -20,7 +21,7 @@ from ecgtransfer.diffusion import (
 )
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.pipeline.config import METHODS
-from ecgtransfer.pipeline.run import Run
+from ecgtransfer.pipeline.run import Run, as_json, make_folder, written_whole
 from ecgtransfer.pipeline.source import WEIGHTS, Source
 from ecgtransfer.pipeline.source_records import drawn_source, recorded_source
 from ecgtransfer.pipeline.target import Target, domain_records
@@ -29,6 +30,7 @@ from ecgtransfer.training import (
     Progress,
     is_main_process,
     load_weights,
+    main_process_first,
     save_weights,
     seeded_initialisation,
 )
@@ -65,6 +67,8 @@ from ecgtransfer.transfer.records import HeldOutDraws
 DRAWS_A_RECORD = 8
 #: Methods that rest on guidance networks, and the parts of a stack in the order of its weights.
 GUIDED, STACKED = ("tgdp", "stack"), ("tgdp", "finetune")
+#: Settings that a guidance network depends on, beside source and target.
+OF_GUIDANCE = ("source_records", "n_source", "tgdp", "classifier", "folds", "seed")
 #: Folders of a fold's trainings.
 GUIDANCE, TUNED = "guidance", "finetune"
 #: Methods that leave a whole model of the target beside their card.
@@ -207,6 +211,7 @@ def transfer(
         train=domain_records(target.ecgset, target.labels, target.train, units),
         folder=stage.folder,
         bars=bars,
+        finished_guidance=_finished_guidance(run, asked) if settings.method == "stack" else None,
     )
     result = _BY_METHOD[settings.method](work)
     device = units.amplitude_mv.device
@@ -269,7 +274,10 @@ def load_target_model(
 
 @dataclass(frozen=True)
 class _Work:
-    """What every method is given; `train` are the records of `fit` and `held_out` together."""
+    """What every method is given; `train` are the records of `fit` and `held_out` together.
+
+    `finished_guidance` is the stage of a tgdp whose guidance networks serve here too.
+    """
 
     source: Source
     settings: TransferSettings
@@ -278,6 +286,7 @@ class _Work:
     train: DomainRecords
     folder: Path
     bars: Bars
+    finished_guidance: Path | None
 
 
 @dataclass(frozen=True)
@@ -426,6 +435,30 @@ def _stacked(
     """Both parts in the order of `STACKED`, each the mean over folds."""
     log_h = MeanLogH(networks).eval().requires_grad_(False)
     return stacked(source, [guided(source, log_h), averaged(tuned)], weights)
+
+
+def _finished_guidance(run: Run, asked: dict[str, Any]) -> Path | None:
+    """The stage of a finished tgdp of this run that was asked for the very same guidance."""
+    stage = run.stage(stage_name("tgdp"))
+    if not stage.is_done:
+        return None
+    theirs, ours = stage.card["settings"], as_json(asked)
+    inputs = all(theirs[name] == ours[name] for name in ("source", "target"))
+    same = (theirs["transfer"].get(name) == ours["transfer"][name] for name in OF_GUIDANCE)
+    return stage.folder if inputs and all(same) else None
+
+
+def _take_guidance_over(work: _Work, number: int) -> None:
+    """Copy a fold's guidance network from the finished tgdp, where there is one."""
+    ours = _fold_folders(work.folder, work.settings.folds)[number] / GUIDANCE
+    if work.finished_guidance is None or (ours / WEIGHTS).exists():
+        return
+    theirs = _fold_folders(work.finished_guidance, work.settings.folds)[number] / GUIDANCE
+    with main_process_first():
+        if not (ours / WEIGHTS).exists():
+            make_folder(ours)
+            with written_whole(ours / WEIGHTS) as partial:
+                shutil.copy2(theirs / WEIGHTS, partial)
 
 
 def _domain_classifier(
