@@ -45,7 +45,7 @@ def transferred(name: str, work: Path, options: argparse.Namespace, target: list
         transfers[method] = run(
             *("transfer", folder, "--source-run", work / "source", *target),
             *("--train-records", str(TRAIN_RECORDS), "--method", method),
-            *("--seed", str(options.seed)),
+            *("--folds", "1", "--seed", str(options.seed)),
         )
         sets[method] = run(
             *("generate", folder, "--per-class", str(PER_CLASS), "--method", method, "--no-wfdb"),

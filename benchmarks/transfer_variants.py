@@ -48,8 +48,7 @@ def transfer(work: Path, target: str, name: str, folds: int, seed: int) -> dict:
         *("transfer", str(folder), "--source-run", str(work / "source"), *where, *VARIANTS[name]),
         *("--train-records", str(TRAIN_RECORDS), "--seed", str(seed)),
     ]
-    if name in CROSS_FITTED:
-        words += ["--folds", str(folds)]
+    words += ["--folds", str(folds) if name in CROSS_FITTED else "1"]
     print("$ ecgtransfer", " ".join(words), file=sys.stderr, flush=True)
     done = subprocess.run(
         ["ecgtransfer", *words, "--json"], check=True, stdout=subprocess.PIPE, text=True

@@ -154,7 +154,7 @@ def test_interrupted_killed_and_called_again_it_leaves_the_same_files(
     press_ctrl_c("source model", 2, "train")
     press_ctrl_c("source model", 4, "train")
     called(*commands["train"])
-    press_ctrl_c("guidance", 2, "transfer")
+    press_ctrl_c("guidance, fold 2 of 3", 2, "transfer")
     called(*commands["transfer"])
     kill("synthetic records", 64, "generate")
     press_ctrl_c("WFDB records", 5, "generate")

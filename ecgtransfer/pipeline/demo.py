@@ -85,6 +85,7 @@ class DemoSettings:
                     patience=3,
                 ),
             ),
+            folds=1,
         )
     )
     evaluate: EvaluateSettings = field(

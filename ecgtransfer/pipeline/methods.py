@@ -101,7 +101,8 @@ class TransferSettings:
         lora: shape of the low-rank update.
         folds: of patients, for tgdp and stack: 1 holds a fifth out of the target records, once,
             which a stack cannot be weighed on; more fit guidance and denoiser as often, on all but
-            one fold each, and take the mean (see `cross_fit`, `cross_fit_stack`).
+            one fold each, and take the mean (see `cross_fit`, `cross_fit_stack`;
+            `docs/decisions/005` for the default).
         seed: of everything that is drawn.
     """
 
@@ -113,7 +114,7 @@ class TransferSettings:
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     adapter: FinetuneConfig = field(default_factory=adapter_training)
     lora: LoraConfig = field(default_factory=LoraConfig)
-    folds: int = 1
+    folds: int = 3
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -395,6 +396,7 @@ def _stack(work: _Work) -> _Result:
 
     def fit_fold(number: int, fit: DomainRecords, held_out: DomainRecords) -> list[Denoiser]:
         fold = _Fold.of(work, number)
+        _take_guidance_over(work, number)
         networks.append(_fit_guidance(work, sources, fit, held_out, fold.folder, None, fold.title))
         tuned.append(_fit_tuned(work, fit, held_out, fold))
         held_outs.append(held_out)

@@ -316,6 +316,31 @@ def test_the_loss_of_a_stack_is_of_each_folds_own_held_out_records(transferred, 
     )
 
 
+@pytest.mark.parametrize("steps", [TRAIN.steps, TRAIN.steps - 1])
+def test_a_stack_takes_the_guidance_of_a_finished_transfer_over_if_it_is_the_same(
+    crossed, copied, source, target, transferred, steps
+):
+    run, tasks = copied(crossed[0]), []
+
+    def bars(task):
+        tasks.append(task)
+        return no_bars(task)
+
+    settings = transfer_settings("stack")
+    tgdp = replace(settings.tgdp, train=replace(TRAIN, steps=steps))
+    summary = transfer(run, source, target, replace(settings, tgdp=tgdp), bars)
+    same = steps == TRAIN.steps
+    trained = [task for task in tasks if task.startswith("guidance")]
+    assert trained == ([] if same else ["guidance, fold 1 of 2", "guidance, fold 2 of 2"])
+    theirs, ours = (
+        (run.folder / f"transfer-{method}/fold-1/guidance/{WEIGHTS}").read_bytes()
+        for method in ("tgdp", "stack")
+    )
+    assert (theirs == ours) is same
+    if same:
+        assert summary.details == transferred.summaries["stack"].details
+
+
 def test_an_interrupted_stack_goes_on_after_the_trainings_that_are_done(
     copied, settled, transferred, source, target
 ):
