@@ -506,7 +506,7 @@ def refused(told, sentence):
         ("train run --source none", "no ECG set at "),
         ("train run --source none --preset huge", "a preset of tiny, cpu, gpu, got 'huge'"),
         ("transfer run --target none", "expected a run folder at run, found none; begin one"),
-        ("transfer run --target none --method magic", "a method of tgdp, finetune"),
+        ("transfer run --target none --method magic", "a method of tgdp, stack, finetune"),
         ("generate run --count AFIB=1", "expected a run folder at run"),
         ("generate run", "expected either counts such as AFIB=200 or a number"),
         ("evaluate run", "expected a run folder at run"),

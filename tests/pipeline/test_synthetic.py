@@ -103,7 +103,7 @@ def test_the_only_transfer_is_taken_where_none_is_named(copied, transferred, sou
 def test_none_or_several_transfers_are_asked_about(transferred, trained, source):
     with pytest.raises(RunError, match=r"found none; run 'ecgtransfer transfer' first"):
         synthesise(trained, source, asked("AFIB=1", method=None))
-    with pytest.raises(RunError, match=r"transfers by tgdp, finetune, .* one with --method"):
+    with pytest.raises(RunError, match=r"transfers by tgdp, stack, finetune, .* one with --method"):
         synthesise(transferred.run, source, asked("AFIB=1", method=None))
     with pytest.raises(RunError, match="expected a finished stage 'transfer-scratch'"):
         synthesise(trained, source, asked("AFIB=1", method="scratch"))
