@@ -81,9 +81,10 @@ def main() -> None:
         {name: (folder_of(work, target, name, folds, seed), methods[name]) for name in names}, seed
     )
     held = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    chosen = "".join(f' --variant "{name}"' for name in names if options.variant)
     held[f"{target}, seed {seed}, {folds} folds"] = {
         "command": f"python benchmarks/transfer_variants.py --work WORK --target {target} "
-        f"--folds {folds} --seed {seed}",
+        f"--folds {folds} --seed {seed}{chosen}",
         "transfers": {
             name: {
                 "options": " ".join(VARIANTS[name]),

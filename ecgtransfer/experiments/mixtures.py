@@ -350,45 +350,54 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _make(settings: StudySettings, folder: Path, name: str, n: int, seed: int) -> None:
-    """One cell."""
+def assignment(
+    settings: StudySettings, folder: Path, name: str, n: int, seed: int, scratch: Path
+) -> Assignment:
+    """What every method of a cell is given; the source model is trained once a problem and seed.
+
+    Args:
+        settings: of the study.
+        folder: of the study, whose `sources/` keeps source models.
+        name: of the problem.
+        n: target records.
+        seed: of all that is drawn.
+        scratch: where trainings may leave files.
+    """
     chosen = problem(name)
     generator = torch.Generator().manual_seed(seed)
     source_fit = _drawn(chosen.source, chosen.n_source, "source", generator)
     source_held_out = _drawn(chosen.source, SOURCE_HELD_OUT, "held-out source", generator)
     # The records of a small target are the first ones of a large one.
     target = _drawn(chosen.target, max(n, *FULL.sizes), "target", generator).subset(np.arange(n))
-    source = _source_model(
-        settings,
-        chosen,
-        source_fit,
-        source_held_out,
-        seed,
-        folder / "sources" / f"{name}-seed{seed}.safetensors",
+    path = folder / "sources" / f"{name}-seed{seed}.safetensors"
+    source = _source_model(settings, chosen, source_fit, source_held_out, seed, path)
+    return Assignment(
+        chosen, source, source_fit, source_held_out, target, settings.steps, seed, scratch
     )
-    board = ScoreBoard.of(
+
+
+def score_board(settings: StudySettings, chosen: Problem, seed: int) -> ScoreBoard:
+    """What every method of a cell is judged by."""
+    return ScoreBoard.of(
         chosen,
         n_generated=settings.generated,
         steps=settings.sampler_steps,
         noise=NOISE,
         seed=seed,
     )
+
+
+def _make(settings: StudySettings, folder: Path, name: str, n: int, seed: int) -> None:
+    """One cell."""
+    chosen = problem(name)
+    board = score_board(settings, chosen, seed)
     rows: list[Row] = []
     shown: dict[str, Tensor] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        assignment = Assignment(
-            chosen,
-            source,
-            source_fit,
-            source_held_out,
-            target,
-            settings.steps,
-            seed,
-            Path(scratch),
-        )
+        given = assignment(settings, folder, name, n, seed, Path(scratch))
         for method in settings.methods_in(name):
             try:
-                result = METHODS[method].transfer(assignment)
+                result = METHODS[method].transfer(given)
             except DivergedError:
                 rows.append(Row(method, dict.fromkeys(ALL_SCORES), 0, 0.0, 0.0, {}))
                 continue

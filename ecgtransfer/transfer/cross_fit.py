@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor, nn
@@ -97,7 +99,5 @@ def cross_fit(
                 device=device,
             )
         )
-    total = measured[0]
-    for part in measured[1:]:
-        total = total + part
+    total = reduce(add, measured)
     return CrossFittedGuidance(MeanLogH(networks).requires_grad_(False), total, total.weight())

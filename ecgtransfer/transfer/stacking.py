@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
+from operator import add
 
 import numpy as np
 import torch
@@ -144,7 +146,7 @@ def cross_fit_stack(
         CorpusError: fewer patients than folds, or fewer than two folds.
         ConfigError: another number of denoisers from one fold to the next.
     """
-    fits = [
+    measured = (
         measure_stack(
             denoise,
             fit_fold(number, fit, held_out),
@@ -155,11 +157,8 @@ def cross_fit_stack(
             device=device,
         )
         for number, (fit, held_out) in enumerate(patient_folds(target, folds, seed))
-    ]
-    total = fits[0]
-    for fit in fits[1:]:
-        total = total + fit
-    return total
+    )
+    return reduce(add, measured)
 
 
 def averaged(denoisers: Sequence[Denoiser]) -> Denoiser:
