@@ -61,7 +61,7 @@ from ecgtransfer.transfer import (
     with_difffit,
     with_lora,
 )
-from ecgtransfer.transfer.records import HeldOutDraws
+from ecgtransfer.transfer.records import HeldOutDraws, refuse_folds_without_patients
 
 #: Noise draws a held-out target record behind the loss that a transfer is judged by.
 DRAWS_A_RECORD = 8
@@ -192,8 +192,12 @@ def transfer(
     """Carry the source model over to the target by one method, or find it done.
 
     Raises:
+        CorpusError: more folds than patients; nothing is begun.
         RunError: the run holds this method with other settings, or a training diverged.
     """
+    if settings.method in GUIDED and settings.folds > 1:
+        patients = target.ecgset.records.patient.iloc[target.train]
+        refuse_folds_without_patients(settings.folds, set(patients))
     stage = run.stage(stage_name(settings.method))
     asked = {
         "transfer": settings,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,11 +80,7 @@ def patient_folds(
         CorpusError: fewer patients than folds, or fewer than two folds.
     """
     patients = sorted(set(records.patient))
-    if not 2 <= folds <= len(patients):
-        raise CorpusError(
-            f"expected at least 2 folds and a patient for each, got {folds} folds of "
-            f"{len(patients)} patients; ask for fewer folds"
-        )
+    refuse_folds_without_patients(folds, patients)
     order = np.random.default_rng([seed, 5]).permutation(len(patients))
     fold_of = {patients[place]: number % folds for number, place in enumerate(order)}
     fold = np.array([fold_of[patient] for patient in records.patient])
@@ -95,6 +91,23 @@ def patient_folds(
         )
         for number in range(folds)
     ]
+
+
+def refuse_folds_without_patients(folds: int, patients: Collection[str]) -> None:
+    """Every fold needs a patient.
+
+    Args:
+        folds: how many.
+        patients: their names, each once.
+
+    Raises:
+        CorpusError: fewer patients than folds, or fewer than two folds.
+    """
+    if not 2 <= folds <= len(patients):
+        raise CorpusError(
+            f"expected at least 2 folds and a patient for each, got {folds} folds of "
+            f"{len(patients)} patients; ask for fewer folds"
+        )
 
 
 def refuse_shared_patients(training: DomainRecords, held_out: DomainRecords) -> None:

@@ -341,6 +341,18 @@ def test_a_stack_takes_the_guidance_of_a_finished_transfer_over_if_it_is_the_sam
         assert summary.details == transferred.summaries["stack"].details
 
 
+@pytest.mark.parametrize("method", ["tgdp", "stack"])
+def test_more_folds_than_patients_are_refused_before_anything_is_begun(
+    copied, settled, source, target, method
+):
+    run = copied(settled)
+    patients = target.ecgset.records.patient.iloc[target.train].nunique()
+    sentence = f"got {patients + 1} folds of {patients} patients; ask for fewer folds"
+    with pytest.raises(CorpusError, match=sentence):
+        transfer(run, source, target, transfer_settings(method, folds=patients + 1), no_bars)
+    assert not run.stage(f"transfer-{method}").folder.exists()
+
+
 def test_an_interrupted_stack_goes_on_after_the_trainings_that_are_done(
     copied, settled, transferred, source, target
 ):
