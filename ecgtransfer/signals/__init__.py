@@ -10,7 +10,7 @@ from ecgtransfer.signals.leads import (
     lead_order,
     reorder_leads,
 )
-from ecgtransfer.signals.paper import draw_recording, draw_recordings
+from ecgtransfer.signals.paper import draw_recording, draw_recordings, save_drawing
 from ecgtransfer.signals.preprocessing import bandpass, crop, resample
 from ecgtransfer.signals.quality import (
     flat_leads,
@@ -20,13 +20,15 @@ from ecgtransfer.signals.quality import (
     saturated_leads,
 )
 from ecgtransfer.signals.recording import Recording
-from ecgtransfer.signals.wfdb_io import read_comments, read_recording, write_recording
+from ecgtransfer.signals.wfdb_header import WfdbHeader, read_comments, read_header
+from ecgtransfer.signals.wfdb_io import read_recording, write_recording
 
 __all__ = [
     "EXPANSION",
     "INDEPENDENT_LEADS",
     "LEADS",
     "Recording",
+    "WfdbHeader",
     "bandpass",
     "canonical_lead",
     "crop",
@@ -40,9 +42,11 @@ __all__ = [
     "limb_lead_disagreement_mv",
     "r_peaks",
     "read_comments",
+    "read_header",
     "read_recording",
     "reorder_leads",
     "resample",
     "saturated_leads",
+    "save_drawing",
     "write_recording",
 ]

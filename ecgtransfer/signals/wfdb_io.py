@@ -1,31 +1,52 @@
 """Recordings from and to WFDB files, the format of PhysioNet: a `.hea` header beside its samples.
 
-`wfdb` reads and writes. What it would pass over in silence is checked here: a rate, a gain or a
-lead that the header does not state, a MATLAB file of another kind, samples that do not add up to
-the header's checksum.
+The common formats are read here, the rare ones by `wfdb`, which also writes. What would be passed
+over in silence is checked: a rate, a gain or a lead that the header does not state, a MATLAB file
+of another kind, samples that do not add up to the header's checksum.
 """
 
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ecgtransfer.errors import SignalError
 from ecgtransfer.signals.leads import LEADS, lead_order
 from ecgtransfer.signals.recording import Recording
+from ecgtransfer.signals.wfdb_header import (
+    SignalLine,
+    WfdbHeader,
+    about,
+    beside,
+    check_rate,
+    is_lead,
+    read_header,
+)
 
 #: One of each unit in millivolts; both micro signs of Unicode are met.
 MILLIVOLTS = {"mV": 1.0, "uV": 1e-3, "µV": 1e-3, "μV": 1e-3, "V": 1e3}
 
-#: Rates that a 12-lead ECG can have. Below 50 Hz a QRS complex of 80 ms is four samples; no
-#: recorder samples above 32 kHz.
-SLOWEST_HZ, FASTEST_HZ = 50, 32_000
+#: Bytes of a sample in the formats that are read here, and the number that means "no sample".
+SAMPLE_BYTES = {"16": 2.0, "24": 3.0, "32": 4.0, "212": 1.5, "61": 2.0, "80": 1.0, "160": 2.0}
+NO_SAMPLE = {
+    "16": -(2**15),
+    "24": -(2**23),
+    "32": -(2**31),
+    "212": -(2**11),
+    "61": -(2**15),
+    "80": -(2**7),
+    "160": -(2**15),
+}
+
+#: A number that no sample is, for formats without "no sample".
+_NEVER = -(2**40)
+
+#: Samples that a byte of the other formats can stand for; compressed ECGs need more than 1/10 byte.
+OTHER_SAMPLES_A_BYTE = 10
 
 #: What `write_recording` writes: 16 bit samples of one microvolt.
 FORMAT, GAIN_PER_MV, BASELINE = "16", 1000.0, 0
@@ -33,82 +54,98 @@ FORMAT, GAIN_PER_MV, BASELINE = "16", 1000.0, 0
 #: Largest amplitude that such a sample holds (-32768 means "no sample").
 LARGEST_MV = 32_767 / GAIN_PER_MV
 
-#: First number of a MATLAB v4 matrix of int16, little-endian, as in the Challenges' `.mat` files.
-MATLAB_V4_INT16 = 30
+#: First number of a MATLAB v4 matrix, little-endian, of the type that a format needs: int16 in the
+#: Challenges' `.mat` files, int32 and uint8 in others of wfdb2mat.
+MATLAB_V4_TYPES = {"16": 30, "32": 20, "80": 50}
 
 #: Length of a MATLAB v4 header without the name of the matrix: five 32-bit integers.
 MATLAB_V4_HEADER_BYTES = 20
 
 
-@dataclass(frozen=True)
-class _SignalLine:
-    """What one lead's line of a header states."""
-
-    file_name: str
-    storage: str
-    offset_bytes: int
-    unit: str
-    checksum: int | None
-    lead: str
-
-
-@dataclass(frozen=True)
-class _Header:
-    """What a header states of a single-segment, 12-lead recording."""
-
-    path: Path
-    sampling_rate_hz: float
-    n_samples: int | None
-    signals: tuple[_SignalLine, ...]
-
-
-def read_recording(path: str | os.PathLike[str]) -> Recording:
+def read_recording(path: str | os.PathLike[str], at_most_s: float | None = None) -> Recording:
     """The 12-lead ECG of a WFDB record, in millivolts and in the order of `LEADS`.
 
     path: the record without extension, as wfdb takes it: `records100/00000/00001_lr`. Samples may
         be in any format that wfdb knows, in `.dat` files or in the `.mat` files of the
-        PhysioNet/CinC Challenges. Leads are matched by name, units (uV, mV, V) a lead.
+        PhysioNet/CinC Challenges, in one or several segments. Leads are matched by name, units (uV,
+        mV, V) a lead; signals beyond the twelve leads are left aside. Headers that are bad in form
+        alone are read all the same, see `wfdb_header`.
+    at_most_s: read no more than the first so many seconds; a part is not held against checksums.
 
     Raises SignalError, in a sentence with the path, for: a missing header or signal file; a header
-    that is not one, has several segments, no or an impossible sampling rate, no gain, another unit,
-    other than the 12 leads; a signal file that is too short, of another kind, or does not add up to
-    the header's checksum; missing (NaN) samples.
+    that is not one, has no or an impossible sampling rate, no gain, another unit, fewer than the 12
+    leads; segments of another rate, or with gaps between them; a signal file that is too short, of
+    another kind, or does not add up to the header's checksum; missing (NaN) samples.
     """
-    import wfdb
+    header = read_header(path)
+    rate = header.sampling_rate_hz
+    limit = None if at_most_s is None else max(1, round(at_most_s * rate))
+    if not header.segments:
+        signal_mv = _segment_mv(header, limit)
+    else:
+        parts: list[NDArray[np.float32]] = []
+        for name, stated in header.segments:
+            wanted = None if limit is None else limit - sum(part.shape[1] for part in parts)
+            if stated and (wanted is None or wanted > 0):
+                parts.append(_read_segment(header, name, stated, wanted))
+        if not parts:
+            raise SignalError(f"{header.path}: expected samples, got segments of length 0")
+        signal_mv = np.concatenate(parts, axis=1)
+    with about(header.path):
+        return Recording(signal_mv, rate)
 
-    header = _read_header(Path(path))
-    with _about(header.path):
-        order = lead_order(tuple(signal.lead for signal in header.signals))
-    millivolts = np.array(
-        [_millivolts(header.path, signal.unit) for signal in header.signals], dtype=np.float32
-    )
-    _check_files(header)
-    try:
-        record = wfdb.rdrecord(str(path), physical=False)
-    # wfdb has no error of its own: what a damaged file raises depends on where it breaks off.
-    except (ValueError, IndexError, KeyError, TypeError, OSError) as error:
+
+def _read_segment(
+    header: WfdbHeader, name: str, stated: int, limit: int | None
+) -> NDArray[np.float32]:
+    """One segment of a record of several, (12, n) in mV."""
+    if name == "~":
         raise SignalError(
-            f"{header.path}: expected samples as the header describes them, got "
-            f"{type(error).__name__} from wfdb ({error}); fetch or export the record again"
-        ) from error
-    _check_sums(header, record)
-    # Digital to physical, (n, 12); a format's code for "no sample" becomes NaN, which a Recording
-    # refuses.
-    physical = record.dac(return_res=32)
-    signal_mv = np.ascontiguousarray((physical * millivolts).T[list(order)])
-    with _about(header.path):
-        return Recording(signal_mv, header.sampling_rate_hz)
+            f"{header.path}: expected segments without gaps, got one of {stated} samples; "
+            "pass one of the segments that the header names"
+        )
+    segment = read_header(header.path.parent / name)
+    if segment.segments or segment.sampling_rate_hz != header.sampling_rate_hz:
+        raise SignalError(
+            f"{segment.path}: expected a plain segment at {header.sampling_rate_hz:g} Hz, got "
+            f"{len(segment.segments) or 'no'} segments at {segment.sampling_rate_hz:g} Hz; "
+            "fetch or export the record again"
+        )
+    signal_mv = _segment_mv(segment, limit)
+    expected = stated if limit is None else min(stated, limit)
+    if signal_mv.shape[1] != expected:
+        raise SignalError(
+            f"{segment.path}: expected {expected} samples as {header.path.name} states, got "
+            f"{signal_mv.shape[1]}; fetch or export the record again"
+        )
+    return signal_mv
 
 
-def read_comments(path: str | os.PathLike[str]) -> list[str]:
-    """The comment lines of a WFDB header, without `#` and blanks around: ["Age: 74", "Dx: RBBB"].
-
-    path: the record without extension. Raises SignalError for a missing or unreadable header.
-    """
-    from wfdb.io.header import parse_header_content
-
-    _, comments = parse_header_content(_header_text(Path(path)))
-    return [line.strip("# \t") for line in comments]
+def _segment_mv(header: WfdbHeader, limit: int | None) -> NDArray[np.float32]:
+    """The twelve leads of a header's own signal files, (12, n) in mV; NaN where there is none."""
+    names = tuple(signal.lead for signal in header.signals)
+    standard = tuple(name for name in names if is_lead(name))
+    with about(header.path):
+        # Signals beside the twelve leads are passed over only where these are all there.
+        extra = len(standard) == len(LEADS) < len(names)
+        order = lead_order(standard if extra else names)
+    chosen = [header.signals[names.index(standard[k])] for k in order]
+    to_mv = [_millivolts(header.path, signal.unit) for signal in chosen]
+    n_samples = _check_files(header)
+    if all(signal.storage in SAMPLE_BYTES for signal in header.signals):
+        columns = _decoded(header, n_samples, limit)
+    else:
+        columns = _decoded_by_wfdb(header)
+    if limit is None or limit >= n_samples:
+        _check_sums(header, columns)
+    signal_mv = np.empty((len(LEADS), min(n_samples, limit or n_samples)), dtype=np.float32)
+    for row, signal, scale in zip(signal_mv, chosen, to_mv, strict=True):
+        digital = columns[header.signals.index(signal)][: len(row)]
+        # The division in double and its rounding to single are wfdb's, so that samples are too.
+        with np.errstate(over="ignore"):
+            row[:] = (digital - float(signal.baseline)) / signal.gain * scale
+        row[digital == NO_SAMPLE.get(signal.storage, _NEVER)] = np.nan
+    return signal_mv
 
 
 def write_recording(
@@ -135,7 +172,7 @@ def write_recording(
             f"{target.name!r}; choose another name"
         )
     comments = [_checked_comment(target, comment) for comment in comments]
-    _check_rate(target, recording.sampling_rate_hz)
+    check_rate(target, recording.sampling_rate_hz)
     largest = np.abs(recording.signal_mv).max(axis=1)
     if largest.max() > LARGEST_MV:
         worst = int(largest.argmax())
@@ -146,7 +183,7 @@ def write_recording(
     try:
         with tempfile.TemporaryDirectory(
             dir=target.parent, prefix=f".{target.name}.", suffix=".partial"
-        ) as beside:
+        ) as aside:
             wfdb.wrsamp(
                 target.name,
                 fs=recording.sampling_rate_hz,
@@ -157,12 +194,12 @@ def write_recording(
                 adc_gain=[GAIN_PER_MV] * len(LEADS),
                 baseline=[BASELINE] * len(LEADS),
                 comments=comments,
-                write_dir=beside,
+                write_dir=aside,
             )
             # An older header must not describe the new samples, not even for a moment.
-            _beside(target, ".hea").unlink(missing_ok=True)
+            beside(target, ".hea").unlink(missing_ok=True)
             for suffix in (".dat", ".hea"):
-                os.replace(_beside(Path(beside, target.name), suffix), _beside(target, suffix))
+                os.replace(beside(Path(aside, target.name), suffix), beside(target, suffix))
     except OSError as error:
         raise SignalError(
             f"expected to write the record {target}, got {error.strerror or error}; "
@@ -180,115 +217,6 @@ def _checked_comment(target: Path, comment: str) -> str:
     return comment
 
 
-@contextmanager
-def _about(path: Path) -> Iterator[None]:
-    """A SignalError raised inside says which file it is about."""
-    try:
-        yield
-    except SignalError as error:
-        raise SignalError(f"{path}: {error}") from error
-
-
-def _beside(record: Path, suffix: str) -> Path:
-    """The file of a record; a record's name may hold dots, so that `with_suffix` would cut it."""
-    return record.with_name(record.name + suffix)
-
-
-def _header_text(record: Path) -> str:
-    """The text of a record's header; letters beyond UTF-8 in comments are replaced."""
-    path = _beside(record, ".hea")
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        hint = "check the path"
-        if record.suffix in {".hea", ".dat", ".mat"} and record.exists():
-            hint = f"give the record without extension, {record.with_suffix('')}"
-        raise SignalError(f"expected a WFDB header {path}, got no such file; {hint}") from None
-    except OSError as error:
-        raise SignalError(
-            f"expected a readable WFDB header {path}, got {error.strerror or error}; "
-            "check the path and its permissions"
-        ) from error
-
-
-def _read_header(record: Path) -> _Header:
-    """What the header states; SignalError for what wfdb would guess instead."""
-    from wfdb.io.header import parse_header_content, rx_record, rx_signal
-
-    path = _beside(record, ".hea")
-    lines, _ = parse_header_content(_header_text(record))
-    first = rx_record.match(lines[0]) if lines else None
-    if first is None:
-        raise SignalError(
-            f"{path}: expected a WFDB header that begins with 'name leads rate samples', got "
-            f"{lines[0][:60] if lines else 'an empty file'!r}; fetch or export the record again"
-        )
-    if first["n_seg"]:
-        raise SignalError(
-            f"{path}: expected a record of one segment, got {first['n_seg']} segments; "
-            "pass one of the segments that the header names"
-        )
-    rate = float(first["fs"]) if first["fs"].strip(".") else None
-    if rate is None:
-        raise SignalError(
-            f"{path}: expected a sampling rate after the number of leads, got {lines[0]!r}; "
-            "write the recorder's rate into the header"
-        )
-    _check_rate(path, rate)
-    matches = [rx_signal.match(line) for line in lines[1:]]
-    signals = tuple(
-        _signal_line(path, line, match) for line, match in zip(lines[1:], matches, strict=True)
-    )
-    if len(signals) != int(first["n_sig"]):
-        raise SignalError(
-            f"{path}: expected one line for each of the {first['n_sig']} leads that the first line "
-            f"states, got {len(signals)} lines; fetch or export the record again"
-        )
-    n_samples = int(first["sig_len"]) if first["sig_len"] else None
-    if n_samples == 0:
-        raise SignalError(f"{path}: expected samples, got a record of length 0; leave it out")
-    return _Header(path, rate, n_samples, signals)
-
-
-def _signal_line(path: Path, line: str, match: "re.Match[str] | None") -> _SignalLine:
-    """One lead's line of a header."""
-    if match is None:
-        raise SignalError(
-            f"{path}: expected a line 'file format gain(baseline)/unit ... lead', got "
-            f"{line[:60]!r}; fetch or export the record again"
-        )
-    stated_gain = match["adc_gain"]
-    if not stated_gain or float(stated_gain) == 0 or not re.match(r"\S+\s+\S+\s+\S*/", line):
-        raise SignalError(
-            f"{path}: expected a gain and a unit, such as 1000/mV, for lead "
-            f"{match['sig_name'] or '(no name)'}, got {line[:60]!r}, which is not calibrated; "
-            "write the recorder's gain into the header"
-        )
-    # wfdb would average the samples of a frame, and so change rate and band in silence.
-    if match["samps_per_frame"] not in {"", "1"}:
-        raise SignalError(
-            f"{path}: expected one sample a frame, got {match['samps_per_frame']} for lead "
-            f"{match['sig_name']}; export the record at one rate for all leads"
-        )
-    return _SignalLine(
-        file_name=match["file_name"],
-        storage=match["fmt"],
-        offset_bytes=int(match["byte_offset"] or 0),
-        unit=match["units"],
-        checksum=int(match["checksum"]) & 0xFFFF if match["checksum"] else None,
-        lead=match["sig_name"].strip(),
-    )
-
-
-def _check_rate(path: Path, rate: float) -> None:
-    """Refuse a rate that no 12-lead ECG has."""
-    if not SLOWEST_HZ <= rate <= FASTEST_HZ:
-        raise SignalError(
-            f"{path}: expected a sampling rate from {SLOWEST_HZ} to {FASTEST_HZ} Hz, got {rate:g} "
-            "Hz; state the recorder's rate"
-        )
-
-
 def _millivolts(path: Path, unit: str) -> float:
     """One `unit` in millivolts."""
     try:
@@ -300,48 +228,130 @@ def _millivolts(path: Path, unit: str) -> float:
         ) from None
 
 
-def _check_files(header: _Header) -> None:
-    """Refuse signal files that are missing, of another kind or too short, before wfdb reads."""
-    for name in dict.fromkeys(signal.file_name for signal in header.signals):
+def _files(header: WfdbHeader) -> dict[str, list[SignalLine]]:
+    """The lines of each signal file, in their order."""
+    files: dict[str, list[SignalLine]] = {}
+    for signal in header.signals:
+        files.setdefault(signal.file_name, []).append(signal)
+    return files
+
+
+def _check_files(header: WfdbHeader) -> int:
+    """Samples of each lead; refuses signal files that are missing, of another kind or too short."""
+    lengths = []
+    for name, here in _files(header).items():
         path = header.path.parent / name
-        here = [signal for signal in header.signals if signal.file_name == name]
+        first = here[0]
+        if any((s.storage, s.offset_bytes) != (first.storage, first.offset_bytes) for s in here):
+            raise SignalError(
+                f"{header.path}: expected one format and offset for all leads of {name}, got "
+                "several; fetch or export the record again"
+            )
         try:
             size = path.stat().st_size
-            if path.suffix == ".mat":
+            if path.suffix.lower() == ".mat":
                 _check_matlab(path, header, here)
+            else:
+                path.open("rb").close()
         except OSError as error:
             raise SignalError(
                 f"expected the signal file {path} that {header.path.name} names, got "
                 f"{error.strerror or error}; fetch or export the record again"
             ) from error
-        if header.n_samples is not None and all(signal.storage == FORMAT for signal in here):
-            needed = here[0].offset_bytes + 2 * len(here) * header.n_samples
-            if size < needed:
-                raise SignalError(
-                    f"{path}: expected {needed} bytes for {header.n_samples} samples of "
-                    f"{len(here)} leads, got {size}, the file is truncated; "
-                    "fetch or export the record again"
-                )
+        a_sample = SAMPLE_BYTES.get(first.storage, 1 / OTHER_SAMPLES_A_BYTE)
+        room = max(size - first.offset_bytes, 0)
+        length = int(room / a_sample) // len(here)
+        if header.n_samples is not None and length < header.n_samples:
+            needed = first.offset_bytes + _bytes(header.n_samples * len(here), a_sample)
+            raise SignalError(
+                f"{path}: expected {needed} bytes for {header.n_samples} samples of "
+                f"{len(here)} leads, got {size}, the file is truncated; "
+                "fetch or export the record again"
+            )
+        lengths.append(length)
+    if header.n_samples is None and any(s.storage not in SAMPLE_BYTES for s in header.signals):
+        raise SignalError(
+            f"{header.path}: expected the number of samples after the sampling rate, which the "
+            f"format {header.signals[0].storage} needs; fetch or export the record again"
+        )
+    n_samples = min(lengths, default=0) if header.n_samples is None else header.n_samples
+    if not n_samples:
+        raise SignalError(f"{header.path}: expected samples, got an empty file; leave it out")
+    return n_samples
 
 
-def _check_matlab(path: Path, header: _Header, here: Sequence[_SignalLine]) -> None:
-    """Refuse a `.mat` that is not the matrix (leads, samples) of int16 of the Challenges."""
+def _bytes(samples: int, a_sample: float) -> int:
+    """Bytes that so many samples take."""
+    return -int(-samples * a_sample // 1)
+
+
+def _check_matlab(path: Path, header: WfdbHeader, here: Sequence[SignalLine]) -> None:
+    """Refuse a `.mat` that is not the matrix (leads, samples) of the Challenges."""
     with path.open("rb") as file:
         start = file.read(MATLAB_V4_HEADER_BYTES)
     found = [int(number) for number in np.frombuffer(start[: len(start) // 4 * 4], "<i4")]
-    wanted = [MATLAB_V4_INT16, len(here), header.n_samples, 0]
+    kind = MATLAB_V4_TYPES.get(here[0].storage, MATLAB_V4_TYPES[FORMAT])
+    wanted = [kind, len(here), header.n_samples, 0]
     if header.n_samples is None:
         wanted[2] = found[2] if len(found) > 2 else 0
     offset = here[0].offset_bytes
     if found != [*wanted, offset - MATLAB_V4_HEADER_BYTES]:
-        kind = "a MATLAB 5 file" if start.startswith(b"MATLAB 5") else "another file"
+        got = "a MATLAB 5 file" if start.startswith(b"MATLAB 5") else "another file"
         raise SignalError(
             f"{path}: expected an ECG as a MATLAB v4 matrix of int16, {len(here)} leads x "
-            f"{wanted[2]} samples, got {kind}; fetch or export the record again"
+            f"{wanted[2]} samples, got {got}; fetch or export the record again"
         )
 
 
-def _check_sums(header: _Header, record: Any) -> None:
+def _decoded(header: WfdbHeader, n_samples: int, limit: int | None) -> list[NDArray[np.int32]]:
+    """The digital samples of each line, (n,), no more than `limit`."""
+    wanted = n_samples if limit is None else min(n_samples, limit)
+    frames = {}
+    for name, here in _files(header).items():
+        storage, count = here[0].storage, wanted * len(here)
+        with (header.path.parent / name).open("rb") as file:
+            file.seek(here[0].offset_bytes)
+            raw = file.read(_bytes(count, SAMPLE_BYTES[storage]))
+        frames[name] = iter(_samples(raw, storage, count).reshape(wanted, len(here)).T)
+    return [next(frames[signal.file_name]) for signal in header.signals]
+
+
+def _samples(raw: bytes, storage: str, count: int) -> NDArray[np.int32]:
+    """Samples of one of the formats of `SAMPLE_BYTES` (WFDB's signal(5) describes them)."""
+    plain = {"16": "<i2", "32": "<i4", "61": ">i2", "80": "u1", "160": "<u2"}
+    if storage in plain:
+        samples = np.frombuffer(raw, plain[storage], count).astype(np.int32)
+        # 80 and 160 are offset binary.
+        return samples - {"80": 2**7, "160": 2**15}.get(storage, 0)
+    data = np.frombuffer(raw, np.uint8).astype(np.int32)
+    if storage == "24":
+        low, middle, high = data.reshape(-1, 3).T
+        unsigned, bits = low | middle << 8 | high << 16, 24
+    else:  # 212: two samples of 12 bits in three bytes, the upper bits of both in the middle one
+        whole = np.append(data, np.zeros(-len(data) % 3, dtype=np.int32)).reshape(-1, 3)
+        first = whole[:, 0] | (whole[:, 1] & 0x0F) << 8
+        second = whole[:, 2] | (whole[:, 1] & 0xF0) << 4
+        unsigned, bits = np.stack([first, second], axis=1).ravel()[:count], 12
+    signed: NDArray[np.int32] = unsigned - ((unsigned >> (bits - 1)) << bits)
+    return signed
+
+
+def _decoded_by_wfdb(header: WfdbHeader) -> list[NDArray[np.int32]]:
+    """The digital samples of each line in one of the rare formats, whole."""
+    import wfdb
+
+    try:
+        record = wfdb.rdrecord(str(header.path.with_suffix("")), physical=False)
+        return list(record.d_signal.T)
+    # wfdb has no error of its own: what a damaged file raises depends on where it breaks off.
+    except Exception as error:
+        raise SignalError(
+            f"{header.path}: expected samples as the header describes them, got "
+            f"{type(error).__name__} from wfdb ({error}); fetch or export the record again"
+        ) from error
+
+
+def _check_sums(header: WfdbHeader, columns: Sequence[NDArray[np.int32]]) -> None:
     """Refuse samples whose 16-bit sum a lead is not the header's checksum (where it states any).
 
     Writers without checksums put 0 for every lead; that states none.
@@ -349,11 +359,11 @@ def _check_sums(header: _Header, record: Any) -> None:
     stated = [signal.checksum for signal in header.signals]
     if not any(stated):
         return
-    sums = record.d_signal.sum(axis=0, dtype=np.int64) & 0xFFFF
     wrong = [
         signal.lead
-        for signal, total in zip(header.signals, sums, strict=True)
-        if signal.checksum is not None and signal.checksum != total
+        for signal, samples in zip(header.signals, columns, strict=True)
+        if signal.checksum is not None
+        and signal.checksum != int(samples.sum(dtype=np.int64)) & 0xFFFF
     ]
     if wrong:
         raise SignalError(
