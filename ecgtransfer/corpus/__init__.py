@@ -1,43 +1,63 @@
 """Many recordings on disk: corpora as published, label vocabularies, ECGSets and splits."""
 
+from ecgtransfer.corpus.arrays import read_arrays
 from ecgtransfer.corpus.ecgset import ECGSet, microvolts
 from ecgtransfer.corpus.ecgset_writer import ECGSetWriter, write_ecgset
+from ecgtransfer.corpus.fetching import FetchProgress, FetchReport, NotFetched, fetch
 from ecgtransfer.corpus.icbeb import read_icbeb
+from ecgtransfer.corpus.interchange import croissant, write_croissant
 from ecgtransfer.corpus.labels import (
     LabelSpace,
     Vocabulary,
     label_space,
+    label_warnings,
     load_vocabulary,
     resolve,
     snomed_code,
 )
 from ecgtransfer.corpus.manifest import Manifest, load_manifest
-from ecgtransfer.corpus.preparation import PreparationReport, prepare
+from ecgtransfer.corpus.preparation import prepare
+from ecgtransfer.corpus.preparation_report import PreparationReport
 from ecgtransfer.corpus.ptbxl import read_ptbxl
-from ecgtransfer.corpus.records import Corpus, CorpusRecord, read_signal
+from ecgtransfer.corpus.records import Corpus, CorpusRecord, OwnSource, read_signal
 from ecgtransfer.corpus.splits import patient_split, select_records, take_patients
+from ecgtransfer.corpus.verification import Problem, VerifyReport, verify_corpus
+from ecgtransfer.corpus.wfdb_folder import read_wfdb_folder
 
 __all__ = [
     "Corpus",
     "CorpusRecord",
     "ECGSet",
     "ECGSetWriter",
+    "FetchProgress",
+    "FetchReport",
     "LabelSpace",
     "Manifest",
+    "NotFetched",
+    "OwnSource",
     "PreparationReport",
+    "Problem",
+    "VerifyReport",
     "Vocabulary",
+    "croissant",
+    "fetch",
     "label_space",
+    "label_warnings",
     "load_manifest",
     "load_vocabulary",
     "microvolts",
     "patient_split",
     "prepare",
+    "read_arrays",
     "read_icbeb",
     "read_ptbxl",
     "read_signal",
+    "read_wfdb_folder",
     "resolve",
     "select_records",
     "snomed_code",
     "take_patients",
+    "verify_corpus",
+    "write_croissant",
     "write_ecgset",
 ]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgtransfer.corpus.labels import LabelSpace
+from ecgtransfer.corpus.labels import LabelCode, LabelSpace
 from ecgtransfer.errors import CorpusError, SignalError
 from ecgtransfer.signals import INDEPENDENT_LEADS, Recording, expand_leads
 
@@ -65,7 +65,7 @@ class ECGSet:
     ) -> None:
         self.folder = folder
         self.card = card
-        self.label_space = LabelSpace(tuple(card["labels"]))
+        self.label_space = LabelSpace(tuple(card["labels"]), _label_codes(folder, card))
         self.labels = labels
         rate = float(card["sampling_rate_hz"])
         self.sampling_rate_hz: int | float = int(rate) if rate.is_integer() else rate
@@ -134,6 +134,28 @@ class ECGSet:
                 "records; write the set again"
             )
         return table
+
+    def to_pandas(self) -> pd.DataFrame:
+        """`records` with a column a label beside: true or false, or between 0 and 1 where soft.
+
+        Raises:
+            CorpusError: a label that is called like a column of the table.
+        """
+        import pandas as pd
+
+        hard = np.isin(self.labels, (0.0, 1.0)).all()
+        labels = pd.DataFrame(
+            self.labels.astype(bool) if hard else self.labels,
+            columns=list(self.label_space.names),
+            index=self.records.index,
+        )
+        if shared := [name for name in labels.columns if name in self.records.columns]:
+            raise CorpusError(
+                f"{self.folder} has a label and a column of its table called {shared[0]}; rename "
+                "the label in the label space and prepare the set again, or take `records` and "
+                "`labels`"
+            )
+        return pd.concat([self.records, labels], axis=1)
 
     def independent_mv(self, index: Index = None) -> NDArray[np.float32]:
         """The model's eight leads I, II, V1-V6 in millivolts, (n, 8, T) float32."""
@@ -265,6 +287,20 @@ def _read_card(folder: Path) -> dict[str, Any]:
     if wrong:
         raise CorpusError(f"{folder / CARD} does not state {', '.join(wrong)}; write the set again")
     return card
+
+
+def _label_codes(folder: Path, card: Mapping[str, Any]) -> tuple[LabelCode, ...]:
+    """The table of a label space that has one, as `LabelSpace.card_entry` states it."""
+    lines = card.get("label_codes", [])
+    if not isinstance(lines, list) or not all(
+        isinstance(line, list) and len(line) == 3 and all(isinstance(word, str) for word in line)
+        for line in lines
+    ):
+        raise CorpusError(
+            f"{folder / CARD} states label_codes other than [label, vocabulary, code]; "
+            "write the set again"
+        )
+    return tuple(LabelCode(label, kind, code, "") for label, kind, code in lines)
 
 
 def _load(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:

@@ -6,17 +6,15 @@ import csv
 import re
 from pathlib import Path
 
-from ecgtransfer.corpus.icbeb_struct import load_icbeb_struct, parse_age, parse_sex
+from ecgtransfer.corpus.icbeb_struct import load_icbeb_struct
 from ecgtransfer.corpus.manifest import load_manifest
 from ecgtransfer.corpus.records import Corpus, CorpusRecord
+from ecgtransfer.corpus.statements import parse_age, parse_sex, stated_in
 from ecgtransfer.errors import CorpusError, SignalError
-from ecgtransfer.signals import read_comments
+from ecgtransfer.signals import read_header
 
 #: Label columns of REFERENCE.csv; the first is always filled.
 REFERENCE_COLUMNS = ("Recording", "First_label", "Second_label", "Third_label")
-
-#: `Dx: AF,RBBB`, `# Dx: 59118001`, `Age: 74`, ... whatever the blanks and the case.
-_COMMENT = re.compile(r"^[#\s]*(?P<key>age|sex|dx)\s*:\s*(?P<value>.*?)\s*$", re.IGNORECASE)
 
 
 def read_icbeb(folder: str | Path) -> Corpus:
@@ -71,11 +69,8 @@ def _refuse_copies(
 
 
 def _challenge_record(name: str, file: Path) -> CorpusRecord:
-    stated: dict[str, str] = {}
-    for comment in read_comments(file.with_suffix("")):
-        match = _COMMENT.match(comment)
-        if match:
-            stated[match["key"].casefold()] = match["value"]
+    header = read_header(file.with_suffix(""))
+    stated = stated_in(header.comments)
     codes = tuple(code for code in re.split(r"[,\s]+", stated.get("dx", "")) if code)
     numeric = [code.isdigit() for code in codes]
     if any(numeric) and not all(numeric):
@@ -92,6 +87,8 @@ def _challenge_record(name: str, file: Path) -> CorpusRecord:
         vocabulary="snomed" if any(numeric) else "abbreviation",
         age=parse_age(stated.get("age")),
         sex=parse_sex(stated.get("sex")),
+        patient_stated=False,
+        mended=header.mended,
     )
 
 
@@ -116,6 +113,7 @@ def _original_record(name: str, file: Path, reference: dict[str, tuple[str, ...]
         vocabulary="icbeb_number",
         age=age,
         sex=sex,
+        patient_stated=False,
     )
 
 

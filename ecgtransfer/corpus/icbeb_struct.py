@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,24 +9,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgtransfer.corpus.statements import parse_age, parse_sex
 from ecgtransfer.errors import SignalError
 from ecgtransfer.signals import LEADS, Recording
 
 #: Sampling rate of every original file; the struct does not state it (Liu et al. 2018).
 ICBEB_SAMPLING_RATE_HZ = 500
-
-#: What scipy raises on files that are no MATLAB files, or damaged ones.
-_READ_ERRORS = (
-    EOFError,
-    IndexError,
-    KeyError,
-    NotImplementedError,
-    OSError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,16 +32,19 @@ def load_icbeb_struct(path: Path) -> IcbebStruct:
     Raises:
         SignalError: no such file, not a MATLAB file, or none with a 12-lead struct `ECG`.
     """
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
+    from scipy.io import loadmat, whosmat
 
     file = path if path.suffix == ".mat" else path.with_name(path.name + ".mat")
     if not file.is_file():
         raise SignalError(f"no such file: {file}; check the folder of the data set")
     try:
+        # A damaged size would have scipy read billions of structs.
+        if ("ECG", (1, 1), "struct") not in whosmat(file):
+            raise ValueError("no struct ECG of one element")
         ecg = loadmat(file, variable_names=["ECG"])["ECG"][0, 0]
         data, age, sex = ecg["data"], ecg["age"], ecg["sex"]
-    except (*_READ_ERRORS, MatReadError):
+    # What scipy raises on a damaged file depends on where it breaks off.
+    except Exception:
         raise SignalError(
             f"{file} is not an original ICBEB recording: expected a MATLAB file with a struct ECG "
             "of sex, age and data; download it again or remove it"
@@ -71,29 +59,10 @@ def load_icbeb_struct(path: Path) -> IcbebStruct:
 
 def read_icbeb_struct(path: Path) -> Recording:
     """The recording of an original file, 500 Hz; see `load_icbeb_struct` for what it raises."""
-    return Recording(
-        signal_mv=load_icbeb_struct(path).data_mv.astype(np.float32),
-        sampling_rate_hz=ICBEB_SAMPLING_RATE_HZ,
-    )
-
-
-def parse_age(value: object) -> float | None:
-    """Age in years; None for what stands for "not known" in ICBEB: empty, NaN, words, negative."""
-    try:
-        age = float(str(value).strip())
-    except ValueError:
-        return None
-    return age if math.isfinite(age) and age >= 0 else None
-
-
-def parse_sex(value: object) -> Literal["male", "female"] | None:
-    """Sex from `Male`, `F`, ... in any case; None for anything else."""
-    word = str(value).strip().casefold()
-    if word in ("male", "m"):
-        return "male"
-    if word in ("female", "f"):
-        return "female"
-    return None
+    data_mv = load_icbeb_struct(path).data_mv
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+        signal_mv = data_mv.astype(np.float32)
+    return Recording(signal_mv=signal_mv, sampling_rate_hz=ICBEB_SAMPLING_RATE_HZ)
 
 
 def _first(value: Any) -> object:

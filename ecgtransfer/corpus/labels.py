@@ -1,11 +1,17 @@
-"""Labels meet by name: SCP, SNOMED CT, ICBEB numbers and abbreviations as one vocabulary."""
+"""Labels meet by name: SCP, SNOMED CT, ICBEB numbers and abbreviations as one vocabulary.
+
+A label space is a list of classes. Where it has no table of its own, a class is the canonical label
+of that name (`icbeb9`, `scp71`). Where it has one (`superclasses`, `challenge`, a user's csv), the
+table says which codes mean which class, and several codes may mean the same.
+"""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,22 +20,46 @@ from numpy.typing import NDArray
 from ecgtransfer.corpus.manifest import manifest_text
 from ecgtransfer.errors import CorpusError, ManifestError
 
-#: The vocabularies of `data_manifests/labels.csv`.
-VOCABULARIES = ("scp", "snomed", "icbeb_number", "abbreviation")
+#: The vocabularies that codes are in; `local` is for a hospital's own codes, which only a label
+#: space of the user's own can know.
+VOCABULARIES = ("scp", "snomed", "icbeb_number", "abbreviation", "local")
 
-#: Columns of `data_manifests/labels.csv`.
+#: Columns of `data_manifests/labels.csv`, and of the table of a label space, where the description
+#: may be absent.
 LABEL_COLUMNS = ("label", "vocabulary", "code", "description")
+
+#: Label spaces by name; any other word is the path of a csv.
+LABEL_SPACES = ("icbeb9", "scp71", "superclasses", "challenge", "challenge2020")
+
+#: Classes and codes that a sentence names.
+_NAMED = 8
+
+
+@dataclass(frozen=True)
+class LabelCode:
+    """One line of a table of codes: in `vocabulary`, `code` means `label`."""
+
+    label: str
+    vocabulary: str
+    code: str
+    description: str
 
 
 @dataclass(frozen=True)
 class LabelSpace:
     """The labels of a run, in the order of the columns of every (N, K) label array.
 
+    `codes` is the space's own table: a vocabulary that it has lines of is taken by the letter, any
+    other by way of the canonical label. Without a table the names are canonical labels themselves.
+    Two spaces of the same names are equal.
+
     Raises:
-        CorpusError: no names, an empty name, or the same name twice.
+        CorpusError: no names, an empty name, the same name twice, or a table that names an unknown
+            vocabulary, a class that the space lacks, or one code for two classes.
     """
 
     names: tuple[str, ...]
+    codes: tuple[LabelCode, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.names, str) or not self.names or not all(self.names):
@@ -44,6 +74,13 @@ class LabelSpace:
                 f"a label space names each label once, got {', '.join(repeated)} more than once; "
                 "remove the repetition"
             )
+        object.__setattr__(self, "codes", tuple(self.codes))
+        if strangers := sorted({entry.label for entry in self.codes} - set(self.names)):
+            raise CorpusError(
+                f"the table of a label space names {', '.join(strangers)}, which the space lacks; "
+                f"expected {', '.join(self.names)}"
+            )
+        _ = self._table  # built, and so checked, at birth
 
     def __len__(self) -> int:
         return len(self.names)
@@ -89,19 +126,79 @@ class LabelSpace:
             )
         return tuple(name for name, value in zip(self.names, row, strict=True) if value >= 0.5)
 
+    def label_of(self, code: str, vocabulary: str) -> str | None:
+        """The class that a code means, or None where it means none.
+
+        Of a vocabulary that the space's table has lines of, those lines alone count. A code of
+        another vocabulary goes by its canonical label: by what the table says of that label's own
+        codes (the first of each vocabulary in `labels.csv`).
+
+        Raises:
+            CorpusError: an unknown vocabulary, or a code that the table leads to two classes.
+        """
+        label = resolve(code, (vocabulary,))
+        if self._table is None:
+            return label if label in self._columns else None
+        if vocabulary in self._table._labels:
+            return self._table.resolve(code, (vocabulary,))
+        if label is None:
+            return None
+        meant: dict[str, str] = {}
+        for spoken in self._table._labels:
+            for own in load_vocabulary().codes_of(label, spoken)[:1]:
+                name = self._table.resolve(own, (spoken,))
+                if name is not None:
+                    meant.setdefault(name, f"{name} by {spoken} {own}")
+        if len(meant) > 1:
+            raise CorpusError(
+                f"code {code!r} of the vocabulary {vocabulary} means {label}, which the label "
+                f"space takes for {' and for '.join(meant.values())}; give its table a line for "
+                f"{vocabulary} {code}"
+            )
+        return next(iter(meant), None)
+
+    def encode_codes(self, codes: Iterable[str], vocabulary: str) -> NDArray[np.float32]:
+        """The codes of a record as a multi-hot row, (K,) float32; those of no class do not count.
+
+        Raises:
+            CorpusError: what `label_of` raises.
+        """
+        found = (self.label_of(code, vocabulary) for code in codes)
+        return self.encode(label for label in found if label is not None)
+
+    def code_of(self, label: str, vocabulary: str) -> str | None:
+        """One code for a class in a vocabulary, or None: the first of the table, or the canonical.
+
+        A class that merges several canonical labels has none of its own outside the table.
+
+        Raises:
+            CorpusError: a label that the space does not have, or an unknown vocabulary.
+        """
+        self.index(label)
+        _check_vocabulary(vocabulary)
+        own = [entry for entry in self.codes if entry.label == label]
+        stated = [entry.code for entry in own if entry.vocabulary == vocabulary]
+        if stated:
+            return stated[0]
+        canonical = {resolve(entry.code, (entry.vocabulary,)) for entry in own} if own else {label}
+        if len(canonical) > 1:
+            return None
+        only = next(iter(canonical))
+        known = load_vocabulary().codes_of(only, vocabulary) if only is not None else ()
+        return known[0] if known else None
+
+    def card_entry(self) -> dict[str, list[list[str]]]:
+        """What the card of a set has to state besides the names, so that codes outlive a csv."""
+        lines = [[entry.label, entry.vocabulary, entry.code] for entry in self.codes]
+        return {"label_codes": lines} if lines else {}
+
     @cached_property
     def _columns(self) -> dict[str, int]:
         return {name: column for column, name in enumerate(self.names)}
 
-
-@dataclass(frozen=True)
-class LabelCode:
-    """One line of `labels.csv`: in `vocabulary`, `code` means `label`."""
-
-    label: str
-    vocabulary: str
-    code: str
-    description: str
+    @cached_property
+    def _table(self) -> Vocabulary | None:
+        return Vocabulary(self.codes) if self.codes else None
 
 
 @dataclass(frozen=True)
@@ -198,26 +295,84 @@ def load_vocabulary() -> Vocabulary:
     )
 
 
-def label_space(name: str = "icbeb9") -> LabelSpace:
-    """A label space by name.
+def label_space(name: str | Path = "icbeb9") -> LabelSpace:
+    """A label space by name, or of a csv table of the user's own.
 
     `icbeb9`: the nine classes of ICBEB2018 in the order of their numbers, 1 to 9 (the default).
     `scp71`: the 71 statements of PTB-XL in the order of its `scp_statements.csv`.
+    `superclasses`: the five diagnostic superclasses of PTB-XL: NORM, MI, STTC, CD, HYP.
+    `challenge`: the 26 classes that the PhysioNet/CinC Challenge 2021 scored; `challenge2020`: the
+    24 of 2020. Codes that the Challenge scored as one (CRBBB = RBBB, ...) are one class.
+    A path: a csv with the columns `label`, `vocabulary`, `code` and, if you like, `description`; a
+    line a code; the classes are in the order in which they first come.
 
     Raises:
-        CorpusError: another name.
+        CorpusError: another name, no such file, or a table that is not as described.
     """
-    vocabulary = load_vocabulary()
     if name == "icbeb9":
-        numbered = [entry for entry in vocabulary.codes if entry.vocabulary == "icbeb_number"]
+        numbered = [
+            entry for entry in load_vocabulary().codes if entry.vocabulary == "icbeb_number"
+        ]
         return LabelSpace(
             tuple(entry.label for entry in sorted(numbered, key=lambda entry: int(entry.code)))
         )
     if name == "scp71":
-        return LabelSpace(
-            tuple(entry.label for entry in vocabulary.codes if entry.vocabulary == "scp")
+        statements = [entry for entry in load_vocabulary().codes if entry.vocabulary == "scp"]
+        return LabelSpace(tuple(entry.label for entry in statements))
+    if name == "superclasses":
+        return _space(manifest_text("superclasses.csv"), "superclasses.csv")
+    if name in ("challenge", "challenge2020"):
+        return _challenge(scored_in=2021 if name == "challenge" else 2020)
+    path = Path(name)
+    if path.suffix.casefold() != ".csv" and not path.is_file():
+        raise CorpusError(
+            f"unknown label space {str(name)!r}; expected {', '.join(LABEL_SPACES)} or the path "
+            "of a csv"
         )
-    raise CorpusError(f"unknown label space {name!r}; expected icbeb9 or scp71")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise CorpusError(f"no such label space: {path}; check its path") from None
+    except (OSError, ValueError) as error:
+        raise CorpusError(
+            f"expected a csv table in UTF-8 at {path}, got {error}; export it again"
+        ) from None
+    return _space(text, str(path))
+
+
+def label_warnings(
+    before: Mapping[str, int],
+    after: Mapping[str, int],
+    codes_outside: Mapping[str, int],
+    records_outside: int = 0,
+) -> tuple[str, ...]:
+    """Sentences on what a label space makes of a corpus, for the report of its preparation.
+
+    Args:
+        before: records of each class in the corpus.
+        after: the same in the set.
+        codes_outside: records with each code that is known and means no class of the space.
+        records_outside: records left out because they state such codes only.
+    """
+    without = [name for name, count in before.items() if not count]
+    lost = [name for name, count in before.items() if count and not after.get(name, 0)]
+    sentences = []
+    if without:
+        sentences.append(
+            f"no record of the corpus states {_some(without)}: a model cannot learn "
+            f"{'it' if len(without) == 1 else 'them'}; add records, or take a label space without"
+        )
+    if lost:
+        sentences.append(
+            f"all records that state {_some(lost)} were left out, see why above; add records, or "
+            "take a label space without"
+        )
+    if records_outside:
+        sentences.append(
+            f"the label space loses {records_outside} records, which state only "
+            f"{_some(list(codes_outside))}; keep them with --keep-unlabelled, or take a wider space"
+        )
+    return tuple(sentences)
 
 
 def resolve(code: str, vocabularies: Sequence[str] = VOCABULARIES) -> str | None:
@@ -235,7 +390,8 @@ def snomed_code(label: str) -> str:
     if not codes:
         known = [entry.label for entry in load_vocabulary().codes if entry.vocabulary == "snomed"]
         raise CorpusError(
-            f"no SNOMED CT code is known for label {label!r}; there is one for {', '.join(known)}"
+            f"no SNOMED CT code is known for label {label!r}; there is one for "
+            f"{', '.join(dict.fromkeys(known))}"
         )
     return codes[0]
 
@@ -243,3 +399,55 @@ def snomed_code(label: str) -> str:
 def _check_vocabulary(name: str) -> None:
     if name not in VOCABULARIES:
         raise CorpusError(f"unknown vocabulary {name!r}; expected one of {', '.join(VOCABULARIES)}")
+
+
+def _space(text: str, source: str) -> LabelSpace:
+    """The label space of a csv table."""
+    return _from_rows([row for row, _ in _rows(text, source)], source)
+
+
+def _challenge(scored_in: int) -> LabelSpace:
+    """The classes that the Challenge of a year scored; the column `since` says from when on."""
+    source = "challenge.csv"
+    rows = _rows(manifest_text(source), source)
+    return _from_rows([row for row, line in rows if int(line["since"]) <= scored_in], source)
+
+
+def _from_rows(rows: Sequence[LabelCode], source: str) -> LabelSpace:
+    try:
+        return LabelSpace(tuple(dict.fromkeys(row.label for row in rows)), tuple(rows))
+    except CorpusError as error:
+        raise CorpusError(f"{source}: {error}") from None
+
+
+def _rows(text: str, source: str) -> list[tuple[LabelCode, dict[str, str]]]:
+    """The lines of a table of codes, each with all that it states."""
+    needed = LABEL_COLUMNS[:3]
+    reader = csv.DictReader(text.splitlines(), strict=True)
+    rows = []
+    try:
+        reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+        if missing := [name for name in needed if name not in reader.fieldnames]:
+            raise CorpusError(
+                f"{source} lacks the column {', '.join(missing)}; expected "
+                f"{', '.join(LABEL_COLUMNS)}, of which the last may be absent"
+            )
+        for number, stated in enumerate(reader, start=2):
+            line = {name: (stated[name] or "").strip() for name in reader.fieldnames}
+            if empty := [name for name in needed if not line[name]]:
+                raise CorpusError(
+                    f"{source}, line {number} states no {', '.join(empty)}; give each line a "
+                    "label, a vocabulary and a code"
+                )
+            rows.append((LabelCode(*(line.get(name, "") for name in LABEL_COLUMNS)), line))
+    except csv.Error as error:
+        raise CorpusError(f"{source} is not a csv table: {error}; export it again") from None
+    if not rows:
+        raise CorpusError(f"{source} has no lines; give it one for each code")
+    return rows
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    shown = ", ".join(names[:_NAMED])
+    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"

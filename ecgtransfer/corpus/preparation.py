@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import multiprocessing
+import os
 import signal
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,22 +22,32 @@ from numpy.typing import NDArray
 
 from ecgtransfer.corpus.ecgset import LARGEST_MICROVOLTS, MICROVOLTS, microvolts
 from ecgtransfer.corpus.ecgset_writer import ECGSetWriter
-from ecgtransfer.corpus.labels import LabelSpace, resolve
+from ecgtransfer.corpus.labels import LabelSpace, label_warnings, resolve
+from ecgtransfer.corpus.preparation_journal import Entry, Journal
+from ecgtransfer.corpus.preparation_report import (
+    DISAGREEMENT_UV,
+    OUTSIDE,
+    SHORT,
+    UNREADABLE,
+    UNSTATED,
+    LeftOut,
+    Noticed,
+    PreparationReport,
+    Tally,
+)
 from ecgtransfer.corpus.records import Corpus, CorpusRecord, read_signal
 from ecgtransfer.errors import CorpusError, SignalError
 from ecgtransfer.signals import (
     crop,
+    flat_leads,
     independent_leads,
     limb_lead_disagreement_mv,
     resample,
+    saturated_leads,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: Limb leads that contradict Einthoven and Goldberger by more than this are reported: rounding
-#: to whole microvolts explains 2.
-DISAGREEMENT_UV = 5.0
 
 #: Records that one task of a worker reads; 64 records of 10 s at 100 Hz are 1 MB.
 CHUNK_RECORDS = 64
@@ -41,76 +55,15 @@ CHUNK_RECORDS = 64
 #: A process pool pays from here on: its processes take seconds to start.
 POOL_RECORDS = 2048
 
-#: Why records are left out.
-UNSTATED = "no label stated"
-OUTSIDE = "no label of this space"
-SHORT = "shorter than the window"
-UNREADABLE = "unreadable"
+#: Records between two checkpoints, from which an interrupted preparation goes on.
+CHECKPOINT_RECORDS = 2048
 
+#: Of longer records (a Holter's day) no more than this is read, or twice the window: so much that
+#: the rest cannot be felt in it, so little that a day at 2000 Hz does not fill the memory.
+LONGEST_READ_S = 300.0
 
-@dataclass(frozen=True)
-class LeftOut:
-    """A record that is not in the set, the kind of reason, and the reason in full."""
-
-    record: str
-    reason: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class PreparationReport:
-    """What `prepare` took, left out and noticed; `report.json` in the folder of the set.
-
-    `labels_before` and `labels_after` count the records of each label in the corpus and in the
-    set; `unknown_codes` the codes that no vocabulary has, `codes_outside` those whose label is not
-    in the space; `disagreements_uv` the kept records whose limb leads contradict each other by more
-    than 5 microvolts; `clipped_samples` the samples beyond +-32.767 mV by record.
-    """
-
-    corpus: str
-    version: str
-    sampling_rate_hz: int
-    seconds: float
-    records: int
-    kept: int
-    left_out: tuple[LeftOut, ...]
-    labels_before: dict[str, int]
-    labels_after: dict[str, int]
-    unknown_codes: dict[str, int]
-    codes_outside: dict[str, int]
-    disagreements_uv: dict[str, float]
-    clipped_samples: dict[str, int]
-
-    def to_json(self) -> str:
-        """The report as JSON text."""
-        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
-
-    def __str__(self) -> str:
-        lines = [
-            f"{self.corpus} {self.version}: kept {self.kept} of {self.records} records "
-            f"({self.seconds:g} s at {self.sampling_rate_hz} Hz)"
-        ]
-        for reason, count in Counter(entry.reason for entry in self.left_out).most_common():
-            lines.append(f"  left out, {reason}: {count}")
-        lines += [f"  {entry.detail}" for entry in self.left_out if entry.reason == UNREADABLE][:5]
-        width = max(len(name) for name in self.labels_before)
-        lines.append(f"  {'label':<{max(width, 5)}}  in corpus  in set")
-        lines += [
-            f"  {name:<{max(width, 5)}}  {count:>9}  {self.labels_after[name]:>6}"
-            for name, count in self.labels_before.items()
-        ]
-        lines.append(f"  codes that no vocabulary has: {_counts(self.unknown_codes)}")
-        lines.append(f"  codes outside the label space: {_counts(self.codes_outside)}")
-        worst = max(self.disagreements_uv.values(), default=0.0)
-        lines.append(
-            f"  limb leads off by more than {DISAGREEMENT_UV:g} uV: {len(self.disagreements_uv)} "
-            f"records (worst {worst:.0f} uV)"
-        )
-        lines.append(
-            f"  samples clipped at 32.767 mV: {sum(self.clipped_samples.values())} "
-            f"in {len(self.clipped_samples)} records"
-        )
-        return "\n".join(lines)
+#: Patients that a message names.
+PATIENTS_NAMED = 5
 
 
 def prepare(
@@ -121,6 +74,7 @@ def prepare(
     sampling_rate_hz: int = 100,
     seconds: float = 10.0,
     keep_unlabelled: bool = False,
+    drop_duplicates: bool = False,
     workers: int = 1,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -129,8 +83,12 @@ def prepare(
 
     Records that state no label of the space, that are too short or that cannot be read are left
     out and reported. The set is the same whatever the number of workers. One is enough for PTB-XL
-    at 100 Hz; more pay where records are resampled or read through wfdb. They are processes that
-    import the calling script, which therefore needs the usual `if __name__ == "__main__":`.
+    at 100 Hz; more pay where records are resampled. They are processes that import the calling
+    script, which therefore needs the usual `if __name__ == "__main__":`.
+
+    A preparation that was interrupted or killed goes on when it is asked for again, from its last
+    checkpoint, and ends in the same files. Missing samples (NaN) within what is read leave a record
+    out; none is made up.
 
     Args:
         corpus: what to read.
@@ -139,12 +97,14 @@ def prepare(
         sampling_rate_hz: of the set.
         seconds: length of each record.
         keep_unlabelled: keep records without a label of the space, too.
+        drop_duplicates: keep only the first of the records that have one signal.
         workers: processes that read; with one, or few records, this process does.
         overwrite: replace an ECGSet that is there.
         progress: called with (records done, records in all).
 
     Raises:
-        CorpusError: a bad argument, a folder that cannot be written, or no record to keep.
+        CorpusError: a bad argument, a patient with records in several folds, a folder that cannot
+            be written, or no record to keep.
     """
     if not seconds > 0 or sampling_rate_hz <= 0 or workers < 1:
         raise CorpusError(
@@ -153,57 +113,101 @@ def prepare(
         )
     labels = corpus.labels(label_space)
     candidates, left_out = _candidates(corpus, labels, keep_unlabelled)
+    _refuse_patients_across_folds(candidates)
     row_of = {record.name: row for row, record in enumerate(corpus.records)}
     window = _Window(sampling_rate_hz, seconds)
+    tally = Tally(drop_duplicates, left_out)
     kept_rows: list[int] = []
-    disagreements: dict[str, float] = {}
-    clipped: dict[str, int] = {}
-    done = len(left_out)
+    done = 0
+    key = _key(corpus, labels, label_space, (window, keep_unlabelled, drop_duplicates))
+    journal = Journal(Path(folder), key)
     writer = ECGSetWriter(
         folder,
         label_space,
         sampling_rate_hz,
         "recorded",
-        card_extra={"corpus": _provenance(corpus), "seconds": seconds},
+        card_extra={
+            "corpus": _provenance(corpus),
+            "seconds": seconds,
+            **label_space.card_entry(),
+        },
         overwrite=overwrite,
+        resume=journal.is_of_this(),
     )
-    with writer:
-        for chunk in _read_chunks(candidates, window, workers):
-            left_out += chunk.left_out
-            if chunk.names:
-                rows = [row_of[name] for name in chunk.names]
-                writer.append(chunk.signals_uv, labels[rows], _table(corpus, rows))
+    with writer, closing(journal):
+        for entry in journal.begin(len(writer)):
+            kept_rows += [row_of[name] for name in tally.add(entry.noticed)]
+            done += entry.records
+        checkpointed = len(writer)
+        for chunk in _read_chunks(candidates[done:], window, workers):
+            kept = set(tally.add(chunk.noticed))
+            chosen = [name in kept for name in chunk.noticed.digests]
+            if kept:
+                rows = [row_of[name] for name in chunk.noticed.digests if name in kept]
+                writer.append(chunk.signals_uv[chosen], labels[rows], _table(corpus, rows))
                 kept_rows += rows
-            disagreements.update(chunk.disagreements_uv)
-            clipped.update(chunk.clipped_samples)
-            done += len(chunk.names) + len(chunk.left_out)
+            done += chunk.records
+            journal.add(Entry(chunk.records, len(writer), chunk.noticed))
+            if len(writer) - checkpointed >= CHECKPOINT_RECORDS:
+                journal.flush()
+                writer.checkpoint()
+                checkpointed = len(writer)
             if progress is not None:
-                progress(done, len(corpus))
+                progress(len(corpus) - len(candidates) + done, len(corpus))
         if not kept_rows:
             # A damaged record tells more than one that is of no use here.
-            first = min(left_out, key=lambda entry: entry.reason != UNREADABLE)
+            first = min(tally.left_out, key=lambda entry: entry.reason != UNREADABLE)
             raise CorpusError(
                 f"no record of {corpus.manifest.name} can be kept, the first because: "
                 f"{first.detail}"
             )
-        order = {name: row for row, name in enumerate(row_of)}
-        report = PreparationReport(
-            corpus=corpus.manifest.name,
-            version=corpus.manifest.version,
-            sampling_rate_hz=sampling_rate_hz,
-            seconds=seconds,
-            records=len(corpus),
-            kept=len(kept_rows),
-            left_out=tuple(sorted(left_out, key=lambda entry: order[entry.record])),
-            labels_before=_label_counts(label_space, labels),
-            labels_after=_label_counts(label_space, labels[kept_rows]),
-            **_code_counts(corpus, label_space),
-            disagreements_uv=disagreements,
-            clipped_samples=clipped,
-        )
+        report = _report(corpus, label_space, labels, window, tally, kept_rows)
         writer.attach("report.json", report.to_json())
         writer.finish()
     return report
+
+
+def _report(
+    corpus: Corpus,
+    label_space: LabelSpace,
+    labels: NDArray[np.float32],
+    window: _Window,
+    tally: Tally,
+    kept_rows: Sequence[int],
+) -> PreparationReport:
+    row_of = {record.name: row for row, record in enumerate(corpus.records)}
+    kept = [corpus.records[row] for row in kept_rows]
+    before = _label_counts(label_space, labels)
+    after = _label_counts(label_space, labels[list(kept_rows)])
+    codes = _code_counts(corpus, label_space)
+    lost = sum(entry.reason == OUTSIDE for entry in tally.left_out)
+    return PreparationReport(
+        corpus=corpus.manifest.name,
+        version=corpus.manifest.version,
+        sampling_rate_hz=window.sampling_rate_hz,
+        seconds=window.seconds,
+        records=len(corpus),
+        kept=len(kept_rows),
+        left_out=tuple(sorted(tally.left_out, key=lambda entry: row_of[entry.record])),
+        labels_before=before,
+        labels_after=after,
+        **codes,
+        disagreements_uv=tally.disagreements_uv,
+        clipped_samples=tally.clipped_samples,
+        flat_leads=tally.flat_leads,
+        saturated_leads=tally.saturated_leads,
+        sampling_rates_hz=dict(tally.sampling_rates_hz),
+        lengths_s=dict(tally.lengths_s),
+        missing_ages=sum(record.age is None for record in kept),
+        missing_sexes=sum(record.sex is None for record in kept),
+        patients_not_stated=sum(not record.patient_stated for record in kept),
+        duplicates=tuple(tuple(names) for names in tally.same_signal.values()),
+        headers_mended={r.name: r.mended for r in corpus.records if r.mended},
+        warnings=label_warnings(
+            before, after, {**codes["unknown_codes"], **codes["codes_outside"]}, lost
+        ),
+        notes=corpus.notes,
+    )
 
 
 @dataclass(frozen=True)
@@ -216,13 +220,37 @@ class _Window:
 
 @dataclass(frozen=True, eq=False)
 class _Chunk:
-    """Some records, read: `signals_uv` (n, 8, T) int16 of those named in `names`."""
+    """Some records, read: `signals_uv` (n, 8, T) int16 of those that `noticed.digests` names."""
 
-    names: tuple[str, ...]
+    records: int
     signals_uv: NDArray[np.int16]
-    left_out: tuple[LeftOut, ...]
-    disagreements_uv: dict[str, float]
-    clipped_samples: dict[str, int]
+    noticed: Noticed
+
+
+def _key(
+    corpus: Corpus, labels: NDArray[np.float32], label_space: LabelSpace, settings: object
+) -> str:
+    """What makes two preparations the same: records, labels and settings."""
+    digest = hashlib.sha256(repr((corpus.manifest, label_space, settings)).encode())
+    digest.update(labels.tobytes())
+    for record in corpus.records:
+        digest.update(repr(record).encode())
+    return digest.hexdigest()
+
+
+def _refuse_patients_across_folds(records: Sequence[CorpusRecord]) -> None:
+    folds: dict[str, int] = {}
+    torn: dict[str, None] = {}
+    for record in records:
+        if record.fold is not None and folds.setdefault(record.patient, record.fold) != record.fold:
+            torn[record.patient] = None
+    if torn:
+        named = ", ".join(list(torn)[:PATIENTS_NAMED])
+        raise CorpusError(
+            f"expected all records of a patient in one fold, got {len(torn)} patients with records "
+            f"in several ({named}{', ...' if len(torn) > PATIENTS_NAMED else ''}); give each "
+            "patient one fold"
+        )
 
 
 def _candidates(
@@ -230,7 +258,9 @@ def _candidates(
 ) -> tuple[list[CorpusRecord], list[LeftOut]]:
     candidates, left_out = [], []
     for record, row in zip(corpus.records, labels, strict=True):
-        if keep_unlabelled or row.any():
+        if record.problem is not None:
+            left_out.append(LeftOut(record.name, UNREADABLE, record.problem))
+        elif keep_unlabelled or row.any():
             candidates.append(record)
         elif not record.codes:
             left_out.append(LeftOut(record.name, UNSTATED, f"{record.name} states no label"))
@@ -254,7 +284,7 @@ def _read_chunks(
         return
     # Forking would copy the threads' locks of whatever the caller has loaded (torch, BLAS).
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_the_parent)
     try:
         waiting: deque[Future[_Chunk]] = deque(
             pool.submit(_read_chunk, chunk, window) for chunk in islice(chunks, 3 * workers)
@@ -263,23 +293,42 @@ def _read_chunks(
             finished = waiting.popleft().result()
             waiting.extend(pool.submit(_read_chunk, chunk, window) for chunk in islice(chunks, 1))
             yield finished
+    except BrokenProcessPool:
+        raise CorpusError(
+            "a process that reads records was ended from outside, most likely for lack of memory; "
+            "ask again with fewer workers, and the preparation goes on"
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _leave_interrupts() -> None:
-    """Ctrl-C is for the parent, which then ends its workers."""
+def _follow_the_parent() -> None:
+    """Ctrl-C is for the parent, which then ends its workers; killed, it takes them along."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def end_with_it() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=end_with_it, daemon=True).start()
 
 
 def _read_chunk(records: Sequence[CorpusRecord], window: _Window) -> _Chunk:
-    names, signals, left_out = [], [], []
-    disagreements: dict[str, float] = {}
-    clipped: dict[str, int] = {}
+    signals = []
+    noticed = Noticed((), {}, {}, {}, {}, {}, {}, {})
+    left_out: list[LeftOut] = []
+    rates: Counter[str] = Counter()
+    lengths: Counter[str] = Counter()
     samples = round(window.seconds * window.sampling_rate_hz)
+    at_most_s = max(LONGEST_READ_S, 2 * window.seconds)
     for record in records:
         try:
-            recording = read_signal(record)
+            recording = read_signal(record, at_most_s)
+            rates[f"{recording.sampling_rate_hz:g}"] += 1
+            whole = recording.duration_s < at_most_s
+            lengths[f"{recording.duration_s:.1f}" if whole else f"{at_most_s:.1f} or more"] += 1
             if recording.duration_s < window.seconds:
                 detail = f"{record.name} lasts {recording.duration_s:g} s of {window.seconds:g} s"
                 left_out.append(LeftOut(record.name, SHORT, detail))
@@ -289,19 +338,31 @@ def _read_chunk(records: Sequence[CorpusRecord], window: _Window) -> _Chunk:
         except SignalError as error:
             left_out.append(LeftOut(record.name, UNREADABLE, str(error)))
             continue
+        as_recorded = crop(recording, window.seconds)
+        if flat := flat_leads(as_recorded):
+            noticed.flat_leads[record.name] = flat
+        if saturated := saturated_leads(as_recorded):
+            noticed.saturated_leads[record.name] = saturated
         disagreement_uv = round(limb_lead_disagreement_mv(signal_mv) * MICROVOLTS, 2)
         if disagreement_uv > DISAGREEMENT_UV:
-            disagreements[record.name] = disagreement_uv
+            noticed.disagreements_uv[record.name] = disagreement_uv
         eight_mv = independent_leads(signal_mv)
         largest_mv = LARGEST_MICROVOLTS / MICROVOLTS
         beyond = int(np.count_nonzero(np.abs(eight_mv) > largest_mv))
         if beyond:
-            clipped[record.name] = beyond
+            noticed.clipped_samples[record.name] = beyond
             eight_mv = np.clip(eight_mv, -largest_mv, largest_mv)
-        names.append(record.name)
         signals.append(microvolts(eight_mv))
+        digest = hashlib.blake2b(signals[-1].tobytes(), digest_size=16)
+        noticed.digests[record.name] = digest.hexdigest()
     stacked = np.stack(signals) if signals else np.zeros((0, 8, samples), dtype=np.int16)
-    return _Chunk(tuple(names), stacked, tuple(left_out), disagreements, clipped)
+    noticed = replace(
+        noticed,
+        left_out=tuple(left_out),
+        sampling_rates_hz=dict(rates),
+        lengths_s=dict(lengths),
+    )
+    return _Chunk(len(records), stacked, noticed)
 
 
 def _table(corpus: Corpus, rows: Sequence[int]) -> pd.DataFrame:
@@ -335,20 +396,11 @@ def _code_counts(corpus: Corpus, label_space: LabelSpace) -> dict[str, dict[str,
     outside: Counter[str] = Counter()
     for record in corpus.records:
         for code in record.codes:
-            label = resolve(code, (record.vocabulary,))
-            if label is None:
-                unknown[code] += 1
-            elif label not in label_space.names:
-                outside[code] += 1
+            if label_space.label_of(code, record.vocabulary) is not None:
+                continue
+            known = resolve(code, (record.vocabulary,)) is not None
+            (outside if known else unknown)[code] += 1
     return {
         "unknown_codes": dict(unknown.most_common()),
         "codes_outside": dict(outside.most_common()),
     }
-
-
-def _counts(counts: dict[str, int]) -> str:
-    """The eight most frequent of some counts, in words."""
-    if not counts:
-        return "none"
-    first = ", ".join(f"{code} {count}" for code, count in list(counts.items())[:8])
-    return first if len(counts) <= 8 else f"{first} and {len(counts) - 8} more"

@@ -10,26 +10,48 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgtransfer.corpus.array_files import ArrayPart, read_array
 from ecgtransfer.corpus.icbeb_struct import read_icbeb_struct
-from ecgtransfer.corpus.labels import LabelSpace, resolve
+from ecgtransfer.corpus.labels import LabelSpace
 from ecgtransfer.corpus.manifest import Manifest
 from ecgtransfer.corpus.plain_wfdb import read_wfdb
-from ecgtransfer.errors import CorpusError
+from ecgtransfer.errors import CorpusError, SignalError
 from ecgtransfer.signals import Recording
 
+
+def _read_array(record: CorpusRecord, at_most_s: float | None) -> Recording:
+    if record.part is None:
+        raise CorpusError(f"record {record.name}: an array needs its part; state it")
+    return read_array(record.path, record.part, at_most_s)
+
+
 #: How the signal of a record is read; the key is `CorpusRecord.reader`.
-READERS: dict[str, Callable[[Path], Recording]] = {
-    "wfdb": read_wfdb,
-    "icbeb_struct": read_icbeb_struct,
+READERS: dict[str, Callable[[CorpusRecord, float | None], Recording]] = {
+    "wfdb": lambda record, at_most_s: read_wfdb(record.path, at_most_s),
+    "icbeb_struct": lambda record, at_most_s: read_icbeb_struct(record.path),
+    "array": _read_array,
 }
 
 
 @dataclass(frozen=True)
+class OwnSource:
+    """Where records come from that nobody published; empty is what is not stated."""
+
+    name: str
+    version: str = ""
+    licence: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CorpusRecord:
     """One recording of a corpus, not yet read.
 
     `path` is what the reader takes; `codes` are the statements as the corpus spells them, in
-    `vocabulary`; `age` is in years; what the corpus does not state is None.
+    `vocabulary`; `age` is in years; what the corpus does not state is None. Where
+    `patient_stated` is false, the name stands for the patient. `mended` says what of a header was
+    bad in form, `problem` why the record cannot be read, where that is known already; `part` is
+    which recording of a file of numbers it is.
 
     Raises:
         CorpusError: an unknown reader, a sex other than male or female, an empty name or patient.
@@ -46,6 +68,10 @@ class CorpusRecord:
     sex: Literal["male", "female"] | None = None
     device: str | None = None
     site: str | None = None
+    patient_stated: bool = True
+    mended: tuple[str, ...] = ()
+    problem: str | None = None
+    part: ArrayPart | None = None
 
     def __post_init__(self) -> None:
         if not self.name or not self.patient:
@@ -67,12 +93,15 @@ class CorpusRecord:
 class Corpus:
     """A data set on disk: its manifest and its records, in a fixed order.
 
+    `notes` are sentences that the report of its preparation carries along.
+
     Raises:
         CorpusError: no records, or two of one name.
     """
 
-    manifest: Manifest
+    manifest: Manifest | OwnSource
     records: tuple[CorpusRecord, ...]
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.records:
@@ -93,22 +122,16 @@ class Corpus:
         """Multi-hot labels of all records, (N, K) float32; codes outside the space do not count."""
         rows = np.zeros((len(self.records), len(space)), dtype=np.float32)
         for row, record in zip(rows, self.records, strict=True):
-            row[:] = space.encode(
-                label for label in canonical_labels(record) if label in space.names
-            )
+            row[:] = space.encode_codes(record.codes, record.vocabulary)
         return rows
 
 
-def canonical_labels(record: CorpusRecord) -> tuple[str, ...]:
-    """Canonical labels of the codes of a record that the vocabulary knows."""
-    found = (resolve(code, (record.vocabulary,)) for code in record.codes)
-    return tuple(dict.fromkeys(label for label in found if label is not None))
-
-
-def read_signal(record: CorpusRecord) -> Recording:
-    """Read the recording of a record, whole and at its own sampling rate.
+def read_signal(record: CorpusRecord, at_most_s: float | None = None) -> Recording:
+    """Read the recording of a record at its own sampling rate: whole, or its first seconds.
 
     Raises:
         SignalError: the file is missing, damaged or no 12-lead ECG.
     """
-    return READERS[record.reader](record.path)
+    if record.problem is not None:
+        raise SignalError(record.problem)
+    return READERS[record.reader](record, at_most_s)

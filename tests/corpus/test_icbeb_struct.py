@@ -75,3 +75,13 @@ def test_data_that_are_not_twelve_rows_of_numbers_are_refused(tmp_path, data):
     write_struct(tmp_path / "A0001.mat", data, 52, "Male")
     with pytest.raises(SignalError, match=r"expected ECG\.data with 12 rows of numbers"):
         load_icbeb_struct(tmp_path / "A0001.mat")
+
+
+def test_a_damaged_size_is_refused_at_once(tmp_path):
+    write_struct(tmp_path / "A0001.mat", np.zeros((12, 50)), 50, "Male")
+    data = bytearray((tmp_path / "A0001.mat").read_bytes())
+    assert data[160:168] == np.array([1, 1], "<i4").tobytes()  # the size of the struct
+    data[160:168] = np.array([2**30, 1], "<i4").tobytes()
+    (tmp_path / "A0001.mat").write_bytes(data)
+    with pytest.raises(SignalError, match="is not an original ICBEB recording"):
+        load_icbeb_struct(tmp_path / "A0001.mat")

@@ -1,11 +1,28 @@
 import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import wfdb
+from scipy.signal import firwin, kaiser_beta, resample_poly
 
-from ecgtransfer.corpus import ECGSet, preparation, prepare, read_icbeb, read_ptbxl
+from ecgtransfer.corpus import (
+    Corpus,
+    ECGSet,
+    preparation,
+    preparation_report,
+    prepare,
+    read_icbeb,
+    read_ptbxl,
+    read_wfdb_folder,
+)
 from ecgtransfer.errors import CorpusError
-from ecgtransfer.signals import crop, read_recording, resample
+from ecgtransfer.signals import INDEPENDENT_LEADS, crop, read_recording, resample
 
 from .layouts import twelve_leads_uv, write_challenge, write_dat
 
@@ -16,9 +33,9 @@ def test_records_with_a_label_of_the_space_are_kept(ptbxl_folder, tmp_path, spac
     assert ecgset.records["name"].tolist() == ["00001", "00003"]
     assert ecgset.labels.tolist() == [[1, 0, 0], [0, 1, 1]]
     assert [(entry.record, entry.reason) for entry in report.left_out] == [
-        ("00002", preparation.OUTSIDE),
-        ("00004", preparation.UNSTATED),
-        ("00005", preparation.OUTSIDE),
+        ("00002", preparation_report.OUTSIDE),
+        ("00004", preparation_report.UNSTATED),
+        ("00005", preparation_report.OUTSIDE),
     ]
     ecgset.verify()
 
@@ -97,7 +114,7 @@ def test_short_records_are_left_out_and_reported(tmp_path, space):
     write_challenge(tmp_path / "in/A0002", twelve_leads_uv(2, 4990), ["#Dx: AF"])
     report = prepare(read_icbeb(tmp_path / "in"), tmp_path / "set", space)
     (entry,) = report.left_out
-    assert (entry.record, entry.reason) == ("A0002", preparation.SHORT)
+    assert (entry.record, entry.reason) == ("A0002", preparation_report.SHORT)
     assert entry.detail == "A0002 lasts 9.98 s of 10 s"
 
 
@@ -126,7 +143,7 @@ def test_records_that_cannot_be_read_are_left_out_and_reported(
 ):
     damage(ptbxl_folder / "records100/00000/00001_lr")
     report = prepare(read_ptbxl(ptbxl_folder), tmp_path / "set", space)
-    (entry,) = [entry for entry in report.left_out if entry.reason == preparation.UNREADABLE]
+    (entry,) = [entry for entry in report.left_out if entry.reason == preparation_report.UNREADABLE]
     assert entry.record == "00001"
     assert "00001_lr" in entry.detail
     assert entry.detail in str(report)
@@ -196,3 +213,176 @@ def test_an_existing_set_is_refused_before_anything_is_read(ptbxl_folder, tmp_pa
     with pytest.raises(CorpusError, match="exists already"):
         prepare(corpus, tmp_path / "set", space)
     assert prepare(corpus, tmp_path / "set", space, overwrite=True).kept == 2
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture
+def long_corpus(ptbxl_folder):
+    """Forty records that share the five signals, of which one cannot be read."""
+    (ptbxl_folder / "records100/00000/00002_lr.dat").write_bytes(b"short")
+    corpus = read_ptbxl(ptbxl_folder)
+    records = tuple(
+        replace(corpus.records[k % 5], name=f"r{k:02d}", patient=f"p{k:02d}") for k in range(40)
+    )
+    return Corpus(corpus.manifest, records)
+
+
+@pytest.mark.parametrize("drop_duplicates", [False, True])
+@pytest.mark.parametrize("stop_at", [3, 17, 26, 39])
+def test_an_interrupted_preparation_goes_on_and_ends_in_the_same_files(
+    long_corpus, tmp_path, space, monkeypatch, stop_at, drop_duplicates
+):
+    options = {"keep_unlabelled": True, "drop_duplicates": drop_duplicates}
+    prepare(long_corpus, tmp_path / "whole", space, **options)
+    monkeypatch.setattr(preparation, "CHUNK_RECORDS", 3)
+    monkeypatch.setattr(preparation, "CHECKPOINT_RECORDS", 2 if drop_duplicates else 7)
+    told = []
+
+    def stop(done, total):
+        told.append(done)
+        if done >= stop_at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(long_corpus, tmp_path / "set", space, progress=stop, **options)
+    assert not (tmp_path / "set").exists()
+    again = []
+    prepare(
+        long_corpus, tmp_path / "set", space, progress=lambda now, _: again.append(now), **options
+    )
+    assert content(tmp_path / "set") == content(tmp_path / "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ptbxl", "set", "whole"]
+    if stop_at > 20:
+        assert again[0] > 3  # not from the start
+
+
+def test_an_unfinished_set_of_other_settings_is_begun_anew(
+    long_corpus, tmp_path, space, monkeypatch
+):
+    prepare(long_corpus, tmp_path / "whole", space, seconds=5, keep_unlabelled=True)
+    monkeypatch.setattr(preparation, "CHUNK_RECORDS", 3)
+    monkeypatch.setattr(preparation, "CHECKPOINT_RECORDS", 2)
+
+    def stop(done, total):
+        if done > 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(long_corpus, tmp_path / "set", space, keep_unlabelled=True, progress=stop)
+    prepare(long_corpus, tmp_path / "set", space, seconds=5, keep_unlabelled=True)
+    assert content(tmp_path / "set") == content(tmp_path / "whole")
+
+
+def test_a_journal_that_was_cut_off_beyond_the_checkpoint_is_gone_on_with(
+    long_corpus, tmp_path, space, monkeypatch
+):
+    prepare(long_corpus, tmp_path / "whole", space, keep_unlabelled=True)
+    monkeypatch.setattr(preparation, "CHUNK_RECORDS", 3)
+    monkeypatch.setattr(preparation, "CHECKPOINT_RECORDS", 7)
+
+    def stop(done, total):
+        if done > 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(long_corpus, tmp_path / "set", space, keep_unlabelled=True, progress=stop)
+    journal = tmp_path / ".set.partial/journal.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-40])
+    prepare(long_corpus, tmp_path / "set", space, keep_unlabelled=True)
+    assert content(tmp_path / "set") == content(tmp_path / "whole")
+
+
+KILLED = """
+import os, signal, sys
+from ecgtransfer.corpus import LabelSpace, preparation, prepare, read_ptbxl
+preparation.CHUNK_RECORDS = preparation.CHECKPOINT_RECORDS = 1
+def kill(done, total):
+    if done > 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+prepare(read_ptbxl(sys.argv[1]), sys.argv[2], LabelSpace(("NORM", "AFIB", "PVC")),
+        keep_unlabelled=True, progress=kill)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+def test_a_killed_preparation_goes_on(ptbxl_folder, tmp_path, space):
+    prepare(read_ptbxl(ptbxl_folder), tmp_path / "whole", space, keep_unlabelled=True)
+    program = [sys.executable, "-c", KILLED, str(ptbxl_folder), str(tmp_path / "set")]
+    done = subprocess.run(program, cwd=Path(__file__).parents[2], env=os.environ, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not (tmp_path / "set").exists()
+    assert (tmp_path / ".set.partial/progress.json").exists()
+    prepare(read_ptbxl(ptbxl_folder), tmp_path / "set", space, keep_unlabelled=True)
+    assert content(tmp_path / "set") == content(tmp_path / "whole")
+
+
+def test_one_signal_under_two_names_is_listed_and_dropped_on_request(tmp_path, space):
+    for name, seed in (("a", 1), ("b", 2), ("c", 1), ("d", 1)):
+        write_challenge(tmp_path / "in" / name, twelve_leads_uv(seed, 5000), ["# Dx: AF"])
+    corpus = read_wfdb_folder(tmp_path / "in")
+    report = prepare(corpus, tmp_path / "all", space)
+    assert (report.kept, report.duplicates) == (4, (("a", "c", "d"),))
+    assert "one signal under several names: 1 (a = c = d)" in str(report)
+    report = prepare(corpus, tmp_path / "few", space, drop_duplicates=True)
+    assert ECGSet.open(tmp_path / "few").records["name"].tolist() == ["a", "b"]
+    assert report.duplicates == (("a", "c", "d"),)
+    assert [(entry.record, entry.detail) for entry in report.left_out] == [
+        ("c", "c has the signal of a"),
+        ("d", "d has the signal of a"),
+    ]
+
+
+def test_flat_and_saturated_leads_are_named(tmp_path, space):
+    signal_uv = twelve_leads_uv(1, 5000)
+    signal_uv[7] = 3
+    signal_uv[8] = 3000 * np.sign(np.sin(np.arange(5000) / 100))
+    write_challenge(tmp_path / "in/a", signal_uv, ["# Dx: AF"])
+    write_challenge(tmp_path / "in/b", twelve_leads_uv(2, 5000), ["# Dx: AF"])
+    report = prepare(read_wfdb_folder(tmp_path / "in"), tmp_path / "set", space)
+    assert report.flat_leads == {"a": ("V2",)}
+    assert report.saturated_leads == {"a": ("V3",)}
+
+
+def test_rates_and_lengths_of_all_records_that_were_read_are_counted(tmp_path, space):
+    for name, samples in (("a", 5000), ("b", 7550), ("c", 4000)):
+        write_challenge(tmp_path / "in" / name, twelve_leads_uv(3, samples), ["# Dx: AF"])
+    report = prepare(read_wfdb_folder(tmp_path / "in"), tmp_path / "set", space)
+    assert report.sampling_rates_hz == {"500": 3}
+    assert report.lengths_s == {"10.0": 1, "15.1": 1, "8.0": 1}
+    assert "recorded at: 500 Hz: 3" in str(report)
+
+
+def test_a_day_is_read_for_its_beginning_alone(tmp_path, space, monkeypatch):
+    write_challenge(tmp_path / "in/a", twelve_leads_uv(1, 30000), ["# Dx: AF"])
+    prepare(read_icbeb(tmp_path / "in"), tmp_path / "whole", space)
+    monkeypatch.setattr(preparation, "LONGEST_READ_S", 20.0)
+    report = prepare(read_icbeb(tmp_path / "in"), tmp_path / "set", space)
+    assert report.lengths_s == {"20.0 or more": 1}
+    np.testing.assert_allclose(
+        ECGSet.open(tmp_path / "set").independent_mv(),
+        ECGSet.open(tmp_path / "whole").independent_mv(),
+        atol=0.0011,
+    )
+
+
+@pytest.mark.parametrize(
+    ("layout", "down"), [("ptbxl/records100/00000", 1), ("icbeb/challenge", 5)]
+)
+def test_prepared_samples_are_those_of_wfdb_and_scipy(real_data, tmp_path, space, layout, down):
+    """An independent way: wfdb reads, scipy resamples with the filter that the docstring states."""
+    corpus = read_wfdb_folder(real_data / layout)
+    part = Corpus(corpus.manifest, corpus.records[:50])
+    prepare(part, tmp_path / "set", space, keep_unlabelled=True)
+    ecgset = ECGSet.open(tmp_path / "set")
+    taps = firwin(2 * 22 * down + 1, 0.9 / down, window=("kaiser", kaiser_beta(70)))
+    assert len(ecgset) == 50
+    for row, record in enumerate(part.records):
+        theirs = wfdb.rdrecord(str(record.path))
+        mv = theirs.p_signal[:, [theirs.sig_name.index(lead) for lead in INDEPENDENT_LEADS]].T
+        if down > 1:
+            mv = resample_poly(mv, 1, down, axis=1, window=taps, padtype="line")
+        # Half a microvolt of rounding, and what single precision adds to it.
+        np.testing.assert_allclose(ecgset.independent_mv(row)[0], mv[:, :1000], atol=0.000505)

@@ -3,8 +3,8 @@ import pytest
 
 from ecgtransfer.corpus import ECGSet, LabelSpace, write_ecgset
 from ecgtransfer.errors import CorpusError
-from ecgtransfer.pipeline import prepare_set, show_record
-from tests.corpus.layouts import twelve_leads_uv, write_challenge
+from ecgtransfer.pipeline import Description, prepare_set, show_record
+from tests.corpus.layouts import PTBXL_LEADS, twelve_leads_uv, write_challenge, write_dat
 
 
 def test_a_corpus_becomes_a_set(tmp_path):
@@ -23,8 +23,43 @@ def test_a_corpus_becomes_a_set(tmp_path):
 
 
 def test_an_unknown_corpus_is_refused_with_those_that_are_known(tmp_path):
-    with pytest.raises(CorpusError, match="a corpus of ptbxl, icbeb2018, got 'mimic'"):
+    known = "ptbxl, icbeb2018, wfdb, arrays"
+    with pytest.raises(CorpusError, match=f"a corpus of {known}, got 'mimic'"):
         prepare_set("mimic", tmp_path, tmp_path / "set")
+
+
+def test_a_folder_of_wfdb_records_and_arrays_become_the_same_set(tmp_path):
+    signal_uv = twelve_leads_uv(1, 1000)
+    write_dat(tmp_path / "in/r", signal_uv, 100)
+    (tmp_path / "in/labels.csv").write_text("record,labels\nr,AF\n")
+    np.save(tmp_path / "r.npy", signal_uv[::-1].T)
+    table = tmp_path / "in/labels.csv"
+    leads = PTBXL_LEADS[::-1]
+    described = {
+        "wfdb": (tmp_path / "in", Description(table)),
+        "arrays": (tmp_path / "r.npy", Description(table, "abbreviation", 100, "uV", leads)),
+    }
+    sets = []
+    for corpus, (path, description) in described.items():
+        prepare_set(corpus, path, tmp_path / corpus, description=description)
+        sets.append(ECGSet.open(tmp_path / corpus))
+    assert sets[0].fingerprint == sets[1].fingerprint
+    assert sets[0].label_space.decode(sets[0].labels[0]) == ("AFIB",)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "description", "sentence"),
+    [
+        ("ptbxl", Description(vocabulary="scp"), "ptbxl states its vocabulary itself"),
+        ("wfdb", Description(unit="mV"), "wfdb states its unit itself; leave it out"),
+        ("arrays", Description(unit="mV"), "arrays do not state their sampling rate and unit"),
+    ],
+)
+def test_a_description_that_is_not_for_the_corpus_is_refused(
+    tmp_path, corpus, description, sentence
+):
+    with pytest.raises(CorpusError, match=sentence):
+        prepare_set(corpus, tmp_path, tmp_path / "set", description=description)
 
 
 @pytest.mark.parametrize("ending", [".png", ".svg", ".pdf"])

@@ -1,0 +1,122 @@
+"""What an unfinished preparation has noticed, so that the same command can go on with it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from ecgtransfer.corpus.preparation_report import Noticed
+from ecgtransfer.errors import CorpusError
+
+JOURNAL = "journal.jsonl"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Some records in their order: how many, what was noticed, and the length of the set then."""
+
+    records: int
+    appended: int
+    noticed: Noticed
+
+
+class Journal:
+    """Lines of JSON beside the unfinished set: whose it is, then an entry for each chunk.
+
+    Entries are written before the set's checkpoint. Those beyond it are forgotten on going on.
+    """
+
+    def __init__(self, set_folder: Path, key: str) -> None:
+        self._folder = set_folder.with_name(f".{set_folder.name}.partial")
+        self._path = self._folder / JOURNAL
+        self._key = key
+        self._file: TextIO | None = None
+
+    def is_of_this(self) -> bool:
+        """Whether there is an unfinished set of the same corpus and settings."""
+        try:
+            with self._path.open(encoding="utf-8") as file:
+                return bool(json.loads(file.readline()) == {"key": self._key})
+        except (OSError, ValueError):
+            return False
+
+    def begin(self, appended: int) -> Iterator[Entry]:
+        """Entries up to the checkpoint at which the set had so many records; then open for more.
+
+        Raises:
+            CorpusError: the journal ends before the checkpoint, or cannot be written.
+        """
+        try:
+            length, last = 0, 0
+            if appended:
+                with self._path.open("rb") as lines:
+                    length = len(lines.readline())
+                    for line in lines:
+                        entry = _entry(line)
+                        if entry is None or entry.appended > appended:
+                            break
+                        length, last = length + len(line), entry.appended
+                        yield entry
+                if last != appended:
+                    raise CorpusError(
+                        f"the unfinished {self._folder} has lost a part of {JOURNAL}; delete it"
+                    )
+                os.truncate(self._path, length)
+            self._file = self._path.open("a" if appended else "w", encoding="utf-8")
+            if not appended:
+                self._write({"key": self._key})
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def add(self, entry: Entry) -> None:
+        """Write an entry; it counts from the next checkpoint on.
+
+        Raises:
+            CorpusError: the disk cannot be written.
+        """
+        try:
+            self._write({**vars(entry), "noticed": entry.noticed.as_json()})
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+    def flush(self) -> None:
+        """Put all entries on the disk for good.
+
+        Raises:
+            CorpusError: the disk cannot be written.
+        """
+        if self._file is not None:
+            try:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                raise self._unwritable(error) from error
+
+    def _write(self, value: dict[str, Any]) -> None:
+        if self._file is not None:
+            self._file.write(json.dumps(value) + "\n")
+
+    def _unwritable(self, error: OSError) -> CorpusError:
+        return CorpusError(
+            f"cannot write {self._path}: {error.strerror or error}; "
+            "free space or choose another folder"
+        )
+
+
+def _entry(line: bytes) -> Entry | None:
+    """An entry, or None for a line that was cut off."""
+    try:
+        values = json.loads(line)
+        noticed = Noticed.from_json(values["noticed"])
+        return Entry(values["records"], values["appended"], noticed)
+    except (ValueError, KeyError, TypeError):
+        return None

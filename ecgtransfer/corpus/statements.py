@@ -1,0 +1,117 @@
+"""What header comments and tables state of a record, whatever their spelling."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from ecgtransfer.corpus.labels import VOCABULARIES, resolve
+from ecgtransfer.errors import CorpusError
+
+#: `Dx: AF,RBBB`, `# Dx: 59118001`, `Age: 74`, `<age>: 63`, ... whatever the blanks and the case.
+_COMMENT = re.compile(r"^[#\s<]*(?P<key>[A-Za-z_ ]+?)>?\s*[:=]\s*(?P<value>.*?)\s*$")
+
+#: Spellings of what is looked for in header comments.
+_KEYS = {
+    "age": "age",
+    "sex": "sex",
+    "gender": "sex",
+    "dx": "dx",
+    "diagnosis": "dx",
+    "diagnoses": "dx",
+    "patient": "patient",
+    "patient id": "patient",
+    "patient_id": "patient",
+    "patientid": "patient",
+}
+
+#: SNOMED CT identifiers have six digits or more.
+SNOMED_DIGITS = 6
+
+#: Words for what is not known.
+_UNKNOWN = frozenset({"", "unknown", "nan", "none", "n/a", "na", "-"})
+
+
+def stated_in(comments: Iterable[str]) -> dict[str, str]:
+    """`age`, `sex`, `dx` and `patient` of header comments, as they are spelt there.
+
+    Of several comments of one kind the last counts; several diagnoses are put together.
+    """
+    stated: dict[str, str] = {}
+    for comment in comments:
+        match = _COMMENT.match(comment)
+        key = _KEYS.get(match["key"].strip().casefold()) if match else None
+        if match is None or key is None or match["value"].casefold() in _UNKNOWN:
+            continue
+        known = stated.get(key)
+        stated[key] = f"{known},{match['value']}" if key == "dx" and known else match["value"]
+    return stated
+
+
+def split_codes(text: str, separators: str = ",;|") -> tuple[str, ...]:
+    """The codes of a list, each once, without blanks around."""
+    parts = (part.strip() for part in re.split(f"[{re.escape(separators)}]", text))
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def parse_age(value: object) -> float | None:
+    """Age in years; None for what stands for "not known": empty, NaN, words, negative."""
+    try:
+        age = float(str(value).strip())
+    except ValueError:
+        return None
+    return age if math.isfinite(age) and age >= 0 else None
+
+
+def parse_sex(value: object) -> Literal["male", "female"] | None:
+    """Sex from `Male`, `F`, ... in any case; None for anything else."""
+    word = str(value).strip().casefold()
+    if word in ("male", "m"):
+        return "male"
+    if word in ("female", "f"):
+        return "female"
+    return None
+
+
+def found_vocabularies(
+    codes_of_records: Sequence[tuple[str, ...]], stated: str | None
+) -> list[str]:
+    """The vocabulary of each record's codes: as stated, or found by looking.
+
+    Long numbers are SNOMED CT, numbers of one digit ICBEB's; for words the one vocabulary is taken
+    that knows the most of all words of the corpus. A record of both kinds is read in the one that
+    knows more of its codes; the others are reported as unknown, never dropped in silence.
+
+    Raises:
+        CorpusError: a stated vocabulary that does not exist.
+    """
+    if stated is not None:
+        if stated not in VOCABULARIES:
+            raise CorpusError(
+                f"expected a vocabulary of {', '.join(VOCABULARIES)}, got {stated!r}; "
+                "state one of them, or none"
+            )
+        return [stated] * len(codes_of_records)
+    words = Counter(code for codes in codes_of_records for code in codes if not code.isdigit())
+    spoken = max(("scp", "abbreviation"), key=lambda name: _known(words, name))
+    found = []
+    for codes in codes_of_records:
+        kinds = [_kind(code, spoken) for code in codes]
+        likely = Counter(kinds).most_common()
+        best = [kind for kind, count in likely if count == likely[0][1]]
+        own = Counter(codes)
+        found.append(max(best, key=lambda kind: _known(own, kind)) if best else spoken)
+    return found
+
+
+def _kind(code: str, spoken: str) -> str:
+    if not code.isdigit():
+        return spoken
+    return "snomed" if len(code) >= SNOMED_DIGITS else "icbeb_number"
+
+
+def _known(codes: Counter[str], vocabulary: str) -> int:
+    return sum(count for code, count in codes.items() if resolve(code, (vocabulary,)) is not None)
