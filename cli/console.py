@@ -23,6 +23,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from ecgtransfer.corpus import FetchProgress
 from ecgtransfer.pipeline.run import as_json as plain
 from ecgtransfer.training import Progress as TrainingProgress
 from ecgtransfer.training import is_main_process
@@ -75,6 +76,24 @@ class Output:
                 )
         else:
             yield _plain_lines(task)
+
+    @contextmanager
+    def fetching(self, task: str) -> Iterator[Callable[[FetchProgress], None]]:
+        """The same for files that are fetched, with bytes and speed."""
+        stderr = Console(stderr=True)
+        if self.quiet:
+            yield lambda now: None
+        elif stderr.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(20),
+                TextColumn("{task.fields[state]}"),
+                TimeRemainingColumn(),
+            )
+            with Progress(*columns, console=stderr) as bars:
+                yield _fetch_bar(bars, task)
+        else:
+            yield _fetch_lines(task)
 
     @contextmanager
     def training(self, task: str) -> Iterator[Callable[[TrainingProgress], None]]:
@@ -189,6 +208,61 @@ def shown(value: object) -> str:
 def _print_text(console: Console, text: str) -> None:
     """Lines break between words on a terminal; piped, each stays whole."""
     console.print(Text(text), soft_wrap=not console.is_terminal)
+
+
+def _fetch_bar(bars: Progress, task: str) -> Callable[[FetchProgress], None]:
+    bar, doing = None, ""
+    began = 0.0
+
+    def show(now: FetchProgress) -> None:
+        nonlocal bar, doing, began
+        if bar is None or now.doing != doing:
+            doing, began = now.doing, time.monotonic()
+            if bar is not None:
+                bars.remove_task(bar)
+            bar = bars.add_task(f"{task}, {doing}", total=None, state="")
+        done, total = _fetch_share(now)
+        bars.update(bar, completed=done, total=total, state=_fetch_state(now, began))
+
+    return show
+
+
+def _fetch_lines(task: str) -> Callable[[FetchProgress], None]:
+    began: dict[str, float] = {}
+    last: dict[str, float] = {}
+
+    def line(now: FetchProgress) -> None:
+        clock = time.monotonic()
+        start = began.setdefault(now.doing, clock)
+        over = now.files_done == now.files
+        if not over and clock - last.setdefault(now.doing, clock) < PLAIN_LINE_EVERY_S:
+            return
+        last[now.doing] = clock
+        done, total = _fetch_share(now)
+        left = (clock - start) / max(done, 1) * (total - done)
+        ending = f" in {clock - start:.0f} s" if over else f", about {left:.0f} s left"
+        typer.echo(f"{task}, {now.doing}: {_fetch_state(now, start)}{ending}", err=True)
+
+    return line
+
+
+def _fetch_share(now: FetchProgress) -> tuple[int, int]:
+    """Done and in all: bytes where they are known, files where they are not."""
+    if now.bytes_in_all:
+        return now.bytes_done, now.bytes_in_all
+    return now.files_done, now.files
+
+
+def _fetch_state(now: FetchProgress, began: float) -> str:
+    """`1,200 of 43,602 files, 29.1 of 549.7 MB, 3.2 MB/s`."""
+    state = f"{now.files_done:,} of {now.files:,} files"
+    if now.doing == "checking":
+        return state
+    speed = now.bytes_done / max(time.monotonic() - began, 1e-3)
+    return (
+        f"{state}, {now.bytes_done / 1e6:,.1f} of {now.bytes_in_all / 1e6:,.1f} MB, "
+        f"{speed / 1e6:.1f} MB/s"
+    )
 
 
 def _plain_lines(task: str) -> Counter:

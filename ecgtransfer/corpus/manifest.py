@@ -2,24 +2,54 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.resources import files
+from pathlib import PurePosixPath
 from typing import Any
 
-from ecgtransfer.errors import ManifestError
+from ecgtransfer.errors import CorpusError, ManifestError
 
 #: Import package that holds `data_manifests/`.
 MANIFEST_PACKAGE = "ecgtransfer_manifests"
 
 
 @dataclass(frozen=True)
+class PartFiles:
+    """Files of one kind in a part: which, how many, and about how large.
+
+    `paths` is a path as it is published, in which `*` stands for anything but a slash.
+    """
+
+    paths: str
+    count: int
+    bytes_each: int
+    optional: bool = False
+
+    def matches(self, path: str) -> bool:
+        """Whether a published path is one of these files."""
+        pattern = re.escape(self.paths).replace(r"\*", "[^/]+")
+        return re.fullmatch(pattern, path) is not None
+
+
+@dataclass(frozen=True)
+class Part:
+    """What can be fetched of a data set; a part without a sampling rate goes with every other."""
+
+    name: str
+    sampling_rate_hz: int | None
+    files: tuple[PartFiles, ...]
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The stated facts about one data set (`data_manifests/<name>.toml`).
 
-    `mirrors` are base addresses with the same files below each; `checksums_file` is relative to
-    the data set's root there. `layouts` maps the name of a layout to its description.
+    `mirrors` are base addresses of the whole published data set, with the same files below each;
+    `checksums_file`, its list of SHA-256, is relative to them. `layouts` maps the name of a layout
+    to its description; `fetch` are the parts that can be fetched.
 
     Raises:
         ManifestError: an empty text, or a record count or sampling rate that is not positive.
@@ -37,6 +67,7 @@ class Manifest:
     sampling_rates_hz: tuple[int, ...]
     vocabularies: tuple[str, ...]
     layouts: Mapping[str, str]
+    fetch: tuple[Part, ...]
 
     def __post_init__(self) -> None:
         for field in ("name", "title", "version", "licence", "url", "citations", "mirrors"):
@@ -47,6 +78,21 @@ class Manifest:
                 f"manifest {self.name!r} needs a positive record count and positive sampling "
                 f"rates, got {self.record_count} and {list(self.sampling_rates_hz)}"
             )
+
+    def parts(self, sampling_rates_hz: Sequence[int] = ()) -> tuple[Part, ...]:
+        """What to fetch for some rates: their parts and those without a rate; none: the first.
+
+        Raises:
+            CorpusError: a rate at which the data set is not published.
+        """
+        published = [part.sampling_rate_hz for part in self.fetch if part.sampling_rate_hz]
+        wanted = set(sampling_rates_hz) or set(published[:1])
+        if unknown := sorted(wanted - set(published)):
+            raise CorpusError(
+                f"{self.name} is published at {' and '.join(map(str, published))} Hz, "
+                f"got {unknown[0]}; ask for a rate that is there"
+            )
+        return tuple(part for part in self.fetch if part.sampling_rate_hz in {None, *wanted})
 
 
 def load_manifest(name: str) -> Manifest:
@@ -69,6 +115,20 @@ def load_manifest(name: str) -> Manifest:
     frozen: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
     }
+    try:
+        frozen["fetch"] = tuple(
+            Part(
+                name=part["part"],
+                sampling_rate_hz=part.get("sampling_rate_hz"),
+                files=tuple(PartFiles(**stated) for stated in part["files"]),
+            )
+            for part in frozen["fetch"]
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ManifestError(
+            f"manifest {name!r} needs parts to fetch, each with part and files, and files with "
+            f"paths, count and bytes_each; got another form ({error})"
+        ) from None
     return Manifest(**frozen)
 
 
@@ -86,6 +146,11 @@ def manifest_text(file_name: str) -> str:
             "from a wheel or with `pip install -e .`"
         ) from None
     except FileNotFoundError:
+        known = sorted(
+            path.name
+            for path in files(MANIFEST_PACKAGE).iterdir()
+            if path.name.endswith(PurePosixPath(file_name).suffix)
+        )
         raise ManifestError(
-            f"no {file_name} among the manifests; data_manifests/README.md lists what is there"
+            f"no {file_name} among the manifests; expected one of {', '.join(known)}"
         ) from None
