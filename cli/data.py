@@ -3,15 +3,18 @@
 import typer
 
 from .console import add_command
+from .export import export
+from .fetch import fetch
 from .prepare import prepare
-from .sets import show, verify
+from .sets import show
+from .verify import verify
 
 app = typer.Typer(
     name="data",
-    help="Prepare, verify and show sets of recordings.",
+    help="Fetch, prepare, verify, show and export sets of recordings.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
-for command in (prepare, verify, show):
+for command in (fetch, prepare, verify, show, export):
     add_command(app, command)

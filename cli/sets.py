@@ -1,72 +1,70 @@
-"""`ecgtransfer data verify` and `show`: what is in a set."""
+"""`ecgtransfer data show`: what is in a set, or in a record."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ecgtransfer.corpus import ECGSet
-from ecgtransfer.pipeline import show_record
+from ecgtransfer.corpus.ecgset import is_ecgset
+from ecgtransfer.pipeline import ShownSet, show_record, show_recording, show_set
+from ecgtransfer.signals.paper import SHEETS
 
 from .console import Facts, Grid, Json, Output, Quiet
 
-
-def verify(
-    folder: Annotated[Path, typer.Argument(help="A prepared or synthetic set.")],
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Read a whole set and hold it against its fingerprint.
-
-    Example: ecgtransfer data verify sets/ptbxl
-    """
-    ecgset = ECGSet.open(folder)
-    ecgset.verify()
-    payload = {"set": folder, "records": len(ecgset), "fingerprint": ecgset.fingerprint}
-    Output(json, quiet).result(payload, Facts("As it was written", list(payload.items())))
+#: What a table of its own tells.
+_TABLES = ("labels", "combinations")
 
 
 def show(
-    folder: Annotated[Path, typer.Argument(help="A prepared or synthetic set.")],
+    folder: Annotated[
+        Path, typer.Argument(help="A prepared or synthetic set; for one record also WFDB files.")
+    ],
     record: Annotated[str | None, typer.Argument(help="A record's name; none: the set.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Draw the record on ECG paper: .png, .svg or .pdf.")
+        Path | None,
+        typer.Option(help="Draw it: a record on ECG paper, a set on a page; .png, .svg or .pdf."),
     ] = None,
+    layout: Annotated[str, typer.Option(help="Of a record's drawing: 3x4 or 12x1.")] = "3x4",
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Describe a set, or one record of it.
+    """Describe a set, or one record of it or of a folder of WFDB files.
 
     Example: ecgtransfer data show sets/ptbxl 00001 --out 00001.png
     """
+    if layout not in SHEETS:
+        raise typer.BadParameter(f"expected {' or '.join(SHEETS)}", param_hint="--layout")
     output = Output(json, quiet)
-    ecgset = ECGSet.open(folder)
-    if record is not None:
-        shown = show_record(ecgset, record, out)
-        output.result(shown, Facts(record, _rows(asdict(shown))))
-        return
-    if out is not None:
-        raise typer.BadParameter("name the record to draw", param_hint="--out")
-    counts = {
-        name: int(total)
-        for name, total in zip(ecgset.label_space.names, ecgset.labels.sum(axis=0), strict=True)
-    }
-    payload = {
-        "set": folder,
-        "origin": ecgset.origin,
-        "records": len(ecgset),
-        "patients": int(ecgset.records.patient.nunique()),
-        "samples": ecgset.n_samples,
-        "sampling_rate_hz": ecgset.sampling_rate_hz,
-        "fingerprint": ecgset.fingerprint,
-    }
-    output.result(
-        payload | {"labels": counts},
-        Facts(str(folder), _rows(payload)),
-        Grid("Records of each label", ("label", "records"), list(counts.items())),
+    if record is None:
+        shown = show_set(ECGSet.open(folder), out)
+        output.result(shown, Facts(str(folder), _rows(shown)), *_tables(shown))
+    else:
+        one = (
+            show_record(ECGSet.open(folder), record, out, layout)
+            if is_ecgset(folder)
+            else show_recording(folder, record, out, layout)
+        )
+        output.result(one, Facts(record, _named(asdict(one))))
+
+
+def _rows(shown: ShownSet) -> list[tuple[str, object]]:
+    """What a line each can tell."""
+    held = {field.name: getattr(shown, field.name) for field in fields(shown)}
+    return _named({name: value for name, value in held.items() if name not in _TABLES})
+
+
+def _tables(shown: ShownSet) -> tuple[Grid, Grid]:
+    return (
+        Grid("Records of each label", ("label", "records"), list(shown.labels.items())),
+        Grid(
+            "The most frequent labels of a record",
+            ("labels", "records"),
+            list(shown.combinations.items()),
+        ),
     )
 
 
-def _rows(facts: dict[str, Any]) -> list[tuple[str, object]]:
+def _named(facts: dict[str, Any]) -> list[tuple[str, object]]:
     return [(name.replace("_", " "), value) for name, value in facts.items()]

@@ -49,9 +49,10 @@ if TYPE_CHECKING:
         consistency_loss,
         cycle_loss,
         guidance_loss,
-        guided,
         log_density_ratio,
     )
+    # Of its own module, whose name it shares: type checkers take the other for that module.
+    from ecgtransfer.transfer.guided import guided
 
 __version__ = version("ecgtransfer")
 

@@ -1,9 +1,10 @@
 """Runs: the only room that knows a run folder; each stage is a function that a command calls."""
 
 from ecgtransfer.pipeline.config import METHODS, PRESETS, SourcePreset, SourceSettings, preset
-from ecgtransfer.pipeline.data import READERS, prepare_set
+from ecgtransfer.pipeline.data import READERS, Description, prepare_set
 from ecgtransfer.pipeline.demo import DemoSettings, DemoSummary, run_demo
 from ecgtransfer.pipeline.evaluation import EvaluateSettings, Evaluation, evaluate
+from ecgtransfer.pipeline.exported import export_set
 from ecgtransfer.pipeline.methods import (
     TargetModel,
     TransferSettings,
@@ -12,7 +13,13 @@ from ecgtransfer.pipeline.methods import (
     transfer,
 )
 from ecgtransfer.pipeline.run import Run, Stage, fingerprint, read_json, write_json
-from ecgtransfer.pipeline.shown import ShownRecord, show_record
+from ecgtransfer.pipeline.shown import (
+    ShownRecord,
+    ShownSet,
+    show_record,
+    show_recording,
+    show_set,
+)
 from ecgtransfer.pipeline.source import (
     Source,
     SourceSummary,
@@ -29,12 +36,14 @@ __all__ = [
     "READERS",
     "DemoSettings",
     "DemoSummary",
+    "Description",
     "EvaluateSettings",
     "Evaluation",
     "GenerateSettings",
     "Run",
     "SamplerSettings",
     "ShownRecord",
+    "ShownSet",
     "Source",
     "SourcePreset",
     "SourceSettings",
@@ -48,6 +57,7 @@ __all__ = [
     "adopt_source",
     "evaluate",
     "export",
+    "export_set",
     "fingerprint",
     "load_source",
     "load_target",
@@ -58,6 +68,8 @@ __all__ = [
     "run_demo",
     "settle_target",
     "show_record",
+    "show_recording",
+    "show_set",
     "synthesise",
     "train_source",
     "transfer",

@@ -8,6 +8,7 @@ from ecgtransfer.training.batches import (
     shuffled_batches,
     step_generator,
 )
+from ecgtransfer.training.dataset import ECGDataset
 from ecgtransfer.training.ema import averaged_copy, update_average
 from ecgtransfer.training.files import load_weights, save_weights
 from ecgtransfer.training.fit import WEIGHTS, FitResult, Progress, TrainConfig, fit
@@ -20,6 +21,7 @@ from ecgtransfer.training.processes import (
 __all__ = [
     "WEIGHTS",
     "BatchIndices",
+    "ECGDataset",
     "FitResult",
     "Progress",
     "TrainConfig",

@@ -1,0 +1,40 @@
+"""`ecgtransfer data export`: a set for other programs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ecgtransfer.corpus import ECGSet, write_croissant
+from ecgtransfer.pipeline import export_set
+
+from .console import Facts, Json, Output, Quiet
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(help="A prepared or synthetic set.")],
+    wfdb: Annotated[
+        Path | None, typer.Option(help="Folder for WFDB records and a csv of labels.")
+    ] = None,
+    croissant: Annotated[
+        Path | None, typer.Option(help="File for the metadata as Croissant (JSON-LD).")
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a set for other programs: as WFDB records, or what is in it as Croissant metadata.
+
+    Example: ecgtransfer data export sets/clinic --wfdb shared/clinic --croissant clinic.json
+    """
+    if wfdb is None and croissant is None:
+        raise typer.BadParameter("give one of them or both", param_hint="--wfdb, --croissant")
+    output = Output(json, quiet)
+    ecgset = ECGSet.open(folder)
+    payload: dict[str, object] = {"set": folder, "records": len(ecgset)}
+    if croissant is not None:
+        write_croissant(ecgset, croissant)
+        payload["croissant"] = croissant
+    if wfdb is not None:
+        with output.progress("WFDB records") as progress:
+            payload["wfdb"] = export_set(ecgset, wfdb, progress)
+    output.result(payload, Facts("Exported", list(payload.items())))
