@@ -222,7 +222,7 @@ def _fetch_bar(bars: Progress, task: str) -> Callable[[FetchProgress], None]:
                 bars.remove_task(bar)
             bar = bars.add_task(f"{task}, {doing}", total=None, state="")
         done, total = _fetch_share(now)
-        bars.update(bar, completed=done, total=total, state=_fetch_state(now, began))
+        bars.update(bar, completed=done, total=total or None, state=_fetch_state(now, began))
 
     return show
 
@@ -233,6 +233,11 @@ def _fetch_lines(task: str) -> Callable[[FetchProgress], None]:
 
     def line(now: FetchProgress) -> None:
         clock = time.monotonic()
+        if not now.files:
+            if now.doing not in began:
+                typer.echo(f"{task}, {now.doing}: {_fetch_state(now, clock)}", err=True)
+            began[now.doing] = clock
+            return
         start = began.setdefault(now.doing, clock)
         over = now.files_done == now.files
         if not over and clock - last.setdefault(now.doing, clock) < PLAIN_LINE_EVERY_S:
@@ -255,6 +260,8 @@ def _fetch_share(now: FetchProgress) -> tuple[int, int]:
 
 def _fetch_state(now: FetchProgress, began: float) -> str:
     """`1,200 of 43,602 files, 29.1 of 549.7 MB, 3.2 MB/s`."""
+    if now.doing == "asking":
+        return "the mirrors for the list of checksums"
     state = f"{now.files_done:,} of {now.files:,} files"
     if now.doing == "checking":
         return state

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         guidance_loss,
         log_density_ratio,
     )
+
     # Of its own module, whose name it shares: type checkers take the other for that module.
     from ecgtransfer.transfer.guided import guided
 

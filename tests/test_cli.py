@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import typer
 from ecgtransfer_cli import console, demo, main, mixtures, train, transfer
+from ecgtransfer_cli.app import app
 from rich.console import Console
 from safetensors.torch import load_file
 from typer.testing import CliRunner
@@ -144,7 +145,7 @@ def finished(tmp_path_factory, words):
         patched.setattr(transfer, "TransferSettings", small_settings)
         patched.setenv("COLUMNS", "80")
         for name, command in words.items():
-            result = CliRunner().invoke(main.app, [str(word) for word in placed(command, folder)])
+            result = CliRunner().invoke(app, [str(word) for word in placed(command, folder)])
             assert result.exit_code == 0, result.output
             printed[name] = result
     return SimpleNamespace(folder=folder, printed=printed)
@@ -159,8 +160,8 @@ def test_help_shows_an_example_that_the_program_takes(call, command):
     assert told.code == 0
     example = re.search(rf"^  Example: ecgtransfer ({command} .*)$", told.out, flags=re.MULTILINE)
     assert example, told.out
-    parsed = typer.main.get_command(main.app).make_context("ecgtransfer", shlex.split(example[1]))
-    group, rest = typer.main.get_command(main.app), [*parsed._protected_args, *parsed.args]
+    parsed = typer.main.get_command(app).make_context("ecgtransfer", shlex.split(example[1]))
+    group, rest = typer.main.get_command(app), [*parsed._protected_args, *parsed.args]
     while hasattr(group, "resolve_command"):
         name, group, rest = group.resolve_command(parsed, rest)
         parsed = group.make_context(name, rest, parent=parsed)
@@ -170,7 +171,7 @@ def test_help_shows_an_example_that_the_program_takes(call, command):
 
 def test_help_names_every_command(call):
     told = call("--help")
-    top = typer.main.get_command(main.app)
+    top = typer.main.get_command(app)
     assert {name.split()[0] for name in COMMANDS} == set(top.commands)
     assert {f"data {name}" for name in top.commands["data"].commands} < set(COMMANDS)
     for name in top.commands:

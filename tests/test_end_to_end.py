@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from ecgtransfer_cli import console, main, transfer
+from ecgtransfer_cli import console, transfer
+from ecgtransfer_cli.app import app
 from typer.testing import CliRunner
 
 from ecgtransfer.corpus import label_space
@@ -39,7 +40,7 @@ main.main()
 
 
 def called(*words):
-    result = CliRunner().invoke(main.app, [str(word) for word in words])
+    result = CliRunner().invoke(app, [str(word) for word in words])
     assert result.exit_code == 0, result.output
     return result
 
@@ -147,7 +148,7 @@ def test_interrupted_killed_and_called_again_it_leaves_the_same_files(
 
         with monkeypatch.context() as patched:
             patched.setattr(console.Output, "progress", progress)
-            result = CliRunner().invoke(main.app, [str(word) for word in commands[stage]])
+            result = CliRunner().invoke(app, [str(word) for word in commands[stage]])
         assert result.exit_code == 130, result.output
 
     kill("source model", 3, "train")

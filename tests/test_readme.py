@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from ecgtransfer_cli.main import app
+from ecgtransfer_cli.app import app
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 SHELL = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)

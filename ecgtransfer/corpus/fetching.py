@@ -62,11 +62,12 @@ class FetchProgress:
     """How far a fetch is: what it does, and of that files and bytes done, and in all.
 
     `bytes_in_all` is an estimate that becomes exact; while files on disk are checked both are 0.
+    While mirrors are asked for the list of checksums, nobody knows yet how many files there are.
     """
 
-    doing: Literal["checking", "fetching"]
-    files_done: int
-    files: int
+    doing: Literal["asking", "checking", "fetching"]
+    files_done: int = 0
+    files: int = 0
     bytes_done: int = 0
     bytes_in_all: int = 0
 
@@ -244,6 +245,7 @@ class _Run:
         part = self.list_path.with_name(self.list_path.name + PART)
         try:
             for mirror in self.mirrors:
+                self.progress(FetchProgress("asking"))
                 try:
                     content = downloader.read(mirror, self.manifest.checksums_file, part)
                 except DownloadFailed as error:

@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,18 +117,20 @@ def write_croissant(ecgset: ECGSet, path: str | Path) -> None:
     The addresses of the set's files count from the folder of that file.
 
     Raises:
-        CorpusError: a folder that is not there, or a file that cannot be written.
+        CorpusError: a file that cannot be written.
     """
     path = Path(path)
     metadata = croissant(ecgset, path.parent)
     partial = path.with_name(f".{path.name}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise CorpusError(
-            f"cannot write {path}: {error.strerror or error}; give a file in a folder that is there"
+            f"cannot write {path}: {error.strerror or error}; give a file in a folder of yours"
         ) from error
 
 

@@ -131,7 +131,8 @@ class LabelSpace:
 
         Of a vocabulary that the space's table has lines of, those lines alone count. A code of
         another vocabulary goes by its canonical label: by what the table says of that label's own
-        codes (the first of each vocabulary in `labels.csv`).
+        codes (the first of each vocabulary in `labels.csv`). What is a code of nothing, but the
+        name of a class, means that class.
 
         Raises:
             CorpusError: an unknown vocabulary, or a code that the table leads to two classes.
@@ -140,9 +141,11 @@ class LabelSpace:
         if self._table is None:
             return label if label in self._columns else None
         if vocabulary in self._table._labels:
-            return self._table.resolve(code, (vocabulary,))
+            stated = self._table.resolve(code, (vocabulary,))
+            if stated is not None or label is not None:
+                return stated
         if label is None:
-            return None
+            return self._named(code)
         meant: dict[str, str] = {}
         for spoken in self._table._labels:
             for own in load_vocabulary().codes_of(label, spoken)[:1]:
@@ -191,6 +194,12 @@ class LabelSpace:
         """What the card of a set has to state besides the names, so that codes outlive a csv."""
         lines = [[entry.label, entry.vocabulary, entry.code] for entry in self.codes]
         return {"label_codes": lines} if lines else {}
+
+    def _named(self, code: str) -> str | None:
+        """The class of that very name, whatever the case."""
+        spelling = code.strip().casefold()
+        named = [name for name in self.names if name.casefold() == spelling]
+        return named[0] if len(named) == 1 else None
 
     @cached_property
     def _columns(self) -> dict[str, int]:

@@ -116,7 +116,10 @@ def _draw_bars(axes: "Axes", counts: Mapping[str, int], title: str) -> None:
 
 
 def _draw_columns(axes: "Axes", counts: Mapping[str, int], title: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes.bar(list(counts), list(counts.values()), color=_BAR)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(title, fontsize=9, loc="left", color=_INK)
     axes.tick_params(axis="x", rotation=40)
     _plain(axes)

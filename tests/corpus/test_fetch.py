@@ -19,7 +19,7 @@ from ecgtransfer_cli import fetch as command
 from ecgtransfer_cli import main
 
 from benchmarks.fetch_kills import manifest_of, on_disk, trial
-from ecgtransfer.corpus import download, fetch, fetching
+from ecgtransfer.corpus import FetchProgress, download, fetch, fetching
 from ecgtransfer.corpus.checksums import needed_files, parse_checksums
 from ecgtransfer.corpus.manifest import Part, PartFiles
 from ecgtransfer.errors import CorpusError
@@ -127,12 +127,13 @@ def test_a_damaged_file_is_replaced_and_only_that(server, files, folder):
 def test_progress_ends_with_everything(server, files, folder):
     seen = []
     report = fetch(manifest_of(files, server.url), folder, progress=seen.append)
-    assert [now.doing for now in seen] == sorted(now.doing for now in seen)  # checking, fetching
-    assert (seen[0].doing, seen[0].files_done, seen[0].files) == ("checking", 5, 5)
+    doing = [now.doing for now in seen]
+    assert doing == sorted(doing, key=("asking", "checking", "fetching").index)
+    assert seen[:2] == [FetchProgress("asking"), FetchProgress("checking", 5, 5)]
     last = seen[-1]
     assert (last.doing, last.files_done, last.files) == ("fetching", 4, 4)  # one was the probe
     assert last.bytes_done == last.bytes_in_all == report.received_bytes
-    done = [now.files_done for now in seen[1:]]
+    done = [now.files_done for now in seen[2:]]
     assert done == sorted(done)
 
 
@@ -523,6 +524,7 @@ def test_the_command_fetches_and_says_what_next(call, known, files):
     assert on_disk(Path("downloads/ptbxl")) == files
     assert re.search(r"files +5\n +already there +0\n +fetched +5\n", told.out)
     assert "Next: ecgtransfer data prepare ptbxl downloads/ptbxl --to sets/ptbxl" in told.out
+    assert told.err.startswith("ptbxl, asking: the mirrors for the list of checksums\n")
     assert re.search(r"ptbxl, fetching: 4 of 4 files, 0\.1 of 0\.1 MB, .* MB/s in", told.err)
     told = call("ptbxl", "--json", "--quiet")
     assert (told.code, told.err) == (0, "")

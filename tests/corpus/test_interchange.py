@@ -119,10 +119,13 @@ def test_croissant_names_every_file_with_its_sha256(tmp_path):
 
 def test_croissant_is_written_whole_or_not_at_all(tmp_path):
     ecgset = make_set(tmp_path / "set")
+    (tmp_path / "file").touch()
     with pytest.raises(
-        CorpusError, match=r"cannot write .*none/x\.json.*; give a file in a folder"
+        CorpusError, match=r"cannot write .*file/x\.json.*; give a file in a folder"
     ):
-        write_croissant(ecgset, tmp_path / "none/x.json")
+        write_croissant(ecgset, tmp_path / "file/x.json")
+    write_croissant(ecgset, tmp_path / "new/x.json")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["x.json"]
     (ecgset.folder / "signals.npy").unlink()
     with pytest.raises(CorpusError, match=r"signals\.npy cannot be read .*; write the set again"):
         write_croissant(ecgset, tmp_path / "x.json")

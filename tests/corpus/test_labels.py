@@ -229,6 +229,17 @@ def test_a_vocabulary_that_a_table_lacks_goes_by_the_canonical_label():
     assert space.label_of("WHAT", "abbreviation") is None
 
 
+def test_the_name_of_a_class_means_it_where_it_is_a_code_of_nothing_else(tmp_path):
+    five = label_space("superclasses")
+    assert [five.label_of(code, "scp") for code in ("CD", " hyp ", "SR")] == ["CD", "HYP", None]
+    assert five.label_of("STTC", "abbreviation") == "STTC"
+    # A name that is a code goes by the table, which leaves it out on purpose.
+    assert "PVC" in label_space("challenge").names
+    assert label_space("challenge").label_of("PVC", "scp") is None
+    own = own_space(tmp_path, "slow,local,brady", "SLOW,local,brady2")
+    assert own.label_of("slow", "local") is None  # which of the two?
+
+
 def test_icbeb_has_its_superclasses(real_data):
     records = read_icbeb(real_data / "icbeb")
     nine, five = label_space(), label_space("superclasses")

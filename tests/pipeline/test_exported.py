@@ -98,6 +98,20 @@ def test_an_export_is_prepared_to_the_same_set(tmp_path, ecgset):
     pd.testing.assert_frame_equal(again.records[columns], expected, check_dtype=False)
 
 
+def test_classes_that_are_no_codes_come_back_by_their_names(tmp_path):
+    space = label_space("superclasses")
+    labels = np.stack([space.encode(names) for names in (["CD"], ["MI", "STTC"], ["NORM"])])
+    table = pd.DataFrame({"name": ["a", "b", "c"]})
+    signals_uv = np.arange(2400).reshape(3, 8, 100).astype(np.int16)
+    made = write_ecgset(
+        tmp_path / "five", signals_uv, labels, table, space, 100, "recorded", space.card_entry()
+    )
+    folder = export_set(made, tmp_path / "out")
+    corpus = read_wfdb_folder(folder, folder / "labels.csv")
+    prepare(corpus, tmp_path / "again", space, seconds=1)
+    np.testing.assert_array_equal(ECGSet.open(tmp_path / "again").labels, labels)
+
+
 def test_header_comments_alone_say_as_much(tmp_path, ecgset):
     folder = export_set(ecgset, tmp_path / "out")
     (folder / "labels.csv").unlink()
