@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import settings
 
 from ecgtransfer.corpus import ECGSet, label_space, microvolts, write_ecgset
 from ecgtransfer.simulation import SOURCE_HOSPITAL, TARGET_HOSPITAL, simulate_ecgset
@@ -24,6 +25,11 @@ DATA_VARIABLE = "ECGTRANSFER_DATA"
 
 #: Where the packed ECGs lie when they stand beside the checkout.
 UNPACKER = REPOSITORY.parent / "shared" / "data" / "unpack.py"
+
+#: `--hypothesis-profile=deep`: what a release wants to see once. No example may take 5 seconds.
+settings.register_profile("deep", max_examples=20_000, deadline=5000, derandomize=False)
+settings.register_profile("quick", max_examples=200, deadline=5000, derandomize=True)
+settings.load_profile("quick")
 
 
 @pytest.fixture

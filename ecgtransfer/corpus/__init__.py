@@ -18,7 +18,7 @@ from ecgtransfer.corpus.labels import (
 from ecgtransfer.corpus.manifest import Manifest, load_manifest
 from ecgtransfer.corpus.preparation import prepare
 from ecgtransfer.corpus.preparation_report import PreparationReport
-from ecgtransfer.corpus.ptbxl import read_ptbxl
+from ecgtransfer.corpus.ptbxl import rate_to_read, read_ptbxl
 from ecgtransfer.corpus.records import Corpus, CorpusRecord, OwnSource, read_signal
 from ecgtransfer.corpus.splits import patient_split, select_records, take_patients
 from ecgtransfer.corpus.verification import Problem, VerifyReport, verify_corpus
@@ -48,6 +48,7 @@ __all__ = [
     "microvolts",
     "patient_split",
     "prepare",
+    "rate_to_read",
     "read_arrays",
     "read_icbeb",
     "read_ptbxl",

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -203,8 +203,11 @@ def _report(
         patients_not_stated=sum(not record.patient_stated for record in kept),
         duplicates=tuple(tuple(names) for names in tally.same_signal.values()),
         headers_mended={r.name: r.mended for r in corpus.records if r.mended},
-        warnings=label_warnings(
-            before, after, {**codes["unknown_codes"], **codes["codes_outside"]}, lost
+        warnings=(
+            *label_warnings(
+                before, after, {**codes["unknown_codes"], **codes["codes_outside"]}, lost
+            ),
+            *_rate_warnings(tally.sampling_rates_hz, window),
         ),
         notes=corpus.notes,
     )
@@ -373,6 +376,19 @@ def _table(corpus: Corpus, rows: Sequence[int]) -> pd.DataFrame:
     values = {column: [getattr(record, column) for record in records] for column in columns}
     codes = [";".join(record.codes) for record in records]
     return pd.DataFrame({**values, "codes": codes}, dtype=object)
+
+
+def _rate_warnings(recorded: Mapping[str, int], window: _Window) -> tuple[str, ...]:
+    """A sentence where records have nothing in the highest frequencies that the set can hold."""
+    slower = {rate: n for rate, n in recorded.items() if float(rate) < window.sampling_rate_hz}
+    if not slower:
+        return ()
+    lowest = min(slower, key=float)
+    return (
+        f"{sum(slower.values())} records were recorded at less than {window.sampling_rate_hz} Hz "
+        f"(the slowest at {lowest} Hz), and have nothing above half of their own rate; take a set "
+        f"of {lowest} Hz, or faster recordings",
+    )
 
 
 def _provenance(corpus: Corpus) -> dict[str, str]:

@@ -72,6 +72,16 @@ def read_ptbxl(folder: str | Path, sampling_rate_hz: int = 100) -> Corpus:
     )
 
 
+def rate_to_read(folder: Path, wanted_hz: float) -> int:
+    """The published rate from which a set of `wanted_hz` is made: nothing is to be made up.
+
+    Of the rates that lie in the folder it is the lowest that is not below, else the highest.
+    """
+    here = [rate for rate in FILE_COLUMNS if (folder / f"records{rate}").is_dir()]
+    here = here or [min(FILE_COLUMNS)]
+    return next((rate for rate in here if rate >= wanted_hz), here[-1])
+
+
 def _record(row: dict[Any, Any], folder: Path, files: str, table_path: Path) -> CorpusRecord:
     where = f"{table_path}, ecg_id {row['ecg_id']}"
     return CorpusRecord(

@@ -9,6 +9,7 @@ from ecgtransfer.corpus import (
     PreparationReport,
     label_space,
     prepare,
+    rate_to_read,
     read_arrays,
     read_icbeb,
     read_ptbxl,
@@ -17,8 +18,12 @@ from ecgtransfer.corpus import (
 from ecgtransfer.errors import CorpusError
 from ecgtransfer.signals import LEADS
 
-#: Published corpora that `prepare_set` reads, by the name of their manifest.
-READERS: dict[str, Callable[[Path], Corpus]] = {"ptbxl": read_ptbxl, "icbeb2018": read_icbeb}
+#: Published corpora that `prepare_set` reads, by the name of their manifest: from their folder, for
+#: a set of that sampling rate.
+READERS: dict[str, Callable[[Path, int], Corpus]] = {
+    "ptbxl": lambda folder, rate_hz: read_ptbxl(folder, rate_to_read(folder, rate_hz)),
+    "icbeb2018": lambda folder, rate_hz: read_icbeb(folder),
+}
 
 #: Recordings that nobody published, which a description says more about.
 WFDB, ARRAYS = "wfdb", "arrays"
@@ -78,7 +83,7 @@ def prepare_set(
         SignalError: arrays of a rate, unit or lead that cannot be.
     """
     return prepare(
-        _read(corpus, folder, description or Description()),
+        _read(corpus, folder, description or Description(), sampling_rate_hz),
         to,
         label_space(labels),
         sampling_rate_hz=sampling_rate_hz,
@@ -91,7 +96,7 @@ def prepare_set(
     )
 
 
-def _read(corpus: str, folder: Path, description: Description) -> Corpus:
+def _read(corpus: str, folder: Path, description: Description, sampling_rate_hz: int) -> Corpus:
     known = (*READERS, WFDB, ARRAYS)
     if corpus not in known:
         raise CorpusError(f"expected a corpus of {', '.join(known)}, got {corpus!r}")
@@ -117,4 +122,4 @@ def _read(corpus: str, folder: Path, description: Description) -> Corpus:
             description.table,
             description.vocabulary,
         )
-    return READERS[corpus](folder)
+    return READERS[corpus](folder, sampling_rate_hz)

@@ -355,6 +355,15 @@ def test_rates_and_lengths_of_all_records_that_were_read_are_counted(tmp_path, s
     assert "recorded at: 500 Hz: 3" in str(report)
 
 
+def test_a_set_faster_than_its_recordings_is_warned_of(ptbxl_folder, tmp_path, space):
+    corpus = read_ptbxl(ptbxl_folder)
+    report = prepare(corpus, tmp_path / "faster", space, sampling_rate_hz=250)
+    (sentence,) = [told for told in report.warnings if "250 Hz" in told]
+    assert sentence.startswith("2 records were recorded at less than 250 Hz (the slowest at 100 Hz")
+    report = prepare(corpus, tmp_path / "as-recorded", space)
+    assert not any("recorded at less" in told for told in report.warnings)
+
+
 def test_a_day_is_read_for_its_beginning_alone(tmp_path, space, monkeypatch):
     write_challenge(tmp_path / "in/a", twelve_leads_uv(1, 30000), ["# Dx: AF"])
     prepare(read_icbeb(tmp_path / "in"), tmp_path / "whole", space)

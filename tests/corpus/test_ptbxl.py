@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from ecgtransfer.corpus import read_ptbxl
+from ecgtransfer.corpus import rate_to_read, read_ptbxl
 from ecgtransfer.errors import CorpusError
 
 
@@ -40,6 +40,24 @@ def test_what_the_table_does_not_state_is_none(ptbxl_folder):
 def test_the_500_hz_files_are_chosen_by_the_rate(ptbxl_folder):
     first = read_ptbxl(ptbxl_folder, sampling_rate_hz=500).records[0]
     assert first.path == ptbxl_folder / "records500/00000/00001_hr"
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "read"),
+    [
+        ((100,), 100, 100),
+        ((100,), 250, 100),  # nothing better is there
+        ((100, 500), 100, 100),
+        ((100, 500), 250, 500),
+        ((500,), 100, 500),
+        ((100, 500), 1000, 500),
+        ((), 250, 100),
+    ],
+)
+def test_a_set_is_made_from_the_lowest_rate_that_is_enough(tmp_path, there, wanted, read):
+    for rate in there:
+        (tmp_path / f"records{rate}").mkdir()
+    assert rate_to_read(tmp_path, wanted) == read
 
 
 def test_another_rate_is_refused(ptbxl_folder):

@@ -7,6 +7,19 @@ from ecgtransfer.pipeline import Description, prepare_set, show_record
 from tests.corpus.layouts import PTBXL_LEADS, twelve_leads_uv, write_challenge, write_dat
 
 
+@pytest.fixture
+def ptbxl_both_rates(tmp_path):
+    """One record of PTB-XL in both files in which it is published."""
+    folder = tmp_path / "ptbxl"
+    write_dat(folder / "records100/00000/00001_lr", twelve_leads_uv(1, 1000), 100)
+    write_dat(folder / "records500/00000/00001_hr", twelve_leads_uv(1, 5000), 500)
+    columns = "ecg_id,patient_id,age,sex,site,device,scp_codes,strat_fold,filename_lr,filename_hr"
+    files = "records100/00000/00001_lr,records500/00000/00001_hr"
+    row = f"1,1,50,0,0,X,{{'NORM': 100.0}},1,{files}"
+    (folder / "ptbxl_database.csv").write_text(f"{columns}\n{row}\n")
+    return folder
+
+
 def test_a_corpus_becomes_a_set(tmp_path):
     write_challenge(tmp_path / "icbeb/A0001", twelve_leads_uv(1, 5500), ["# Dx: AF,RBBB"])
     counted = []
@@ -20,6 +33,12 @@ def test_a_corpus_becomes_a_set(tmp_path):
     assert (report.kept, report.records, counted) == (1, 1, [(1, 1)])
     assert ecgset.label_space.decode(ecgset.labels[0]) == ("AFIB", "CRBBB")
     assert (ecgset.sampling_rate_hz, ecgset.n_samples) == (100, 1000)
+
+
+def test_ptbxl_is_read_at_the_rate_that_the_set_needs(tmp_path, ptbxl_both_rates):
+    for rate, recorded in ((100, "100"), (250, "500")):
+        report = prepare_set("ptbxl", ptbxl_both_rates, tmp_path / f"{rate}", sampling_rate_hz=rate)
+        assert list(report.sampling_rates_hz) == [recorded]
 
 
 def test_an_unknown_corpus_is_refused_with_those_that_are_known(tmp_path):
