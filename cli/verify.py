@@ -63,7 +63,7 @@ def _verify_corpus(folder: Path, workers: int, output: Output) -> None:
         first = report.problems[0]
         mend = shlex.join(["ecgtransfer", "data", "fetch", report.corpus, "--to", str(folder)])
         raise CorpusError(
-            f"{folder} is not as published in {len(report.problems):,} points, the first: "
+            f"{folder} is not as published; the first of {len(report.problems):,} problems: "
             f"{first.path}, {first.kind}: {first.detail}; to fetch what is damaged or missing: "
             f"{mend}"
         )

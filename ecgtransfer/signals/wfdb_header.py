@@ -37,6 +37,11 @@ _AFTER_NAME = re.compile(r"(?P<extension>\.\w+)?" + _COUNTS)
 _RATE = re.compile(r"(?P<rate>\d{1,9}\.?\d{0,9}|\.\d{1,9})(?:/\S*|\(\S*)?")
 _SAMPLES = re.compile(r"\d{1,15}")
 
+#: `05-Feb-2020`, `11:39:16.5`, `11:39`: what may follow the rate where the samples are not counted.
+_DATE_OR_TIME = re.compile(
+    r"\d{1,4}(?:[-/.:](?:\d{1,6}|[A-Za-z]{3,9})){2,3}|\d{1,2}:\d{1,2}", re.ASCII
+)
+
 #: What `wfdb` takes for time and date, however little they are; it refuses those that are none.
 _TIME_AND_DATE = re.compile(
     r"(?P<time>\d{0,2}:?\d{0,2}:?\d{0,2}\.?\d{0,6})[ \t]*(?P<date>\d{0,2}/?\d{0,2}/?\d{0,4})"
@@ -246,7 +251,7 @@ def _rate_and_samples(
     if len(words) > 1 and _SAMPLES.fullmatch(words[1]):
         n_samples = int(words[1])
         words = words[2:]
-    elif len(words) > 1 and not re.fullmatch(r"[-\d./:]+|\d\S*", words[1]):
+    elif len(words) > 1 and not _DATE_OR_TIME.fullmatch(words[1]):
         raise SignalError(
             f"{header}: expected the number of samples after the sampling rate, got {line[:60]!r}; "
             "fetch or export the record again"

@@ -251,7 +251,9 @@ def test_the_command_lists_the_first_problems_and_json_all(call, published):
     assert len(re.findall(r"no record of the corpus has it", told.out)) == 9
     assert re.search(r"belongs to no record +12\n", told.out)
     mend = f"ecgtransfer data fetch ptbxl --to {published}"
-    assert told.err.splitlines()[-1].startswith(f"error: {published} is not as published in 13 ")
+    assert told.err.splitlines()[-1].startswith(
+        f"error: {published} is not as published; the first of 13 "
+    )
     assert told.err.rstrip().endswith(mend)
     told = call(published, "--json", "--quiet")
     assert told.code == 1

@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 import wfdb
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ecgtransfer.errors import SignalError
@@ -110,6 +110,7 @@ def by_wfdb(record):
     return None
 
 
+@example(changes=[("replace", 0, 3, "1e3/uV")], line_end="\n")  # wfdb reads one sample
 @given(changes=CHANGES, line_end=st.sampled_from(["\n", "\n", "\r\n"]))
 def test_a_spoilt_header_is_read_as_wfdb_reads_it_or_refused_in_a_sentence(
     folder, changes, line_end
