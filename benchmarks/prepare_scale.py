@@ -125,14 +125,15 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--rate", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, help="for the records; default: a temporary one")
+    parser.add_argument("--folder", type=Path, help="where there is room; default: as temporary")
     asked = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(dir=asked.folder) as inside:
         corpus, made = Path(inside, "records"), Path(inside, "set")
         corpus.mkdir()
         rows, written = [], 0
-        for count in (asked.records // 10, asked.records // 3, asked.records):
+        for share in (10, 3, 1):
+            count = asked.records // share // TASK_RECORDS * TASK_RECORDS
             starts = range(written, count, TASK_RECORDS)
             with ProcessPoolExecutor(cores) as pool:
                 done = pool.map(partial(write_records, corpus, rate=asked.rate), starts)

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 from ecgtransfer.corpus.described import FoundRecord, described_corpus
 from ecgtransfer.corpus.records import Corpus
 from ecgtransfer.errors import CorpusError, SignalError
-from ecgtransfer.signals import WfdbHeader, read_header
+from ecgtransfer.signals import read_header
+
+
+class _Stated(NamedTuple):
+    """What is kept of a header, of a hundred thousand of which there may be room for no more."""
+
+    comments: tuple[str, ...] = ()
+    mended: tuple[str, ...] = ()
+    problem: str | None = None
 
 
 def read_wfdb_folder(
@@ -32,15 +41,17 @@ def read_wfdb_folder(
     folder = Path(folder)
     if not folder.is_dir():
         raise CorpusError(f"no folder {folder}; give the folder that holds the WFDB records")
-    paths = sorted(path.with_suffix("") for path in folder.rglob("*.hea"))
-    headers = {path: _header(path) for path in paths}
-    parts = {
-        path.parent / segment
-        for path, header in headers.items()
-        if isinstance(header, WfdbHeader)
-        for segment, _ in header.segments
-    }
-    records = [path for path in paths if path not in parts]
+    stated: dict[Path, _Stated] = {}
+    parts: set[Path] = set()
+    for path in sorted(path.with_suffix("") for path in folder.rglob("*.hea")):
+        try:
+            header = read_header(path)
+        except SignalError as error:
+            stated[path] = _Stated(problem=str(error))
+        else:
+            stated[path] = _Stated(header.comments, header.mended)
+            parts |= {path.parent / segment for segment, _ in header.segments}
+    records = [path for path in stated if path not in parts]
     if not records:
         raise CorpusError(
             f"no WFDB records below {folder}: expected headers such as A0001.hea; "
@@ -51,28 +62,17 @@ def read_wfdb_folder(
     found = []
     for path in records:
         inside = path.relative_to(folder).as_posix()
-        aliases = (path.name, inside) if stems[path.name] == 1 else (inside,)
-        header = headers.pop(path)
-        stated = header if isinstance(header, WfdbHeader) else None
         found.append(
             FoundRecord(
                 name=path.name if short else inside,
-                aliases=aliases,
+                aliases=(path.name, inside) if stems[path.name] == 1 else (inside,),
                 path=path,
                 reader="wfdb",
-                comments=stated.comments if stated else (),
-                mended=stated.mended if stated else (),
-                problem=header if isinstance(header, str) else None,
+                comments=stated[path].comments,
+                mended=stated[path].mended,
+                problem=stated[path].problem,
             )
         )
     return described_corpus(
         folder.resolve().name, found, None if table is None else Path(table), vocabulary
     )
-
-
-def _header(path: Path) -> WfdbHeader | str:
-    """The header of a record, or why it cannot be read."""
-    try:
-        return read_header(path)
-    except SignalError as error:
-        return str(error)
