@@ -1,12 +1,13 @@
 """Time and memory of `data prepare` by the number of records, and whether a set is always the same.
 
-    python benchmarks/prepare_scale.py [--records 100000] [--rate 500] [--folder DIR]
+    python benchmarks/prepare_scale.py [--records 100000] [--rate 100] [--folder DIR]
 
-Simulates that many records, writes them as WFDB (120 kB each at 500 Hz; 12 GB in all) and prepares
-the first tenth, the first third and all of them at 100 Hz with the command itself, with one worker
-and with as many as there are cores. A last preparation is ended with SIGKILL at random moments and
-asked for again until it is done. Memory is the resident memory of all processes of the command
-together, looked at every 0.1 s. Writes `benchmarks/prepare_scale.json`.
+Simulates a thousand records and writes them again and again as WFDB, each time with an amplitude
+and noise of their own, until there are that many (24 kB each at 100 Hz; 2.4 GB in all). Prepares
+a tenth of them at 100 Hz with the command itself, with one worker and with as many as there are
+cores, then all of them with that many. A further preparation of the tenth is ended with SIGKILL at
+random moments and asked for again until it is done. Memory is the resident memory of all processes
+of the command together, looked at every 0.1 s. Writes `benchmarks/prepare_scale.json`.
 """
 
 import argparse
@@ -20,8 +21,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +31,11 @@ from ecgtransfer.simulation import SOURCE_HOSPITAL, draw_label_names, simulate
 
 HERE = Path(__file__).resolve().parent
 
-#: Records in a folder, and records that one task simulates.
-FOLDER_RECORDS, TASK_RECORDS = 1000, 250
+#: Records that are simulated; as many lie in one folder.
+SIMULATED = 1000
+
+#: Noise of a copy in microvolts, and the spread of its amplitude.
+NOISE_UV, SPREAD = 5.0, 0.1
 
 #: Seconds between two looks at the memory.
 LOOK_EVERY_S = 0.1
@@ -44,23 +46,29 @@ KILLS = 5
 COMMAND = [sys.executable, "-m", "ecgtransfer_cli.main", "data", "prepare", "wfdb"]
 
 
-def write_records(folder: Path, first: int, rate: int) -> int:
-    """`TASK_RECORDS` simulated records from number `first` on; how many were written."""
-    label_names = draw_label_names(SOURCE_HOSPITAL, TASK_RECORDS, first)
-    recordings, _ = simulate(label_names, SOURCE_HOSPITAL, first, rate)
-    for number, (recording, names) in enumerate(zip(recordings, label_names, strict=True), first):
-        place = folder / f"{number // FOLDER_RECORDS:03d}"
-        place.mkdir(exist_ok=True)
-        name = f"s{number:06d}"
-        signal_uv = np.rint(recording.signal_mv * 1000).astype("<i2")
+def simulated_uv(rate: int) -> tuple[np.ndarray, list[str]]:
+    """Signals (SIMULATED, 12, T) in microvolts, and the statements of each record."""
+    label_names = draw_label_names(SOURCE_HOSPITAL, SIMULATED, 0)
+    recordings, _ = simulate(label_names, SOURCE_HOSPITAL, 0, rate)
+    signals_uv = np.stack([recording.signal_mv for recording in recordings]) * 1000
+    return signals_uv, [",".join(names) for names in label_names]
+
+
+def write_folder(place: Path, signals_uv: np.ndarray, codes: list[str], rate: int) -> None:
+    """Every simulated record once, as WFDB, in a folder whose name is a number."""
+    place.mkdir()
+    copy = int(place.name)
+    rng = np.random.default_rng(copy)
+    for number, (clean_uv, stated) in enumerate(zip(signals_uv, codes, strict=True)):
+        name = f"s{copy * SIMULATED + number:06d}"
+        noise = rng.normal(0, NOISE_UV, clean_uv.shape)
+        signal_uv = np.rint(clean_uv * rng.normal(1, SPREAD) + noise).astype("<i2")
         (place / f"{name}.dat").write_bytes(np.ascontiguousarray(signal_uv.T).tobytes())
         lines = [f"{name} {len(LEADS)} {rate} {signal_uv.shape[1]}"]
         for lead, row in zip(LEADS, signal_uv, strict=True):
             total = int(row.sum(dtype=np.int64)) & 0xFFFF
             lines.append(f"{name}.dat 16 1000(0)/mV 16 0 {row[0]} {total} 0 {lead}")
-        codes = ",".join(names)
-        (place / f"{name}.hea").write_text("\n".join([*lines, f"# Dx: {codes}", ""]))
-    return len(recordings)
+        (place / f"{name}.hea").write_text("\n".join([*lines, f"# Dx: {stated}", ""]))
 
 
 def resident_bytes(process: psutil.Process) -> int:
@@ -123,7 +131,7 @@ def digest_of(made: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--records", type=int, default=100_000)
-    parser.add_argument("--rate", type=int, default=500)
+    parser.add_argument("--rate", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where there is room; default: as temporary")
     asked = parser.parse_args()
@@ -131,27 +139,28 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=asked.folder) as inside:
         corpus, made = Path(inside, "records"), Path(inside, "set")
         corpus.mkdir()
-        rows, written = [], 0
-        for share in (10, 3, 1):
-            count = asked.records // share // TASK_RECORDS * TASK_RECORDS
-            starts = range(written, count, TASK_RECORDS)
-            with ProcessPoolExecutor(cores) as pool:
-                done = pool.map(partial(write_records, corpus, rate=asked.rate), starts)
-                written += sum(done)
-            for workers in (1, cores):
+        signals_uv, codes = simulated_uv(asked.rate)
+        copies = asked.records // SIMULATED
+        rows = []
+        for first, last in ((0, copies // 10), (copies // 10, copies)):
+            for copy in range(first, last):
+                write_folder(corpus / f"{copy:03d}", signals_uv, codes, asked.rate)
+            for workers in (1, cores) if first == 0 else (cores,):
                 row = {"workers": workers, **prepared(corpus, made, workers)}
                 row["records"] = json.loads((made / "card.json").read_text())["records"]
-                row["set"] = digest_of(made)
-                rows.append(row)
-                print(row, flush=True)
-        kills = killed_until_done(corpus, made, rows[-2]["seconds"] / KILLS, asked.seed)
-        sets = {row["set"] for row in rows if row["records"] == rows[-1]["records"]}
+                rows.append(row | {"set": digest_of(made)})
+                print(rows[-1], flush=True)
+            if first == 0:
+                kills = killed_until_done(corpus, made, rows[0]["seconds"] / KILLS, asked.seed)
+                after_kills = digest_of(made)
         found = {
+            "command": f"python benchmarks/prepare_scale.py --records {asked.records} "
+            f"--rate {asked.rate} --seed {asked.seed}",
             "recorded_at_hz": asked.rate,
             "rows": rows,
-            "same_set_for_all_workers": len(sets) == 1,
+            "same_set_for_all_workers": rows[0]["set"] == rows[1]["set"],
             "kills": kills,
-            "same_set_after_kills": digest_of(made) in sets,
+            "same_set_after_kills": after_kills == rows[0]["set"],
             "cores": cores,
             "machine": platform.machine(),
         }
