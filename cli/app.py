@@ -6,12 +6,12 @@ import typer
 
 import ecgtransfer
 
-from . import data
+from . import data, evaluate
 from .console import add_command
 from .demo import demo
-from .evaluate import evaluate
 from .generate import generate
 from .mixtures import mixtures
+from .report import report
 from .train import train
 from .transfer import transfer
 
@@ -27,7 +27,8 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(data.app)
-for command in (demo, train, transfer, generate, evaluate, mixtures):
+app.add_typer(evaluate.app)
+for command in (demo, train, transfer, generate, report, mixtures):
     add_command(app, command)
 
 

@@ -40,11 +40,13 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summ
 Counter = Callable[[int, int], None]
 
 
-def add_command(app: typer.Typer, command: Callable[..., None]) -> None:
+def add_command(app: typer.Typer, command: Callable[..., None], name: str | None = None) -> None:
     """Make a function a command; the example in its docstring is never broken into lines."""
     example = "\n\nExample:"
     text = inspect.getdoc(command) or ""
-    app.command(help=text.replace(example, example.replace("Example", "\b\nExample")))(command)
+    app.command(name, help=text.replace(example, example.replace("Example", "\b\nExample")))(
+        command
+    )
 
 
 @dataclass(frozen=True)

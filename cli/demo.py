@@ -29,13 +29,12 @@ def demo(
     summary = run_demo(to, DemoSettings(seed=seed), output)
     for sentence in summary.transfer.warnings:
         output.warn(sentence)
-    evaluation = summary.evaluation
+    tables = [table for answer in summary.answers for table in answer.tables]
     output.result(
         summary,
-        Grid("Utility", evaluation.utility_rows[0], evaluation.utility_rows[1:]),
-        Grid("Fidelity", evaluation.fidelity_rows[0], evaluation.fidelity_rows[1:]),
+        *(Grid(table.title, table.header, table.rows) for table in tables),
         Facts("Demonstration on simulated hospitals", _rows(summary)),
-        *evaluation.verdicts,
+        *(verdict.sentence for answer in summary.answers for verdict in answer.verdicts[:1]),
     )
 
 
@@ -46,6 +45,7 @@ def _rows(summary: DemoSummary) -> list[tuple[str, object]]:
         ("calibration records, guided", summary.transfer.held_out_loss),
         ("synthetic records", summary.synthetic),
         ("as WFDB", summary.wfdb),
+        ("report", summary.report),
         *(("figure", path) for path in summary.figures),
         ("every number", summary.results),
     ]

@@ -1,57 +1,239 @@
-"""`ecgtransfer evaluate`: what synthetic sets are worth."""
+"""`ecgtransfer evaluate`: four questions about synthetic sets, and a test for clinicians."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ecgtransfer.evaluation import ClassifierConfig
-from ecgtransfer.pipeline import EvaluateSettings, Run, load_source, load_target
-from ecgtransfer.pipeline import evaluate as run_evaluation
+from ecgtransfer.evaluation import RATIOS, ClassifierConfig
+from ecgtransfer.pipeline import (
+    ARMS,
+    Answer,
+    FidelitySettings,
+    PhysiologySettings,
+    PrivacySettings,
+    Run,
+    Source,
+    Target,
+    UtilitySettings,
+    evaluate_fidelity,
+    evaluate_physiology,
+    evaluate_privacy,
+    evaluate_utility,
+    load_source,
+    load_target,
+)
+from ecgtransfer.training import available_cores
 
-from .console import Grid, Json, Output, Quiet
+from .blind import blind
+from .console import Grid, Json, Output, Quiet, add_command
 
+app = typer.Typer(
+    name="evaluate",
+    help="Measure what synthetic sets are worth, each number beside that of real records.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
-def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder with a synthetic set.")],
-    method: Annotated[
-        list[str] | None, typer.Option(help="Whose sets; none given: all of the run.")
-    ] = None,
-    name: Annotated[str, typer.Option(help="Of the sets.")] = "synthetic",
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each arm.")] = (
-        EvaluateSettings.seeds
+RunFolder = Annotated[Path, typer.Argument(help="Run folder with a synthetic set.")]
+Method = Annotated[list[str] | None, typer.Option(help="Whose sets; none given: all of the run.")]
+Name = Annotated[str, typer.Option(help="Of the sets.")]
+Seed = Annotated[int, typer.Option(min=0)]
+Steps = Annotated[int, typer.Option(min=1, help="Training steps of each classifier.")]
+Folds = Annotated[
+    int, typer.Option(min=2, help="Parts of the cross-fitting behind the thresholds.")
+]
+Seeds = Annotated[int, typer.Option(min=1, help="Trainings of each arm.")]
+Ratio = Annotated[
+    list[float] | None,
+    typer.Option(help="Synthetic records for each target record; repeat for several."),
+]
+Arms = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--arm", help=f"Of {', '.join(ARMS)}, or none; repeat for several; not given: all."
     ),
-    classifier_steps: Annotated[
-        int, typer.Option(min=1, help="Training steps of each classifier.")
-    ] = ClassifierConfig.steps,
-    folds: Annotated[
-        int, typer.Option(min=2, help="Parts of the cross-fitting behind the thresholds.")
-    ] = ClassifierConfig.folds,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes or threads; none given: one a core.")
+]
+
+
+def utility(
+    run: RunFolder,
+    method: Method = None,
+    name: Name = "synthetic",
+    arm: Arms = None,
+    ratio: Ratio = None,
+    seeds: Seeds = UtilitySettings.seeds,
+    classifier_steps: Steps = ClassifierConfig.steps,
+    folds: Folds = ClassifierConfig.folds,
+    seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure what synthetic sets are worth.
+    """Do synthetic records help a classifier of held-out target patients?
 
-    Utility for a classifier, and fidelity, both on held-out target patients.
+    The whole study trains hundreds of classifiers; fewer arms, ratios and seeds take less.
 
-    Example: ecgtransfer evaluate runs/clinic --seeds 5
+    Example: ecgtransfer evaluate utility runs/clinic --arm source --arm control --ratio 1 --ratio 4
     """
-    output = Output(json, quiet)
-    opened = Run.open(run)
-    source = load_source(opened)
-    settings = EvaluateSettings(
+    settings = UtilitySettings(
         methods=tuple(method or ()),
         name=name,
+        arms=_arms(arm),
+        ratios=tuple(ratio or RATIOS),
         seeds=seeds,
         classifier=ClassifierConfig(steps=classifier_steps, folds=folds),
         seed=seed,
     )
+    output = Output(json, quiet)
+    opened, source, target = _opened(run)
     with output.progress("classifiers") as progress:
-        result = run_evaluation(opened, source, load_target(opened, source), settings, progress)
-    output.result(
-        result,
-        Grid("Utility", result.utility_rows[0], result.utility_rows[1:]),
-        Grid("Fidelity", result.fidelity_rows[0], result.fidelity_rows[1:]),
-        *result.verdicts,
+        _tell(output, evaluate_utility(opened, source, target, settings, progress))
+
+
+def fidelity(
+    run: RunFolder,
+    method: Method = None,
+    name: Name = "synthetic",
+    classifier_steps: Steps = ClassifierConfig.steps,
+    seed: Seed = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Do they look like the target's? Beside two halves of real records, and the source's.
+
+    Example: ecgtransfer evaluate fidelity runs/clinic
+    """
+    settings = FidelitySettings(
+        tuple(method or ()), name, ClassifierConfig(steps=classifier_steps), seed
     )
+    output = Output(json, quiet)
+    opened, source, target = _opened(run)
+    with output.progress("fidelity") as progress:
+        _tell(output, evaluate_fidelity(opened, source, target, settings, progress))
+
+
+def physiology(
+    run: RunFolder,
+    method: Method = None,
+    name: Name = "synthetic",
+    records: Annotated[
+        int, typer.Option(min=1, help="Records of a side, at most.")
+    ] = PhysiologySettings.records,
+    workers: Workers = None,
+    seed: Seed = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Do they make physiological sense? Intervals, and the rules of each class.
+
+    Example: ecgtransfer evaluate physiology runs/clinic
+    """
+    settings = PhysiologySettings(tuple(method or ()), name, records, seed)
+    output = Output(json, quiet)
+    opened, source, target = _opened(run)
+    with output.progress("delineation") as progress:
+        _tell(
+            output,
+            evaluate_physiology(
+                opened, source, target, settings, workers or available_cores(), progress
+            ),
+        )
+
+
+def privacy(
+    run: RunFolder,
+    method: Method = None,
+    name: Name = "synthetic",
+    classifier_steps: Steps = ClassifierConfig.steps,
+    workers: Workers = None,
+    seed: Seed = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Do they give training patients away? Copies, closest records, membership inference.
+
+    Example: ecgtransfer evaluate privacy runs/clinic
+    """
+    settings = PrivacySettings(
+        tuple(method or ()), name, ClassifierConfig(steps=classifier_steps), seed
+    )
+    output = Output(json, quiet)
+    opened, source, target = _opened(run)
+    with output.progress("privacy") as progress:
+        _tell(
+            output,
+            evaluate_privacy(
+                opened, source, target, settings, workers or available_cores(), progress
+            ),
+        )
+
+
+def everything(
+    run: RunFolder,
+    method: Method = None,
+    name: Name = "synthetic",
+    seeds: Seeds = UtilitySettings.seeds,
+    classifier_steps: Steps = ClassifierConfig.steps,
+    workers: Workers = None,
+    seed: Seed = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """All four questions, the quick ones first; what is answered already is told again.
+
+    Example: ecgtransfer evaluate all runs/clinic --seeds 5
+    """
+    methods = tuple(method or ())
+    classifier = ClassifierConfig(steps=classifier_steps)
+    output = Output(json, quiet)
+    opened, source, target = _opened(run)
+    cores = workers or available_cores()
+    answers = []
+    with output.progress("privacy") as progress:
+        about_privacy = PrivacySettings(methods, name, classifier, seed)
+        answers.append(evaluate_privacy(opened, source, target, about_privacy, cores, progress))
+    with output.progress("fidelity") as progress:
+        about_fidelity = FidelitySettings(methods, name, classifier, seed)
+        answers.append(evaluate_fidelity(opened, source, target, about_fidelity, progress))
+    with output.progress("delineation") as progress:
+        about_physiology = PhysiologySettings(methods, name, seed=seed)
+        answers.append(
+            evaluate_physiology(opened, source, target, about_physiology, cores, progress)
+        )
+    with output.progress("classifiers") as progress:
+        about_utility = UtilitySettings(
+            methods=methods, name=name, seeds=seeds, classifier=classifier, seed=seed
+        )
+        answers.append(evaluate_utility(opened, source, target, about_utility, progress))
+    _tell(output, *answers[::-1])
+
+
+for command in (utility, fidelity, physiology, privacy, blind):
+    add_command(app, command)
+add_command(app, everything, name="all")
+
+
+def _arms(asked_for: Sequence[str] | None) -> tuple[str, ...]:
+    """The groups of arms that are asked for; `none` is the plain ones alone."""
+    if not asked_for:
+        return ARMS
+    return () if list(asked_for) == ["none"] else tuple(asked_for)
+
+
+def _opened(folder: Path) -> tuple[Run, Source, Target]:
+    run = Run.open(folder)
+    source = load_source(run)
+    return run, source, load_target(run, source)
+
+
+def _tell(output: Output, *answers: Answer) -> None:
+    """Tables, then verdicts, a question after the other."""
+    parts: list[Grid | str] = []
+    for answer in answers:
+        parts += [Grid(table.title, table.header, table.rows) for table in answer.tables]
+        parts += [verdict.sentence for verdict in answer.verdicts]
+    output.result({answer.question: answer.to_card() for answer in answers}, *parts)

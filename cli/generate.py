@@ -25,6 +25,10 @@ def generate(
     per_class: Annotated[
         int | None, typer.Option(min=1, help="Records of each label, in place of --count.")
     ] = None,
+    ratio: Annotated[
+        float | None,
+        typer.Option(help="So many times the target's training records, in their mix of labels."),
+    ] = None,
     method: Annotated[str | None, typer.Option(help="Of the run's transfers.")] = None,
     name: Annotated[str, typer.Option(help="Of the set.")] = "synthetic",
     steps: Annotated[int, typer.Option(min=2, help="Sampler steps.")] = SamplerSettings.steps,
@@ -44,6 +48,7 @@ def generate(
     settings = GenerateSettings(
         counts=tuple(count or ()),
         per_class=per_class,
+        ratio=ratio,
         method=method,
         name=name,
         sampler=SamplerSettings(steps, solver, label_scale),

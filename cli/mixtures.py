@@ -12,10 +12,10 @@ from ecgtransfer.experiments.mixtures import (
     QUICK,
     SCORES,
     Study,
-    available_cores,
     run_study,
 )
 from ecgtransfer.experiments.problems import PROBLEMS
+from ecgtransfer.training import available_cores
 
 from .console import Facts, Grid, Json, Output, Quiet
 

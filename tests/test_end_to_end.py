@@ -93,7 +93,10 @@ def stages(sets, run):
             *("generate", run, "--count", "NORM=50", "--count", "AFIB=14"),
             *("--count", "CRBBB+PVC=3", "--steps", 2),
         ),
-        "evaluate": ("evaluate", run, "--seeds", 1, "--classifier-steps", 1, "--folds", 2),
+        "evaluate": (
+            *("evaluate", "utility", run, "--arm", "none", "--ratio", 0.1, "--seeds", 1),
+            *("--classifier-steps", 1, "--folds", 2),
+        ),
     }
 
 
@@ -114,10 +117,13 @@ def test_the_chain_ends_in_numbers_and_exported_records(sets, undisturbed):
         "target",
         "transfer-tgdp",
         "synthetic-tgdp",
-        "evaluation-synthetic",
+        "utility-synthetic",
     }
-    results = undisturbed["evaluation-synthetic/card.json"]["results"]
-    assert [arm["name"] for arm in results["utility"]["arms"]] == ["target only", "target + tgdp"]
+    results = undisturbed["utility-synthetic/card.json"]["results"]
+    assert [arm["name"] for arm in results["numbers"]["arms"]] == [
+        "target only",
+        "target only + tgdp x0.1",
+    ]
     exported = sets / "run/synthetic-tgdp/wfdb"
     told = called("data", "prepare", "ptbxl", exported, "--to", sets / "again")
     assert "kept 67 of 67 records" in told.stdout

@@ -1,10 +1,12 @@
 """Runs: the only room that knows a run folder; each stage is a function that a command calls."""
 
+from ecgtransfer.pipeline.answers import QUESTIONS, Answer
+from ecgtransfer.pipeline.blind import BlindSettings, write_blind
 from ecgtransfer.pipeline.config import METHODS, PRESETS, SourcePreset, SourceSettings, preset
 from ecgtransfer.pipeline.data import READERS, Description, prepare_set
 from ecgtransfer.pipeline.demo import DemoSettings, DemoSummary, run_demo
-from ecgtransfer.pipeline.evaluation import EvaluateSettings, Evaluation, evaluate
 from ecgtransfer.pipeline.exported import export_set
+from ecgtransfer.pipeline.fidelity import FidelitySettings, evaluate_fidelity
 from ecgtransfer.pipeline.methods import (
     TargetModel,
     TransferSettings,
@@ -12,6 +14,9 @@ from ecgtransfer.pipeline.methods import (
     load_target_model,
     transfer,
 )
+from ecgtransfer.pipeline.physiology import PhysiologySettings, evaluate_physiology
+from ecgtransfer.pipeline.privacy import PrivacySettings, evaluate_privacy
+from ecgtransfer.pipeline.report import ReportSettings, report_run
 from ecgtransfer.pipeline.run import Run, Stage, fingerprint, read_json, write_json
 from ecgtransfer.pipeline.shown import (
     ShownRecord,
@@ -29,17 +34,24 @@ from ecgtransfer.pipeline.source import (
 )
 from ecgtransfer.pipeline.synthetic import GenerateSettings, SamplerSettings, export, synthesise
 from ecgtransfer.pipeline.target import Target, TargetSettings, load_target, settle_target
+from ecgtransfer.pipeline.utility import ARMS, UtilitySettings, evaluate_utility
 
 __all__ = [
+    "ARMS",
     "METHODS",
     "PRESETS",
+    "QUESTIONS",
     "READERS",
+    "Answer",
+    "BlindSettings",
     "DemoSettings",
     "DemoSummary",
     "Description",
-    "EvaluateSettings",
-    "Evaluation",
+    "FidelitySettings",
     "GenerateSettings",
+    "PhysiologySettings",
+    "PrivacySettings",
+    "ReportSettings",
     "Run",
     "SamplerSettings",
     "ShownRecord",
@@ -54,8 +66,12 @@ __all__ = [
     "TargetSettings",
     "TransferSettings",
     "TransferSummary",
+    "UtilitySettings",
     "adopt_source",
-    "evaluate",
+    "evaluate_fidelity",
+    "evaluate_physiology",
+    "evaluate_privacy",
+    "evaluate_utility",
     "export",
     "export_set",
     "fingerprint",
@@ -65,6 +81,7 @@ __all__ = [
     "prepare_set",
     "preset",
     "read_json",
+    "report_run",
     "run_demo",
     "settle_target",
     "show_record",
@@ -73,5 +90,6 @@ __all__ = [
     "synthesise",
     "train_source",
     "transfer",
+    "write_blind",
     "write_json",
 ]

@@ -6,20 +6,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
 from ecgtransfer.corpus import ECGSet, label_space
 from ecgtransfer.evaluation import ClassifierConfig
+from ecgtransfer.pipeline.answers import Answer, first_with
 from ecgtransfer.pipeline.config import SourceSettings
-from ecgtransfer.pipeline.evaluation import EvaluateSettings, Evaluation, evaluate
+from ecgtransfer.pipeline.fidelity import FidelitySettings, evaluate_fidelity
 from ecgtransfer.pipeline.methods import TransferSettings, TransferSummary, transfer
+from ecgtransfer.pipeline.physiology import PhysiologySettings, evaluate_physiology
+from ecgtransfer.pipeline.privacy import PrivacySettings, evaluate_privacy
+from ecgtransfer.pipeline.report import ReportSettings, report_run
 from ecgtransfer.pipeline.run import Run, as_json, make_folder, write_json, written_whole
-from ecgtransfer.pipeline.source import SourceSummary, load_source, train_source
+from ecgtransfer.pipeline.source import Source, SourceSummary, load_source, train_source
 from ecgtransfer.pipeline.synthetic import GenerateSettings, export, synthesise
 from ecgtransfer.pipeline.target import Target, TargetSettings, settle_target
+from ecgtransfer.pipeline.utility import UtilitySettings, evaluate_utility
 from ecgtransfer.signals import draw_recordings
 from ecgtransfer.simulation import SOURCE_HOSPITAL, TARGET_HOSPITAL, Hospital, simulate_ecgset
-from ecgtransfer.training import Progress, TrainConfig
+from ecgtransfer.training import Progress, TrainConfig, available_cores
 from ecgtransfer.transfer import DomainClassifierConfig, TgdpConfig
 
 #: Diagnoses that the figures show, real above generated.
@@ -46,17 +49,17 @@ class DemoSettings:
     Attributes:
         source_records, target_records: simulated records of the two hospitals.
         train_records: of the target, to learn from; the others test.
-        per_class: synthetic records of each diagnosis.
+        ratio: synthetic records for each target record that is learned from.
         source_steps: training of the source model (preset tiny).
         transfer: sizes of the guidance and the domain classifiers.
-        evaluate: sizes of the utility study.
+        utility: arms and sizes of the utility study; its classifier also embeds records.
         seed: of everything.
     """
 
     source_records: int = 1500
     target_records: int = 400
     train_records: int = 100
-    per_class: int = 12
+    ratio: float = 1.0
     source_steps: int = 1200
     transfer: TransferSettings = field(
         default_factory=lambda: TransferSettings(
@@ -88,9 +91,12 @@ class DemoSettings:
             folds=1,
         )
     )
-    evaluate: EvaluateSettings = field(
-        default_factory=lambda: EvaluateSettings(
-            seeds=2, classifier=ClassifierConfig(widths=(32, 48, 64), steps=150, folds=2)
+    utility: UtilitySettings = field(
+        default_factory=lambda: UtilitySettings(
+            arms=("control",),
+            ratios=(1.0,),
+            seeds=2,
+            classifier=ClassifierConfig(widths=(32, 48, 64), steps=150, folds=2),
         )
     )
     seed: int = 0
@@ -102,9 +108,10 @@ class DemoSummary:
 
     source: SourceSummary
     transfer: TransferSummary
-    evaluation: Evaluation
+    answers: tuple[Answer, ...]
     synthetic: Path
     wfdb: Path
+    report: Path
     figures: tuple[Path, ...]
     results: Path
 
@@ -133,19 +140,13 @@ def run_demo(folder: Path, settings: DemoSettings, speaker: Speaker) -> DemoSumm
         run, source, target, replace(settings.transfer, seed=settings.seed), speaker.training
     )
     method = settings.transfer.method
-    generate = GenerateSettings(per_class=settings.per_class, method=method, seed=settings.seed)
+    generate = GenerateSettings(ratio=settings.ratio, method=method, seed=settings.seed)
     with speaker.progress("synthetic records") as counter:
         synthetic = synthesise(run, source, generate, counter)
     with speaker.progress("WFDB records") as counter:
         wfdb = export(run, "synthetic", method, counter)
-    with speaker.progress("classifiers") as counter:
-        evaluation = evaluate(
-            run,
-            source,
-            target,
-            replace(settings.evaluate, methods=(method,), seed=settings.seed),
-            counter,
-        )
+    answers = _answers(run, source, target, settings, speaker)
+    report = report_run(run, source, target, ReportSettings(), run.folder / "report")
     figures = _figures(run, target, synthetic)
     results = run.folder / RESULTS
     write_json(
@@ -154,14 +155,44 @@ def run_demo(folder: Path, settings: DemoSettings, speaker: Speaker) -> DemoSumm
             {
                 "source": source_summary,
                 "transfer": transfer_summary,
-                "evaluation": evaluation,
+                "answers": {answer.question: answer.to_card() for answer in answers},
                 "settings": settings,
             }
         ),
     )
     return DemoSummary(
-        source_summary, transfer_summary, evaluation, synthetic.folder, wfdb, figures, results
+        source_summary,
+        transfer_summary,
+        answers,
+        synthetic.folder,
+        wfdb,
+        report,
+        figures,
+        results,
     )
+
+
+def _answers(
+    run: Run, source: Source, target: Target, settings: DemoSettings, speaker: Speaker
+) -> tuple[Answer, ...]:
+    """Utility, fidelity, physiology and privacy of the set."""
+    methods, seed = (settings.transfer.method,), settings.seed
+    classifier = settings.utility.classifier
+    with speaker.progress("classifiers") as counter:
+        asked = replace(settings.utility, methods=methods, seed=seed)
+        utility = evaluate_utility(run, source, target, asked, counter)
+    with speaker.progress("fidelity") as counter:
+        about_looks = FidelitySettings(methods, classifier=classifier, seed=seed)
+        fidelity = evaluate_fidelity(run, source, target, about_looks, counter)
+    with speaker.progress("delineation") as counter:
+        about_hearts = PhysiologySettings(methods, seed=seed)
+        physiology = evaluate_physiology(
+            run, source, target, about_hearts, available_cores(), counter
+        )
+    with speaker.progress("privacy") as counter:
+        about_patients = PrivacySettings(methods, classifier=classifier, seed=seed)
+        privacy = evaluate_privacy(run, source, target, about_patients, available_cores(), counter)
+    return utility, fidelity, physiology, privacy
 
 
 def _simulated(run: Run, hospital: Hospital, n: int, seed: int) -> Path:
@@ -186,8 +217,8 @@ def _figures(run: Run, target: Target, synthetic: ECGSet) -> tuple[Path, ...]:
         if path.exists():
             continue
         column = synthetic.label_space.index(name)
-        real = _first_with(target.labels[target.train], column)
-        generated = _first_with(synthetic.labels, column)
+        real = first_with(target.labels[target.train], column)
+        generated = first_with(synthetic.labels, column)
         if real is None or generated is None:
             paths.pop()
             continue
@@ -198,12 +229,3 @@ def _figures(run: Run, target: Target, synthetic: ECGSet) -> tuple[Path, ...]:
         with written_whole(path) as partial:
             figure.savefig(partial, format="png")
     return tuple(paths)
-
-
-def _first_with(labels: np.ndarray, column: int) -> int | None:
-    """The first record that has this label alone, else the first that has it at all."""
-    for candidates in ((labels[:, column] > 0) & (labels.sum(1) == 1), labels[:, column] > 0):
-        found = np.flatnonzero(candidates)
-        if len(found):
-            return int(found[0])
-    return None

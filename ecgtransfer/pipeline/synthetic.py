@@ -1,6 +1,7 @@
 """Stages `<name>-<method>`: labelled synthetic records, as a set and, if asked, as WFDB."""
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from ecgtransfer.pipeline.config import METHODS
 from ecgtransfer.pipeline.methods import load_target_model, stage_name
 from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.source import Source
-from ecgtransfer.pipeline.target import labels_in
+from ecgtransfer.pipeline.target import Target, labels_in, load_target
 from ecgtransfer.synthesis import (
     SynthesisRequest,
     export_wfdb,
@@ -25,7 +26,7 @@ SET, WFDB = "set", "wfdb"
 #: Solvers of `diffusion.sample`.
 SOLVERS = ("dpmpp2m", "heun")
 #: Names of other stages, which a set may not take.
-TAKEN = ("transfer", "evaluation", "simulated")
+TAKEN = ("transfer", "simulated", "utility", "fidelity", "physiology", "privacy", "report")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class GenerateSettings:
     Attributes:
         counts: such as "AFIB=200" or "CRBBB+PVC=20".
         per_class: records of each label alone, in place of counts.
+        ratio: in place of both, so many times the target's training records, in their mix.
         method: whose denoiser; None takes the only transfer of the run.
         name: of the set.
         sampler: solver and steps.
@@ -63,17 +65,21 @@ class GenerateSettings:
 
     counts: tuple[str, ...] = ()
     per_class: int | None = None
+    ratio: float | None = None
     method: str | None = None
     name: str = "synthetic"
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if bool(self.counts) == (self.per_class is not None):
+        ways = (bool(self.counts), self.per_class is not None, self.ratio is not None)
+        if sum(ways) != 1:
             raise ConfigError(
-                "expected either counts such as AFIB=200 or a number of records per class, got "
-                + ("both" if self.counts else "neither")
+                "expected either counts such as AFIB=200, a number of records per class or a ratio "
+                f"to the target's records, got {'several' if any(ways) else 'none'} of them"
             )
+        if self.ratio is not None and not 0 < self.ratio < math.inf:
+            raise ConfigError(f"expected a positive ratio, got {self.ratio}")
         if not self.name or not self.name.replace("-", "").replace("_", "").isalnum():
             raise ConfigError(
                 f"expected a name of letters, digits, - and _ for the set, got {self.name!r}"
@@ -101,7 +107,7 @@ def synthesise(
     """
     method = settings.method or only_method(run)
     settings = replace(settings, method=method)
-    request = _request(source, settings)
+    request = _request(run, source, settings)
     target_model = load_target_model(run, source, method, settings.sampler.classifier_free_scale)
     stage = run.stage(synthetic_stage(settings.name, method))
     asked = {"generate": settings, "model": target_model.fingerprint}
@@ -169,10 +175,25 @@ def only_method(run: Run) -> str:
     return done[0]
 
 
-def _request(source: Source, settings: GenerateSettings) -> SynthesisRequest:
+def _request(run: Run, source: Source, settings: GenerateSettings) -> SynthesisRequest:
     ecgset, train, _ = source.records()
     seen = labels_in(source.label_space, ecgset)[train].any(axis=0)
     known = tuple(name for name, was in zip(source.label_space.names, seen, strict=True) if was)
     if settings.per_class is not None:
         return per_class(source.label_space, settings.per_class, known)
-    return parse_counts(settings.counts, source.label_space, known)
+    counts = settings.counts
+    if settings.ratio is not None:
+        counts = _counts_like(load_target(run, source), source, settings.ratio)
+    return parse_counts(counts, source.label_space, known)
+
+
+def _counts_like(target: Target, source: Source, ratio: float) -> tuple[str, ...]:
+    """Counts such as "CRBBB+PVC=20" of the target's training records, times a ratio.
+
+    Rounded up, so that every combination of labels that the target has comes at least once.
+    """
+    combinations = Counter(
+        "+".join(source.label_space.decode(row)) for row in target.labels[target.train]
+    )
+    combinations.pop("", None)
+    return tuple(f"{names}={math.ceil(ratio * n)}" for names, n in sorted(combinations.items()))

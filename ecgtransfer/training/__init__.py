@@ -13,6 +13,7 @@ from ecgtransfer.training.ema import averaged_copy, update_average
 from ecgtransfer.training.files import load_weights, save_weights
 from ecgtransfer.training.fit import WEIGHTS, FitResult, Progress, TrainConfig, fit
 from ecgtransfer.training.processes import (
+    available_cores,
     is_main_process,
     main_process_first,
     wait_for_everyone,
@@ -25,6 +26,7 @@ __all__ = [
     "FitResult",
     "Progress",
     "TrainConfig",
+    "available_cores",
     "averaged_copy",
     "fit",
     "is_main_process",

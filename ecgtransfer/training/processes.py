@@ -1,5 +1,6 @@
 """Several processes, as `torchrun` and `accelerate launch` start them; alone, it all is nothing."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,13 @@ from accelerate import Accelerator, PartialState
 def accelerator() -> Accelerator:
     """Device and processes of a training; on a machine without an accelerator, CPU processes."""
     return Accelerator(cpu=not torch.accelerator.is_available())
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def is_main_process() -> bool:

@@ -3,10 +3,11 @@ import time
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ecgtransfer.errors import ConfigError, CorpusError
-from ecgtransfer.evaluation import (
+from ecgtransfer.evaluation.metrics import (
     Estimate,
     apply_thresholds,
     bootstrap,
@@ -15,18 +16,24 @@ from ecgtransfer.evaluation import (
     draw_resamples,
     macro_auroc,
     macro_average_precision,
+    macro_calibration_error,
     paired_bootstrap,
     per_class_auroc,
     per_class_average_precision,
+    per_class_calibration_error,
     per_class_challenge_scores,
+    reflected_estimate,
+    simultaneous_estimates,
     undefined_classes,
     weighted_auroc,
     weighted_average_precision,
+    weighted_calibration_error,
     weighted_challenge_scores,
     weighted_f2,
     weighted_g2,
     weighted_macro_auroc,
     weighted_macro_average_precision,
+    weighted_macro_calibration_error,
 )
 
 
@@ -119,6 +126,74 @@ def test_a_class_without_positives_or_negatives_is_named_and_left_out_of_the_mea
     )
 
 
+def direct_calibration_error(y_true, y_score, bins):
+    """Mean over bins of as many records each of |share of positives - mean probability|."""
+    order = np.argsort(y_score)
+    parts = zip(np.split(y_true[order], bins), np.split(y_score[order], bins), strict=True)
+    return np.mean([abs(y.mean() - p.mean()) for y, p in parts])
+
+
+def test_calibration_error_is_the_definition(rng):
+    y_true, y_score = labels_and_scores(rng)
+    expected = [
+        direct_calibration_error(y, p, 10) for y, p in zip(y_true.T, y_score.T, strict=True)
+    ]
+    assert_allclose(per_class_calibration_error(y_true, y_score), expected, atol=1e-12)
+    assert macro_calibration_error(y_true, y_score) == pytest.approx(np.mean(expected), abs=1e-12)
+    expected = direct_calibration_error(y_true[:, 0], y_score[:, 0], 4)
+    found = macro_calibration_error(y_true[:, :1], y_score[:, :1], bins=4)
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_constant_probability_is_off_by_its_distance_from_the_share_of_positives():
+    y_true = [[1], [0], [0], [0]]
+    assert macro_calibration_error(y_true, np.full((4, 1), 0.65)) == pytest.approx(0.4)
+    assert macro_calibration_error(y_true, np.full((4, 1), 0.25)) == pytest.approx(0, abs=1e-15)
+
+
+def test_perfect_probabilities_have_hardly_any_calibration_error_and_overconfident_ones_do(rng):
+    probability = rng.random((40_000, 1))
+    y_true = (rng.random(probability.shape) < probability).astype(float)
+    assert macro_calibration_error(y_true, probability) < 0.01
+    assert macro_calibration_error(y_true, y_true) == 0
+    # Of p against 1 [p > 1/2]: E|p - 1[p > 1/2]| = 1/4, all in one direction on either side.
+    assert macro_calibration_error(y_true, (probability > 0.5) * 1.0, bins=2) == pytest.approx(
+        0.25, abs=0.01
+    )
+
+
+def test_equal_probabilities_share_a_bin_in_any_order_of_the_records(rng):
+    y_true, y_score = labels_and_scores(rng, ties=True)
+    order = rng.permutation(len(y_true))
+    assert_allclose(
+        per_class_calibration_error(y_true[order], y_score[order]),
+        per_class_calibration_error(y_true, y_score),
+    )
+
+
+def test_weighted_calibration_error_has_weighted_shares_and_means(rng):
+    y_true, y_score = labels_and_scores(rng, n=40, classes=2)
+    weights = rng.integers(0, 3, (5, 40))
+    found = weighted_calibration_error(y_true, y_score, weights, bins=4)
+    for row, errors in zip(weights, found, strict=True):
+        for k in range(2):
+            total = 0.0
+            for part in np.split(np.argsort(y_score[:, k]), 4):
+                total += abs(row[part] @ (y_true[part, k] - y_score[part, k]))
+            assert errors[k] == pytest.approx(total / row.sum())
+    assert_allclose(
+        weighted_macro_calibration_error(y_true, y_score, np.ones((1, 40)))[0],
+        macro_calibration_error(y_true, y_score),
+    )
+
+
+def test_bad_calibration_is_refused():
+    with pytest.raises(CorpusError, match="expected probabilities"):
+        macro_calibration_error([[1], [0]], [[1.5], [0.1]])
+    with pytest.raises(ConfigError, match="at least 1 bin"):
+        macro_calibration_error([[1], [0]], [[0.5], [0.1]], bins=0)
+
+
 @pytest.mark.parametrize("beta", [1.0, 2.0])
 def test_challenge_scores_are_the_formula(rng, beta):
     y_true, y_score = labels_and_scores(rng)
@@ -209,6 +284,36 @@ def test_bootstrap_intervals_cover_at_their_nominal_rate(rng):
     assert 0.915 < covered / repetitions < 0.98
 
 
+def test_intervals_of_paired_differences_cover_at_their_nominal_rate(rng):
+    """Scores N(d, 1) of positives against N(0, 1): area Φ(d / √2), so the difference is known.
+
+    1,000 studies of 60 patients, every third with two records of the same labels and like scores.
+    """
+    true = norm.cdf(1.5 / np.sqrt(2)) - norm.cdf(1 / np.sqrt(2))
+    patients = np.repeat(np.arange(60), np.where(np.arange(60) % 3, 1, 2))
+    covered = 0
+    for seed in range(1000):
+        y_true = (rng.random((60, 3)) < 0.35)[patients].astype(float)
+        common = rng.normal(size=(60, 3))[patients]
+
+        def scores(shift, y_true=y_true, common=common):
+            own = rng.normal(size=(60, 3))[patients]
+            again = rng.normal(size=y_true.shape)
+            return shift * y_true + 0.7 * common + 0.5 * own + 0.26**0.5 * again
+
+        change = paired_bootstrap(
+            weighted_macro_auroc,
+            y_true,
+            scores(1.0),
+            scores(1.5),
+            patients,
+            resamples=300,
+            seed=seed,
+        )
+        covered += change.low <= true <= change.high
+    assert 0.93 <= covered / 1000 <= 0.97
+
+
 def test_paired_difference_is_narrower_than_its_parts_and_has_its_sign(rng):
     y_true, worse = labels_and_scores(rng)
     better = worse + 0.03 * y_true
@@ -239,6 +344,57 @@ def test_two_thousand_resamples_of_thousands_of_records_take_seconds(rng):
 def test_an_estimate_prints_and_goes_to_json():
     assert str(Estimate(0.91234, 0.8, 1.0)) == "0.912 [0.800, 1.000]"
     assert Estimate(0.9, 0.8, 1.0).to_dict() == {"value": 0.9, "low": 0.8, "high": 1.0}
+
+
+def test_a_reflected_interval_takes_back_what_noise_adds():
+    """|mean of 50 normals| is 0.11 on average where the truth is 0, and more in the resamples."""
+    rng, covered = np.random.default_rng(0), {"reflected": 0, "percentile": 0}
+    for _ in range(400):
+        values = rng.normal(size=50)
+        draws = np.abs(rng.choice(values, size=(200, 50)).mean(axis=1))
+        found = abs(values.mean())
+        covered["reflected"] += reflected_estimate(found, draws).low <= 0
+        covered["percentile"] += np.quantile(draws, 0.025) <= 0
+    assert covered["percentile"] == 0
+    assert covered["reflected"] / 400 > 0.9
+    assert reflected_estimate(0.5, [0.4, 0.5, 0.9]).high == pytest.approx(0.595)
+
+
+def test_simultaneous_intervals_hold_all_values_at_once():
+    """Ten independent means: alone each holds in 95 % of studies, all ten in 0.95^10 = 60 %."""
+    rng = np.random.default_rng(0)
+    all_alone = all_at_once = 0
+    for _ in range(400):
+        values = rng.normal(size=10)
+        draws = values + rng.normal(size=(400, 10))
+        joint = simultaneous_estimates(values, draws)
+        all_at_once += all(one.low <= 0 <= one.high for one in joint)
+        low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+        all_alone += ((low <= 0) & (high >= 0)).all()
+        assert (np.array([one.low for one in joint]) <= low).all()
+        assert (np.array([one.high for one in joint]) >= high).all()
+    assert 0.5 < all_alone / 400 < 0.7
+    assert 0.92 < all_at_once / 400 < 0.98
+
+
+def test_simultaneous_intervals_of_the_same_score_cost_nothing():
+    draws = np.random.default_rng(0).normal(size=4000)
+    alone = simultaneous_estimates([0.0], draws[:, None])[0]
+    thrice = simultaneous_estimates([0.0] * 3, np.repeat(draws[:, None], 3, axis=1))[1]
+    assert (thrice.low, thrice.high) == pytest.approx((alone.low, alone.high), abs=0.06)
+    assert (alone.low, alone.high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])))
+
+
+def test_a_score_that_never_moves_keeps_its_point():
+    draws = np.column_stack([np.zeros(100), np.random.default_rng(0).normal(size=100)])
+    still, moving = simultaneous_estimates([0.0, 0.0], draws)
+    assert still == Estimate(0.0, 0.0, 0.0)
+    assert moving.low < -1 < 1 < moving.high
+
+
+def test_scores_and_draws_that_do_not_agree_are_refused():
+    with pytest.raises(CorpusError, match=r"expected scores \(C,\) and their draws"):
+        simultaneous_estimates([0.0, 1.0], np.zeros((10, 3)))
 
 
 @pytest.mark.parametrize("numbers", [(np.nan, 0, 1), (0.5, 1, 0), (0.5, np.nan, 1)])

@@ -1,33 +1,68 @@
 import dataclasses
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.stats import norm
+from scipy.stats import t as student
+from sklearn.metrics import average_precision_score, roc_auc_score
 
-from ecgtransfer.errors import ConfigError, CorpusError, RunError
-from ecgtransfer.evaluation import (
-    ArmDifference,
+from ecgtransfer.errors import ConfigError, CorpusError
+from ecgtransfer.evaluation.classifier import (
     ClassifierConfig,
-    Estimate,
+    ClassifierTraining,
     LabelledRecords,
+    lead_scale,
+    stratified_folds,
+)
+from ecgtransfer.evaluation.metrics import (
+    Estimate,
     apply_thresholds,
     challenge_scores,
     choose_thresholds,
-    compare_arms,
-    load_classifier,
+    draw_resamples,
+    estimate,
     macro_auroc,
-    stratified_folds,
-    train_classifier,
+    macro_calibration_error,
+    score_resamples,
+    weighted_macro_auroc,
+)
+from ecgtransfer.evaluation.utility import (
+    RATIOS,
+    TARGET_ONLY,
+    Arm,
+    ArmDifference,
+    compare_arms,
+    count_trainings,
+    cross_validated_study,
+    default_arms,
+    draw_seed_shares,
+    matched_records,
+    protocol_splits,
+    utility_study,
 )
 
 NAMES = ("SLOW", "FAST", "TALL")
-TINY = ClassifierConfig(widths=(16, 16), steps=40, batch_size=16, folds=2, learning_rate=5e-3)
+TINY = ClassifierConfig(
+    widths=(16, 16),
+    steps=40,
+    batch_size=16,
+    folds=2,
+    learning_rate=5e-3,
+    pretraining_steps=40,
+    finetuning_rate=5e-3,
+)
+QUICK = dataclasses.replace(TINY, steps=2, pretraining_steps=3)
+SEEDS = (0, 1, 2)
 
 
-def toy_records(seed, n, shuffled=False):
-    """Noisy oscillations (n, 8, 128): slow or fast, and sometimes with one tall spike."""
+def toy_records(seed, n, signals=None):
+    """Noisy oscillations (n, 8, 128): slow or fast, and sometimes with one tall spike.
+
+    With `signals` "noise" there is nothing to see in them.
+    """
     rng = np.random.default_rng(seed)
     labels = np.zeros((n, 3), np.float32)
     fast, tall = rng.random(n) < 0.5, rng.random(n) < 0.4
@@ -36,247 +71,671 @@ def toy_records(seed, n, shuffled=False):
     time = np.arange(128) / 128
     cycles = np.where(fast, 9, 6)[:, None, None]
     phase = rng.uniform(0, 2 * np.pi, (n, 8, 1))
-    signals = np.sin(2 * np.pi * cycles * time + phase) + rng.normal(size=(n, 8, 128))
+    shown = np.sin(2 * np.pi * cycles * time + phase) + rng.normal(size=(n, 8, 128))
     for record in np.flatnonzero(tall):
         at = rng.integers(10, 118)
-        signals[record, :, at : at + 3] += 2.0
-    if shuffled:
-        labels = rng.permutation(labels)
+        shown[record, :, at : at + 3] += 2.0
+    if signals == "noise":
+        shown = rng.normal(size=shown.shape)
     patients = np.array([f"{seed}-{i}" for i in range(n)])
-    return LabelledRecords(signals.astype(np.float32), labels, patients)
+    return LabelledRecords(shown.astype(np.float32), labels, patients)
+
+
+FRESH, NOISE, SHUFFLED = "+ fresh x16", "+ noise x16", "+ shuffled fresh x16"
+ARMS = (
+    Arm(TARGET_ONLY),
+    Arm("pre-trained", source="pretrained"),
+    Arm("source only", target=False, source="pretrained"),
+    Arm(FRESH, synthetic="fresh", ratio=16.0),
+    Arm(NOISE, synthetic="noise", ratio=16.0),
+    Arm(SHUFFLED, synthetic="fresh", ratio=16.0, shuffled=True),
+    Arm("fresh only", target=False, synthetic="fresh"),
+    Arm("tested on fresh", tested_on="fresh"),
+)
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    """One small study: 14 target records, fresh informative or label-shuffled additions."""
-    folder = tmp_path_factory.mktemp("study")
-    additions = {
-        "target + informative": toy_records(2, 400),
-        "target + shuffled": toy_records(3, 400, shuffled=True),
+def given():
+    """14 target records; fresh true ones and noise as synthetic sets; a source of noise."""
+    return {
+        "target": toy_records(1, 14),
+        "test": toy_records(4, 250),
+        "label_names": NAMES,
+        "config": TINY,
+        "source": toy_records(5, 40, signals="noise"),
+        "synthetic": {"fresh": toy_records(2, 400), "noise": toy_records(3, 400, signals="noise")},
+        "seeds": SEEDS,
+        "resamples": 500,
     }
+
+
+@pytest.fixture(scope="module")
+def study(given, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
     reports = []
-    arguments = (toy_records(1, 14), additions, toy_records(4, 250), NAMES, TINY, folder)
-    result = compare_arms(
-        *arguments,
-        seeds=(0, 1),
-        resamples=500,
+    result = utility_study(
+        **given,
+        arms=ARMS,
+        folder=folder,
         progress=lambda done, total: reports.append((done, total)),
     )
-    return arguments, result, reports
+    return folder, result, reports
 
 
-def test_informative_additions_help_and_shuffled_labels_do_not(study):
+def change(result, name):
+    return next(one for one in result.differences if one.name == name)
+
+
+# Known answers
+
+
+def test_true_fresh_records_help(study):
     _, result, _ = study
-    informative, shuffled = result.differences
-    assert informative.verdict == "helps"
-    assert informative.macro_auroc.low > 0
-    assert informative.f2.value > 0
-    assert shuffled.verdict != "helps"
-    assert result.verdicts()[0].startswith("target + informative helps: macro AUROC 0.")
+    assert change(result, FRESH).verdict == "helps"
+    assert change(result, FRESH).macro_auroc.value > 0.1
+    assert change(result, FRESH).f2.value > 0
 
 
-def test_progress_counts_the_steps_of_all_trainings(study):
-    _, _, reports = study
-    done, total = zip(*reports, strict=True)
-    assert set(total) == {3 * 2 * 3 * TINY.steps}
-    assert done == tuple(sorted(done))
-    assert done[-1] == total[0]
+def test_noise_and_shuffled_labels_do_not_help(study):
+    _, result, _ = study
+    assert change(result, NOISE).verdict in ("harms", "no evidence")
+    assert change(result, SHUFFLED).verdict in ("harms", "no evidence")
+    assert change(result, SHUFFLED).control
+    assert not change(result, FRESH).control
+    assert abs(result.arm(SHUFFLED).macro_auroc.value - 0.5) < 0.15
 
 
-def test_a_finished_study_is_read_and_gives_the_same_result(study):
-    arguments, result, _ = study
-    weights = sorted(arguments[-1].rglob("weights.safetensors"))
-    written = [path.stat().st_mtime_ns for path in weights]
-    assert compare_arms(*arguments, seeds=(0, 1), resamples=500) == result
-    assert [path.stat().st_mtime_ns for path in weights] == written
-    assert len(weights) == 3 * 2 * 3
+def test_true_fresh_records_alone_are_as_good_as_with_the_few_of_the_target(study):
+    _, result, _ = study
+    alone, together = result.arm("fresh only"), result.arm(FRESH)
+    assert alone.macro_auroc.value > result.arm(TARGET_ONLY).macro_auroc.value + 0.1
+    assert abs(alone.macro_auroc.value - together.macro_auroc.value) < 0.1
+    assert (alone.target_records, alone.synthetic_records) == (0, 400)
 
 
-def test_scores_are_means_over_seeds_of_the_classifiers_in_the_folder(study):
-    (target, _, test, _, _, folder), result, _ = study
-    areas, scores = [], []
-    for seed in (0, 1):
+def test_a_source_of_noise_alone_teaches_nothing(study):
+    _, result, _ = study
+    assert abs(result.arm("source only").macro_auroc.value - 0.5) < 0.1
+
+
+def test_tested_on_true_fresh_records_the_target_arm_is_as_good_as_on_test_records(study):
+    _, result, _ = study
+    reverse, straight = result.arm("tested on fresh"), result.arm(TARGET_ONLY)
+    assert reverse.test_records == 400
+    assert reverse.macro_auroc.value == pytest.approx(straight.macro_auroc.value, abs=0.06)
+    assert "tested on fresh" not in {one.name for one in result.differences}
+
+
+# Scores
+
+
+def test_scores_are_means_over_seeds_of_the_classifiers_in_the_folder(study, given, monkeypatch):
+    folder, result, _ = study
+    monkeypatch.setattr("ecgtransfer.evaluation.classifier.fit", None)
+    target, test = given["target"], given["test"]
+    scores, training_scores = [], []
+    for seed in SEEDS:
         fold_of = stratified_folds(target.labels, target.patients, 2, seed)
         held_out = np.empty(target.labels.shape)
         for fold in (0, 1):
-            part = load_classifier(folder / "arm1" / f"seed{seed}" / f"without-fold{fold}")
-            held_out[fold_of == fold] = part(target.signals_mv[fold_of == fold])
-        given = load_classifier(folder / "arm1" / f"seed{seed}" / "all")(test.signals_mv)
-        predicted = apply_thresholds(given, choose_thresholds(target.labels, held_out))
-        areas.append(macro_auroc(test.labels, given))
-        scores.append(challenge_scores(test.labels, predicted))
-    arm = result.arms[1]
-    assert arm.macro_auroc_by_seed == pytest.approx(tuple(areas))
-    assert arm.macro_auroc.value == pytest.approx(np.mean(areas))
-    assert (arm.f2.value, arm.g2.value) == pytest.approx(tuple(np.mean(scores, axis=0)))
-    assert arm.target_records == 14
-    assert arm.added_records == 400
+            part = ClassifierTraining(
+                target.select(np.flatnonzero(fold_of != fold)), NAMES, TINY, seed=seed
+            )
+            inside = fold_of == fold
+            held_out[inside] = part.run(folder / part.key)(target.signals_mv[inside])
+        whole = ClassifierTraining(target, NAMES, TINY, seed=seed)
+        given_scores = whole.run(folder / whole.key)(test.signals_mv)
+        predicted = apply_thresholds(given_scores, choose_thresholds(target.labels, held_out))
+        training_scores.append(macro_auroc(target.labels, held_out))
+        scores.append(
+            (
+                roc_auc_score(test.labels, given_scores, average="macro"),
+                average_precision_score(test.labels, given_scores, average="macro"),
+                *challenge_scores(test.labels, predicted),
+                macro_calibration_error(test.labels, given_scores),
+            )
+        )
+    arm = result.arm(TARGET_ONLY)
+    found = (arm.macro_auroc, arm.macro_average_precision, arm.f2, arm.g2, arm.calibration_error)
+    assert_allclose([one.value for one in found], np.mean(scores, axis=0), atol=1e-9)
+    assert_allclose(arm.macro_auroc_by_seed, [one[0] for one in scores], atol=1e-9)
+    assert arm.training_score == pytest.approx(np.mean(training_scores))
 
 
-def test_a_result_is_a_table_and_json(study):
+def test_scores_of_classes_average_to_the_macro_score(study):
     _, result, _ = study
-    rows = result.rows()
-    assert {len(row) for row in rows} == {1 + 3 + 2}
-    assert [row[0] for row in rows[1:]] == [
-        "macro AUROC",
-        "F2",
-        "G2",
-        "AUROC SLOW",
-        "AUROC FAST",
-        "AUROC TALL",
-    ]
-    plain = json.loads(json.dumps(result.to_dict()))
-    assert plain["arms"][0]["name"] == "target only"
-    assert plain["differences"][0]["verdict"] == "helps"
-    assert plain["verdicts"][0] in str(result)
+    for arm in result.arms:
+        for macro, classes in (
+            (arm.macro_auroc, arm.per_class_auroc),
+            (arm.macro_average_precision, arm.per_class_average_precision),
+        ):
+            assert list(classes) == list(NAMES)
+            assert macro.value == pytest.approx(np.mean([one.value for one in classes.values()]))
+        assert 0 <= arm.macro_auroc.low <= arm.macro_auroc.value <= arm.macro_auroc.high <= 1
 
 
-def test_a_class_without_test_records_is_left_out_and_named(study, tmp_path):
-    arguments, _, _ = study
-    target, _, test = arguments[:3]
-    without = test.select(np.flatnonzero(test.labels[:, 2] == 0))
-    quick = dataclasses.replace(TINY, steps=2)
-    result = compare_arms(target, {}, without, NAMES, quick, tmp_path, seeds=(0,), resamples=20)
-    assert result.left_out == ("TALL",)
-    assert list(result.arms[0].per_class_auroc) == ["SLOW", "FAST"]
-    assert result.differences == ()
-    assert result.test_patients == len(without)
+def test_differences_are_between_scores_and_adjusted_intervals_contain_the_plain(study):
+    _, result, _ = study
+    best = result.arm(result.best[0])
+    assert [one.name for one in result.differences] == [FRESH, NOISE, SHUFFLED, "fresh only"]
+    for one in result.differences:
+        assert one.against == best.name
+        assert one.compared == 4
+        score = result.arm(one.name).macro_auroc.value
+        assert one.macro_auroc.value == pytest.approx(score - best.macro_auroc.value)
+        assert one.adjusted.value == one.macro_auroc.value
+        assert one.adjusted.low <= one.macro_auroc.low
+        assert one.adjusted.high >= one.macro_auroc.high
+    for one in result.differences_to_target_only:
+        score = result.arm(one.name).f2.value - result.arm(TARGET_ONLY).f2.value
+        assert one.f2.value == pytest.approx(score)
 
 
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [(0.01, 0.03, "helps"), (-0.01, 0.03, "no evidence"), (-0.03, -0.01, "harms")],
 )
-def test_the_verdict_is_where_the_interval_lies(low, high, verdict):
-    change = Estimate((low + high) / 2, low, high)
-    assert ArmDifference("more", change, change, change).verdict == verdict
+def test_the_verdict_is_where_the_adjusted_interval_lies(low, high, verdict):
+    plain, adjusted = Estimate(0.02, 0.015, 0.025), Estimate((low + high) / 2, low, high)
+    one = ArmDifference("more", "less", 3, plain, adjusted, plain, plain, plain, plain)
+    assert one.verdict == verdict
 
 
-def test_folds_spread_every_label_and_keep_patients_whole():
+def test_seeds_are_resampled_as_students_t_says():
+    values = np.random.default_rng(0).normal(size=5)
+    shares = draw_seed_shares(5, 400_000)
+    assert_allclose(shares.sum(axis=1), 1)
+    standard_error = values.std(ddof=1) / np.sqrt(5)
+    found = (shares @ values - values.mean()) / standard_error
+    levels = [0.025, 0.25, 0.75, 0.975]
+    assert_allclose(np.quantile(found, levels), student(4).ppf(levels), atol=0.05)
+    assert_array_equal(draw_seed_shares(1, 3), np.ones((3, 1)))
+
+
+def test_intervals_over_patients_and_seeds_cover_at_their_nominal_rate():
+    """As in the study: scores N(d + seed effect, 1) of positives against N(0, 1), five trainings.
+
+    The seed effects have variance 0.04, so the mean area over trainings is Φ(d / √2.04). Crossing
+    patients with seeds errs on the wide side.
+    """
     rng = np.random.default_rng(0)
-    patients = rng.integers(0, 60, 90)
-    labels = (rng.random((90, 4)) < [0.6, 0.2, 0.1, 0.05]).astype(int)
-    fold_of = stratified_folds(labels, patients, 3, seed=0)
-    for patient in np.unique(patients):
-        assert len(set(fold_of[patients == patient])) == 1
-    counts = np.array([labels[fold_of == fold].sum(axis=0) for fold in range(3)])
-    assert (np.ptp(counts[:, 1:], axis=0) <= 4).all()
-    assert np.ptp(np.bincount(fold_of)) <= 12
-    assert_array_equal(fold_of, stratified_folds(labels, patients, 3, seed=0))
+    true = norm.cdf(1.5 / 2.04**0.5) - norm.cdf(1 / 2.04**0.5)
+    covered = 0
+    for number in range(1000):
+        y_true = (rng.random((60, 1)) < 0.4).astype(float)
+        drawn = draw_resamples(y_true, resamples=200, seed=number)
+        shares = draw_seed_shares(5, 200, seed=number)
+        found, draws = [], np.zeros(200)
+        common = rng.normal(size=y_true.shape)
+        for shift, sign in ((1.0, -1), (1.5, 1)):
+            own = rng.normal(size=y_true.shape)
+            for seed in range(5):
+                mean = shift + 0.2 * rng.normal()
+                again = rng.normal(size=y_true.shape)
+                scores = mean * y_true + 0.6 * common + 0.6 * own + 0.28**0.5 * again
+                found.append(sign * macro_auroc(y_true, scores))
+                resampled = score_resamples(weighted_macro_auroc, y_true, scores, drawn)
+                draws += sign * shares[:, seed] * resampled
+        interval = estimate(np.sum(found) / 5, draws)
+        covered += interval.low <= true <= interval.high
+    assert 0.93 <= covered / 1000 <= 0.99
 
 
-def test_folds_divide_a_rare_label_evenly():
-    labels = np.zeros((80, 9), int)
-    labels[np.arange(80), np.repeat(np.arange(9), [26, 14, 11, 10, 8, 4, 3, 2, 2])] = 1
-    fold_of = stratified_folds(labels, None, 3, seed=1)
-    counts = np.array([labels[fold_of == fold].sum(axis=0) for fold in range(3)])
-    assert (np.ptp(counts, axis=0) <= 1).all()
-    assert np.ptp(np.bincount(fold_of)) <= 3
+# The best arm without synthetic records
 
 
-@pytest.mark.parametrize("selection", ["bce", "macro_auroc"])
-def test_training_with_validation_records_stops_early_and_learns(tmp_path, selection):
-    config = dataclasses.replace(
-        TINY, steps=200, validate_every=10, patience=2, selection=selection
+def test_the_best_arm_is_chosen_by_training_records_and_never_by_test_labels(study, given):
+    folder, result, _ = study
+    baselines = ARMS[:3]
+    by_training = {arm.name: result.arm(arm.name).training_score for arm in baselines}
+    assert result.best == (max(by_training, key=by_training.get),)
+    winners = set()
+    for seed in range(6):
+        order = np.random.default_rng(seed).permutation(250)
+        test = dataclasses.replace(given["test"], labels=given["test"].labels[order])
+        other = utility_study(
+            **{**given, "test": test, "resamples": 2}, arms=baselines, folder=folder
+        )
+        assert other.best == result.best
+        assert {arm.name: arm.training_score for arm in other.arms} == by_training
+        winners.add(max(other.arms, key=lambda arm: arm.macro_auroc.value).name)
+    assert len(winners) > 1
+
+
+def test_a_verdict_says_so_where_an_arm_that_was_not_chosen_is_stronger(study):
+    _, result, _ = study
+    helped = result.verdicts()[0]
+    assert helped.startswith(f"{FRESH} helps: macro AUROC 0.")
+    assert f"with {result.best[0]} (the best of 3 arms without, by its training score)" in helped
+    assert "adjusted for 4 comparisons [+0." in helped
+    assert "over 3 training seeds and 250 test patients." in helped
+    assert "which was not chosen" not in helped
+    score = result.arm(FRESH).macro_auroc
+    other = next(name for name in ("pre-trained", "source only") if name != result.best[0])
+    stronger = tuple(
+        dataclasses.replace(arm, macro_auroc=score) if arm.name == other else arm
+        for arm in result.arms
     )
+    warned = dataclasses.replace(result, arms=stronger).verdicts()[0]
+    assert warned.endswith(
+        f"But {other}, which was not chosen, has {score.value:.3f} without synthetic records."
+    )
+    assert "a control with shuffled labels" in result.verdicts()[2]
+
+
+# What arms are trained on
+
+
+def test_synthetic_only_never_sees_the_target(study, given, tmp_path):
+    _, result, _ = study
+    target = given["target"]
+    poisoned = LabelledRecords(1e3 * (7 - target.signals_mv), 1 - target.labels, target.patients)
+    arms = (Arm(TARGET_ONLY), Arm("fresh only", target=False, synthetic="fresh"))
+    other = utility_study(**{**given, "target": poisoned}, arms=arms, folder=tmp_path)
+    assert other.arm("fresh only") == result.arm("fresh only")
+    assert other.arm(TARGET_ONLY).macro_auroc != result.arm(TARGET_ONLY).macro_auroc
+
+
+def test_pretraining_is_where_training_on_the_target_starts(study, given):
+    folder, _, _ = study
+    cards = [json.loads(path.read_text()) for path in folder.glob("*/card.json")]
+    source = given["source"].fingerprint()
+    pretrained = [card for card in cards if card["records"]["real"] == source]
+    assert sorted(card["train"]["seed"] for card in pretrained) == list(SEEDS)
+    for seed in SEEDS:
+        training = ClassifierTraining(given["source"], NAMES, TINY.pretraining(), seed=seed)
+        start = training.run(folder / training.key).fingerprint()
+        finetuned = [card for card in cards if card["start"] == start]
+        assert len(finetuned) == 3
+        assert all(card["train"]["seed"] == seed for card in finetuned)
+
+
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 2.0, 2.3])
+def test_ratios_give_exact_counts_and_the_class_mix_of_the_target(ratio):
+    target, pool = toy_records(1, 37).labels, toy_records(2, 600).labels
+    chosen = matched_records(pool, target, ratio, 0, NAMES)
+    assert len(chosen) == int(np.floor(ratio * 37 + 0.5))
+    assert len(np.unique(chosen)) == len(chosen)
+    for row in np.unique(target, axis=0):
+        wanted = ratio * (target == row).all(axis=1).sum()
+        assert abs((pool[chosen] == row).all(axis=1).sum() - wanted) < 1
+    assert not np.array_equal(chosen, matched_records(pool, target, ratio, 1, NAMES))
+
+
+def test_whole_ratios_give_every_combination_exactly_as_often():
+    target, pool = toy_records(1, 37).labels, toy_records(2, 600).labels
+    for few, more in pairwise([1.0, 2.0, 4.0]):
+        small, large = (matched_records(pool, target, ratio, 0, NAMES) for ratio in (few, more))
+        assert set(small) < set(large)
+        assert_array_equal(pool[large].sum(axis=0), more * target.sum(axis=0))
+
+
+def test_a_combination_that_a_set_lacks_is_stood_in_for_by_its_rarest_label():
+    target = np.array([[1, 0, 0]] * 6 + [[1, 0, 1]] * 2)
+    singles = np.repeat(np.eye(3), 20, axis=0)
+    chosen = singles[matched_records(singles, target, 1.0, 0, NAMES)]
+    assert_array_equal(chosen.sum(axis=0), [6, 0, 2])
+    pool = np.concatenate([singles, [[1, 0, 1], [0, 1, 1]]])
+    chosen = pool[matched_records(pool, target, 2.0, 0, NAMES)]
+    assert_array_equal(chosen.sum(axis=0), [12 + 1, 0, 4])
+
+
+def test_a_set_with_too_few_records_of_a_class_is_refused():
+    pool = np.repeat(np.eye(3), [10, 10, 3], axis=0)
+    with pytest.raises(
+        ConfigError, match=r"a ratio of 2 needs 4 synthetic records of TALL.* lacks 1"
+    ):
+        matched_records(pool, np.eye(3)[[0, 0, 2, 2]], 2.0, 0, NAMES)
+    with pytest.raises(ConfigError, match="no label"):
+        matched_records(pool, np.zeros((1, 3)), 1.0, 0, NAMES)
+
+
+def test_shuffled_labels_keep_their_mix_and_lose_their_records(given, tmp_path, monkeypatch):
     seen = []
-    classifier = train_classifier(
-        toy_records(1, 200),
-        NAMES,
-        config,
-        tmp_path,
-        validation=toy_records(2, 60),
-        progress=lambda now: seen.append(now.step),
+    run = ClassifierTraining.run
+    monkeypatch.setattr(
+        ClassifierTraining, "run", lambda self, *rest: seen.append(self) or run(self, *rest)
     )
-    test = toy_records(3, 100)
-    assert macro_auroc(test.labels, classifier(test.signals_mv)) > 0.9
-    assert seen[-1] <= 200
+    arms = (Arm(TARGET_ONLY), ARMS[3], ARMS[5])
+    asked = {**given, "config": QUICK, "seeds": (0,), "resamples": 2}
+
+    utility_study(**asked, arms=arms, folder=tmp_path)
+    plain, shuffled = (one.records for one in seen if len(one.records) == 14 + 16 * 14)
+    assert_array_equal(plain.signals_mv, shuffled.signals_mv)
+    assert_array_equal(plain.labels[:14], shuffled.labels[:14])
+    assert_array_equal(plain.labels.sum(axis=0), shuffled.labels.sum(axis=0))
+    assert (plain.labels[14:] != shuffled.labels[14:]).any(axis=1).mean() > 0.4
 
 
-def test_a_classifier_is_the_same_again_and_after_loading(tmp_path):
-    records = toy_records(1, 30)
-    config = dataclasses.replace(TINY, steps=3, balance=0.0, added_share=None)
-    first, again = (
-        train_classifier(records, NAMES, config, tmp_path / name, added=records)
-        for name in ("first", "again")
+def test_the_default_arms_are_those_of_a_whole_study():
+    arms = default_arms(("tgdp",))
+    names = [arm.name for arm in arms]
+    baselines = ["target only", "oversampled", "augmented", "source pooled", "pre-trained"]
+    assert names[:6] == [*baselines, "source only"]
+    assert set(names[6:26]) == {f"{one} + tgdp x{r:g}" for one in baselines for r in RATIOS}
+    assert names[26:] == [
+        "tgdp only",
+        "target only, tested on tgdp",
+        "target only + shuffled tgdp x1",
+    ]
+    for base in arms[:5]:
+        more = next(arm for arm in arms if arm.name == f"{base.name} + tgdp x2")
+        assert dataclasses.replace(more, name=base.name, synthetic=None, ratio=None) == base
+    assert [arm.name for arm in arms if arm.baseline] == names[:6]
+
+
+def test_nobody_trains_what_is_not_asked_for():
+    few = default_arms(
+        ("tgdp",),
+        ratios=(1.0,),
+        oversampled=False,
+        augmented=False,
+        source=False,
+        synthetic_only=False,
+        control=False,
     )
-    loaded = load_classifier(tmp_path / "first")
-    for other in (again, loaded):
-        assert_array_equal(first(records.signals_mv), other(records.signals_mv))
-    assert first.features(records.signals_mv).shape == (30, 32)
-    assert loaded.label_names == NAMES
+    assert [arm.name for arm in few] == ["target only", "target only + tgdp x1"]
+    assert count_trainings(few, ClassifierConfig()) == 2 * 4 * 5
+    assert count_trainings(few, ClassifierConfig(), (0,), validated=True) == 2
+    assert count_trainings(few, ClassifierConfig(), (0,), splits=5) == 2 * 4 * 5
+    half = default_arms(("tgdp",), ratios=(0.5,), every_baseline=False)
+    assert [arm.name for arm in half][-4:] == [
+        "target only + tgdp x0.5",
+        "tgdp only",
+        "target only, tested on tgdp",
+        "target only + shuffled tgdp x0.5",
+    ]
+    whole = default_arms(("tgdp",))
+    # Five baselines alone and at four ratios, synthetic only, control; four trainings of each.
+    assert count_trainings(whole, ClassifierConfig(), (0,)) == (5 * 5 + 2) * 4 + 1
 
 
-def test_training_leaves_global_randomness_alone(tmp_path):
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    train_classifier(toy_records(1, 20), NAMES, dataclasses.replace(TINY, steps=2), tmp_path)
-    assert_array_equal(torch.rand(3), expected)
+# Trainings and their folder
 
 
-def test_a_classifier_does_not_see_the_scale_of_its_records(tmp_path):
-    records = toy_records(1, 20)
-    smaller = LabelledRecords(records.signals_mv / 8, records.labels)
-    config = dataclasses.replace(TINY, steps=3)
-    first = train_classifier(records, NAMES, config, tmp_path / "first")
-    second = train_classifier(smaller, NAMES, config, tmp_path / "second")
-    np.testing.assert_allclose(
-        first(records.signals_mv), second(smaller.signals_mv), rtol=1e-4, atol=1e-5
+def test_arms_that_train_the_same_share_it(study):
+    folder, _, _ = study
+    assert len(list(folder.glob("*/weights.safetensors"))) == count_trainings(ARMS, TINY, SEEDS)
+    assert count_trainings(ARMS, TINY, SEEDS) == 3 * (6 * 3 + 1)
+
+
+def test_progress_counts_the_steps_of_all_trainings(study):
+    _, _, reports = study
+    done, total = zip(*reports, strict=True)
+    assert set(total) == {3 * (6 * 3 + 1) * 40}
+    assert done == tuple(sorted(done))
+    assert done[-1] == total[0]
+
+
+def test_a_finished_study_is_read_and_gives_the_same_result(study, given, monkeypatch):
+    folder, result, _ = study
+    written = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    monkeypatch.setattr("ecgtransfer.evaluation.classifier.fit", None)
+    assert utility_study(**given, arms=ARMS, folder=folder) == result
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == written
+
+
+def test_an_interrupted_study_goes_on_to_the_same_result(given, tmp_path):
+    pytest.importorskip("ecg_augmentations", reason="ecg-augmentations is not installed")
+    arms = (Arm(TARGET_ONLY), Arm("augmented", augmented=True), *ARMS[1:2])
+    config = dataclasses.replace(QUICK, steps=5)
+    asked = {**given, "config": config, "seeds": (0, 1), "arms": arms, "sampling_rate_hz": 100}
+
+    def stop(done, total):
+        if done == 28:
+            raise KeyboardInterrupt
+
+    whole = utility_study(**asked, folder=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        utility_study(**asked, folder=tmp_path / "stopped", progress=stop)
+    assert utility_study(**asked, folder=tmp_path / "stopped") == whole
+    plain, augmented, _ = whole.arms
+    assert plain.macro_auroc_by_seed != augmented.macro_auroc_by_seed
+
+
+# Validation records, protocols and cross-validation
+
+
+def test_with_validation_records_one_training_does_all(given, tmp_path):
+    config = dataclasses.replace(TINY, steps=20, validate_every=5, patience=1)
+    validation = toy_records(6, 60)
+    arms = (ARMS[0], ARMS[3], ARMS[6])
+    asked = {**given, "config": config, "seeds": (0,), "arms": arms, "validation": validation}
+    result = utility_study(**asked, folder=tmp_path)
+    assert len(list(tmp_path.glob("*/weights.safetensors"))) == 1 + 1 + 3
+    training = ClassifierTraining(given["target"], NAMES, config, validation=validation)
+    classifier = training.run(tmp_path / training.key)
+    held_out = classifier(validation.signals_mv)
+    thresholds = choose_thresholds(validation.labels, held_out)
+    predicted = apply_thresholds(classifier(given["test"].signals_mv), thresholds)
+    arm = result.arm(TARGET_ONLY)
+    assert arm.training_score == pytest.approx(macro_auroc(validation.labels, held_out))
+    assert arm.f2.value == pytest.approx(challenge_scores(given["test"].labels, predicted).f_beta)
+
+
+def test_protocols_by_published_folds():
+    folds = np.tile(np.arange(1, 11), 3)
+    labels = np.ones((30, 1))
+    (paper,) = protocol_splits("paper", folds, None, labels)
+    assert_array_equal(np.unique(folds[paper.train]), [10])
+    assert_array_equal(np.unique(folds[paper.test]), np.arange(1, 9))
+    assert paper.validation is None
+    (standard,) = protocol_splits("standard", folds, None, labels)
+    assert_array_equal(np.unique(folds[standard.train]), np.arange(1, 9))
+    assert_array_equal(np.unique(folds[standard.validation]), [9])
+    assert_array_equal(np.unique(folds[standard.test]), [10])
+
+
+def test_a_cross_validation_tests_every_record_once_and_parts_no_patient():
+    patients = np.repeat(np.arange(30), 2)
+    labels = toy_records(1, 30).labels[np.arange(60) // 2]
+    splits = protocol_splits("cross-validation", None, patients, labels, parts=4, seed=1)
+    assert_array_equal(np.sort(np.concatenate([split.test for split in splits])), np.arange(60))
+    for split in splits:
+        assert not set(patients[split.train]) & set(patients[split.test])
+        assert len(split.train) + len(split.test) == 60
+
+
+def test_bad_protocols_are_refused():
+    labels, folds = np.ones((10, 1)), np.arange(1, 11)
+    with pytest.raises(CorpusError, match=r"'paper' .*, and 10 of 10 records have none"):
+        protocol_splits("paper", None, None, labels)
+    with pytest.raises(CorpusError, match=r"'standard' .*, and 1 of 10 records have none"):
+        protocol_splits("standard", np.where(folds == 3, np.nan, folds), None, labels)
+    with pytest.raises(CorpusError, match="the training side of 'paper' is empty"):
+        protocol_splits("paper", np.ones(10), None, labels)
+    with pytest.raises(CorpusError, match="1 patients are in both training and test, 7 for one"):
+        protocol_splits("paper", folds, np.r_[7, np.arange(8), 7], labels)
+    with pytest.raises(CorpusError, match="both test and validation"):
+        protocol_splits("split", None, None, labels, train=[0], test=[1, 2], validation=[2])
+    with pytest.raises(CorpusError, match="needs the record numbers"):
+        protocol_splits("split", None, None, labels, train=[0])
+    with pytest.raises(ConfigError, match="at least 2 parts"):
+        protocol_splits("cross-validation", None, None, labels, parts=1)
+    with pytest.raises(ConfigError, match="unknown protocol 'holdout'"):
+        protocol_splits("holdout", None, None, labels)
+
+
+@pytest.fixture(scope="module")
+def folded():
+    records = toy_records(1, 40)
+    return records, protocol_splits(
+        "cross-validation", None, records.patients, records.labels, parts=2
     )
 
 
-def test_a_folder_of_another_training_is_refused(tmp_path):
-    config = dataclasses.replace(TINY, steps=2)
-    train_classifier(toy_records(1, 20), NAMES, config, tmp_path)
-    with pytest.raises(RunError, match="other records or settings"):
-        train_classifier(toy_records(2, 20), NAMES, config, tmp_path)
+def test_a_cross_validation_pools_the_predictions_of_all_test_folds(folded, tmp_path):
+    records, splits = folded
+    sets = {"fresh": {0: toy_records(2, 100), 1: toy_records(3, 100)}}
+    arms = (ARMS[0], Arm("+ fresh x2", synthetic="fresh", ratio=2.0))
+    result = cross_validated_study(
+        records, splits, NAMES, QUICK, tmp_path, synthetic=sets, arms=arms, seeds=(0,), resamples=50
+    )
+    pooled = np.empty(records.labels.shape)
+    for number, split in enumerate(splits):
+        own = records.select(split.train)
+        chosen = sets["fresh"][number]
+        chosen = chosen.select(matched_records(chosen.labels, own.labels, 2.0, 0, NAMES))
+        training = ClassifierTraining(
+            own.joined(chosen), NAMES, QUICK, lead_scale_mv=lead_scale(own)
+        )
+        assert (tmp_path / training.key).is_dir()
+        pooled[split.test] = training.run(tmp_path / training.key)(records.signals_mv[split.test])
+    found = result.arm("+ fresh x2")
+    assert found.macro_auroc.value == pytest.approx(macro_auroc(records.labels, pooled))
+    assert (result.test_records, result.test_patients) == (40, 40)
+    assert found.synthetic_records == 40
+    assert len(result.best) == 2
 
 
-def test_a_folder_without_classifier_is_refused(tmp_path):
-    with pytest.raises(RunError, match="holds no classifier"):
-        load_classifier(tmp_path)
-    (tmp_path / "card.json").write_text("{}")
-    with pytest.raises(RunError, match="holds no classifier"):
-        load_classifier(tmp_path)
+def test_the_reference_of_a_cross_validation_is_what_each_split_chose(folded, tmp_path):
+    """Nested: each split has its own best arm, and the reference is put together from them."""
+    records, splits = folded
+    config = dataclasses.replace(QUICK, steps=10)
+    arms = (ARMS[0], Arm("oversampled", balance=1.0), Arm("+ set x1", synthetic="set", ratio=1.0))
+    sets = {"set": {0: toy_records(2, 100), 1: toy_records(3, 100)}}
+    asked = {"synthetic": sets, "arms": arms, "resamples": 20}
+    for seed in range(12):
+        result = cross_validated_study(
+            records, splits, NAMES, config, tmp_path, seeds=(seed,), **asked
+        )
+        if len(set(result.best)) == 2:
+            break
+    assert set(result.best) == {TARGET_ONLY, "oversampled"}
+    pooled = np.empty(records.labels.shape)
+    for split, name in zip(splits, result.best, strict=True):
+        balanced = dataclasses.replace(config, balance=1.0)
+        training = ClassifierTraining(
+            records.select(split.train),
+            NAMES,
+            config if name == TARGET_ONLY else balanced,
+            seed=seed,
+        )
+        pooled[split.test] = training.run(tmp_path / training.key)(records.signals_mv[split.test])
+    assert result.best_macro_auroc.value == pytest.approx(macro_auroc(records.labels, pooled))
+    (one,) = result.differences
+    assert one.against == "the best arm of each split"
+    score = result.arm("+ set x1").macro_auroc.value
+    assert one.macro_auroc.value == pytest.approx(score - result.best_macro_auroc.value)
+
+
+def test_one_synthetic_set_for_several_splits_is_a_leak_and_refused(folded, tmp_path):
+    records, splits = folded
+    one = toy_records(2, 60)
+    for sets, message in (
+        ({"set": one}, "a model of them all has seen it"),
+        ({"set": {0: one}}, r"for the splits 0 to 1, got \[0\]"),
+        ({"set": {0: one, 1: toy_records(2, 60)}}, "the same records stand for several splits"),
+    ):
+        with pytest.raises(CorpusError, match=message):
+            cross_validated_study(records, splits, NAMES, QUICK, tmp_path, synthetic=sets)
+    assert list(tmp_path.iterdir()) == []
+
+
+# Tables, the small study, and what is refused
+
+
+def test_a_result_is_tables_and_json(study):
+    _, result, _ = study
+    rows = result.rows()
+    assert {len(row) for row in rows} == {1 + len(ARMS) + 4}
+    assert [row[0] for row in rows[1:]] == [
+        "macro AUROC",
+        "macro AUPRC",
+        "F2",
+        "G2",
+        "ECE",
+        "macro AUROC, adjusted",
+        *(f"AUROC {name}" for name in NAMES),
+        *(f"AUPRC {name}" for name in NAMES),
+    ]
+    down = result.arm_rows()
+    assert [row[0] for row in down] == ["arm", *(arm.name for arm in ARMS)]
+    assert {len(row) for row in down} == {len(down[0])}
+    assert down[4][1:4] == ("14", "0", "224")
+    assert down[4][-1] == "helps"
+    plain = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert plain["arms"][0]["name"] == TARGET_ONLY
+    assert plain["arms"][0]["macro_auroc"] == result.arms[0].macro_auroc.to_dict()
+    assert plain["differences"][0]["verdict"] == "helps"
+    assert plain["verdicts"][0] in str(result)
+
+
+def test_a_small_study_compares_the_target_with_additions(given, tmp_path):
+    target, test, sets = given["target"], given["test"], given["synthetic"]
+    additions = {f"target + {name}": records for name, records in sets.items()}
+    result = compare_arms(target, additions, test, NAMES, QUICK, tmp_path, seeds=(0, 1))
+    assert [arm.name for arm in result.arms] == [TARGET_ONLY, *additions]
+    assert [arm.synthetic_records for arm in result.arms] == [0, 400, 400]
+    assert result.best == (TARGET_ONLY,)
+    assert result.verdicts()[0].startswith("target + fresh ")
+    training = ClassifierTraining(target, NAMES, QUICK, added=sets["fresh"])
+    assert (tmp_path / training.key / "weights.safetensors").exists()
+
+
+def test_a_class_without_test_records_is_left_out_and_named(given, tmp_path):
+    test = given["test"]
+    without = test.select(np.flatnonzero(test.labels[:, 2] == 0))
+    result = compare_arms(
+        given["target"], {}, without, NAMES, QUICK, tmp_path, seeds=(0,), resamples=20
+    )
+    assert result.left_out == ("TALL",)
+    assert list(result.arms[0].per_class_auroc) == ["SLOW", "FAST"]
+    assert result.differences == ()
+    assert result.verdicts() == ()
+    assert result.test_patients == len(without)
+    with pytest.raises(ConfigError, match="expected an arm of target only, got 'more'"):
+        result.arm("more")
 
 
 @pytest.mark.parametrize(
-    ("setting", "message"),
+    ("changes", "message"),
     [
-        ({"steps": 0}, "at least 1 step"),
-        ({"widths": ()}, "widths"),
-        ({"balance": 2.0}, "balance"),
-        ({"added_share": 1.0}, "added_share"),
-        ({"folds": 1}, "at least 2 folds"),
-        ({"thresholds": "best"}, "unknown threshold rule"),
-        ({"patience": 0}, "patience"),
-        ({"selection": "loss"}, "unknown selection"),
+        ({"name": ""}, "needs a name"),
+        ({"balance": 2.0}, "balance in"),
+        ({"source": "mixed"}, 'expected source "pooled"'),
+        ({"synthetic": "s", "ratio": 0.0}, "positive ratio"),
+        ({"ratio": 1.0}, "no synthetic set"),
+        ({"shuffled": True}, "no synthetic set"),
+        ({"target": False}, "nothing to be trained on"),
+        ({"synthetic": "s", "tested_on": "s"}, "trained and tested on synthetic"),
+        ({"synthetic": "s", "source": "pooled"}, "pools the source with a synthetic set"),
     ],
 )
-def test_bad_settings_are_refused(setting, message):
+def test_arms_that_contradict_themselves_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
-        ClassifierConfig(**setting)
+        Arm(**{"name": "arm", **changes})
 
 
 @pytest.mark.parametrize(
-    ("signals", "labels", "patients", "message"),
+    ("arms", "message"),
     [
-        (np.zeros((2, 8, 16)), np.zeros((3, 1)), None, "one row of labels each"),
-        (np.full((2, 8, 16), np.nan), np.zeros((2, 1)), None, "finite signals"),
-        (np.zeros((2, 8, 16)), np.full((2, 1), 0.5), None, "0 and 1 only"),
-        (np.zeros((2, 8, 16)), np.zeros((2, 1)), np.zeros(3), "one patient per record"),
+        ((Arm("a"), Arm("a")), "different names"),
+        ((Arm("a", synthetic="fresh"),), "at least one arm without synthetic records"),
+        ((Arm("a"), Arm("b", synthetic="gan")), "needs the synthetic set 'gan', got fresh, noise"),
+        ((Arm("a"), Arm("b", tested_on="gan")), "needs the synthetic set 'gan'"),
+        ((Arm("a", source="pooled"),), "needs the source's records"),
+        ((Arm("a", augmented=True),), "needs sampling_rate_hz"),
+        (
+            (Arm("a"), Arm("b", synthetic="fresh", ratio=99.0)),
+            "lacks [0-9]+ of them; generate more",
+        ),
     ],
 )
-def test_bad_records_are_refused(signals, labels, patients, message):
-    with pytest.raises(CorpusError, match=message):
-        LabelledRecords(signals, labels, patients)
+def test_arms_without_their_records_are_refused(given, tmp_path, arms, message):
+    with pytest.raises(ConfigError, match=message):
+        utility_study(**{**given, "source": None}, arms=arms, folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_bad_studies_are_refused(tmp_path):
-    target, test = toy_records(1, 14), toy_records(2, 20)
+def test_bad_studies_are_refused(given, tmp_path):
+    target, test = given["target"], given["test"]
     with pytest.raises(CorpusError, match="in both target and test"):
         compare_arms(target, {}, target, NAMES, TINY, tmp_path)
+    with pytest.raises(CorpusError, match="in both test and source"):
+        utility_study(**{**given, "source": test}, arms=ARMS, folder=tmp_path)
+    with pytest.raises(CorpusError, match="in both target and validation"):
+        utility_study(**given, validation=target, arms=ARMS, folder=tmp_path)
     with pytest.raises(CorpusError, match="one LabelSpace"):
         compare_arms(target, {}, test, NAMES[:2], TINY, tmp_path)
     twelve = LabelledRecords(np.zeros((2, 12, 128), np.float32), np.eye(2, 3))
@@ -291,18 +750,13 @@ def test_bad_studies_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_bad_folds_are_refused():
-    with pytest.raises(CorpusError, match="at least 3 patients"):
-        stratified_folds(np.eye(4), [1, 1, 2, 2], 3, 0)
-    with pytest.raises(CorpusError, match="one patient per record"):
-        stratified_folds(np.eye(4), [1, 1], 2, 0)
-
-
-def test_bad_validation_and_signals_are_refused(tmp_path):
-    config = dataclasses.replace(TINY, steps=2, selection="macro_auroc")
-    records = toy_records(1, 20)
-    with pytest.raises(CorpusError, match="validation records"):
-        train_classifier(records, NAMES, config, tmp_path, validation=records.select(np.array([0])))
-    classifier = train_classifier(records, NAMES, config, tmp_path / "other")
-    with pytest.raises(CorpusError, match="8 leads"):
-        classifier(np.zeros((2, 12, 128)))
+def test_training_records_by_which_no_arm_can_be_chosen_are_refused(given, tmp_path):
+    target = given["target"].select(np.flatnonzero(given["target"].labels[:, 0] == 1)[:4])
+    same = LabelledRecords(target.signals_mv, np.eye(3, dtype=np.float32)[[0] * 4])
+    arms = (Arm(TARGET_ONLY), Arm("oversampled", balance=1.0))
+    asked = {**given, "target": same, "config": QUICK, "seeds": (0,), "resamples": 2}
+    with pytest.raises(CorpusError, match="the best arm cannot be chosen"):
+        utility_study(**asked, arms=arms, folder=tmp_path)
+    alone = utility_study(**asked, arms=arms[:1], folder=tmp_path)
+    assert alone.arms[0].training_score is None
+    assert alone.to_dict()["arms"][0]["training_score"] is None

@@ -9,10 +9,17 @@ import pytest
 from ecgtransfer.corpus import label_space
 from ecgtransfer.pipeline import (
     METHODS,
+    FidelitySettings,
     GenerateSettings,
+    PhysiologySettings,
+    PrivacySettings,
     Run,
     SourceSettings,
     TargetSettings,
+    evaluate_fidelity,
+    evaluate_physiology,
+    evaluate_privacy,
+    evaluate_utility,
     load_source,
     load_target,
     settle_target,
@@ -21,7 +28,14 @@ from ecgtransfer.pipeline import (
     transfer,
 )
 from ecgtransfer.simulation import TARGET_HOSPITAL, simulate_ecgset
-from tests.pipeline.small_run import SAMPLER, STEPS, no_bars, transfer_settings
+from tests.pipeline.small_run import (
+    CLASSIFIER,
+    SAMPLER,
+    STEPS,
+    UTILITY,
+    no_bars,
+    transfer_settings,
+)
 
 NAMES = label_space("icbeb9").names
 SEEN = ("NORM", "AFIB")
@@ -91,6 +105,31 @@ def transferred(tmp_path_factory, settled, source):
     for method in METHODS:
         synthesise(run, source, GenerateSettings(per_class=2, method=method, sampler=SAMPLER))
     return SimpleNamespace(run=run, summaries=summaries)
+
+
+@pytest.fixture(scope="session")
+def answered(tmp_path_factory, transferred, source):
+    """A copy with sets `mixed` in the target's mix by two methods and all four answers; look only.
+
+    `run`, `target`, and `answers` by question.
+    """
+    folder = tmp_path_factory.mktemp("runs") / "answered"
+    shutil.copytree(transferred.run.folder, folder)
+    run = Run.open(folder)
+    target = load_target(run, source)
+    for method in ("tgdp", "source"):
+        asked = GenerateSettings(ratio=1.0, method=method, name="mixed", sampler=SAMPLER)
+        synthesise(run, source, asked)
+    utility = replace(UTILITY, name="mixed")
+    answers = (
+        evaluate_utility(run, source, target, utility),
+        evaluate_fidelity(
+            run, source, target, FidelitySettings(name="mixed", classifier=CLASSIFIER)
+        ),
+        evaluate_physiology(run, source, target, PhysiologySettings(name="mixed")),
+        evaluate_privacy(run, source, target, PrivacySettings(name="mixed", classifier=CLASSIFIER)),
+    )
+    return SimpleNamespace(run=run, target=target, answers={a.question: a for a in answers})
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from ecgtransfer.evaluation import ClassifierConfig
-from ecgtransfer.pipeline import EvaluateSettings, SamplerSettings, TransferSettings
+from ecgtransfer.pipeline import SamplerSettings, TransferSettings, UtilitySettings
 from ecgtransfer.training import TrainConfig
 from ecgtransfer.transfer import DomainClassifierConfig, FinetuneConfig, TgdpConfig
 
@@ -14,9 +14,8 @@ TRAIN = TrainConfig(
     steps=STEPS, batch_size=4, learning_rate=1e-3, warmup_steps=1, validate_every=3, log_every=1
 )
 SAMPLER = SamplerSettings(steps=2)
-EVALUATE = EvaluateSettings(
-    seeds=1, classifier=ClassifierConfig(widths=(16, 16), steps=2, batch_size=4, folds=2)
-)
+CLASSIFIER = ClassifierConfig(widths=(16, 16), steps=2, pretraining_steps=2, batch_size=4, folds=2)
+UTILITY = UtilitySettings(arms=("control",), ratios=(1.0,), seeds=1, classifier=CLASSIFIER)
 
 
 def transfer_settings(method="tgdp", **changes):

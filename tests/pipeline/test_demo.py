@@ -6,6 +6,7 @@ import pytest
 from ecgtransfer.corpus import ECGSet
 from ecgtransfer.errors import RunError
 from ecgtransfer.pipeline import (
+    QUESTIONS,
     DemoSettings,
     GenerateSettings,
     Run,
@@ -17,9 +18,9 @@ from ecgtransfer.pipeline import (
 )
 from ecgtransfer.pipeline import demo as demo_module
 from tests.pipeline.small_run import (
-    EVALUATE,
     SAMPLER,
     STEPS,
+    UTILITY,
     Interrupting,
     Silent,
     lasting,
@@ -31,10 +32,9 @@ SETTINGS = DemoSettings(
     source_records=24,
     target_records=36,
     train_records=16,
-    per_class=2,
     source_steps=STEPS,
     transfer=transfer_settings(),
-    evaluate=EVALUATE,
+    utility=UTILITY,
 )
 
 
@@ -54,13 +54,15 @@ def shown(place):
 def test_the_demonstration_shows_the_whole_method(place, shown):
     summary, left = shown
     assert summary.transfer.method == "tgdp"
-    assert len(ECGSet.open(summary.synthetic)) == 18
+    assert len(ECGSet.open(summary.synthetic)) == 16
     assert (summary.wfdb / "ptbxl_database.csv").exists()
     assert summary.figures
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in summary.figures)
     results = json.loads(summary.results.read_text())
-    assert results.keys() == {"source", "transfer", "evaluation", "settings"}
-    assert results["evaluation"]["utility"]["arms"][0]["name"] == "target only"
+    assert results.keys() == {"source", "transfer", "answers", "settings"}
+    assert list(results["answers"]) == sorted(QUESTIONS)
+    assert results["answers"]["utility"]["numbers"]["arms"][0]["name"] == "target only"
+    assert "not for diagnosis" in summary.report.read_text()
     assert not [name for name in left if "partial" in name or "checkpoint" in name]
 
 

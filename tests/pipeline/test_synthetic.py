@@ -112,13 +112,14 @@ def test_none_or_several_transfers_are_asked_about(transferred, trained, source)
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"counts": ()}, "expected either counts .* got neither"),
-        ({"per_class": 1}, "expected either counts .* got both"),
+        ({"counts": ()}, "expected either counts .* got none of them"),
+        ({"per_class": 1}, "expected either counts .* got several of them"),
+        ({"counts": (), "ratio": 0.0}, "expected a positive ratio, got 0"),
         ({"name": ""}, "a name of letters, digits, - and _ for the set, got ''"),
         ({"name": "../up"}, "a name of letters, digits, - and _ for the set"),
         ({"name": "a b"}, "a name of letters, digits, - and _ for the set"),
         ({"name": "transfer"}, "that no other stage has, got 'transfer'"),
-        ({"name": "evaluation-2"}, "that no other stage has, got 'evaluation-2'"),
+        ({"name": "privacy-2"}, "that no other stage has, got 'privacy-2'"),
         (
             {"method": "magic"},
             "a method of tgdp, stack, finetune, lora, difffit, scratch, source, got 'magic'",

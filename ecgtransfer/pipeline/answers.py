@@ -1,0 +1,194 @@
+"""What is asked about synthetic sets: each question is a stage `<question>-<name of the sets>`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ecgtransfer.corpus import ECGSet
+from ecgtransfer.errors import ConfigError, RunError
+from ecgtransfer.evaluation import LabelledRecords, Table, Verdict
+from ecgtransfer.pipeline.config import METHODS
+from ecgtransfer.pipeline.run import Run, Stage
+from ecgtransfer.pipeline.source import Source
+from ecgtransfer.pipeline.synthetic import SET, known_method, synthetic_stage
+from ecgtransfer.pipeline.target import Target, labels_in
+
+#: The questions, in the order in which a report answers them.
+QUESTIONS = ("utility", "fidelity", "physiology", "privacy")
+
+#: Records of a side that are compared at most; more change the third digit and cost memory.
+LARGEST_SIDE = 2000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a question came to, as the card of its stage holds it.
+
+    Attributes:
+        question: one of `QUESTIONS`.
+        verdicts: in sentences, with whether they are good news.
+        tables: for people.
+        numbers: every number, by method where it is one method's.
+    """
+
+    question: str
+    verdicts: tuple[Verdict, ...]
+    tables: tuple[Table, ...]
+    numbers: Mapping[str, Any] = field(repr=False)
+
+    def to_card(self) -> dict[str, object]:
+        """Plain values for the card of the stage."""
+        return {
+            "verdicts": [vars(verdict) for verdict in self.verdicts],
+            "tables": [table.to_dict() for table in self.tables],
+            "numbers": self.numbers,
+        }
+
+    @classmethod
+    def from_card(cls, question: str, results: Mapping[str, Any]) -> "Answer":
+        """What `to_card` gave."""
+        return cls(
+            question,
+            tuple(Verdict(**verdict) for verdict in results["verdicts"]),
+            tuple(
+                Table(
+                    table["title"],
+                    tuple(table["header"]),
+                    tuple(tuple(row) for row in table["rows"]),
+                    table["note"],
+                )
+                for table in results["tables"]
+            ),
+            results["numbers"],
+        )
+
+
+@dataclass(frozen=True)
+class SyntheticSets:
+    """The finished synthetic sets of one name, by method, in the order of `METHODS`."""
+
+    name: str
+    folders: Mapping[str, Path]
+    fingerprints: Mapping[str, str]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Whose sets they are."""
+        return tuple(self.folders)
+
+    def open(self, method: str) -> ECGSet:
+        """The set of a method."""
+        return ECGSet.open(self.folders[method])
+
+
+def synthetic_sets(run: Run, name: str, methods: Sequence[str] = ()) -> SyntheticSets:
+    """The sets of that name by those methods; none named: all that are finished.
+
+    Raises:
+        ConfigError: no such method.
+        RunError: a set that is not there, or no set at all.
+    """
+    for method in methods:
+        known_method(method)
+    found = methods or [m for m in METHODS if run.stage(synthetic_stage(name, m)).is_done]
+    if not found:
+        raise RunError(
+            f"expected a finished synthetic set {name!r} in {run.folder}, found none; run "
+            f"'ecgtransfer generate' first"
+        )
+    stages = {method: run.stage(synthetic_stage(name, method)) for method in found}
+    return SyntheticSets(
+        name,
+        {method: stage.folder / SET for method, stage in stages.items()},
+        {method: stage.card["results"]["fingerprint"] for method, stage in stages.items()},
+    )
+
+
+def question_stage(run: Run, question: str, name: str) -> Stage:
+    """The stage in which a question about the sets of a name is answered."""
+    return run.stage(f"{question}-{name}")
+
+
+def asked(settings: object, sets: SyntheticSets, target: Target) -> dict[str, object]:
+    """What an answer depends on."""
+    return {
+        "settings": settings,
+        "synthetic": dict(sets.fingerprints),
+        "target": target.fingerprint,
+    }
+
+
+def labelled(ecgset: ECGSet, labels: np.ndarray, numbers: np.ndarray) -> LabelledRecords:
+    """Records of a set with labels (N, K) of all of it, for a classifier."""
+    patients = ecgset.records.patient.astype(str).to_numpy()
+    return LabelledRecords(ecgset.independent_mv(numbers), labels[numbers], patients[numbers])
+
+
+def labelled_synthetic(source: Source, ecgset: ECGSet) -> LabelledRecords:
+    """All records of a synthetic set, each a patient of its own."""
+    return LabelledRecords(ecgset.independent_mv(), labels_in(source.label_space, ecgset))
+
+
+def labelled_source(
+    source: Source, target: Target, most: int | None = None, seed: int = 0
+) -> LabelledRecords:
+    """The source's training records, or so many of them, drawn at random.
+
+    Patients of another set than the target's are other people, even where they count alike.
+    """
+    ecgset, train, _ = source.records()
+    if most is not None and len(train) > most:
+        train = np.sort(np.random.default_rng([seed, 7]).permutation(train)[:most])
+    records = labelled(ecgset, labels_in(source.label_space, ecgset), train)
+    if ecgset.fingerprint == target.ecgset.fingerprint or records.patients is None:
+        return records
+    apart = np.array([f"source {patient}" for patient in records.patients])
+    return replace(records, patients=apart)
+
+
+def some(numbers: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """At most so many of some record numbers, drawn at random, in their order."""
+    return np.sort(rng.permutation(numbers)[:most])
+
+
+def in_the_mix_of(
+    labels: np.ndarray, wanted: np.ndarray, rng: np.random.Generator, most: int = LARGEST_SIDE
+) -> np.ndarray:
+    """Record numbers whose classes are as frequent as in other records, without repeats.
+
+    A set with as many records of each class differs from real patients by its class mix alone;
+    a record is kept in proportion to how frequent its rarest label is among the others.
+
+    Args:
+        labels: of the records to choose from, (n, K).
+        wanted: of the others, (m, K).
+        rng: draws.
+        most: how many to keep at most.
+    """
+    share_here = np.maximum(labels.mean(axis=0), 1e-9)
+    ratio = wanted.mean(axis=0) / share_here
+    weight = np.where(labels > 0, ratio, np.inf).min(axis=1)
+    weight = np.where(np.isfinite(weight), weight, 0.0)
+    kept = np.flatnonzero(rng.random(len(labels)) * weight.max() < weight)
+    return some(kept, most, rng)
+
+
+def refuse_few(count: int, fewest: int, what: str) -> None:
+    """One sentence where there are too few records for a question."""
+    if count < fewest:
+        raise ConfigError(
+            f"expected at least {fewest} {what}, got {count}; generate more of each class, or "
+            "train on fewer of the target's records"
+        )
+
+
+def first_with(labels: np.ndarray, column: int) -> int | None:
+    """The first record that has this label alone, else the first that has it at all."""
+    for candidates in ((labels[:, column] > 0) & (labels.sum(1) == 1), labels[:, column] > 0):
+        found = np.flatnonzero(candidates)
+        if len(found):
+            return int(found[0])
+    return None

@@ -1,0 +1,150 @@
+"""Stages `utility-<name>`: do synthetic records help a classifier of held-out target patients?"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from ecgtransfer.errors import ConfigError
+from ecgtransfer.evaluation import (
+    RATIOS,
+    Arm,
+    ClassifierConfig,
+    LabelledRecords,
+    Table,
+    UtilityResult,
+    Verdict,
+    count_trainings,
+    default_arms,
+    utility_study,
+)
+from ecgtransfer.pipeline.answers import (
+    Answer,
+    SyntheticSets,
+    asked,
+    labelled,
+    labelled_source,
+    labelled_synthetic,
+    question_stage,
+    refuse_few,
+    synthetic_sets,
+)
+from ecgtransfer.pipeline.run import Run
+from ecgtransfer.pipeline.source import Source
+from ecgtransfer.pipeline.target import Target
+
+#: Groups of arms beside "target only" and the synthetic sets at each ratio, see `default_arms`.
+ARMS = ("oversampled", "augmented", "source", "every-baseline", "synthetic-only", "control")
+
+#: Fewest test records whose scores say anything.
+FEWEST_TEST_RECORDS = 14
+
+
+@dataclass(frozen=True)
+class UtilitySettings:
+    """What the utility study is asked for.
+
+    Attributes:
+        methods: whose synthetic sets; none takes every method that has a set of that name.
+        name: of the sets.
+        arms: groups of `ARMS`; a study without any has the target alone and with each set.
+        ratios: synthetic records for each target record.
+        seeds: trainings of each arm.
+        classifier: shape and training of the classifier, the same for every arm.
+        seed: the first of them.
+    """
+
+    methods: tuple[str, ...] = ()
+    name: str = "synthetic"
+    arms: tuple[str, ...] = ARMS
+    ratios: tuple[float, ...] = RATIOS
+    seeds: int = 5
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ConfigError(f"expected at least 1 training seed, got {self.seeds}")
+        if unknown := sorted(set(self.arms) - set(ARMS)):
+            raise ConfigError(f"expected arms of {', '.join(ARMS)}, got {unknown[0]!r}")
+        if not self.ratios:
+            raise ConfigError("expected one or more ratios of synthetic records, got none")
+
+    def arms_for(self, methods: tuple[str, ...]) -> tuple[Arm, ...]:
+        """The arms of a study of these methods' sets."""
+        return default_arms(
+            methods,
+            ratios=self.ratios,
+            oversampled="oversampled" in self.arms,
+            augmented="augmented" in self.arms,
+            source="source" in self.arms,
+            every_baseline="every-baseline" in self.arms,
+            synthetic_only="synthetic-only" in self.arms,
+            control="control" in self.arms,
+        )
+
+    def trainings(self, methods: tuple[str, ...]) -> int:
+        """How many classifiers such a study trains at most."""
+        return count_trainings(self.arms_for(methods), self.classifier, self.training_seeds)
+
+    @property
+    def training_seeds(self) -> range:
+        """Of the trainings of each arm."""
+        return range(self.seed, self.seed + self.seeds)
+
+
+def evaluate_utility(
+    run: Run,
+    source: Source,
+    target: Target,
+    settings: UtilitySettings,
+    progress: Callable[[int, int], None] | None = None,
+) -> Answer:
+    """Train a classifier with and without synthetic records, or find it done.
+
+    All arms learn from the target's training records (and the source's, where they are asked to)
+    and are tested on its test records.
+
+    Raises:
+        ConfigError: too few test records, or too few synthetic ones for a ratio.
+        RunError: no such synthetic set, or other settings in place.
+    """
+    sets = synthetic_sets(run, settings.name, settings.methods)
+    settings = replace(settings, methods=sets.methods)
+    stage = question_stage(run, "utility", settings.name)
+    if stage.begin(asked(settings, sets, target)):
+        return Answer.from_card("utility", stage.card["results"])
+    refuse_few(len(target.test), FEWEST_TEST_RECORDS, "test records to measure utility")
+    arms = settings.arms_for(sets.methods)
+    result = utility_study(
+        labelled(target.ecgset, target.labels, target.train),
+        labelled(target.ecgset, target.labels, target.test),
+        source.label_space.names,
+        settings.classifier,
+        stage.folder / "trainings",
+        source=labelled_source(source, target) if any(arm.source for arm in arms) else None,
+        synthetic=_labelled_sets(source, sets),
+        arms=arms,
+        seeds=settings.training_seeds,
+        sampling_rate_hz=target.ecgset.sampling_rate_hz,
+        progress=progress,
+    )
+    answer = Answer(
+        "utility",
+        _judged(result),
+        (Table.from_rows("Classifiers of held-out target patients", result.arm_rows()),),
+        result.to_dict(),
+    )
+    stage.finish(answer.to_card())
+    return answer
+
+
+def _judged(result: UtilityResult) -> tuple[Verdict, ...]:
+    """Good news where synthetic records help; a control that does is none."""
+    passed = {"helps": True, "no evidence": None, "harms": False}
+    return tuple(
+        Verdict(None if change.control else passed[change.verdict], sentence)
+        for change, sentence in zip(result.differences, result.verdicts(), strict=True)
+    )
+
+
+def _labelled_sets(source: Source, sets: SyntheticSets) -> dict[str, LabelledRecords]:
+    return {method: labelled_synthetic(source, sets.open(method)) for method in sets.methods}

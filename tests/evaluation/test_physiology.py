@@ -1,0 +1,364 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ecgtransfer.corpus import label_space, read_ptbxl, read_signal
+from ecgtransfer.errors import CorpusError
+from ecgtransfer.evaluation.delineation import Intervals, delineate, measure_intervals
+from ecgtransfer.evaluation.physiology import ALL, RULES, measure_physiology
+from ecgtransfer.signals import LEADS
+from ecgtransfer.simulation import DIAGNOSES, SOURCE_HOSPITAL, simulate
+
+A_CLASS = 10
+NAMES = list(DIAGNOSES)
+
+#: A healthy heart, as delineation tells it.
+HEALTHY = Intervals(
+    beats=12,
+    heart_rate_bpm=70.0,
+    rr_irregularity=0.03,
+    early_beats=0,
+    wide_early_beats=0,
+    pr_ms=160.0,
+    qrs_ms=90.0,
+    qt_ms=390.0,
+    qtc_ms=410.0,
+    p_wave_share=1.0,
+    st_level_mv=(0.0,) * 12,
+    qrs_axis_deg=40.0,
+    late_qrs_i_mv=0.2,
+    late_qrs_v1_mv=-0.3,
+    late_qrs_v6_mv=0.3,
+)
+FAILED = Intervals(failed="no QRS shape that repeats")
+
+
+def simulated_set(seed):
+    """Intervals and labels (n, 9) of records with one diagnosis each, as many of each."""
+    labels = np.tile(np.eye(len(NAMES)), (A_CLASS, 1))
+    recordings, _ = simulate([(name,) for name in NAMES] * A_CLASS, SOURCE_HOSPITAL, seed)
+    return [delineate(recording) for recording in recordings], labels
+
+
+@pytest.fixture(scope="module")
+def real():
+    return simulated_set(1)
+
+
+@pytest.fixture(scope="module")
+def another():
+    return simulated_set(2)
+
+
+@pytest.fixture(scope="module")
+def compared(real, another):
+    return measure_physiology(*real, *another, NAMES, resamples=500, seed=4)
+
+
+def st(**levels):
+    return tuple(levels.get(lead, 0.0) for lead in LEADS)
+
+
+def healthy(rng, n):
+    """Hearts that differ in heart rate and PR, one label that is not in the rules."""
+    return [
+        replace(HEALTHY, heart_rate_bpm=float(rate), pr_ms=float(pr))
+        for rate, pr in zip(rng.normal(70, 10, n), rng.normal(160, 15, n), strict=True)
+    ]
+
+
+def pass_rate(rule, intervals, labels, name):
+    chosen = np.flatnonzero(labels[:, NAMES.index(name)])
+    return np.mean([rule.obeyed_by(intervals[row]) for row in chosen])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_simulated_records_obey_the_rule_of_their_class(real, another, name):
+    for intervals, labels in (real, another):
+        assert pass_rate(RULES[name], intervals, labels, name) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("rule", "others"),
+    [
+        ("NORM", ["AFIB", "1AVB", "CLBBB", "CRBBB", "PAC", "PVC"]),
+        ("AFIB", ["NORM", "1AVB", "CLBBB", "CRBBB"]),
+        ("1AVB", ["NORM", "AFIB", "CRBBB", "STD_", "PVC"]),
+        ("CLBBB", ["NORM", "AFIB", "1AVB", "CRBBB", "PAC", "PVC", "STD_"]),
+        ("CRBBB", ["NORM", "AFIB", "1AVB", "CLBBB", "PAC", "PVC", "STD_"]),
+        ("PAC", ["NORM", "1AVB", "CLBBB", "CRBBB", "PVC", "STD_"]),
+        ("PVC", ["NORM", "AFIB", "1AVB", "CLBBB", "CRBBB", "PAC", "STD_"]),
+        ("STD_", ["NORM", "AFIB", "1AVB", "PAC"]),
+        ("STE_", ["NORM", "AFIB", "1AVB", "CRBBB", "PAC", "STD_"]),
+    ],
+)
+def test_simulated_records_of_other_classes_do_not(real, another, rule, others):
+    for name in others:
+        rates = [pass_rate(RULES[rule], *side, name) for side in (real, another)]
+        assert np.mean(rates) < 0.2, name
+
+
+@pytest.mark.parametrize(
+    ("name", "obeys", "breaks"),
+    [
+        ("NORM", {"pr_ms": 120.0}, {"pr_ms": 118.0}),
+        ("NORM", {"pr_ms": 200.0}, {"pr_ms": 202.0}),
+        ("NORM", {"qrs_ms": 118.0}, {"qrs_ms": 120.0}),
+        ("NORM", {"rr_irregularity": 0.09}, {"rr_irregularity": 0.11}),
+        ("NORM", {}, {"pr_ms": None}),
+        ("1AVB", {"pr_ms": 202.0}, {"pr_ms": 200.0}),
+        ("1AVB", {"pr_ms": 202.0}, {"pr_ms": None}),
+        (
+            "AFIB",
+            {"rr_irregularity": 0.2, "p_wave_share": 0.3},
+            {"rr_irregularity": 0.2, "p_wave_share": 0.6},
+        ),
+        (
+            "AFIB",
+            {"rr_irregularity": 0.1, "p_wave_share": 0.0},
+            {"rr_irregularity": 0.05, "p_wave_share": 0.0},
+        ),
+        ("CLBBB", {"qrs_ms": 110.0}, {"qrs_ms": 108.0}),
+        ("CLBBB", {"qrs_ms": 150.0}, {"qrs_ms": 150.0, "late_qrs_v1_mv": 0.1}),
+        (
+            "CLBBB",
+            {"qrs_ms": 150.0, "late_qrs_v6_mv": -0.1},
+            {"qrs_ms": 150.0, "late_qrs_v6_mv": -0.1, "late_qrs_i_mv": -0.1},
+        ),
+        (
+            "CRBBB",
+            {"qrs_ms": 130.0, "late_qrs_v1_mv": 0.4, "late_qrs_i_mv": -0.2},
+            {"qrs_ms": 130.0, "late_qrs_v1_mv": 0.4},
+        ),
+        ("PAC", {"early_beats": 1}, {"early_beats": 1, "wide_early_beats": 1}),
+        ("PVC", {"early_beats": 1, "wide_early_beats": 1}, {"early_beats": 1}),
+        ("STD_", {"st_level_mv": st(V5=-0.06, V6=-0.05)}, {"st_level_mv": st(V5=-0.06, V6=-0.04)}),
+        ("STD_", {"st_level_mv": st(II=-0.06, aVF=-0.06)}, {"st_level_mv": st(II=-0.06, V2=-0.06)}),
+        ("STD_", {"st_level_mv": st(I=-0.06, aVR=0.06)}, {"st_level_mv": st(I=-0.06, aVR=-0.06)}),
+        ("STE_", {"st_level_mv": st(V2=0.2, V3=0.2)}, {"st_level_mv": st(V2=0.2, V3=0.15)}),
+        ("STE_", {"st_level_mv": st(III=0.1, aVF=0.1)}, {"st_level_mv": st(III=0.1, aVL=0.1)}),
+    ],
+)
+def test_rules_are_the_textbooks(name, obeys, breaks):
+    assert RULES[name].obeyed_by(replace(HEALTHY, **obeys))
+    assert not RULES[name].obeyed_by(replace(HEALTHY, **breaks))
+
+
+@pytest.mark.parametrize("name", list(RULES))
+def test_a_record_without_delineation_obeys_no_rule(name):
+    assert not RULES[name].obeyed_by(FAILED)
+
+
+def test_another_sample_of_the_same_hearts_passes(compared):
+    assert compared.passed
+    assert {rule.label for rule in compared.rules} == set(NAMES)
+    assert not [rule.label for rule in compared.rules if rule.verdict == "broken"]
+    assert str(compared).startswith("Passed: of the rules of 9 classes, none is broken")
+
+
+def test_shuffled_labels_break_the_rules(real, another):
+    intervals, labels = another
+    order = np.random.default_rng(0).permutation(len(labels))
+    result = measure_physiology(*real, intervals, labels[order], NAMES, resamples=500)
+    assert not result.passed
+    broken = [rule.label for rule in result.rules if rule.verdict == "broken"]
+    assert len(broken) >= 7
+    assert all(label in str(result).splitlines()[0] for label in broken)
+
+
+def test_noise_fails(real):
+    noise = 0.2 * np.random.default_rng(1).normal(size=(30, 8, 1000))
+    labels = np.tile(np.eye(len(NAMES)), (4, 1))[:30]
+    result = measure_physiology(*real, measure_intervals(noise, 100), labels, NAMES, resamples=500)
+    assert not result.passed
+    assert result.failure_verdict == "broken"
+    assert result.failed[ALL].generated.value == 1
+    assert sum(generated for _, generated in result.reasons.values()) == 30
+    assert not result.intervals
+
+
+def test_real_records_as_generated_differ_by_nothing(real):
+    result = measure_physiology(*real, *real, NAMES, resamples=500)
+    assert result.passed
+    for row in result.intervals:
+        assert row.shift.value == 0
+        assert row.real == row.generated
+    for rule in result.rules:
+        assert rule.shares.difference.value == 0
+        assert rule.shares.difference.low < rule.shares.difference.high or rule.shares.real.low == 1
+
+
+def test_a_shift_is_seen_in_its_own_unit():
+    rng = np.random.default_rng(5)
+    real, generated = healthy(rng, 200), healthy(rng, 300)
+    moved = [replace(found, heart_rate_bpm=found.heart_rate_bpm + 25) for found in generated]
+    labels = np.ones((200, 1)), np.ones((300, 1))
+    plain, shifted = (
+        measure_physiology(real, labels[0], records, labels[1], ["SR"], resamples=500, repeats=20)
+        for records in (generated, moved)
+    )
+    (before,), (after,) = (
+        [row for row in result.intervals if (row.measure, row.group) == ("heart rate", ALL)]
+        for result in (plain, shifted)
+    )
+    assert after.shift.value - before.shift.value == pytest.approx(25)
+    assert after.distance.score.value == pytest.approx(25, abs=2)
+    assert after.distance.excess.low > 15
+    assert before.distance.excess.low < 0 < before.distance.excess.high
+    assert before.distance.reference == after.distance.reference
+    assert shifted.passed  # distributions are told; only rules and failures decide
+    assert shifted.rules == ()
+
+
+def test_copies_of_a_patient_move_together():
+    """Four copies of each real record change no interval when they are one patient's."""
+    rng = np.random.default_rng(6)
+    real = [replace(found, pr_ms=float(rng.choice([160, 230]))) for found in healthy(rng, 40)]
+    generated = healthy(rng, 40)
+    ones = np.ones((40, 1))
+
+    def measured(records, patients):
+        labels = np.ones((len(records), 1))
+        return measure_physiology(
+            records, labels, generated, ones, ["1AVB"], patients, resamples=400, repeats=10
+        )
+
+    once = measured(real, np.arange(40))
+    copied = measured(real * 4, np.tile(np.arange(40), 4))
+    loose = measured(real * 4, np.arange(160))
+    share_once, share_copied, share_loose = (
+        result.rules[0].shares for result in (once, copied, loose)
+    )
+    assert share_copied.real == share_once.real
+    assert share_copied.difference == share_once.difference
+    width = share_once.real.high - share_once.real.low
+    assert share_loose.real.high - share_loose.real.low < 0.7 * width
+    shift_once, shift_copied = (
+        next(row.shift for row in result.intervals if row.measure == "PR")
+        for result in (once, copied)
+    )
+    assert shift_copied == shift_once
+
+
+def test_a_rule_is_broken_only_where_chance_does_not_explain_it():
+    def result(records, obey):
+        real = [replace(HEALTHY, pr_ms=230.0)] * records
+        generated = [replace(HEALTHY, pr_ms=230.0 if k < obey else 160.0) for k in range(records)]
+        ones = np.ones((records, 1))
+        measured = measure_physiology(real, ones, generated, ones, ["1AVB"], resamples=500)
+        return measured.rules[0].verdict, measured.passed
+
+    assert result(100, 91) == ("kept", True)
+    assert result(100, 70) == ("broken", False)
+    assert result(10, 10) == ("kept", True)
+    half = [replace(HEALTHY, pr_ms=230.0 if k % 2 else 160.0) for k in range(20)]
+    fewer = [replace(HEALTHY, pr_ms=230.0 if k % 3 == 0 else 160.0) for k in range(20)]
+    ones = np.ones((20, 1))
+    unclear = measure_physiology(half, ones, fewer, ones, ["1AVB"], resamples=500)
+    assert unclear.rules[0].verdict == "undecided"
+    assert unclear.passed
+    assert unclear.verdicts()[-1].passed is None
+
+
+def test_a_label_that_lifts_the_rule_takes_its_records_out():
+    records = [HEALTHY] * 20 + [replace(HEALTHY, rr_irregularity=0.4)] * 20
+    labels = np.array([[1, 0]] * 20 + [[1, 1]] * 20)
+    result = measure_physiology(records, labels, records, labels, ["NORM", "PAC"], resamples=300)
+    norm = next(rule for rule in result.rules if rule.label == "NORM")
+    assert (norm.real_records, norm.shares.real.value) == (20, 1.0)
+
+
+def test_rare_classes_and_labels_without_a_rule_are_not_tested():
+    labels = np.zeros((30, 3))
+    labels[:9, 0] = labels[:, 1] = 1
+    names = ["CLBBB", "IMI", "PVC"]
+    result = measure_physiology(
+        [HEALTHY] * 30, labels, [HEALTHY] * 30, labels, names, resamples=300
+    )
+    assert {rule.label: rule.verdict for rule in result.rules} == {
+        "CLBBB": "not tested",
+        "PVC": "not tested",
+    }
+    assert list(result.failed) == [ALL, "IMI"]
+    assert {row.group for row in result.intervals} == {ALL, "IMI"}
+    assert result.passed
+    assert "CLBBB not tested: 9 real and 9 generated records" in str(result)
+
+
+def test_ten_records_of_one_patient_are_not_ten():
+    ones = np.ones((12, 1))
+    with pytest.raises(CorpusError, match="at least 10 real records of as many patients"):
+        measure_physiology([HEALTHY] * 12, ones, [HEALTHY] * 12, ones, ["SR"], ["one"] * 12)
+
+
+def test_limb_leads_that_break_einthovens_law_fail():
+    ones = np.ones((20, 1))
+    sound = [replace(HEALTHY, limb_lead_disagreement_mv=0.002)] * 20
+    broken = [*sound[1:], replace(HEALTHY, limb_lead_disagreement_mv=0.4)]
+    kept, failed = (
+        measure_physiology(sound, ones, records, ones, ["SR"], resamples=300)
+        for records in (sound, broken)
+    )
+    assert (kept.passed, kept.limb_leads_mv) == (True, (0.002, 0.002))
+    assert (failed.passed, failed.limb_leads_mv) == (False, (0.002, 0.4))
+    assert "up to 400.0 microvolts" in str(failed)
+
+
+def test_the_axis_is_compared_around_the_circle():
+    ones = np.ones((20, 1))
+    real = [replace(HEALTHY, qrs_axis_deg=179.0)] * 20
+    generated = [replace(HEALTHY, qrs_axis_deg=-179.0)] * 20
+    result = measure_physiology(real, ones, generated, ones, ["SR"], resamples=300)
+    axis = next(row for row in result.intervals if row.measure == "QRS axis")
+    assert axis.shift.value == pytest.approx(2)
+
+
+def test_the_answer_does_not_depend_on_anything_but_the_seed(real, another, compared):
+    again = measure_physiology(*real, *another, NAMES, resamples=500, seed=4)
+    other = measure_physiology(*real, *another, NAMES, resamples=500, seed=5)
+    assert again == compared
+    assert other != compared
+
+
+def test_tables_and_json_hold_every_number(compared):
+    told = json.loads(json.dumps(compared.to_dict(), allow_nan=False))
+    assert told["passed"] is True
+    assert len(told["rules"]) == 9
+    assert told["rules"][0]["shares"]["real"]["value"] == compared.rules[0].shares.real.value
+    for rows in (compared.rows(), compared.rule_rows(), compared.interval_rows()):
+        assert len(rows) > 9
+        assert {len(row) for row in rows} == {len(rows[0])}
+        assert all(isinstance(cell, str) for row in rows for cell in row)
+    measures = {row.measure for row in compared.intervals if row.group == ALL}
+    assert len(measures) == 10
+    assert [verdict.passed for verdict in compared.verdicts()][:2] == [True, True]
+
+
+def test_sets_that_do_not_fit_are_refused():
+    ones = np.ones((20, 1))
+    records = [HEALTHY] * 20
+    with pytest.raises(CorpusError, match="labels and patients of 20 generated records"):
+        measure_physiology(records, ones, records, ones[:19], ["SR"])
+    with pytest.raises(CorpusError, match="2 label names"):
+        measure_physiology(records, ones, records, ones, ["SR", "NORM"])
+    with pytest.raises(CorpusError, match="at least 10 generated records"):
+        measure_physiology(records, ones, records[:9], ones[:9], ["SR"])
+
+
+def test_real_records_obey_the_rule_of_their_class(real_data):
+    """The first records of PTB-XL that have one of these four diagnoses and no other of nine."""
+    corpus = read_ptbxl(real_data / "ptbxl")
+    space = label_space()
+    labels = corpus.labels(space)
+    found = {}
+    for name in ("NORM", "AFIB", "1AVB", "CLBBB"):
+        alone = (labels.sum(axis=1) == 1) & (labels[:, space.names.index(name)] == 1)
+        found[name] = [
+            delineate(read_signal(corpus.records[row])) for row in np.flatnonzero(alone)[:10]
+        ]
+    for rule in found:
+        for name, intervals in found.items():
+            rate = np.mean([RULES[rule].obeyed_by(record) for record in intervals])
+            assert rate > 0.6 if name == rule else rate < 0.3, (rule, name)

@@ -1,0 +1,156 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ecgtransfer.errors import ConfigError, RunError
+from ecgtransfer.pipeline import (
+    QUESTIONS,
+    Answer,
+    FidelitySettings,
+    GenerateSettings,
+    PhysiologySettings,
+    PrivacySettings,
+    UtilitySettings,
+    evaluate_fidelity,
+    evaluate_physiology,
+    evaluate_privacy,
+    evaluate_utility,
+    synthesise,
+)
+from ecgtransfer.pipeline.answers import in_the_mix_of, labelled_source, synthetic_sets
+from tests.pipeline.small_run import CLASSIFIER, SAMPLER, UTILITY, content
+
+#: How each question is asked of the sets `mixed`.
+ASK = {
+    "utility": (evaluate_utility, replace(UTILITY, name="mixed")),
+    "fidelity": (evaluate_fidelity, FidelitySettings(name="mixed", classifier=CLASSIFIER)),
+    "physiology": (evaluate_physiology, PhysiologySettings(name="mixed")),
+    "privacy": (evaluate_privacy, PrivacySettings(name="mixed", classifier=CLASSIFIER)),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_an_answer_has_verdicts_tables_and_numbers_of_every_method(answered, question):
+    answer = answered.answers[question]
+    assert answer.question == question
+    sentences = " ".join(verdict.sentence for verdict in answer.verdicts)
+    assert "tgdp" in sentences
+    assert "source" in sentences
+    assert answer.tables
+    told = json.dumps(answer.to_card(), allow_nan=False)
+    assert Answer.from_card(question, json.loads(told)).to_card() == json.loads(told)
+    if question != "utility":
+        assert {"tgdp", "source"} <= answer.numbers.keys()
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_question_that_is_answered_is_not_asked_again(answered, source, question):
+    folder = answered.run.folder / f"{question}-mixed"
+    before = content(folder)
+    ask, settings = ASK[question]
+    again = ask(answered.run, source, answered.target, settings)
+    assert again.to_card() == json.loads(json.dumps(answered.answers[question].to_card()))
+    assert content(folder) == before
+    with pytest.raises(RunError, match=r"with other settings .*seed 0, asked for 1"):
+        ask(answered.run, source, answered.target, replace(settings, seed=1))
+
+
+def test_utility_has_the_arms_that_were_asked_for(answered):
+    numbers = answered.answers["utility"].numbers
+    assert [arm["name"] for arm in numbers["arms"]] == [
+        "target only",
+        "target only + tgdp x1",
+        "target only + shuffled tgdp x1",
+        "target only + source x1",
+        "target only + shuffled source x1",
+    ]
+    assert numbers["test_records"] == 20
+
+
+def test_a_control_is_no_good_news_whatever_it_scores(answered):
+    answer = answered.answers["utility"]
+    controls = [change["name"] for change in answer.numbers["differences"] if change["control"]]
+    assert len(controls) == 2
+    for change, verdict in zip(answer.numbers["differences"], answer.verdicts, strict=True):
+        if change["control"]:
+            assert verdict.passed is None
+
+
+def test_a_study_says_how_much_it_trains():
+    few = UtilitySettings(arms=(), ratios=(1.0,), seeds=1, classifier=CLASSIFIER)
+    assert few.trainings(("tgdp",)) == 2 * (CLASSIFIER.folds + 1)
+    assert UtilitySettings().trainings(("tgdp",)) > 400
+
+
+def test_privacy_is_measured_by_features_that_know_neither_side(answered, source):
+    folder = answered.run.folder / "privacy-mixed/embedding"
+    card = json.loads((folder / "card.json").read_text())
+    known = labelled_source(source, answered.target, 2000)
+    assert card["records"]["real"] == known.fingerprint()
+
+
+def test_patients_of_another_set_are_other_people(answered, source):
+    ecgset, train, _ = source.records()
+    records = labelled_source(source, answered.target)
+    assert len(records) == len(train)
+    assert not set(records.patients) & set(answered.target.ecgset.records.patient)
+    assert records.patients[0] == f"source {ecgset.records.patient.iloc[train[0]]}"
+
+
+def test_real_numbers_stand_beside_every_generated_one(answered):
+    for method in ("tgdp", "source"):
+        fidelity = answered.answers["fidelity"].numbers[method]
+        for measure in ("frechet_distance", "precision", "recall", "diversity", "mmd_squared"):
+            assert {"score", "real_versus_real", "source_versus_target"} <= fidelity[measure].keys()
+            assert fidelity[measure]["records"] == fidelity["frechet_distance"]["records"]
+        rules = answered.answers["physiology"].numbers[method]["rules"]
+        assert all({"real_records", "generated_records"} <= rule.keys() for rule in rules)
+
+
+def test_all_sets_of_the_name_are_taken_where_no_method_is_named(answered):
+    assert synthetic_sets(answered.run, "mixed").methods == ("tgdp", "source")
+    assert synthetic_sets(answered.run, "mixed", ["source"]).methods == ("source",)
+
+
+def test_a_set_that_is_not_there_is_asked_for(copied, trained, source, answered):
+    run = copied(trained)
+    with pytest.raises(RunError, match=r"a finished synthetic set 'synthetic' .*none; run"):
+        evaluate_privacy(run, source, answered.target, PrivacySettings())
+    with pytest.raises(RunError, match="expected a finished stage 'synthetic-tgdp'"):
+        evaluate_fidelity(run, source, answered.target, FidelitySettings(("tgdp",)))
+    with pytest.raises(ConfigError, match=r"a method of tgdp, .* got 'magic'"):
+        evaluate_fidelity(run, source, answered.target, FidelitySettings(("magic",)))
+    assert not (run.folder / "privacy-synthetic").exists()
+
+
+def test_too_few_records_are_told_before_anything_is_trained(copied, settled, source, answered):
+    run = copied(settled)
+    synthesise(run, source, GenerateSettings(("AFIB=2",), method="source", sampler=SAMPLER))
+    with pytest.raises(ConfigError, match=r"at least 6 records with .* set of source .*; generate"):
+        evaluate_fidelity(run, source, answered.target, FidelitySettings(classifier=CLASSIFIER))
+    few = replace(answered.target, test=answered.target.test[:10])
+    with pytest.raises(ConfigError, match=r"at least 14 test records to measure utility, got 10"):
+        evaluate_utility(run, source, few, UTILITY)
+    with pytest.raises(ConfigError, match=r"a ratio of 1 needs \d+ synthetic records of"):
+        evaluate_utility(run, source, answered.target, replace(UTILITY, seed=1))
+
+
+def test_a_side_has_the_class_mix_of_the_other_records():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.eye(3, dtype=np.float32), 400, axis=0)
+    test = np.repeat(np.eye(3, dtype=np.float32), [60, 30, 0], axis=0)
+    chosen = labels[in_the_mix_of(labels, test, rng)].sum(axis=0)
+    assert chosen[2] == 0
+    assert chosen[0] / chosen[1] == pytest.approx(2, rel=0.2)
+    assert len(in_the_mix_of(labels, test, rng, most=50)) == 50
+
+
+def test_settings_are_checked_at_birth():
+    with pytest.raises(ConfigError, match="at least 1 training seed, got 0"):
+        UtilitySettings(seeds=0)
+    with pytest.raises(ConfigError, match=r"arms of oversampled, .* got 'magic'"):
+        UtilitySettings(arms=("magic",))
+    with pytest.raises(ConfigError, match="one or more ratios"):
+        UtilitySettings(ratios=())

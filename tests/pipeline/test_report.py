@@ -1,0 +1,60 @@
+import json
+
+import pytest
+
+from ecgtransfer.errors import RunError
+from ecgtransfer.pipeline import ReportSettings, report_run
+
+
+@pytest.fixture(scope="module")
+def page(answered, source, tmp_path_factory):
+    """The report of all four answers, and its numbers."""
+    folder = tmp_path_factory.mktemp("report")
+    written = report_run(answered.run, source, answered.target, ReportSettings("mixed"), folder)
+    return written.read_text(), json.loads(written.with_suffix(".json").read_text())
+
+
+def test_the_page_answers_every_question_and_says_what_it_is_not(page):
+    html, _ = page
+    for word in ("Utility", "Fidelity", "Physiology", "Privacy", "not for diagnosis"):
+        assert word in html
+    assert html.count("<svg") > 20
+    assert "target only + tgdp x1" in html
+    assert "This page shows real ECGs" in html
+
+
+def test_every_number_lies_beside_the_page(page, answered):
+    _, held = page
+    assert held["numbers"].keys() == {"utility", "fidelity", "physiology", "privacy"}
+    expected = json.loads(json.dumps(answered.answers["privacy"].numbers))
+    assert held["numbers"]["privacy"] == expected
+    assert held["report"]["settings"]["utility"]["ratios"] == [1.0]
+
+
+def test_a_page_for_passing_on_draws_no_real_record(answered, source, tmp_path, page, monkeypatch):
+    target = answered.target.ecgset
+    monkeypatch.setattr(target, "recording", None)
+    written = report_run(
+        answered.run, source, answered.target, ReportSettings("mixed", with_real=False), tmp_path
+    )
+    html = written.read_text()
+    assert "a real record of the target" not in html
+    assert "Training record" not in html
+    assert "a real record of the target" in page[0]
+    assert html.count("SYNTHETIC") >= 18
+
+
+def test_a_run_without_answers_is_told_what_to_do(copied, transferred, source, answered, tmp_path):
+    run = copied(transferred.run, "source", "target", "synthetic-tgdp")
+    with pytest.raises(RunError, match=r"an answered question .* none; run 'ecgtransfer evaluate"):
+        report_run(run, source, answered.target, ReportSettings(), tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_question_that_was_not_asked_is_named(copied, answered, source, tmp_path):
+    stages = ("source", "target", "mixed-tgdp", "mixed-source", "privacy-mixed")
+    run = copied(answered.run, *stages)
+    written = report_run(run, source, answered.target, ReportSettings("mixed"), tmp_path / "r")
+    html = written.read_text()
+    assert "Not answered for this run: utility, fidelity, physiology." in html
+    assert "Do synthetic records give training patients away?" in html
