@@ -9,12 +9,14 @@ the other, and the source's real records against the target's (`measure_fidelity
 Intervals. Resampling with replacement is no help to these measures: a record drawn twice is its own
 nearest neighbour and shrinks covariances. Instead each repeat draws half of the patients without
 replacement (McCarthy 1969; Politis and Romano 1994), and the score is the mean over the repeats: an
-unbiased estimate of what `records` a side are expected to score, a U-statistic. Where a measure is
-smooth, its variance over the draws of m of n records times m / (n − m) is the variance of the
-estimate (the jackknife of Shao and Wu 1989 that deletes n − m records; 1 for halves), and the
-interval is Student's. Simulated on Gaussian clouds, 95 % intervals cover in 91 to 98 % where the
-two laws differ, and in more where they hardly do or for measures of neighbours: there the variance
-is overestimated. The value that is covered is the expected one at this number of records.
+unbiased estimate of what `records` a side are expected to score, a U-statistic. The value that an
+interval covers is this expected one. Where a measure is smooth, its variance over the draws of m of
+n records times m / (n − m) is the variance of the estimate (the jackknife of Shao and Wu 1989 that
+deletes n − m records; 1 for halves), and the interval is Student's: for the root of the Frechet
+distance, which is a squared one; at least Wilson's for a share. In simulations of Gaussian clouds
+with 40 to 200 records a set, 95 % intervals covered in 92 to 98 % where the laws differ. They are
+too wide, up to 100 %, where laws hardly differ and for measures of neighbours, for the variance of
+what is not smooth is overestimated.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -63,6 +65,7 @@ from ecgtransfer.evaluation.two_sample import (
     cross_validated_auc,
     label_patterns,
     matched,
+    share_estimate,
     shared_groups,
     student_reach,
 )
@@ -131,11 +134,10 @@ Progress = Callable[[int, int], None]
 
 Indices = npt.NDArray[np.intp]
 Distance32 = npt.NDArray[np.float32]
-Bounds = tuple[float, float]
 
-UNBOUNDED: Bounds = (-np.inf, np.inf)
-POSITIVE: Bounds = (0.0, np.inf)
-SHARE: Bounds = (0.0, 1.0)
+#: How the interval of a measure is made: ± its error; cut at 0; for the root of a squared distance;
+#: or as that of a share.
+Scale = Literal["any", "positive", "squared", "share"]
 
 
 @dataclass(frozen=True)
@@ -405,6 +407,7 @@ def compare_with_halves(
     *,
     generated_patients: npt.ArrayLike | None = None,
     score: FeatureScore = frechet_distance,
+    scale: Scale | None = None,
     records: int | None = None,
     repeats: int = HALVES,
     seed: int = 0,
@@ -416,7 +419,10 @@ def compare_with_halves(
     rest on the same number of records, so the finite-sample bias is in both. real (n, F),
     generated (m, F), `patients` (n,) and `generated_patients` (m,) or none (every record its own),
     `records` per side, by default as many as half of either set holds, which intervals of
-    confidence need (see the module and `Comparison`). CorpusError as in `patient_halves` and where
+    confidence need (see the module and `Comparison`). `scale` of the score: "share" lies in [0, 1],
+    "positive" and "squared" are never negative, and the interval of a squared distance is made for
+    its root, where it is nearer to normal; by default "squared" for `frechet_distance`, "any" for
+    another score. CorpusError as in `patient_halves` and where
     `generated` has fewer records than asked; ConfigError for fewer than 2 repeats.
     """
     first, second = checked_pair(real, generated)
@@ -436,7 +442,9 @@ def compare_with_halves(
             for draw in plan.draws(seed)
         ]
     )
-    return plan.comparison(drawn[:, 0], drawn[:, 1], None, plan.records, UNBOUNDED)
+    if scale is None:
+        scale = "squared" if score is frechet_distance else "any"
+    return plan.comparison(drawn[:, 0], drawn[:, 1], None, plan.records, scale)
 
 
 def measure_fidelity(
@@ -557,15 +565,15 @@ class _Plan:
         reference: FloatArray,
         source: FloatArray | None,
         records: int,
-        bounds: Bounds,
+        scale: Scale,
     ) -> Comparison:
         """Of the values of the repeats (repeats,), which rest on `records` a side."""
-        value, kind = self._estimate(score, self.generated, records, bounds)
+        value, kind = self._estimate(score, self.generated, records, scale)
         expected = float(reference.mean())
         excess = Estimate(value.value - expected, value.low - expected, value.high - expected)
         source_value, source_kind = None, None
         if source is not None and self.source is not None:
-            source_value, source_kind = self._estimate(source, self.source, records, bounds)
+            source_value, source_kind = self._estimate(source, self.source, records, scale)
         return Comparison(
             score=value,
             reference=estimate(expected, reference),
@@ -578,18 +586,24 @@ class _Plan:
         )
 
     def _estimate(
-        self, values: FloatArray, other: Indices, records: int, bounds: Bounds
+        self, values: FloatArray, other: Indices, records: int, scale: Scale
     ) -> tuple[Estimate, Interval]:
         """Mean and interval of the repeats of a measure of the real and one other set."""
         mean = float(values.mean())
         if self.records > _largest_half(other):
             return estimate(mean, values), "spread"
-        share = max(records / (len(patients) - records) for patients in (self.real, other))
-        reach = student_reach(values, min(share, 1.0) + 1 / len(values))
-        return (
-            Estimate(mean, max(mean - reach, bounds[0]), min(mean + reach, bounds[1])),
-            "confidence",
-        )
+        sets = self.real, other
+        ratio = min(max(records / (len(patients) - records) for patients in sets), 1.0)
+        reach = student_reach(values, ratio + 1 / len(values))
+        if scale == "share":
+            fewest = min(len(np.unique(patients)) for patients in sets)
+            return share_estimate(mean, reach, fewest), "confidence"
+        if scale == "squared" and mean > 0:
+            root = np.sqrt(mean)
+            low, high = max(root - reach / (2 * root), 0.0) ** 2, (root + reach / (2 * root)) ** 2
+            return Estimate(mean, float(low), float(high)), "confidence"
+        low = mean - reach if scale == "any" else max(mean - reach, 0.0)
+        return Estimate(mean, low, mean + reach), "confidence"
 
 
 @dataclass(frozen=True, eq=False)
@@ -720,21 +734,21 @@ def _result(
     def of(side: str, name: str) -> FloatArray:
         return np.array([found[name] for found in values[side] if name in found])
 
-    def compared(name: str, bounds: Bounds, records: int = plan.records) -> Comparison:
+    def compared(name: str, scale: Scale, records: int = plan.records) -> Comparison:
         source_values = of("source", name)
         return plan.comparison(
             of("score", name),
             of("reference", name),
             source_values if len(source_values) and np.isfinite(source_values).all() else None,
             records,
-            bounds,
+            scale,
         )
 
     tested = int(min(of(side, "tested").min() for side in ("score", "reference")))
     two_sample: dict[str, Comparison] = {}
     if all(np.isfinite(of(side, "linear")).all() for side in ("score", "reference")):
         two_sample = {
-            kind: replace(compared(kind, SHARE), records=tested)
+            kind: replace(compared(kind, "share"), records=tested)
             for kind in KINDS
             if kind in values["score"][0]
         }
@@ -745,23 +759,24 @@ def _result(
         )
     with_limit = "frechet limit" in values["score"][0]
     return FidelityResult(
-        frechet=compared("frechet", POSITIVE),
+        frechet=compared("frechet", "squared"),
         prdc={
-            name: compared(name, POSITIVE if name == "density" else SHARE) for name in Prdc._fields
+            name: compared(name, "positive" if name == "density" else "share")
+            for name in Prdc._fields
         },
-        band_power={name: compared(f"band {name}", UNBOUNDED) for name in band_names()},
+        band_power={name: compared(f"band {name}", "any") for name in band_names()},
         real_records=len(real),
         generated_records=len(generated),
         source_records=0 if source is None else len(source),
-        mmd=compared("mmd", (-2.0, 2.0)),
-        diversity=compared("diversity", POSITIVE, min(plan.records, DIVERSITY_RECORDS)),
-        mixing=compared("mixing", SHARE),
-        lead_correlation=compared("correlation", (0.0, 2.0)),
+        mmd=compared("mmd", "any"),
+        diversity=compared("diversity", "positive", min(plan.records, DIVERSITY_RECORDS)),
+        mixing=compared("mixing", "share"),
+        lead_correlation=compared("correlation", "positive"),
         spectral_distance={
-            name: compared(f"spectrum {name}", POSITIVE)
+            name: compared(f"spectrum {name}", "positive")
             for name in spectral_names(real.spectra.shape[1])
         },
-        frechet_limit=compared("frechet limit", UNBOUNDED) if with_limit else None,
+        frechet_limit=compared("frechet limit", "any") if with_limit else None,
         two_sample=two_sample,
         not_measured=not_measured,
     )

@@ -115,7 +115,7 @@ def test_the_source_is_farther_than_hold_out_patients(of_hold_out):
         assert measures[name].source.low > measures[name].score.high, name
     for name in ("recall", "neighbour mixing"):
         assert measures[name].source.high < measures[name].score.low, name
-    assert measures["two-sample AUC, linear"].source.low > 0.8
+    assert measures["two-sample AUC, linear"].source.low > 0.7
     assert measures["two-sample AUC, linear"].score.low < 0.6
 
 
@@ -204,12 +204,11 @@ def test_the_measures_are_their_functions_of_the_same_halves(rng):
     }
     found = result.measures()
     for name, score in scores.items():
-        expected = compare_with_halves(real, generated, patients, score=score, **options)
-        ours, theirs = values(found[name]), values(expected)
-        if name in ("precision", "recall", "coverage"):
-            theirs[2] = min(theirs[2], 1.0)
-            theirs[8] = theirs[2] - expected.reference.value
-        assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6, err_msg=name)
+        scale = "share" if name in ("precision", "recall", "coverage", "neighbour mixing") else None
+        expected = compare_with_halves(
+            real, generated, patients, score=score, scale=scale, **options
+        )
+        assert_allclose(values(found[name]), values(expected), rtol=1e-4, atol=1e-6, err_msg=name)
 
     def of_signals(score):
         def unfolded(a, b):
@@ -355,7 +354,7 @@ def test_the_interval_of_the_frechet_distance_covers_its_expectation_in_closed_f
     scores = [comparison.score for comparison in comparisons]
     error = np.std([score.value for score in scores]) / np.sqrt(1000)
     assert np.mean([score.value for score in scores]) == pytest.approx(expected, abs=4 * error)
-    assert 0.9 <= covered(scores, expected) <= 0.99
+    assert 0.92 <= covered(scores, expected) <= 0.99
     excess = expected - expected_frechet_1d(0, 1, 20)
     assert 0.9 <= covered([comparison.excess for comparison in comparisons], excess) <= 0.99
     assert {comparison.interval for comparison in comparisons} == {"confidence"}
@@ -411,7 +410,7 @@ def test_the_intervals_of_neighbour_measures_cover_and_are_too_wide_rather_than_
     for number, measure in enumerate(("precision", "recall")):
         scores = [
             compare_with_halves(
-                *draw(40), score=lambda a, b, i=number: prdc(a, b, 3)[i], repeats=12
+                *draw(40), score=lambda a, b, i=number: prdc(a, b, 3)[i], scale="share", repeats=12
             ).score
             for _ in range(500)
         ]
