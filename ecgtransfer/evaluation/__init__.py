@@ -1,5 +1,12 @@
 """What a synthetic set is worth: utility, fidelity, physiology, privacy, and a report of them."""
 
+from ecgtransfer.evaluation.arms import (
+    RATIOS,
+    TARGET_ONLY,
+    Arm,
+    default_arms,
+    matched_records,
+)
 from ecgtransfer.evaluation.blind import (
     BlindScore,
     BlindTest,
@@ -55,9 +62,11 @@ from ecgtransfer.evaluation.metrics import (
     estimate,
     macro_auroc,
     macro_average_precision,
+    macro_calibration_error,
     paired_bootstrap,
     per_class_auroc,
     per_class_average_precision,
+    per_class_calibration_error,
     per_class_challenge_scores,
     undefined_classes,
     weighted_auroc,
@@ -76,6 +85,10 @@ from ecgtransfer.evaluation.privacy import (
     PrivacyResult,
     PrivacySide,
     measure_privacy,
+)
+from ecgtransfer.evaluation.protocols import (
+    Split,
+    protocol_splits,
 )
 from ecgtransfer.evaluation.report import (
     Figure,
@@ -103,18 +116,14 @@ from ecgtransfer.evaluation.two_sample import (
     two_sample_test,
 )
 from ecgtransfer.evaluation.utility import (
-    RATIOS,
-    TARGET_ONLY,
-    Arm,
-    ArmDifference,
-    ArmResult,
-    Split,
-    UtilityResult,
     count_trainings,
     cross_validated_study,
-    default_arms,
-    protocol_splits,
     utility_study,
+)
+from ecgtransfer.evaluation.utility_result import (
+    ArmDifference,
+    ArmResult,
+    UtilityResult,
 )
 from ecgtransfer.evaluation.verdict import (
     Verdict,
@@ -179,6 +188,8 @@ __all__ = [
     "log_spectral_distance",
     "macro_auroc",
     "macro_average_precision",
+    "macro_calibration_error",
+    "matched_records",
     "measure_fidelity",
     "measure_intervals",
     "measure_physiology",
@@ -189,6 +200,7 @@ __all__ = [
     "patient_halves",
     "per_class_auroc",
     "per_class_average_precision",
+    "per_class_calibration_error",
     "per_class_challenge_scores",
     "prdc",
     "projection",

@@ -150,11 +150,12 @@ def two_sample_test(
     is gradient boosting: it sees others too, where records are many.
 
     The interval is the AUC ± Student's quantile times its standard error over bootstrapped
-    patients, and at least that of a share of so many patients. Each resample learns anew, which costs `resamples` tests and cannot be spared: with
-    the classifiers left as they are, 95 % intervals covered the expected AUC in 84 to 96 % of
-    simulated repetitions, and worst where the sets do not differ; so they cover in 96 to 99 %. A
-    patient drawn twice lies in one fold, so that nobody learns from his own double. The percentiles
-    of the resamples are no interval: with fewer different patients classifiers learn less.
+    patients, and at least that of a share of so many patients. Each resample learns anew, which
+    costs `resamples` tests and cannot be spared: with the classifiers left as they are, 95 %
+    intervals covered the expected AUC in 84 to 96 % of simulated repetitions, and worst where the
+    sets do not differ; so they cover in 96 to 99 %. A patient drawn twice lies in one fold, so that
+    nobody learns from his own double. The percentiles of the resamples are no interval: with fewer
+    different patients classifiers learn less.
 
     ConfigError for another kind or fewer than 2 resamples. CorpusError for fewer than 10 patients
     a side, labels or patients of other lengths, labels of one side alone, or bad features.

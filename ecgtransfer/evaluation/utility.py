@@ -22,12 +22,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ecgtransfer.errors import ConfigError, CorpusError
+from ecgtransfer.evaluation.arms import TARGET_ONLY, Arm, default_arms, matched_records
 from ecgtransfer.evaluation.augmentation import Augmentation
 from ecgtransfer.evaluation.classifier import (
     Classifier,
@@ -36,9 +36,7 @@ from ecgtransfer.evaluation.classifier import (
     LabelledRecords,
     check_agreement,
     lead_scale,
-    load_classifier,
     stratified_folds,
-    train_classifier,
 )
 from ecgtransfer.evaluation.metrics import (
     BOOTSTRAP_RESAMPLES,
@@ -60,193 +58,23 @@ from ecgtransfer.evaluation.metrics import (
     weighted_f2,
     weighted_g2,
 )
+from ecgtransfer.evaluation.protocols import Split, refuse_shared
+from ecgtransfer.evaluation.utility_result import (
+    MEASURES,
+    ArmDifference,
+    ArmResult,
+    UtilityResult,
+)
 from ecgtransfer.training import Progress
-
-__all__ = [
-    "RATIOS",
-    "TARGET_ONLY",
-    "Arm",
-    "ArmDifference",
-    "ArmResult",
-    "Classifier",
-    "ClassifierConfig",
-    "LabelledRecords",
-    "Split",
-    "UtilityResult",
-    "compare_arms",
-    "count_trainings",
-    "cross_validated_study",
-    "default_arms",
-    "load_classifier",
-    "matched_records",
-    "protocol_splits",
-    "stratified_folds",
-    "train_classifier",
-    "utility_study",
-]
-
-#: Name of the arm that is trained on the target's records as they are.
-TARGET_ONLY = "target only"
-
-#: Synthetic records for each target record, in the arms that are made by default.
-RATIOS = (0.5, 1.0, 2.0, 4.0)
 
 #: Trainings of each arm: the fewest whose spread says something.
 SEEDS = range(5)
 
+#: Tell what is drawn for an arm apart from everything else that a training's seed decides.
+_SHUFFLING, _SEED_DRAWS = 102, 103
+
 #: (steps done, steps in all) of all trainings together.
 StepsDone = Callable[[int, int], None]
-
-Protocol = Literal["paper", "standard", "cross-validation", "split"]
-
-#: Published folds by protocol, (training, validation, test). "paper": the small target of TGDP
-#: (Ouyang et al. 2024), a tenth of ICBEB for training; "standard": that of PTB-XL's benchmark
-#: (Strodthoff et al. 2020).
-FOLDS = {
-    "paper": ((10,), (), (1, 2, 3, 4, 5, 6, 7, 8)),
-    "standard": ((1, 2, 3, 4, 5, 6, 7, 8), (9,), (10,)),
-}
-
-#: Tell what is drawn for an arm apart from everything else that a training's seed decides.
-_SELECTION, _SHUFFLING, _SEED_DRAWS = 101, 102, 103
-
-
-@dataclass(frozen=True)
-class Arm:
-    """What a classifier is trained on.
-
-    Attributes:
-        name: in results; every arm of a study has its own.
-        target: whether it sees the target's training records.
-        balance: power of `training.label_weights`, 1 draws every class as often; none leaves it
-            to the classifier's settings.
-        augmented: classic augmentation of all records, anew each time one is drawn.
-        source: "pooled" with the target, in batches shared as `added_share` says, or "pretrained"
-            on before training goes on without it (or, where there is nothing else, ends).
-        synthetic: name of the synthetic set, none for an arm without.
-        ratio: synthetic records for each target record, in the target's class mix and drawn by
-            number with them; none takes the whole set as it is, drawn with `added_share`.
-        shuffled: the synthetic records have their labels permuted among them: a control, whose
-            gain has nothing to do with what the records show.
-        tested_on: name of the synthetic set that it is tested on; none for the test records.
-
-    Raises:
-        ConfigError: an arm without any records or that contradicts itself.
-    """
-
-    name: str
-    target: bool = True
-    balance: float | None = None
-    augmented: bool = False
-    source: Literal["pooled", "pretrained"] | None = None
-    synthetic: str | None = None
-    ratio: float | None = None
-    shuffled: bool = False
-    tested_on: str | None = None
-
-    def __post_init__(self) -> None:
-        if not self.name:
-            raise ConfigError("an arm needs a name, got an empty one")
-        if self.balance is not None and not 0 <= self.balance <= 1:
-            raise ConfigError(f"expected balance in [0, 1] for {self.name!r}, got {self.balance}")
-        if self.source not in (None, "pooled", "pretrained"):
-            raise ConfigError(
-                f'expected source "pooled", "pretrained" or none for {self.name!r}, got '
-                f"{self.source!r}"
-            )
-        if self.ratio is not None and not 0 < self.ratio < float("inf"):
-            raise ConfigError(f"expected a positive ratio for {self.name!r}, got {self.ratio}")
-        if self.synthetic is None and (self.ratio is not None or self.shuffled):
-            raise ConfigError(
-                f"{self.name!r} has a ratio or shuffled labels, and no synthetic set; name the set"
-            )
-        if not self.target and self.synthetic is None and self.source != "pretrained":
-            raise ConfigError(
-                f"{self.name!r} has nothing to be trained on; give it target records, a synthetic "
-                "set or pre-training on the source"
-            )
-        if self.synthetic is not None and self.tested_on is not None:
-            raise ConfigError(
-                f"{self.name!r} is trained and tested on synthetic records; test it on real ones"
-            )
-        if self.source == "pooled" and self.synthetic and (self.ratio is None or not self.target):
-            raise ConfigError(
-                f"{self.name!r} pools the source with a synthetic set; give target records and a "
-                "ratio"
-            )
-
-    @property
-    def compared(self) -> bool:
-        """Whether it has synthetic records and is tested on real ones."""
-        return self.synthetic is not None
-
-    @property
-    def baseline(self) -> bool:
-        """Whether it has no synthetic records and is tested on real ones."""
-        return self.synthetic is None and self.tested_on is None
-
-    @property
-    def source_only(self) -> bool:
-        """Whether pre-training on the source is all the training that it gets."""
-        return not self.target and self.synthetic is None
-
-    @property
-    def recipe(self) -> "Arm":
-        """The arm but for name and test: arms with equal recipes share their trainings."""
-        return dataclasses.replace(self, name="recipe", tested_on=None)
-
-
-def default_arms(
-    synthetic: Sequence[str] = (),
-    *,
-    ratios: Sequence[float] = RATIOS,
-    oversampled: bool = True,
-    augmented: bool = True,
-    source: bool = True,
-    every_baseline: bool = True,
-    synthetic_only: bool = True,
-    control: bool = True,
-) -> tuple[Arm, ...]:
-    """The arms of a whole study; fewer switches, fewer trainings (`count_trainings`).
-
-    Without synthetic records: target only, oversampled (every class as often), augmented, source
-    pooled with the target, pre-trained on the source and then trained on the target, and source
-    only. With each of the `synthetic` sets: all of these but the last (`every_baseline`, else
-    target only) at each of `ratios`; the set alone and its reverse, target only tested on the set
-    (`synthetic_only`); target only with the labels of the set shuffled, at ratio 1 or, where it is
-    not asked for, the first of `ratios` (`control`).
-    """
-    baselines = [Arm(TARGET_ONLY)]
-    if oversampled:
-        baselines.append(Arm("oversampled", balance=1.0))
-    if augmented:
-        baselines.append(Arm("augmented", augmented=True))
-    if source:
-        baselines.append(Arm("source pooled", source="pooled"))
-        baselines.append(Arm("pre-trained", source="pretrained"))
-    arms = [*baselines, *([Arm("source only", False, source="pretrained")] if source else [])]
-    for name in synthetic:
-        for arm in baselines if every_baseline else baselines[:1]:
-            arms += [
-                dataclasses.replace(
-                    arm, name=f"{arm.name} + {name} x{ratio:g}", synthetic=name, ratio=ratio
-                )
-                for ratio in ratios
-            ]
-        if synthetic_only:
-            arms.append(Arm(f"{name} only", target=False, synthetic=name))
-            arms.append(Arm(f"{TARGET_ONLY}, tested on {name}", tested_on=name))
-        if control and ratios:
-            ratio = 1.0 if 1.0 in ratios else ratios[0]
-            arms.append(
-                Arm(
-                    f"{TARGET_ONLY} + shuffled {name} x{ratio:g}",
-                    synthetic=name,
-                    ratio=ratio,
-                    shuffled=True,
-                )
-            )
-    return tuple(arms)
 
 
 def count_trainings(
@@ -261,381 +89,6 @@ def count_trainings(
     jobs = {job for s in range(splits) for arm in arms for job in _jobs(arm, s, config, validated)}
     pretrainings = any(arm.source == "pretrained" for arm in arms)
     return (len(jobs) + pretrainings) * len(seeds)
-
-
-def matched_records(
-    pool: npt.ArrayLike,
-    target: npt.ArrayLike,
-    ratio: float,
-    seed: int,
-    label_names: Sequence[str],
-) -> npt.NDArray[np.int64]:
-    """Numbers of round(ratio · n) records of a set, in the class mix of n target records: (m,).
-
-    pool (M, K) and target (n, K) are multi-hot labels. Every combination of labels comes as often
-    as `ratio` times in the target, rounded so that the sum holds (largest remainder, the rarer
-    first), drawn without repeats. Where the set has too few of a combination (AFIB+CRBBB, say), the
-    records of its rarest label that are nearest to it stand in. ConfigError where the set has too
-    few of these as well.
-    """
-    held, wanted = np.asarray(pool, dtype=bool), np.asarray(target, dtype=bool)
-    rows, counts = np.unique(wanted, axis=0, return_counts=True)
-    exact = ratio * counts
-    quota = np.floor(exact).astype(np.int64)
-    short = int(np.floor(ratio * len(wanted) + 0.5)) - int(quota.sum())
-    quota[np.lexsort((counts, -np.round(exact - quota, 9)))[:short]] += 1
-    order = np.random.default_rng([seed, _SELECTION]).permutation(len(held))
-    distance = (held[order, None, :] != rows).sum(axis=2)
-    taken = np.zeros(len(order), dtype=bool)
-    for j, count in enumerate(quota):
-        taken[np.flatnonzero(distance[:, j] == 0)[:count]] = True
-    frequency = np.where(rows, wanted.sum(axis=0), len(wanted) + 1)
-    for j, count in enumerate(quota - np.minimum(quota, (distance == 0).sum(axis=0))):
-        fits = held[order, frequency[j].argmin()] & rows[j].any() & ~taken
-        places = np.flatnonzero(fits)
-        places = places[np.argsort(distance[places, j], kind="stable")][:count]
-        if len(places) < count:
-            name = "+".join(np.asarray(label_names)[rows[j]]) or "no label"
-            raise ConfigError(
-                f"a ratio of {ratio:g} needs {quota[j]} synthetic records of {name}, and the set "
-                f"lacks {count - len(places)} of them; generate more or lower the ratio"
-            )
-        taken[places] = True
-    return np.sort(order[taken])
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Record numbers of the target: training, test and, where there are any, validation."""
-
-    name: str
-    train: npt.NDArray[np.int64]
-    test: npt.NDArray[np.int64]
-    validation: npt.NDArray[np.int64] | None = None
-
-
-def protocol_splits(
-    protocol: Protocol,
-    folds: npt.ArrayLike | None,
-    patients: npt.ArrayLike | None,
-    labels: npt.ArrayLike,
-    *,
-    parts: int = 5,
-    seed: int = 0,
-    train: npt.ArrayLike | None = None,
-    test: npt.ArrayLike | None = None,
-    validation: npt.ArrayLike | None = None,
-) -> tuple[Split, ...]:
-    """How a protocol splits N target records; no patient is on two sides.
-
-    "paper": fold 10 trains, folds 1 to 8 test. "standard": folds 1 to 8 train, 9 validates, 10
-    tests. "cross-validation": `parts` folds with the labels in proportion (`stratified_folds`),
-    each of which tests what the others train; every record is tested once. "split": the record
-    numbers `train`, `test` and `validation` as given.
-
-    Args:
-        protocol: one of the four.
-        folds: published fold of each record, (N,); not needed for the last two.
-        patients: patient of each record, (N,); none means that every record is its own.
-        labels: multi-hot, (N, K).
-        parts: of a cross-validation.
-        seed: of a cross-validation.
-        train: record numbers of "split".
-        test: the same.
-        validation: the same, or none.
-
-    Raises:
-        CorpusError: folds that are not stated, an empty side, or a patient on two sides.
-        ConfigError: an unknown protocol, or fewer than 2 parts.
-    """
-    hot = np.asarray(labels)
-    names = np.arange(len(hot)) if patients is None else np.asarray(patients)
-    if protocol == "cross-validation":
-        if parts < 2:
-            raise ConfigError(f"a cross-validation needs at least 2 parts, got {parts}")
-        fold_of = stratified_folds(hot, names, parts, seed)
-        splits = tuple(
-            Split(f"fold {part}", np.flatnonzero(fold_of != part), np.flatnonzero(fold_of == part))
-            for part in range(parts)
-        )
-    elif protocol == "split":
-        if train is None or test is None:
-            raise CorpusError("the protocol 'split' needs the record numbers train and test")
-        held = None if validation is None else np.asarray(validation, dtype=np.int64)
-        splits = (Split("split", np.asarray(train, np.int64), np.asarray(test, np.int64), held),)
-    elif protocol in FOLDS:
-        splits = (_published(protocol, folds, len(hot)),)
-    else:
-        raise ConfigError(
-            f"unknown protocol {protocol!r}; expected paper, standard, cross-validation or split"
-        )
-    for split in splits:
-        _check_split(split, names)
-    return splits
-
-
-def _published(protocol: str, folds: npt.ArrayLike | None, n: int) -> Split:
-    """The split of a protocol by published folds."""
-    numbers = np.full(n, np.nan) if folds is None else np.asarray(folds, dtype=np.float64)
-    missing = int((~np.isfinite(numbers)).sum()) if numbers.shape == (n,) else n
-    if missing:
-        raise CorpusError(
-            f"the protocol {protocol!r} goes by the published folds 1 to 10, and {missing} of {n} "
-            "records have none; add them to the set, or take 'cross-validation' or 'split'"
-        )
-    train, validation, test = (np.flatnonzero(np.isin(numbers, part)) for part in FOLDS[protocol])
-    return Split(protocol, train, test, validation if FOLDS[protocol][1] else None)
-
-
-def _check_split(split: Split, patients: npt.NDArray[np.generic]) -> None:
-    """CorpusError for an empty side, or a patient on two sides."""
-    sides = {"training": split.train, "test": split.test}
-    if split.validation is not None:
-        sides["validation"] = split.validation
-    for name, side in sides.items():
-        if not len(side):
-            raise CorpusError(f"the {name} side of {split.name!r} is empty; choose another split")
-    named = list(sides.items())
-    for number, (first, here) in enumerate(named):
-        for second, there in named[number + 1 :]:
-            _refuse_shared(patients[here], patients[there], first, second)
-
-
-def _refuse_shared(
-    here: npt.ArrayLike | None, there: npt.ArrayLike | None, first: str, second: str
-) -> None:
-    """CorpusError where a patient is in both (checked where both name their patients)."""
-    if here is None or there is None:
-        return
-    shared = np.intersect1d(np.asarray(here), np.asarray(there))
-    if len(shared):
-        raise CorpusError(
-            f"{len(shared)} patients are in both {first} and {second}, {shared[0]} for one; split "
-            "by patient (and where two corpora merely count alike, give their patients other names)"
-        )
-
-
-@dataclass(frozen=True)
-class ArmResult:
-    """Scores of one arm, means over its trainings (seeds).
-
-    The scores: macro AUROC, macro average precision (area under the precision-recall curve), F2 and
-    G2 of the benchmark, macro expected calibration error (`weighted_calibration_error`). baseline:
-    without synthetic records, and tested on real ones. Where several splits are scored together,
-    numbers of training records are means over them. training_score is the macro AUROC of the
-    predictions that chose the thresholds (out of fold, or of validation records), None where no
-    class could be scored.
-    """
-
-    name: str
-    baseline: bool
-    tested_on: str | None
-    target_records: int
-    source_records: int
-    synthetic_records: int
-    test_records: int
-    training_score: float | None
-    macro_auroc: Estimate
-    macro_average_precision: Estimate
-    f2: Estimate
-    g2: Estimate
-    calibration_error: Estimate
-    per_class_auroc: dict[str, Estimate]
-    per_class_average_precision: dict[str, Estimate]
-    macro_auroc_by_seed: tuple[float, ...]
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain numbers for JSON."""
-        return _plain(self)
-
-
-@dataclass(frozen=True)
-class ArmDifference:
-    """An arm minus another, on the same resampled patients and seeds.
-
-    adjusted: the difference of macro AUROC with the interval that holds for all `compared` arms at
-    once (`simultaneous_estimates`); the verdict goes by it. control: the arm has shuffled labels.
-    """
-
-    name: str
-    against: str
-    compared: int
-    macro_auroc: Estimate
-    adjusted: Estimate
-    macro_average_precision: Estimate
-    f2: Estimate
-    g2: Estimate
-    calibration_error: Estimate
-    control: bool = False
-
-    @property
-    def verdict(self) -> Literal["helps", "no evidence", "harms"]:
-        """By the adjusted interval of the macro AUROC difference: above 0, around 0, below 0."""
-        if self.adjusted.low > 0:
-            return "helps"
-        return "harms" if self.adjusted.high < 0 else "no evidence"
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain numbers for JSON."""
-        return {**_plain(self), "verdict": self.verdict}
-
-
-#: Scores of an arm and of a difference: heading and field.
-MEASURES = (
-    ("macro AUROC", "macro_auroc"),
-    ("macro AUPRC", "macro_average_precision"),
-    ("F2", "f2"),
-    ("G2", "g2"),
-    ("ECE", "calibration_error"),
-)
-
-_WORDS = {
-    "helps": "helps",
-    "no evidence": "shows no evidence of helping or harming",
-    "harms": "harms",
-}
-
-
-@dataclass(frozen=True)
-class UtilityResult:
-    """What synthetic records do for a classifier of held-out target patients.
-
-    arms: in the order of the study. best: the arm without synthetic records with the best training
-    score, one for each split. differences: each arm with synthetic records against that one;
-    differences_to_target_only: the same against the target only (empty where no arm is that).
-    left_out: classes that cannot be scored, because the test records hold none or nothing but them.
-    """
-
-    arms: tuple[ArmResult, ...]
-    best: tuple[str, ...]
-    best_macro_auroc: Estimate
-    differences: tuple[ArmDifference, ...]
-    differences_to_target_only: tuple[ArmDifference, ...]
-    seeds: tuple[int, ...]
-    test_records: int
-    test_patients: int
-    left_out: tuple[str, ...]
-
-    def arm(self, name: str) -> ArmResult:
-        """The arm of that name; ConfigError where there is none."""
-        for arm in self.arms:
-            if arm.name == name:
-                return arm
-        raise ConfigError(
-            f"expected an arm of {', '.join(arm.name for arm in self.arms)}, got {name!r}"
-        )
-
-    def verdicts(self) -> tuple[str, ...]:
-        """One sentence for each arm with synthetic records."""
-        baselines = [arm for arm in self.arms if arm.baseline]
-        rivals = (
-            f" (the best of {len(baselines)} arms without, by its training score)"
-            if len(baselines) > 1
-            else ""
-        )
-        to_target = {change.name: change.macro_auroc for change in self.differences_to_target_only}
-        sentences = []
-        for change in self.differences:
-            score = self.arm(change.name).macro_auroc.value
-            control = ", a control with shuffled labels," if change.control else ""
-            adjusted = plain = warning = ""
-            if change.compared > 1:
-                adjusted = f", adjusted for {change.compared} comparisons {_span(change.adjusted)}"
-            if change.name in to_target and set(self.best) != {TARGET_ONLY}:
-                plain = f" (against {TARGET_ONLY} {_signed(to_target[change.name])})"
-            strongest = max(baselines, key=lambda arm: arm.macro_auroc.value)
-            if change.verdict == "helps" and strongest.macro_auroc.value >= score:
-                warning = (
-                    f" But {strongest.name}, which was not chosen, has "
-                    f"{strongest.macro_auroc.value:.3f} without synthetic records."
-                )
-            sentences.append(
-                f"{change.name}{control} {_WORDS[change.verdict]}: macro AUROC {score:.3f} against "
-                f"{self.best_macro_auroc.value:.3f} with {change.against}{rivals}, difference "
-                f"{_signed(change.macro_auroc)}{adjusted}{plain}, over {len(self.seeds)} training "
-                f"seeds and {self.test_patients} test patients.{warning}"
-            )
-        return tuple(sentences)
-
-    def rows(self) -> list[tuple[str, ...]]:
-        """Measures down; arms, then differences to the best arm, across; header first."""
-        names = [arm.name for arm in self.arms]
-        rows = [("measure", *names, *(f"difference, {change.name}" for change in self.differences))]
-        for heading, field in MEASURES:
-            rows.append(
-                (
-                    heading,
-                    *(str(getattr(arm, field)) for arm in self.arms),
-                    *(str(getattr(change, field)) for change in self.differences),
-                )
-            )
-        rows.append(
-            (
-                "macro AUROC, adjusted",
-                *("" for _ in self.arms),
-                *(str(change.adjusted) for change in self.differences),
-            )
-        )
-        for heading, field in (
-            ("AUROC", "per_class_auroc"),
-            ("AUPRC", "per_class_average_precision"),
-        ):
-            classes = dict.fromkeys(name for arm in self.arms for name in getattr(arm, field))
-            for name in classes:
-                scores = (str(getattr(arm, field).get(name, "")) for arm in self.arms)
-                rows.append((f"{heading} {name}", *scores, *("" for _ in self.differences)))
-        return rows
-
-    def arm_rows(self) -> list[tuple[str, ...]]:
-        """Arms down; scores, difference to the best arm and verdict across; header first."""
-        changes = {change.name: change for change in self.differences}
-        rows: list[tuple[str, ...]] = [
-            (
-                "arm",
-                "target",
-                "source",
-                "synthetic",
-                *(heading for heading, _ in MEASURES),
-                "difference",
-                "adjusted",
-                "verdict",
-            )
-        ]
-        for arm in self.arms:
-            change = changes.get(arm.name)
-            rows.append(
-                (
-                    arm.name,
-                    str(arm.target_records),
-                    str(arm.source_records),
-                    str(arm.synthetic_records),
-                    *(str(getattr(arm, field)) for _, field in MEASURES),
-                    "" if change is None else _signed(change.macro_auroc),
-                    "" if change is None else _span(change.adjusted),
-                    "" if change is None else change.verdict,
-                )
-            )
-        return rows
-
-    def __str__(self) -> str:
-        return "\n".join(["  ".join(row) for row in self.arm_rows()] + list(self.verdicts()))
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain numbers for JSON."""
-        return {
-            "arms": [arm.to_dict() for arm in self.arms],
-            "best_without_synthetic": list(self.best),
-            "best_macro_auroc": self.best_macro_auroc.to_dict(),
-            "differences": [change.to_dict() for change in self.differences],
-            "differences_to_target_only": [
-                change.to_dict() for change in self.differences_to_target_only
-            ],
-            "verdicts": list(self.verdicts()),
-            "seeds": list(self.seeds),
-            "test_records": self.test_records,
-            "test_patients": self.test_patients,
-            "classes_left_out": list(self.left_out),
-        }
 
 
 def utility_study(
@@ -760,39 +213,6 @@ def cross_validated_study(
         arms=arms,
         seeds=seeds,
         sampling_rate_hz=sampling_rate_hz,
-        resamples=resamples,
-        progress=progress,
-    )
-
-
-def compare_arms(
-    target: LabelledRecords,
-    additions: Mapping[str, LabelledRecords],
-    test: LabelledRecords,
-    label_names: Sequence[str],
-    config: ClassifierConfig,
-    folder: Path,
-    *,
-    seeds: Sequence[int] = (0, 1, 2),
-    resamples: int = BOOTSTRAP_RESAMPLES,
-    progress: StepsDone | None = None,
-) -> UtilityResult:
-    """Target alone against target + all of each of `additions`: the smallest `utility_study`.
-
-    Arguments and errors as there; ConfigError also for an addition named as the target-only arm.
-    """
-    if TARGET_ONLY in additions:
-        raise ConfigError(f"{TARGET_ONLY!r} is the arm without additions; give another name")
-    arms = (Arm(TARGET_ONLY), *(Arm(name, synthetic=name) for name in additions))
-    return utility_study(
-        target,
-        test,
-        label_names,
-        config,
-        folder,
-        synthetic=additions,
-        arms=arms,
-        seeds=seeds,
         resamples=resamples,
         progress=progress,
     )
@@ -1313,7 +733,7 @@ def _check_records(
     named = list(real.items())
     for number, (first, here) in enumerate(named):
         for second, there in named[number + 1 :]:
-            _refuse_shared(here.patients, there.patients, first, second)
+            refuse_shared(here.patients, there.patients, first, second)
 
 
 def _check_made_by_split(sets: Mapping[str, object], splits: int) -> None:
@@ -1365,26 +785,3 @@ def _reporter(
 def _rounded(number: float) -> int:
     """The nearest whole number, halves up, as `matched_records` counts."""
     return int(np.floor(number + 0.5))
-
-
-def _signed(change: Estimate) -> str:
-    return f"{change.value:+.3f} {_span(change)}"
-
-
-def _span(change: Estimate) -> str:
-    return f"[{change.low:+.3f}, {change.high:+.3f}]"
-
-
-def _plain(result: ArmResult | ArmDifference) -> dict[str, object]:
-    """The fields of a result as JSON has them."""
-    return {
-        field.name: _number(getattr(result, field.name)) for field in dataclasses.fields(result)
-    }
-
-
-def _number(value: object) -> object:
-    if isinstance(value, Estimate):
-        return value.to_dict()
-    if isinstance(value, dict):
-        return {key: _number(item) for key, item in value.items()}
-    return list(value) if isinstance(value, tuple) else value

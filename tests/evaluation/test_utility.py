@@ -10,6 +10,13 @@ from scipy.stats import t as student
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ecgtransfer.errors import ConfigError, CorpusError
+from ecgtransfer.evaluation.arms import (
+    RATIOS,
+    TARGET_ONLY,
+    Arm,
+    default_arms,
+    matched_records,
+)
 from ecgtransfer.evaluation.classifier import (
     ClassifierConfig,
     ClassifierTraining,
@@ -29,20 +36,14 @@ from ecgtransfer.evaluation.metrics import (
     score_resamples,
     weighted_macro_auroc,
 )
+from ecgtransfer.evaluation.protocols import protocol_splits
 from ecgtransfer.evaluation.utility import (
-    RATIOS,
-    TARGET_ONLY,
-    Arm,
-    ArmDifference,
-    compare_arms,
     count_trainings,
     cross_validated_study,
-    default_arms,
     draw_seed_shares,
-    matched_records,
-    protocol_splits,
     utility_study,
 )
+from ecgtransfer.evaluation.utility_result import ArmDifference
 
 NAMES = ("SLOW", "FAST", "TALL")
 TINY = ClassifierConfig(
@@ -663,9 +664,11 @@ def test_a_result_is_tables_and_json(study):
 
 def test_a_small_study_compares_the_target_with_additions(given, tmp_path):
     target, test, sets = given["target"], given["test"], given["synthetic"]
-    additions = {f"target + {name}": records for name, records in sets.items()}
-    result = compare_arms(target, additions, test, NAMES, QUICK, tmp_path, seeds=(0, 1))
-    assert [arm.name for arm in result.arms] == [TARGET_ONLY, *additions]
+    arms = (Arm(TARGET_ONLY), *(Arm(f"target + {name}", synthetic=name) for name in sets))
+    result = utility_study(
+        target, test, NAMES, QUICK, tmp_path, synthetic=sets, arms=arms, seeds=(0, 1)
+    )
+    assert [arm.name for arm in result.arms] == [arm.name for arm in arms]
     assert [arm.synthetic_records for arm in result.arms] == [0, 400, 400]
     assert result.best == (TARGET_ONLY,)
     assert result.verdicts()[0].startswith("target + fresh ")
@@ -676,9 +679,8 @@ def test_a_small_study_compares_the_target_with_additions(given, tmp_path):
 def test_a_class_without_test_records_is_left_out_and_named(given, tmp_path):
     test = given["test"]
     without = test.select(np.flatnonzero(test.labels[:, 2] == 0))
-    result = compare_arms(
-        given["target"], {}, without, NAMES, QUICK, tmp_path, seeds=(0,), resamples=20
-    )
+    alone = {"arms": (Arm(TARGET_ONLY),), "seeds": (0,), "resamples": 20}
+    result = utility_study(given["target"], without, NAMES, QUICK, tmp_path, **alone)
     assert result.left_out == ("TALL",)
     assert list(result.arms[0].per_class_auroc) == ["SLOW", "FAST"]
     assert result.differences == ()
@@ -729,24 +731,23 @@ def test_arms_without_their_records_are_refused(given, tmp_path, arms, message):
 
 
 def test_bad_studies_are_refused(given, tmp_path):
-    target, test = given["target"], given["test"]
+    target, test, alone = given["target"], given["test"], (Arm(TARGET_ONLY),)
     with pytest.raises(CorpusError, match="in both target and test"):
-        compare_arms(target, {}, target, NAMES, TINY, tmp_path)
+        utility_study(target, target, NAMES, TINY, tmp_path, arms=alone)
     with pytest.raises(CorpusError, match="in both test and source"):
         utility_study(**{**given, "source": test}, arms=ARMS, folder=tmp_path)
     with pytest.raises(CorpusError, match="in both target and validation"):
         utility_study(**given, validation=target, arms=ARMS, folder=tmp_path)
     with pytest.raises(CorpusError, match="one LabelSpace"):
-        compare_arms(target, {}, test, NAMES[:2], TINY, tmp_path)
+        utility_study(target, test, NAMES[:2], TINY, tmp_path, arms=alone)
     twelve = LabelledRecords(np.zeros((2, 12, 128), np.float32), np.eye(2, 3))
+    more = {"synthetic": {"more": twelve}, "arms": (*alone, Arm("b", synthetic="more"))}
     with pytest.raises(CorpusError, match="8 leads in every set"):
-        compare_arms(target, {"more": twelve}, test, NAMES, TINY, tmp_path)
+        utility_study(target, test, NAMES, TINY, tmp_path, **more)
     with pytest.raises(ConfigError, match="different seeds"):
-        compare_arms(target, {}, test, NAMES, TINY, tmp_path, seeds=(1, 1))
-    with pytest.raises(ConfigError, match="arm without additions"):
-        compare_arms(target, {"target only": test}, test, NAMES, TINY, tmp_path)
+        utility_study(target, test, NAMES, TINY, tmp_path, arms=alone, seeds=(1, 1))
     with pytest.raises(CorpusError, match="positive and negative test records"):
-        compare_arms(target, {}, test.select(np.array([0])), NAMES, TINY, tmp_path)
+        utility_study(target, test.select(np.array([0])), NAMES, TINY, tmp_path, arms=alone)
     assert list(tmp_path.iterdir()) == []
 
 
