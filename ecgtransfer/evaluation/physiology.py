@@ -238,14 +238,20 @@ MEASURES = (
 )
 
 
+#: What a `Spread` holds of a distribution.
+PERCENTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
 @dataclass(frozen=True)
 class Spread:
-    """Quartiles of a measure over the records in which it was found."""
+    """Quartiles, 5th and 95th percentile of a measure over the records in which it was found."""
 
     records: int
+    low: float
     lower: float
     median: float
     upper: float
+    high: float
 
     def __str__(self) -> str:
         return f"{self.median:.3g} ({self.lower:.3g} to {self.upper:.3g})"
@@ -254,9 +260,11 @@ class Spread:
         """Plain numbers for JSON."""
         return {
             "records": self.records,
+            "percentile_5": self.low,
             "lower_quartile": self.lower,
             "median": self.median,
             "upper_quartile": self.upper,
+            "percentile_95": self.high,
         }
 
 
@@ -653,7 +661,7 @@ def _compared(
         at, found = at[~np.isnan(found)], found[~np.isnan(found)]
         if not side.enough(at):
             return None
-        spreads.append(Spread(len(found), *np.quantile(found, [0.25, 0.5, 0.75]).tolist()))
+        spreads.append(Spread(len(found), *np.quantile(found, PERCENTILES).tolist()))
         drawn.append(score_resamples(_median, found, found, side.draws(at, resamples)))
         values.append(found[:, None])
         patients.append(side.patients[at])

@@ -15,12 +15,14 @@ from ecgtransfer.evaluation import (
     Curve,
     Estimate,
     Figure,
+    Quantiles,
     Report,
     Section,
     bars_svg,
     ecg_pair_svg,
     ecg_svg,
     forest_svg,
+    interval_plot_svg,
     scatter_svg,
     spectrum_svg,
     write_report,
@@ -49,6 +51,14 @@ ASKED = {
 
 #: Pairs of closest records that are drawn for each method, and records behind a spectrum.
 PAIRS, SPECTRUM_RECORDS = 3, 500
+
+#: Measures whose distributions are drawn, with the limits that textbooks set.
+DRAWN_INTERVALS: Mapping[str, Mapping[str, float]] = {
+    "heart rate": {},
+    "PR": {"200 ms": 200.0},
+    "QRS": {"120 ms": 120.0},
+    "QTc": {},
+}
 
 #: Segment of a spectrum in seconds: 0.5 Hz apart, smooth enough for a small figure.
 SEGMENT_S = 2.0
@@ -221,6 +231,20 @@ def _physiology_figures(answer: Answer, sets: SyntheticSets) -> Iterator[Figure]
                 title=f"Records that obey the rule of their class, {method}",
                 axis="records that pass",
             )
+        for measure, limits in DRAWN_INTERVALS.items():
+            rows = [
+                row for row in (found["intervals"] if found else ()) if row["measure"] == measure
+            ]
+            if rows:
+                yield interval_plot_svg(
+                    [
+                        (row["group"], _quantiles(row["real"]), _quantiles(row["generated"]))
+                        for row in rows
+                    ],
+                    title=f"{measure} by class, {method}",
+                    unit=rows[0]["unit"],
+                    limits=limits,
+                )
 
 
 def _privacy_figures(
@@ -378,6 +402,17 @@ def _limits(
 
 def _estimate(numbers: Mapping[str, float]) -> Estimate:
     return Estimate(numbers["value"], numbers["low"], numbers["high"])
+
+
+def _quantiles(spread: Mapping[str, float]) -> Quantiles:
+    return Quantiles(
+        spread["percentile_5"],
+        spread["lower_quartile"],
+        spread["median"],
+        spread["upper_quartile"],
+        spread["percentile_95"],
+        int(spread["records"]),
+    )
 
 
 def _by_name(ecgset: ECGSet, name: str) -> int:
