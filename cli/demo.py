@@ -7,7 +7,7 @@ import typer
 
 from ecgtransfer.pipeline import DemoSettings, DemoSummary, run_demo
 
-from .console import Facts, Grid, Json, Output, Quiet
+from .console import Facts, Json, Output, Quiet
 
 
 def demo(
@@ -29,12 +29,10 @@ def demo(
     summary = run_demo(to, DemoSettings(seed=seed), output)
     for sentence in summary.transfer.warnings:
         output.warn(sentence)
-    tables = [table for answer in summary.answers for table in answer.tables]
     output.result(
         summary,
-        *(Grid(table.title, table.header, table.rows) for table in tables),
         Facts("Demonstration on simulated hospitals", _rows(summary)),
-        *(verdict.sentence for answer in summary.answers for verdict in answer.verdicts[:1]),
+        *(verdict.sentence for answer in summary.answers for verdict in answer.verdicts),
     )
 
 

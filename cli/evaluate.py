@@ -235,5 +235,5 @@ def _tell(output: Output, *answers: Answer) -> None:
     parts: list[Grid | str] = []
     for answer in answers:
         parts += [Grid(table.title, table.header, table.rows) for table in answer.tables]
-        parts += [verdict.sentence for verdict in answer.verdicts]
+        parts += [told.sentence for told in (*answer.tests, *answer.verdicts)]
     output.result({answer.question: answer.to_card() for answer in answers}, *parts)

@@ -332,7 +332,9 @@ class FidelityResult:
             rows.append((name, str(result.frechet.records), *cells))
         for name, reason in self.not_measured.items():
             if name.startswith(_CLASS):
-                rows.append((name.removeprefix(_CLASS), reason, *[""] * len(shown)))
+                rows.append(
+                    (name.removeprefix(_CLASS), f"not measured: {reason}", *[""] * len(shown))
+                )
         return rows
 
     def __str__(self) -> str:

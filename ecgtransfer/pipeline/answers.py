@@ -29,13 +29,15 @@ class Answer:
 
     Attributes:
         question: one of `QUESTIONS`.
-        verdicts: in sentences, with whether they are good news.
+        verdicts: one a method, in a sentence, with whether it is good news.
+        tests: what they rest on, in sentences, too.
         tables: for people.
         numbers: every number, by method where it is one method's.
     """
 
     question: str
     verdicts: tuple[Verdict, ...]
+    tests: tuple[Verdict, ...]
     tables: tuple[Table, ...]
     numbers: Mapping[str, Any] = field(repr=False)
 
@@ -43,6 +45,7 @@ class Answer:
         """Plain values for the card of the stage."""
         return {
             "verdicts": [vars(verdict) for verdict in self.verdicts],
+            "tests": [vars(test) for test in self.tests],
             "tables": [table.to_dict() for table in self.tables],
             "numbers": self.numbers,
         }
@@ -53,6 +56,7 @@ class Answer:
         return cls(
             question,
             tuple(Verdict(**verdict) for verdict in results["verdicts"]),
+            tuple(Verdict(**test) for test in results["tests"]),
             tuple(
                 Table(
                     table["title"],
@@ -105,6 +109,11 @@ def synthetic_sets(run: Run, name: str, methods: Sequence[str] = ()) -> Syntheti
         {method: stage.folder / SET for method, stage in stages.items()},
         {method: stage.card["results"]["fingerprint"] for method, stage in stages.items()},
     )
+
+
+def by_method(method: str, verdict: Verdict) -> Verdict:
+    """A verdict that says whose set it is about."""
+    return Verdict(verdict.passed, f"{method}: {verdict.sentence}")
 
 
 def question_stage(run: Run, question: str, name: str) -> Stage:

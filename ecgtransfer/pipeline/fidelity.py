@@ -11,7 +11,6 @@ from ecgtransfer.evaluation import (
     FeatureScale,
     LabelledRecords,
     Table,
-    Verdict,
     measure_fidelity,
     projection,
     train_classifier,
@@ -21,6 +20,7 @@ from ecgtransfer.pipeline.answers import (
     LARGEST_SIDE,
     Answer,
     asked,
+    by_method,
     in_the_mix_of,
     labelled,
     labelled_source,
@@ -92,7 +92,7 @@ def evaluate_fidelity(
         train, names, settings.classifier, stage.folder / "embedding", seed=settings.seed
     )
     features = _Features(classifier, train)
-    verdicts, tables, numbers = [], [], {}
+    verdicts, tests, tables, numbers = [], [], [], {}
     done, total = 0, 0
 
     def counted(now: int, of: int) -> None:
@@ -121,18 +121,18 @@ def evaluate_fidelity(
             progress=counted,
         )
         done += 1
-        verdicts += [
-            Verdict(rule.kept, f"{method}: {rule.sentence}")
-            for rule in result.rules()
-            if rule.kept is not None
-        ]
+        whole, *others = (by_method(method, verdict) for verdict in result.verdicts())
+        verdicts.append(whole)
+        tests += others
         tables.append(Table.from_rows(f"Distances, {method}", result.rows()))
         tables.append(Table.from_rows(f"By class, {method}", result.per_class_rows()))
         numbers[method] = result.to_dict()
     picture = _picture(
         features(test), [features(side) for side in sides.values()], features(of_source), settings
     )
-    answer = Answer("fidelity", tuple(verdicts), tuple(tables), numbers | {"projection": picture})
+    answer = Answer(
+        "fidelity", tuple(verdicts), tuple(tests), tuple(tables), numbers | {"projection": picture}
+    )
     stage.finish(answer.to_card())
     return answer
 
@@ -177,4 +177,5 @@ def _records_a_side(test: LabelledRecords, sides: dict[str, LabelledRecords]) ->
         FEWEST_COMPARED,
         f"records with the test records' diagnoses in the set of {fewest} to measure fidelity",
     )
-    return min(half, len(sides[fewest]))
+    # Twice as many as are compared make a confidence interval; of fewer there is a spread.
+    return min(half, max(len(sides[fewest]) // 2, FEWEST_COMPARED))

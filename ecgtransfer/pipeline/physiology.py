@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ecgtransfer.evaluation import Intervals, Table, Verdict, measure_intervals, measure_physiology
+from ecgtransfer.evaluation import Intervals, Table, measure_intervals, measure_physiology
 from ecgtransfer.pipeline.answers import (
     LARGEST_SIDE,
     Answer,
     asked,
+    by_method,
     question_stage,
     some,
     synthetic_sets,
@@ -82,7 +83,7 @@ def evaluate_physiology(
 
     patients = target.ecgset.records.patient.astype(str).to_numpy()[real]
     of_real = intervals(target.ecgset.independent_mv(real))
-    verdicts, tables, numbers = [], [], {}
+    verdicts, tests, tables, numbers = [], [], [], {}
     for method in sets.methods:
         ecgset = sets.open(method)
         result = measure_physiology(
@@ -94,13 +95,12 @@ def evaluate_physiology(
             patients,
             seed=settings.seed,
         )
-        verdicts += [
-            Verdict(verdict.passed, f"{method}: {verdict.sentence}")
-            for verdict in result.verdicts()
-        ]
+        whole, *others = (by_method(method, verdict) for verdict in result.verdicts())
+        verdicts.append(whole)
+        tests += others
         tables.append(Table.from_rows(f"Rules of the classes, {method}", result.rule_rows()))
         tables.append(Table.from_rows(f"Intervals, {method}", result.interval_rows()))
         numbers[method] = result.to_dict()
-    answer = Answer("physiology", tuple(verdicts), tuple(tables), numbers)
+    answer = Answer("physiology", tuple(verdicts), tuple(tests), tuple(tables), numbers)
     stage.finish(answer.to_card())
     return answer

@@ -10,7 +10,6 @@ from ecgtransfer.evaluation import (
     FeatureScale,
     PrivacySide,
     Table,
-    Verdict,
     measure_privacy,
     train_classifier,
 )
@@ -18,6 +17,7 @@ from ecgtransfer.pipeline.answers import (
     LARGEST_SIDE,
     Answer,
     asked,
+    by_method,
     labelled_source,
     question_stage,
     some,
@@ -88,7 +88,7 @@ def evaluate_privacy(
 
     training = side(target.ecgset, target.train)
     hold_out = side(target.ecgset, some(target.test, LARGEST_SIDE, rng))
-    verdicts, tables, numbers = [], [], {}
+    verdicts, tests, tables, numbers = [], [], [], {}
     for place, method in enumerate(sets.methods):
         ecgset = sets.open(method)
         chosen = some(np.arange(len(ecgset)), LARGEST_SIDE, rng)
@@ -106,12 +106,11 @@ def evaluate_privacy(
             workers=workers,
             progress=counted,
         )
-        verdicts += [
-            Verdict(verdict.passed, f"{method}: {verdict.sentence}")
-            for verdict in result.verdicts()
-        ]
+        whole, *others = (by_method(method, verdict) for verdict in result.verdicts())
+        verdicts.append(whole)
+        tests += others
         tables.append(Table.from_rows(f"Tests, {method}", result.rows()))
         numbers[method] = result.to_dict()
-    answer = Answer("privacy", tuple(verdicts), tuple(tables), numbers)
+    answer = Answer("privacy", tuple(verdicts), tuple(tests), tuple(tables), numbers)
     stage.finish(answer.to_card())
     return answer

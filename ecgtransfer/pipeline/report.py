@@ -18,6 +18,7 @@ from ecgtransfer.evaluation import (
     Quantiles,
     Report,
     Section,
+    Table,
     bars_svg,
     ecg_pair_svg,
     ecg_svg,
@@ -27,6 +28,7 @@ from ecgtransfer.evaluation import (
     spectrum_svg,
     write_report,
 )
+from ecgtransfer.evaluation.report import OUTCOME_WORDS
 from ecgtransfer.pipeline.answers import (
     QUESTIONS,
     Answer,
@@ -150,7 +152,16 @@ def _section(
         title=answer.question.capitalize(),
         question=ASKED[answer.question],
         verdicts=answer.verdicts,
-        body=(*figures, *answer.tables),
+        body=(*figures, _tests(answer), *answer.tables),
+    )
+
+
+def _tests(answer: Answer) -> Table:
+    """What the verdicts rest on, a row each."""
+    return Table(
+        "What the verdicts rest on",
+        ("outcome", "test"),
+        tuple((OUTCOME_WORDS[test.outcome], test.sentence) for test in answer.tests),
     )
 
 

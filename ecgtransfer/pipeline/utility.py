@@ -1,6 +1,6 @@
 """Stages `utility-<name>`: do synthetic records help a classifier of held-out target patients?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ecgtransfer.errors import ConfigError
@@ -129,12 +129,26 @@ def evaluate_utility(
     )
     answer = Answer(
         "utility",
+        tuple(_summary(result, arms, method) for method in sets.methods),
         _judged(result),
         (Table.from_rows("Classifiers of held-out target patients", result.arm_rows()),),
         result.to_dict(),
     )
     stage.finish(answer.to_card())
     return answer
+
+
+def _summary(result: UtilityResult, arms: Sequence[Arm], method: str) -> Verdict:
+    """How many of the arms with a method's set help, and how many harm; the controls aside."""
+    own = {arm.name for arm in arms if arm.synthetic == method}
+    found = [c.verdict for c in result.differences if c.name in own and not c.control]
+    helping, harming = found.count("helps"), found.count("harms")
+    return Verdict(
+        None if (helping > 0) == (harming > 0) else helping > 0,
+        f"{method}: of {len(found)} ways to train with its records {helping} help and {harming} "
+        f"harm, against {' and '.join(sorted(set(result.best)))}, the best way without "
+        f"({result.best_macro_auroc} macro AUROC on {result.test_patients} test patients).",
+    )
 
 
 def _judged(result: UtilityResult) -> tuple[Verdict, ...]:

@@ -38,7 +38,9 @@ def test_an_answer_has_verdicts_tables_and_numbers_of_every_method(answered, que
     sentences = " ".join(verdict.sentence for verdict in answer.verdicts)
     assert "tgdp" in sentences
     assert "source" in sentences
+    assert len(answer.verdicts) == 2
     assert answer.tables
+    assert answer.tests
     told = json.dumps(answer.to_card(), allow_nan=False)
     assert Answer.from_card(question, json.loads(told)).to_card() == json.loads(told)
     if question != "utility":
@@ -73,9 +75,9 @@ def test_a_control_is_no_good_news_whatever_it_scores(answered):
     answer = answered.answers["utility"]
     controls = [change["name"] for change in answer.numbers["differences"] if change["control"]]
     assert len(controls) == 2
-    for change, verdict in zip(answer.numbers["differences"], answer.verdicts, strict=True):
+    for change, test in zip(answer.numbers["differences"], answer.tests, strict=True):
         if change["control"]:
-            assert verdict.passed is None
+            assert test.passed is None
 
 
 def test_a_study_says_how_much_it_trains():
