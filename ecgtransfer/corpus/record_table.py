@@ -98,11 +98,13 @@ def read_record_table(path: str | Path) -> RecordTable:
         ) from None
     first = text.split("\n", 1)[0]
     delimiter = next((sign for sign in ",\t;" if sign in first), ",")
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    usual_limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     try:
         lines = list(csv.DictReader(text.splitlines(), delimiter=delimiter, strict=True))
     except csv.Error as error:
         raise CorpusError(f"{path} is not a csv table: {error}; export it again") from None
+    finally:
+        csv.field_size_limit(usual_limit)  # it is everybody's
     header = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
     known = [name for name in header if name in COLUMNS]
     if "record" not in known or len(set(known)) < len(known):

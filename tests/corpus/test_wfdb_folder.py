@@ -217,3 +217,14 @@ def test_folders_without_records_are_refused(tmp_path):
     write_dat(tmp_path / "r", twelve_leads_uv(1, 1000), 100)
     with pytest.raises(CorpusError, match=r"no such table: .*none.csv"):
         read_wfdb_folder(tmp_path, tmp_path / "none.csv")
+
+
+def test_a_table_with_one_huge_cell_is_read_and_leaves_csv_as_it_was(folder, tmp_path):
+    import csv
+
+    before = csv.field_size_limit()
+    table = tmp_path / "huge.csv"
+    table.write_text(f"record,remarks,labels\nhuge,{'x' * 2 * before},AF\n")
+    corpus = read_wfdb_folder(folder, table)
+    assert csv.field_size_limit() == before
+    assert any("rows of huge.csv that name no record: 1 (huge)" in note for note in corpus.notes)
