@@ -1,6 +1,6 @@
 """The report of a run: the four answers on one page, for reviewers and clinicians."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
@@ -65,6 +65,9 @@ DRAWN_INTERVALS: Mapping[str, Mapping[str, float]] = {
 #: Segment of a spectrum in seconds: 0.5 Hz apart, smooth enough for a small figure.
 SEGMENT_S = 2.0
 
+#: Numbers by which a training record could be looked up.
+NAMES_OF_REAL = frozenset({"training", "training_name"})
+
 NOT_FOR_DIAGNOSIS = (
     "A synthetic ECG is of no patient and not for diagnosis. It may look right and be wrong: use "
     "it to train and to test software, never to decide on a person."
@@ -113,8 +116,19 @@ def report_run(
         licences=tuple(_licences(source, target)),
         limits=tuple(_limits(settings, target, answers)),
     )
-    numbers = {name: answer.numbers for name, answer in answers.items()}
+    numbers: Any = {name: answer.numbers for name, answer in answers.items()}
+    if not settings.with_real:
+        numbers = _without(numbers, NAMES_OF_REAL)
     return write_report(report, numbers, folder)
+
+
+def _without(numbers: Any, keys: Collection[str]) -> Any:
+    """The same without the values of some keys, however deep they lie."""
+    if isinstance(numbers, Mapping):
+        return {k: _without(value, keys) for k, value in numbers.items() if k not in keys}
+    if isinstance(numbers, list | tuple):
+        return [_without(value, keys) for value in numbers]
+    return numbers
 
 
 def _answers(run: Run, name: str) -> dict[str, Answer]:

@@ -42,6 +42,11 @@ def test_a_page_for_passing_on_draws_no_real_record(answered, source, tmp_path, 
     assert "Training record" not in html
     assert "a real record of the target" in page[0]
     assert html.count("SYNTHETIC") >= 18
+    held = json.loads(written.with_suffix(".json").read_text())["numbers"]["privacy"]["tgdp"]
+    pairs = held["signal"]["closest_pairs"]
+    assert pairs
+    assert not any({"training", "training_name"} & pair.keys() for pair in pairs)
+    assert page[1]["numbers"]["privacy"]["tgdp"]["signal"]["closest_pairs"][0]["training_name"]
 
 
 def test_a_run_without_answers_is_told_what_to_do(copied, transferred, source, answered, tmp_path):
