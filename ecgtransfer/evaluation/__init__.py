@@ -43,12 +43,11 @@ from ecgtransfer.evaluation.embedding import (
     embed,
 )
 from ecgtransfer.evaluation.fidelity import (
-    Comparison,
-    FidelityResult,
     compare_with_halves,
     measure_fidelity,
     patient_halves,
 )
+from ecgtransfer.evaluation.fidelity_result import Comparison, FidelityResult
 from ecgtransfer.evaluation.metrics import (
     BOOTSTRAP_RESAMPLES,
     ChallengeScores,

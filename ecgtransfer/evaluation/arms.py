@@ -13,10 +13,8 @@ from ecgtransfer.errors import ConfigError
 #: Name of the arm that is trained on the target's records as they are.
 TARGET_ONLY = "target only"
 
-
 #: Synthetic records for each target record, in the arms that are made by default.
 RATIOS = (0.5, 1.0, 2.0, 4.0)
-
 
 #: Tells this draw apart from everything else that a training's seed decides.
 _SELECTION = 101

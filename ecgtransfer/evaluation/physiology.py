@@ -18,7 +18,8 @@ from scipy.stats import wasserstein_distance
 
 from ecgtransfer.errors import CorpusError
 from ecgtransfer.evaluation.delineation import Intervals
-from ecgtransfer.evaluation.fidelity import HALVES, Comparison, compare_with_halves
+from ecgtransfer.evaluation.fidelity import HALVES, compare_with_halves
+from ecgtransfer.evaluation.fidelity_result import Comparison
 from ecgtransfer.evaluation.metrics import (
     BOOTSTRAP_RESAMPLES,
     BoolArray,

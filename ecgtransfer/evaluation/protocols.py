@@ -13,7 +13,6 @@ from ecgtransfer.evaluation.classifier import (
 
 Protocol = Literal["paper", "standard", "cross-validation", "split"]
 
-
 #: Published folds by protocol, (training, validation, test). "paper": the small target of TGDP
 #: (Ouyang et al. 2024), a tenth of ICBEB for training; "standard": that of PTB-XL's benchmark
 #: (Strodthoff et al. 2020).
