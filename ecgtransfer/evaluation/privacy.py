@@ -17,22 +17,32 @@ learned from either side: one trained on the training records knows them, and te
 hold-out whatever the generator did.
 """
 
-import itertools
 import math
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import fft, stats
-from scipy.ndimage import uniform_filter1d
+from scipy import stats
 from scipy.optimize import brentq
-from scipy.signal import butter, sosfiltfilt
 from scipy.spatial.distance import cdist
 
 from ecgtransfer.errors import ConfigError, CorpusError
+from ecgtransfer.evaluation.lag_correlation import (
+    FILTERED_AT_ONCE,
+    Float32Array,
+    IntArray,
+    PairsDone,
+    Spectra,
+    Tally,
+    Waves,
+    common_lags,
+    correlation_by_lag,
+    correlations_over_lags,
+    filtered_waves,
+    parts_of,
+)
 from ecgtransfer.evaluation.metrics import (
     BOOTSTRAP_RESAMPLES,
     CONFIDENCE,
@@ -44,28 +54,11 @@ from ecgtransfer.evaluation.metrics import (
 )
 from ecgtransfer.evaluation.verdict import Verdict
 
-#: Waves above this are left out, in hertz: nearly all of a P, QRS and T wave lies below, and muscle
-#: noise or hum of another kind makes a copy no less of a copy.
-HIGHEST_HZ = 20.0
-#: Order of the Butterworth filter that does so, run forwards and backwards.
-FILTER_ORDER = 4
-#: The baseline, which is taken off, is a moving mean of this many seconds, taken twice. A filter of
-#: long memory would carry the step where a rolled copy begins anew through the whole record.
-BASELINE_S = 0.6
-
-#: Signals are compared on the slowest grid of at least this rate, so lags are 10 ms apart or less.
-GRID_HZ = 100.0
-#: Twice the upper edge of the band, and room for the filter to fall.
-LOWEST_RATE_HZ = 50.0
-
 #: Largest shift at which a copy is looked for, in seconds. Further ones leave less of 10 s to
 #: compare, which makes strangers alike: the closest of 2.25 million pairs of PTB-XL patients
 #: correlate at 0.90 within 2 s and at 0.95 within 5 s.
 LARGEST_LAG_S = 2.0
 
-#: The overlap of two records counts at least this share of the record's mean power: what is left
-#: between beats, or of a lead that fell off, is not blown up to look like something.
-QUIET_POWER = 0.1
 
 #: Correlation above which a generated record can be a copy. White noise of 50 microvolts leaves a
 #: copy at 0.99 (median of 106 ICBEB records; 0.975 at the fifth percentile); different PTB-XL
@@ -97,21 +90,10 @@ SUBSAMPLES = 50
 #: Closest pairs kept for the report.
 GALLERY = 12
 
-#: Pairs of records correlated at once: 2**12 need 60 MiB a worker at 10 s and 100 Hz.
-PAIRS_AT_ONCE = 2**12
-#: Records whose spectra are held at once: 2**11 need 80 MiB.
-SPECTRA_AT_ONCE = 2**11
-#: Records filtered at once, in float64.
-FILTERED_AT_ONCE = 2**8
 
 #: Patients drawn at once in a bootstrap: 2**20 need 32 MiB.
 DRAWN_AT_ONCE = 2**20
 
-Float32Array = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.intp]
-
-#: (pairs of records compared, pairs in all).
-PairsDone = Callable[[int, int], None]
 
 Space = Literal["signal", "embedding"]
 
@@ -493,12 +475,12 @@ def measure_privacy(
     members, strangers = _patients(training), _patients(hold_out)
     _check_patients(training, hold_out, members, strangers)
 
-    waves = [_waves(side.signals_mv, sampling_rate_hz) for side in sides]
-    lags = _lags(waves[0], largest_lag_s)
+    waves = [filtered_waves(side.signals_mv, sampling_rate_hz) for side in sides]
+    lags = common_lags(waves[0], largest_lag_s)
     steps = ((2, 0), (2, 1), (1, 0))
-    tally = _Tally(sum(len(sides[i]) * len(sides[j]) for i, j in steps), progress)
+    tally = Tally(sum(len(sides[i]) * len(sides[j]) for i, j in steps), progress)
     to_training, to_hold_out, real = (
-        _correlations(waves[i], waves[j], lags, workers, tally) for i, j in steps
+        correlations_over_lags(waves[i], waves[j], lags, workers, tally) for i, j in steps
     )
 
     def pairs(
@@ -591,8 +573,10 @@ def lagged_correlation(
     if workers < 1:
         raise ConfigError(f"expected at least 1 worker, got {workers}")
     _check_alike(sides)
-    first, second = (_waves(side.signals_mv, sampling_rate_hz) for side in sides)
-    return _correlations(first, second, _lags(first, largest_lag_s), workers, _Tally(0, None))
+    first, second = (filtered_waves(side.signals_mv, sampling_rate_hz) for side in sides)
+    return correlations_over_lags(
+        first, second, common_lags(first, largest_lag_s), workers, Tally(0, None)
+    )
 
 
 def correlation_distance(correlation: npt.ArrayLike) -> Float32Array:
@@ -806,140 +790,20 @@ class _Side:
         return patients[winner], np.array([first, distances.min(axis=0)], dtype=np.float64)
 
 
-class _Waves(NamedTuple):
-    """Signals in the band, (n, leads, T) float32, and the rate of their grid."""
-
-    values: Float32Array
-    rate_hz: float
-
-
-class _Tally:
-    """Counts compared pairs for `progress`."""
-
-    def __init__(self, total: int, progress: PairsDone | None) -> None:
-        self.done, self.total, self.progress = 0, total, progress
-
-    def add(self, pairs: int) -> None:
-        self.done += pairs
-        if self.progress is not None:
-            self.progress(self.done, self.total)
-
-
-def _waves(signals_mv: npt.NDArray[np.floating], sampling_rate_hz: float) -> _Waves:
-    """Without baseline and what is above `HIGHEST_HZ`, without delay, every so-many-th sample."""
-    if not LOWEST_RATE_HZ <= sampling_rate_hz < math.inf:
-        raise ConfigError(
-            f"waves up to {HIGHEST_HZ:g} Hz need a sampling rate of at least {LOWEST_RATE_HZ:g} "
-            f"Hz, got {sampling_rate_hz}"
-        )
-    sections = butter(FILTER_ORDER, HIGHEST_HZ, fs=sampling_rate_hz, output="sos")
-    window = 2 * round(BASELINE_S * sampling_rate_hz / 2) + 1
-    padding = min(signals_mv.shape[2] - 1, window)
-    step = max(1, int(sampling_rate_hz // GRID_HZ))
-    values = np.empty((*signals_mv.shape[:2], -(-signals_mv.shape[2] // step)), dtype=np.float32)
-    for rows in _parts(len(values), FILTERED_AT_ONCE):
-        signals = signals_mv[rows].astype(np.float64)
-        baseline = signals
-        for _ in range(2):
-            baseline = uniform_filter1d(baseline, window, mode="nearest")
-        filtered = sosfiltfilt(sections, signals - baseline, padlen=padding)
-        values[rows] = filtered[..., ::step]
-    return _Waves(values, sampling_rate_hz / step)
-
-
-def _lags(waves: _Waves, largest_lag_s: float) -> IntArray:
-    """0 ... M, -M ... -1 samples of the grid: the order in which an inverse transform has them."""
-    samples = waves.values.shape[2]
-    most = math.floor(largest_lag_s * waves.rate_hz) if 0 <= largest_lag_s < math.inf else -1
-    if not 0 <= most <= samples // 2:
-        raise ConfigError(
-            f"expected a largest lag between 0 and half of the {samples / waves.rate_hz:g} s of a "
-            f"record, got {largest_lag_s} s"
-        )
-    return np.concatenate([np.arange(most + 1), np.arange(-most, 0)])
-
-
-def _parts(count: int, size: int) -> list[slice]:
-    """`count` things, `size` at a time."""
-    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
-
-
-def _correlations(
-    first: _Waves, second: _Waves, lags: IntArray, workers: int, tally: _Tally
-) -> Float32Array:
-    """`lagged_correlation` of two sets in their band, block by block: (n, m)."""
-    largest = np.empty((len(first.values), len(second.values)), dtype=np.float32)
-
-    def correlate(rows: slice, others: _Spectra) -> Float32Array:
-        mine = _Spectra.of(first.values[rows], lags, later=False)
-        return np.asarray(_by_lag(mine, others, lags).max(axis=0))
-
-    with ThreadPoolExecutor(workers) as pool:
-        for columns in _parts(len(second.values), SPECTRA_AT_ONCE):
-            others = _Spectra.of(second.values[columns], lags, later=True)
-            rows = _parts(len(first.values), max(1, PAIRS_AT_ONCE // others.scale.shape[1]))
-            found = pool.map(correlate, rows, itertools.repeat(others))
-            for part, correlation in zip(rows, found, strict=True):
-                largest[part, columns] = correlation
-                tally.add(correlation.size)
-    return np.clip(largest, -1, 1, out=largest)
-
-
-class _Spectra(NamedTuple):
-    """Spectra (F, n, leads) complex64 of padded records, and 1 / sqrt(energy) by lag, (L, n)."""
-
-    values: npt.NDArray[np.complex64]
-    scale: Float32Array
-    length: int
-
-    @classmethod
-    def of(cls, waves: Float32Array, lags: IntArray, *, later: bool) -> "_Spectra":
-        """Of records (n, leads, T): `later` for those read at t + lag, else conjugate spectra."""
-        samples = waves.shape[2]
-        length = fft.next_fast_len(samples + int(lags.max()), real=True)
-        spectra = fft.rfft(waves, length, axis=2)
-        if not later:
-            spectra = spectra.conj()
-        power = np.square(waves, dtype=np.float64).sum(axis=1)
-        energy = np.concatenate([np.zeros((len(waves), 1)), np.cumsum(power, axis=1)], axis=1)
-        start, stop = np.maximum(0, -lags), np.minimum(samples, samples - lags)
-        if later:
-            start, stop = start + lags, stop + lags
-        least = QUIET_POWER * energy[:, -1:] * (stop - start) / samples
-        overlap = np.maximum(energy[:, stop] - energy[:, start], least)
-        scale = np.zeros_like(overlap)
-        np.divide(1, np.sqrt(overlap), out=scale, where=overlap > 0)
-        return cls(
-            np.ascontiguousarray(spectra.transpose(2, 0, 1)),
-            np.ascontiguousarray(scale.T, dtype=np.float32),
-            length,
-        )
-
-
-def _by_lag(first: _Spectra, second: _Spectra, lags: IntArray) -> Float32Array:
-    """Correlation of every pair at every lag, (L, n, m)."""
-    product = np.matmul(first.values, second.values.transpose(0, 2, 1))
-    sums = fft.irfft(product, first.length, axis=0, overwrite_x=True)
-    correlation = np.asarray(sums[lags], dtype=np.float32)
-    correlation *= first.scale[:, :, None]
-    correlation *= second.scale[:, None, :]
-    return correlation
-
-
 def _close_pair(
     generated: PrivacySide,
     training: PrivacySide,
-    generated_waves: _Waves,
-    training_waves: _Waves,
+    generated_waves: Waves,
+    training_waves: Waves,
     lags: IntArray,
     number: int,
     closest: int,
     distance: float,
 ) -> ClosePair:
     """Names, lag and correlation of a pair."""
-    mine = _Spectra.of(generated_waves.values[number : number + 1], lags, later=False)
-    other = _Spectra.of(training_waves.values[closest : closest + 1], lags, later=True)
-    by_lag = _by_lag(mine, other, lags)[:, 0, 0]
+    mine = Spectra.of(generated_waves.values[number : number + 1], lags, later=False)
+    other = Spectra.of(training_waves.values[closest : closest + 1], lags, later=True)
+    by_lag = correlation_by_lag(mine, other, lags)[:, 0, 0]
     best = int(by_lag.argmax())
     return ClosePair(
         generated=number,
@@ -965,7 +829,7 @@ def _euclidean(first: npt.ArrayLike, second: npt.ArrayLike) -> Float32Array:
     """Distances of features (n, F) and (m, F): (n, m) float32."""
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     distances = np.empty((len(a), len(b)), dtype=np.float32)
-    for rows in _parts(len(a), FILTERED_AT_ONCE):
+    for rows in parts_of(len(a), FILTERED_AT_ONCE):
         distances[rows] = cdist(a[rows], b)
     return distances
 
@@ -983,7 +847,7 @@ def _resampled_means(
     )
     spread = by_patient.mean() + few * (by_patient - by_patient.mean())
     means = np.empty(resamples)
-    for rows in _parts(resamples, max(1, DRAWN_AT_ONCE // patients)):
+    for rows in parts_of(resamples, max(1, DRAWN_AT_ONCE // patients)):
         drawn = rng.integers(0, patients, size=(rows.stop - rows.start, patients))
         means[rows] = spread[drawn].mean(axis=1)
     return means

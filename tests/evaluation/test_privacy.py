@@ -8,7 +8,7 @@ from scipy.signal import butter, sosfiltfilt
 from scipy.spatial.distance import cdist
 
 from ecgtransfer.errors import ConfigError, CorpusError
-from ecgtransfer.evaluation import privacy
+from ecgtransfer.evaluation import lag_correlation, privacy
 from ecgtransfer.evaluation.privacy import (
     COPY_CORRELATION,
     PrivacySide,
@@ -339,17 +339,17 @@ def test_correlations_are_their_definition(training, fresh):
 
 def test_blocks_and_threads_change_nothing(training, fresh, monkeypatch):
     whole = lagged_correlation(training[:9], fresh[:7], 100)
-    monkeypatch.setattr(privacy, "PAIRS_AT_ONCE", 4)
-    monkeypatch.setattr(privacy, "SPECTRA_AT_ONCE", 3)
-    monkeypatch.setattr(privacy, "FILTERED_AT_ONCE", 2)
+    monkeypatch.setattr(lag_correlation, "PAIRS_AT_ONCE", 4)
+    monkeypatch.setattr(lag_correlation, "SPECTRA_AT_ONCE", 3)
+    monkeypatch.setattr(lag_correlation, "FILTERED_AT_ONCE", 2)
     monkeypatch.setattr(privacy, "DRAWN_AT_ONCE", 50)
     assert_allclose(lagged_correlation(training[:9], fresh[:7], 100, workers=2), whole, atol=1e-6)
 
 
 def test_the_measurement_is_the_same_in_small_blocks(training, hold_out, fresh, monkeypatch):
     whole = measure(training, fresh[:20], hold_out)
-    monkeypatch.setattr(privacy, "PAIRS_AT_ONCE", 64)
-    monkeypatch.setattr(privacy, "SPECTRA_AT_ONCE", 16)
+    monkeypatch.setattr(lag_correlation, "PAIRS_AT_ONCE", 64)
+    monkeypatch.setattr(lag_correlation, "SPECTRA_AT_ONCE", 16)
     monkeypatch.setattr(privacy, "DRAWN_AT_ONCE", 100)
     parts = measure(training, fresh[:20], hold_out, workers=2)
     for one, other in zip(whole.spaces, parts.spaces, strict=True):
