@@ -1,6 +1,6 @@
 """`ecgtransfer evaluate`: four questions about synthetic sets, and a test for clinicians."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -89,9 +89,7 @@ def utility(
         seed=seed,
     )
     output = Output(json, quiet)
-    opened, source, target = _opened(run)
-    with output.progress("classifiers") as progress:
-        _tell(output, evaluate_utility(opened, source, target, settings, progress))
+    _tell(output, _ask(output, "classifiers", evaluate_utility, _opened(run), settings))
 
 
 def fidelity(
@@ -111,9 +109,7 @@ def fidelity(
         tuple(method or ()), name, ClassifierConfig(steps=classifier_steps), seed
     )
     output = Output(json, quiet)
-    opened, source, target = _opened(run)
-    with output.progress("fidelity") as progress:
-        _tell(output, evaluate_fidelity(opened, source, target, settings, progress))
+    _tell(output, _ask(output, "fidelity", evaluate_fidelity, _opened(run), settings))
 
 
 def physiology(
@@ -134,14 +130,8 @@ def physiology(
     """
     settings = PhysiologySettings(tuple(method or ()), name, records, seed)
     output = Output(json, quiet)
-    opened, source, target = _opened(run)
-    with output.progress("delineation") as progress:
-        _tell(
-            output,
-            evaluate_physiology(
-                opened, source, target, settings, workers or available_cores(), progress
-            ),
-        )
+    cores = workers or available_cores()
+    _tell(output, _ask(output, "delineation", evaluate_physiology, _opened(run), settings, cores))
 
 
 def privacy(
@@ -162,14 +152,8 @@ def privacy(
         tuple(method or ()), name, ClassifierConfig(steps=classifier_steps), seed
     )
     output = Output(json, quiet)
-    opened, source, target = _opened(run)
-    with output.progress("privacy") as progress:
-        _tell(
-            output,
-            evaluate_privacy(
-                opened, source, target, settings, workers or available_cores(), progress
-            ),
-        )
+    cores = workers or available_cores()
+    _tell(output, _ask(output, "privacy", evaluate_privacy, _opened(run), settings, cores))
 
 
 def everything(
@@ -190,26 +174,22 @@ def everything(
     methods = tuple(method or ())
     classifier = ClassifierConfig(steps=classifier_steps)
     output = Output(json, quiet)
-    opened, source, target = _opened(run)
-    cores = workers or available_cores()
-    answers = []
-    with output.progress("privacy") as progress:
-        about_privacy = PrivacySettings(methods, name, classifier, seed)
-        answers.append(evaluate_privacy(opened, source, target, about_privacy, cores, progress))
-    with output.progress("fidelity") as progress:
-        about_fidelity = FidelitySettings(methods, name, classifier, seed)
-        answers.append(evaluate_fidelity(opened, source, target, about_fidelity, progress))
-    with output.progress("delineation") as progress:
-        about_physiology = PhysiologySettings(methods, name, seed=seed)
-        answers.append(
-            evaluate_physiology(opened, source, target, about_physiology, cores, progress)
-        )
-    with output.progress("classifiers") as progress:
-        about_utility = UtilitySettings(
+    opened, cores = _opened(run), workers or available_cores()
+    about = {
+        "privacy": PrivacySettings(methods, name, classifier, seed),
+        "fidelity": FidelitySettings(methods, name, classifier, seed),
+        "physiology": PhysiologySettings(methods, name, seed=seed),
+        "utility": UtilitySettings(
             methods=methods, name=name, seeds=seeds, classifier=classifier, seed=seed
-        )
-        answers.append(evaluate_utility(opened, source, target, about_utility, progress))
-    _tell(output, *answers[::-1])
+        ),
+    }
+    _tell(
+        output,
+        _ask(output, "privacy", evaluate_privacy, opened, about["privacy"], cores),
+        _ask(output, "fidelity", evaluate_fidelity, opened, about["fidelity"]),
+        _ask(output, "delineation", evaluate_physiology, opened, about["physiology"], cores),
+        _ask(output, "classifiers", evaluate_utility, opened, about["utility"]),
+    )
 
 
 for command in (utility, fidelity, physiology, privacy, blind):
@@ -228,6 +208,19 @@ def _opened(folder: Path) -> tuple[Run, Source, Target]:
     run = Run.open(folder)
     source = load_source(run)
     return run, source, load_target(run, source)
+
+
+def _ask(
+    output: Output,
+    task: str,
+    question: Callable[..., Answer],
+    about: tuple[Run, Source, Target],
+    settings: object,
+    *workers: int,
+) -> Answer:
+    """One question about a run's sets, with its progress."""
+    with output.progress(task) as progress:
+        return question(*about, settings, *workers, progress)
 
 
 def _tell(output: Output, *answers: Answer) -> None:

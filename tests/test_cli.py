@@ -302,6 +302,30 @@ def test_the_demonstration_speaks_json_and_then_a_summary(call, tmp_path):
     assert (told.code, told.out) == (0, "")
 
 
+def test_every_question_is_answered_and_reported(call, tmp_path, finished):
+    run = tmp_path / "run"
+    shutil.copytree(finished.folder, run, ignore=shutil.ignore_patterns("utility-*"))
+    told = call("generate", run, "--ratio", 4, "--name", "mixed", "--no-wfdb", "--steps", 2)
+    assert told.code == 0
+    short = ("--name", "mixed", "--classifier-steps", 1)
+    told = call("evaluate", "all", run, *short, "--seeds", 1, "--workers", 1, "--json")
+    assert told.code == 0, told.err
+    assert json.loads(told.out).keys() == {"utility", "fidelity", "physiology", "privacy"}
+    for question in ("privacy", "fidelity"):
+        told = call("evaluate", question, run, *short)
+        assert told.code == 0
+        assert re.search(r"^tgdp: (Passed|Failed|Fidelity)", told.out, re.M)
+    told = call("evaluate", "physiology", run, "--name", "mixed", "--quiet")
+    assert (told.code, told.out) == (0, "")
+    told = call("report", run, "--name", "mixed", "--to", tmp_path / "page", "--without-real")
+    assert told.code == 0
+    assert str(tmp_path / "page/report.html") in told.out
+    assert "not for diagnosis" in (tmp_path / "page/report.html").read_text()
+    told = call("evaluate", "blind", run, "--name", "mixed", "--to", tmp_path / "t", "--records", 2)
+    assert told.code == 0
+    assert len(list((tmp_path / "t").glob("*.png"))) == 4
+
+
 def test_a_study_of_mixtures_makes_tables_and_figures_and_goes_on(call, tmp_path):
     folder = tmp_path / "study"
     command = ("mixtures", folder, "--problem", "paper", "--size", 10, "--seeds", 2)
