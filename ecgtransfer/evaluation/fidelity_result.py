@@ -230,7 +230,7 @@ class FidelityResult:
     def per_class_rows(self) -> list[tuple[str, ...]]:
         """Classes down, header first: records a side, then generated (real against real).
 
-        A class that was not measured has the reason in place of its records.
+        `not_measured` says how many a class that has too few would need.
         """
         shown = ("Frechet distance", "precision", "recall", "coverage", "diversity")
         rows: list[tuple[str, ...]] = [("class", "records a side", *shown)]
@@ -240,11 +240,9 @@ class FidelityResult:
                 f"{compared[key].score} ({compared[key].reference.value:.3f})" for key in shown
             ]
             rows.append((name, str(result.frechet.records), *cells))
-        for name, reason in self.not_measured.items():
+        for name in self.not_measured:
             if name.startswith(CLASS):
-                rows.append(
-                    (name.removeprefix(CLASS), f"not measured: {reason}", *[""] * len(shown))
-                )
+                rows.append((name.removeprefix(CLASS), "too few", *[""] * len(shown)))
         return rows
 
     def __str__(self) -> str:

@@ -268,6 +268,7 @@ def _physiology_figures(answer: Answer, sets: SyntheticSets) -> Iterator[Figure]
                     ],
                     title=f"{measure} by class, {method}",
                     unit=rows[0]["unit"],
+                    axis=measure,
                     limits=limits,
                 )
 
