@@ -56,9 +56,9 @@ def transferred(name: str, work: Path, options: argparse.Namespace, target: list
     steps = ("--classifier-steps", str(options.classifier_steps), "--seed", str(options.seed))
     answers = {
         "utility": run(
-            *("evaluate", "utility", folder, "--arm", "source", "--arm", "control"),
-            *("--ratio", "1", "--ratio", str(RATIO), "--seeds", str(options.seeds)),
-            *("--folds", str(options.folds), *steps),
+            *("evaluate", "utility", folder, "--arm", "source", "--arm", "every-baseline"),
+            *("--arm", "control", "--ratio", "1", "--ratio", str(RATIO)),
+            *("--seeds", str(options.seeds), "--folds", str(options.folds), *steps),
         ),
         "fidelity": run("evaluate", "fidelity", folder, *steps),
         "physiology": run("evaluate", "physiology", folder, "--seed", str(options.seed)),
