@@ -45,7 +45,7 @@ def transferred(name: str, work: Path, options: argparse.Namespace, target: list
     transfers, sets = {}, {}
     for method in METHODS:
         transfers[method] = run(
-            *("transfer", folder, "--source-run", work / "source", *target),
+            *("transfer", folder, "--source", work / "source", *target),
             *("--train-records", str(TRAIN_RECORDS), "--method", method),
             *("--folds", "1", "--seed", str(options.seed)),
         )

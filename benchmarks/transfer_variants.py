@@ -45,7 +45,7 @@ def transfer(work: Path, target: str, name: str, folds: int, seed: int) -> dict:
     folder = folder_of(work, target, name, folds, seed)
     where = [str(work / word) if word.startswith("sets/") else word for word in TARGETS[target]]
     words = [
-        *("transfer", str(folder), "--source-run", str(work / "source"), *where, *VARIANTS[name]),
+        *("transfer", str(folder), "--source", str(work / "source"), *where, *VARIANTS[name]),
         *("--train-records", str(TRAIN_RECORDS), "--seed", str(seed)),
     ]
     words += ["--folds", str(folds) if name in CROSS_FITTED else "1"]

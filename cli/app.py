@@ -6,7 +6,7 @@ import typer
 
 import ecgtransfer
 
-from . import data, evaluate
+from . import data, evaluate, models
 from .console import add_command
 from .demo import demo
 from .generate import generate
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app)
 app.add_typer(evaluate.app)
+app.add_typer(models.app)
 for command in (demo, train, transfer, generate, report, mixtures):
     add_command(app, command)
 

@@ -1,6 +1,7 @@
 """`ecgtransfer evaluate`: four questions about synthetic sets, and a test for clinicians."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 from ecgtransfer.evaluation import RATIOS, ClassifierConfig
 from ecgtransfer.pipeline import (
     ARMS,
+    OF_SOURCE_RECORDS,
     Answer,
     FidelitySettings,
     PhysiologySettings,
@@ -82,14 +84,17 @@ def utility(
     settings = UtilitySettings(
         methods=tuple(method or ()),
         name=name,
-        arms=_arms(arm),
+        arms=() if arm == ["none"] else tuple(arm or ARMS),
         ratios=tuple(ratio or RATIOS),
         seeds=seeds,
         classifier=ClassifierConfig(steps=classifier_steps, folds=folds),
         seed=seed,
     )
     output = Output(json, quiet)
-    _tell(output, _ask(output, "classifiers", evaluate_utility, _opened(run), settings))
+    opened = _opened(run)
+    if not arm:
+        settings = _with_answerable_arms(output, opened[1], settings)
+    _tell(output, _ask(output, "classifiers", evaluate_utility, opened, settings))
 
 
 def fidelity(
@@ -173,15 +178,16 @@ def everything(
     """
     methods = tuple(method or ())
     classifier = ClassifierConfig(steps=classifier_steps)
+    utility = UtilitySettings(
+        methods=methods, name=name, seeds=seeds, classifier=classifier, seed=seed
+    )
     output = Output(json, quiet)
     opened, cores = _opened(run), workers or available_cores()
     about = {
         "privacy": PrivacySettings(methods, name, classifier, seed),
         "fidelity": FidelitySettings(methods, name, classifier, seed),
         "physiology": PhysiologySettings(methods, name, seed=seed),
-        "utility": UtilitySettings(
-            methods=methods, name=name, seeds=seeds, classifier=classifier, seed=seed
-        ),
+        "utility": _with_answerable_arms(output, opened[1], utility),
     }
     _tell(
         output,
@@ -197,11 +203,18 @@ for command in (utility, fidelity, physiology, privacy, blind):
 add_command(app, everything, name="all")
 
 
-def _arms(asked_for: Sequence[str] | None) -> tuple[str, ...]:
-    """The groups of arms that are asked for; `none` is the plain ones alone."""
-    if not asked_for:
-        return ARMS
-    return () if list(asked_for) == ["none"] else tuple(asked_for)
+def _with_answerable_arms(
+    output: Output, source: Source, settings: UtilitySettings
+) -> UtilitySettings:
+    """The same without the arms that learn from the source's records, where these are not here."""
+    if source.location is not None:
+        return settings
+    output.warn(
+        "the source's records are not here, so that no classifier learns from them; prepare them "
+        "and name the set by 'transfer --source-set' to have the strongest baseline too"
+    )
+    arms = tuple(arm for arm in settings.arms if arm not in OF_SOURCE_RECORDS)
+    return replace(settings, arms=arms)
 
 
 def _opened(folder: Path) -> tuple[Run, Source, Target]:

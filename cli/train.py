@@ -49,5 +49,9 @@ def train(
     output = Output(json, quiet)
     with output.training("source model") as progress:
         summary = train_source(Run.create(run), settings, progress)
-    rows = [(name.replace("_", " "), value) for name, value in asdict(summary).items()]
+    told = asdict(summary) | {
+        "labels": ", ".join(f"{label} {count}" for label, count in summary.labels.items()),
+        "corpus": ", ".join(summary.corpus.values()),
+    }
+    rows = [(name.replace("_", " "), value) for name, value in told.items()]
     output.result(summary, Facts(f"Source model in {run / 'source'}", rows))

@@ -1,6 +1,7 @@
 """`ecgtransfer transfer`: from the source's model to the target's."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from ecgtransfer.pipeline import (
     TransferSettings,
     TransferSummary,
     adopt_source,
+    find_source,
     load_source,
     settle_target,
 )
@@ -22,7 +24,9 @@ from .console import Facts, Json, Output, Quiet, shown
 
 
 def transfer(
-    run: Annotated[Path, typer.Argument(help="Run folder with a trained source.")],
+    run: Annotated[
+        Path, typer.Argument(help="Run folder with a trained source; new with --source.")
+    ],
     target: Annotated[Path, typer.Option(help="Prepared target set.")],
     select: Annotated[
         list[str] | None, typer.Option(help='Target records, e.g. "device=CS-12".')
@@ -31,15 +35,22 @@ def transfer(
         int | None,
         typer.Option(min=5, help="Target records to learn from (three quarters); the rest test."),
     ] = None,
-    source_run: Annotated[
-        Path | None, typer.Option(help="Take the trained source of this run over.")
+    source: Annotated[
+        str | None,
+        typer.Option(help="Take over a shipped model, another run's source or an exported model."),
+    ] = None,
+    source_set: Annotated[
+        Path | None, typer.Option(help="The source's records, prepared, where they lie here.")
     ] = None,
     method: Annotated[
         str, typer.Option(help="tgdp, stack, finetune, lora, difffit, scratch or source.")
     ] = "tgdp",
     source_records: Annotated[
-        str, typer.Option(help="real, or model: drawn from the source model itself.")
-    ] = "real",
+        str | None,
+        typer.Option(
+            help="real (where they are here), or model: drawn from the source model itself."
+        ),
+    ] = None,
     source_count: Annotated[
         int, typer.Option(min=8, help="Source records in the transfer.")
     ] = 2000,
@@ -89,21 +100,23 @@ def transfer(
     )
     settings = TransferSettings(
         method=method,
-        source_records=source_records,
+        source_records=source_records or "real",
         n_source=source_count,
         tgdp=tgdp,
         lora=LoraConfig(lora_rank, float(lora_rank)),
         folds=folds,
         seed=seed,
     ).trained_for(steps, learning_rate)
-    opened = Run.open(run) if source_run is None else Run.create(run)
-    if source_run is not None:
-        adopt_source(opened, Run.open(source_run))
-    source = load_source(opened)
+    opened = Run.open(run) if source is None else Run.create(run)
+    if source is not None or source_set is not None:
+        adopt_source(opened, find_source(source or str(run)), source_set)
+    model = load_source(opened)
+    if source_records is None and model.location is None:
+        settings = replace(settings, source_records="model")
     goal = settle_target(
-        opened, source, TargetSettings(target, tuple(select or ()), train_records, seed)
+        opened, model, TargetSettings(target, tuple(select or ()), train_records, seed)
     )
-    summary = run_transfer(opened, source, goal, settings, output.training)
+    summary = run_transfer(opened, model, goal, settings, output.training)
     for sentence in summary.warnings:
         output.warn(sentence)
     output.result(summary, Facts(f"Transfer by {method} in {run}", _rows(summary)))

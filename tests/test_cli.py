@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 import ecgtransfer
 from ecgtransfer.corpus import ECGSet, ecgset_writer
 from ecgtransfer.experiments.mixtures import StudySettings
-from ecgtransfer.pipeline import DemoSettings
+from ecgtransfer.pipeline import DemoSettings, pretrained
 from tests.corpus.layouts import (
     PTBXL_LEADS,
     twelve_leads_uv,
@@ -47,6 +47,10 @@ COMMANDS = (
     "evaluate blind",
     "evaluate all",
     "report",
+    "models list",
+    "models show",
+    "models get",
+    "models export",
     "mixtures",
     "data fetch",
     "data prepare",
@@ -166,7 +170,7 @@ def finished(tmp_path_factory, words):
 def test_help_shows_an_example_that_the_program_takes(call, command):
     told = call(*command.split(), "--help")
     assert told.code == 0
-    example = re.search(rf"^  Example: ecgtransfer ({command} .*)$", told.out, flags=re.MULTILINE)
+    example = re.search(rf"^  Example: ecgtransfer ({command}\b.*)$", told.out, flags=re.MULTILINE)
     assert example, told.out
     parsed = typer.main.get_command(app).make_context("ecgtransfer", shlex.split(example[1]))
     group, rest = typer.main.get_command(app), [*parsed._protected_args, *parsed.args]
@@ -255,7 +259,7 @@ def test_what_is_done_stays_as_it_is(call, finished, words):
 
 def test_another_run_takes_the_source_over(call, tmp_path, finished, clinic):
     told = call(
-        *("transfer", tmp_path / "run", "--source-run", finished.folder, "--target", clinic),
+        *("transfer", tmp_path / "run", "--source", finished.folder, "--target", clinic),
         *("--train-records", 16, "--method", "source", "--json"),
     )
     assert told.code == 0
@@ -265,9 +269,58 @@ def test_another_run_takes_the_source_over(call, tmp_path, finished, clinic):
     assert not (tmp_path / "run/synthetic-source/wfdb").exists()
 
 
+def test_a_model_is_given_away_and_serves_a_hospital_without_its_records(
+    call, tmp_path, finished, clinic
+):
+    (tmp_path / "scores.json").write_text('{"macro AUROC": 0.8}')
+    model, run = tmp_path / "theirs", tmp_path / "run"
+    told = call(
+        *("models", "export", finished.folder, "--to", model),
+        *("--scores", tmp_path / "scores.json", "--limits", "Small."),
+    )
+    assert (told.code, told.err) == (0, "")
+    assert f"Model in {model}" in " ".join(told.out.split())
+    told = call("models", "get", model, "--to", run)
+    assert told.code == 0
+    assert f"ecgtransfer transfer {run} --target SET" in told.out
+    words = ("--target", clinic, "--train-records", 16, "--method", "source")
+    assert call("transfer", run, *words, "--json").code == 0
+    told = call("transfer", tmp_path / "other", "--source", model, *words, "--json")
+    assert told.code == 0
+    assert call("generate", run, "--ratio", 1, "--steps", 2, "--no-wfdb").code == 0
+    told = call(*("evaluate", "utility", run, "--arm", "source"))
+    refused(told, "which are not here; prepare them and name the set with --source-set")
+    study = ("--seeds", 1, "--ratio", 0.1, "--classifier-steps", 1, "--folds", 2, "--json")
+    told = call("evaluate", "utility", run, *study)
+    assert told.code == 0
+    assert "no classifier learns from them" in told.err
+    arms = {arm["name"] for arm in json.loads(told.out)["utility"]["numbers"]["arms"]}
+    assert "target only + source x0.1" in arms
+    assert not any("pre-trained" in arm for arm in arms)
+
+
+def test_shipped_models_are_listed_and_shown(call, monkeypatch, tmp_path, finished):
+    assert call("models", "export", finished.folder, "--to", tmp_path / "ours").code == 0
+    monkeypatch.setattr(pretrained, "_shipped", lambda: [tmp_path / "ours"])
+    assert json.loads(call("models", "list", "--json").out)["models"][0]["name"] == "ours"
+    assert "ours" in call("models", "list").out
+    told = call("models", "show", "ours")
+    assert told.out == (tmp_path / "ours/README.md").read_text() + "\n"
+    assert json.loads(call("models", "show", "ours", "--json").out)["name"] == "ours"
+    refused(call("models", "show", "magic"), "expected a model of ours, got 'magic'")
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{"])
+def test_scores_that_are_no_object_are_refused(call, tmp_path, finished, text):
+    (tmp_path / "scores.json").write_text(text)
+    words = ("--to", tmp_path / "model", "--scores", tmp_path / "scores.json")
+    refused(call("models", "export", finished.folder, *words), "scores")
+    assert not (tmp_path / "model").exists()
+
+
 def test_the_rank_of_lora_is_an_option_and_its_model_generates(call, tmp_path, finished, clinic):
     told = call(
-        *("transfer", tmp_path / "run", "--source-run", finished.folder, "--target", clinic),
+        *("transfer", tmp_path / "run", "--source", finished.folder, "--target", clinic),
         *("--train-records", 16, "--method", "lora", "--lora-rank", 3, "--steps", 2, "--json"),
     )
     assert told.code == 0
@@ -712,9 +765,7 @@ def test_a_set_of_another_rate_is_no_target(call, tmp_path, finished, ptbxl):
     prepare = ("data", "prepare", "ptbxl", ptbxl, "--to", tmp_path / "set", "--rate", 50)
     assert call(*prepare).code == 0
     run = tmp_path / "run"
-    told = call(
-        *("transfer", run, "--source-run", finished.folder, "--target", tmp_path / "set", "-q")
-    )
+    told = call(*("transfer", run, "--source", finished.folder, "--target", tmp_path / "set", "-q"))
     refused(told, "expected a target of 1000 samples at 100 Hz .* got 500 at 50 Hz")
     assert not (run / "target").exists()
 

@@ -6,12 +6,13 @@ A folder with `signals.npy` (int16, microvolts, N x 8 x T), `labels.npy` (float3
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,17 @@ _HASH_BYTES, _HASH_ROWS = 1 << 22, 8192
 Index = int | slice | Sequence[int] | NDArray[Any] | None
 
 
+class Chunk(NamedTuple):
+    """Some records in order, as `ECGSetWriter.append` takes them.
+
+    `signals_uv` (n, 8, T) int16 microvolts, `labels` (n, K) float32, `records` n rows.
+    """
+
+    signals_uv: NDArray[np.int16]
+    labels: NDArray[np.float32]
+    records: pd.DataFrame
+
+
 class ECGSet:
     """A set of recordings of one length, one sampling rate and one label space; `ECGSet.open`.
 
@@ -52,7 +64,8 @@ class ECGSet:
         card: everything that `card.json` states: origin, label names, fingerprint, what the
             writer added.
         label_space: the columns of `labels`.
-        labels: multi-hot labels, (N, K) float32.
+        labels: multi-hot labels, (N, K) float32, mapped from the file; a change to them stays in
+            memory.
         sampling_rate_hz: of every recording.
     """
 
@@ -73,7 +86,7 @@ class ECGSet:
 
     @classmethod
     def open(cls, folder: str | Path) -> ECGSet:
-        """Open a set; signals stay on disk until they are asked for.
+        """Open a set; signals and labels stay on disk until they are asked for.
 
         Raises:
             CorpusError: no set in the folder, one of another format or version, or a file that is
@@ -83,10 +96,10 @@ class ECGSet:
         card = _read_card(folder)
         count, samples = card["records"], card["samples"]
         signals = _load(folder / SIGNALS, (count, len(INDEPENDENT_LEADS), samples), np.int16)
-        labels = _load(folder / LABELS, (count, len(card["labels"])), np.float32)
+        labels = _load(folder / LABELS, (count, len(card["labels"])), np.float32, writable=True)
         if not (folder / RECORDS).is_file():
             raise CorpusError(f"{folder} lacks {RECORDS}; write the set again")
-        return cls(folder, card, signals, np.array(labels))
+        return cls(folder, card, signals, labels)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -120,19 +133,10 @@ class ECGSet:
             CorpusError: the table cannot be read or has another number of rows than the card says.
         """
         import pandas as pd
-        import pyarrow
 
-        try:
+        with self._table_errors():
             table = pd.read_parquet(self.folder / RECORDS)
-        except (pyarrow.ArrowInvalid, OSError) as error:
-            raise CorpusError(
-                f"{self.folder / RECORDS} cannot be read ({error}); write the set again"
-            ) from None
-        if len(table) != len(self):
-            raise CorpusError(
-                f"{self.folder / RECORDS} has {len(table)} rows, its card says {len(self)} "
-                "records; write the set again"
-            )
+        self._check_rows(len(table))
         return table
 
     def to_pandas(self) -> pd.DataFrame:
@@ -157,6 +161,30 @@ class ECGSet:
             )
         return pd.concat([self.records, labels], axis=1)
 
+    def chunks(self, size: int, start: int = 0) -> Iterator[Chunk]:
+        """The records from number `start` on in order, at most `size` at a time.
+
+        Read anew from the files, not mapped: memory holds one chunk, whatever the size of the set.
+
+        Raises:
+            CorpusError: the table cannot be read or has another number of rows than the card says.
+        """
+        import pyarrow.parquet
+
+        with self._table_errors():
+            table = pyarrow.parquet.ParquetFile(self.folder / RECORDS)
+        with table:
+            self._check_rows(table.metadata.num_rows)
+            stop = 0
+            for batch in table.iter_batches(batch_size=size):
+                first, stop = max(stop, start), stop + len(batch)
+                if first < stop:
+                    yield Chunk(
+                        _read_rows(self._signals_uv, first, stop),
+                        _read_rows(self.labels, first, stop),
+                        batch.slice(len(batch) - (stop - first)).to_pandas(),
+                    )
+
     def independent_mv(self, index: Index = None) -> NDArray[np.float32]:
         """The model's eight leads I, II, V1-V6 in millivolts, (n, 8, T) float32."""
         chosen = self._signals_uv[self._rows(index)]
@@ -179,13 +207,34 @@ class ECGSet:
         Raises:
             CorpusError: something has changed since the set was written.
         """
-        if len(self.records) != len(self):
-            raise CorpusError(f"{self.folder / RECORDS} has lost rows; write the set again")
+        import pyarrow.parquet
+
+        with self._table_errors():
+            rows = pyarrow.parquet.read_metadata(self.folder / RECORDS).num_rows
+        self._check_rows(rows)
         found = fingerprint(self.folder, self.card["labels"], self.card["sampling_rate_hz"])
         if found != self.fingerprint:
             raise CorpusError(
                 f"{self.folder} has changed since it was written: fingerprint {found[:12]}, "
                 f"its card says {self.fingerprint[:12]}; write the set again"
+            )
+
+    @contextlib.contextmanager
+    def _table_errors(self) -> Iterator[None]:
+        import pyarrow
+
+        try:
+            yield
+        except (pyarrow.ArrowInvalid, OSError) as error:
+            raise CorpusError(
+                f"{self.folder / RECORDS} cannot be read ({error}); write the set again"
+            ) from None
+
+    def _check_rows(self, rows: int) -> None:
+        if rows != len(self):
+            raise CorpusError(
+                f"{self.folder / RECORDS} has {rows} rows, its card says {len(self)} "
+                "records; write the set again"
             )
 
     def _rows(self, index: Index) -> slice | NDArray[Any]:
@@ -303,10 +352,31 @@ def _label_codes(folder: Path, card: Mapping[str, Any]) -> tuple[LabelCode, ...]
     return tuple(LabelCode(label, kind, code, "") for label, kind, code in lines)
 
 
-def _load(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
-    """Memory-map an array and hold its shape, type and size against the card."""
+def _read_rows(mapped: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
+    """Rows of an array of `_load`, read from its file: mapped pages would count as memory."""
+    assert isinstance(mapped, np.memmap)
+    assert mapped.filename is not None
+    row = mapped.shape[1:]
+    length = int(np.prod(row))
+    rows = np.fromfile(
+        mapped.filename,
+        mapped.dtype,
+        (stop - start) * length,
+        offset=mapped.offset + start * length * mapped.itemsize,
+    )
+    return rows.reshape(-1, *row)
+
+
+def _load(
+    path: Path, shape: tuple[int, ...], dtype: type[np.generic], *, writable: bool = False
+) -> NDArray[Any]:
+    """Memory-map an array and hold its shape, type and size against the card.
+
+    What is written into a writable one stays in memory and never reaches the file.
+    """
+    mode: Literal["r", "c"] = "c" if writable else "r"
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: NDArray[Any] = np.load(path, mmap_mode=mode, allow_pickle=False)
     except FileNotFoundError:
         raise CorpusError(f"{path.parent} lacks {path.name}; write the set again") from None
     except (ValueError, OSError, EOFError):

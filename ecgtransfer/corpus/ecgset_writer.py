@@ -79,7 +79,7 @@ class ECGSetWriter:
     Use it as a context manager. Leaving by an exception removes what was written, unless
     `checkpoint` was called: then the work up to the last checkpoint stays and `resume=True` goes
     on from there, with `len(writer)` saying how many records it already has. Memory holds one
-    chunk, plus the table rows since the last checkpoint.
+    chunk, the table rows since the last checkpoint, and 8 bytes for each record.
 
     Args:
         folder: the folder to make. An existing one is refused, unless `overwrite` is set and it
@@ -114,7 +114,7 @@ class ECGSetWriter:
         self._partial = self.folder.with_name(f".{self.folder.name}.partial")
         self._set = self._partial / "set"
         self._rows: list[pd.DataFrame] = []
-        self._names: set[str] = set()
+        self._names = _Hashes()
         self._files: dict[str, BinaryIO] = {}
         self._count = self._shards = 0
         self._samples: int | None = None
@@ -172,9 +172,7 @@ class ECGSetWriter:
         self._check_chunk(signals_uv, labels, records)
         table = _completed(records)
         names = table["name"].tolist()
-        repeated = [name for name in names if name in self._names]
-        if repeated or len(set(names)) < len(names):
-            doubled = repeated or sorted({name for name in names if names.count(name) > 1})
+        if doubled := self._given_twice(names):
             raise CorpusError(
                 f"record {doubled[0]} comes twice in {self.folder}; give each record its own name"
             )
@@ -183,7 +181,7 @@ class ECGSetWriter:
             self._files[LABELS].write(np.ascontiguousarray(labels, dtype="<f4").data)
         self._samples = signals_uv.shape[2]
         self._count += len(signals_uv)
-        self._names.update(names)
+        self._names.add(names)
         self._rows.append(table)
 
     def checkpoint(self) -> None:
@@ -287,8 +285,22 @@ class ECGSetWriter:
             self._files[name].truncate(kept)
             self._files[name].seek(0, os.SEEK_END)
         for shard in self._shard_paths():
-            self._names.update(_read_shard(shard).column("name").to_pylist())
+            self._names.add(_read_names(shard))
         return True
+
+    def _given_twice(self, names: list[str]) -> list[str]:
+        """Names that come twice, within a chunk or in it and in an earlier one."""
+        suspects = self._names.may_hold(names)
+        repeated: list[str] = []
+        if suspects:
+            # Different names may share a hash: the tables have the last word.
+            known = {name for rows in self._rows for name in rows["name"]}
+            for shard in self._shard_paths():
+                known.update(suspects.intersection(_read_names(shard)))
+            repeated = [name for name in names if name in suspects & known]
+        if not repeated and len(set(names)) < len(names):
+            repeated = sorted({name for name in names if names.count(name) > 1})
+        return repeated
 
     def _check_chunk(
         self, signals_uv: NDArray[np.int16], labels: NDArray[Any], records: pd.DataFrame
@@ -338,9 +350,11 @@ class ECGSetWriter:
         import pyarrow.parquet
 
         shards = self._shard_paths()
-        schema = pyarrow.unify_schemas(
-            [pyarrow.parquet.read_schema(shard) for shard in shards], promote_options="permissive"
-        )
+        schema = pyarrow.schema([])
+        for shard in shards:
+            schema = pyarrow.unify_schemas(
+                [schema, pyarrow.parquet.read_schema(shard)], promote_options="permissive"
+            )
         waiting = schema.empty_table()
         with pyarrow.parquet.ParquetWriter(self._set / RECORDS, schema) as merged:
             for shard in shards:
@@ -393,6 +407,30 @@ class ECGSetWriter:
                 f"cannot write the ECG set {self.folder}: {error.strerror or error}; "
                 "free space or choose another folder"
             ) from error
+
+
+class _Hashes:
+    """64-bit hashes of many names, 8 bytes each, in sorted runs of which each is twice the next."""
+
+    def __init__(self) -> None:
+        self._runs: list[NDArray[np.int64]] = []
+
+    def add(self, names: list[str]) -> None:
+        if not names:
+            return
+        run = np.sort(_hashes(names))
+        while self._runs and len(self._runs[-1]) < 2 * len(run):
+            run = np.sort(np.concatenate([self._runs.pop(), run]))
+        self._runs.append(run)
+
+    def may_hold(self, names: list[str]) -> set[str]:
+        """Those of `names` whose hash is known; a few may be new all the same."""
+        hashes = _hashes(names)
+        known = np.zeros(len(names), dtype=bool)
+        for run in self._runs:
+            place = np.searchsorted(run, hashes).clip(max=len(run) - 1)
+            known |= run[place] == hashes
+        return {names[k] for k in np.flatnonzero(known)}
 
 
 def write_ecgset(
@@ -498,6 +536,17 @@ def _read_shard(path: Path) -> pyarrow.Table:
     import pyarrow.parquet
 
     return pyarrow.parquet.read_table(path)
+
+
+def _read_names(path: Path) -> list[str]:
+    import pyarrow.parquet
+
+    names: list[str] = pyarrow.parquet.read_table(path, columns=["name"])["name"].to_pylist()
+    return names
+
+
+def _hashes(names: list[str]) -> NDArray[np.int64]:
+    return np.fromiter(map(hash, names), np.int64, len(names))
 
 
 def _npy_header(kind: str, shape: tuple[int, ...]) -> bytes:

@@ -126,6 +126,28 @@ class ResidualBlock(nn.Module):
         return result
 
 
+class Rotation(nn.Module):
+    """Rotary position embedding (Su et al. 2021): (B, H, T, C) -> (B, H, T, C), C even.
+
+    Channel pairs of queries and keys are turned by angles that grow with time, so that their inner
+    product knows how far apart two moments stand, not where. Rhythm is just that.
+    """
+
+    speed: Tensor
+
+    def __init__(self, channels: int, slowest: float = 1 / 128) -> None:
+        super().__init__()
+        speed = slowest ** torch.linspace(0.0, 1.0, channels // 2)
+        self.register_buffer("speed", speed, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Turn the pair (c, c + C / 2) of moment t by t * speed[c] radians."""
+        angle = torch.arange(x.shape[-2], device=x.device)[:, None] * self.speed
+        cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+        first, second = x.chunk(2, dim=-1)
+        return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+
+
 class SelfAttention(nn.Module):
     """Every moment of the record looks at every other: (B, C, T) -> (B, C, T), residual.
 
@@ -135,9 +157,10 @@ class SelfAttention(nn.Module):
     def __init__(self, channels: int, channels_per_head: int = 32) -> None:
         super().__init__()
         most = max(1, channels // channels_per_head)
-        self.heads = next(heads for heads in range(most, 0, -1) if channels % heads == 0)
+        self.heads = next(n for n in range(most, 0, -1) if channels % (2 * n) == 0)
         self.norm = group_norm(channels)
         self.query_key_value = nn.Conv1d(channels, 3 * channels, 1)
+        self.rotation = Rotation(channels // self.heads)
         self.out = nn.Conv1d(channels, channels, 1)
         zero(self.out)
 
@@ -150,8 +173,42 @@ class SelfAttention(nn.Module):
             .transpose(3, 4)
             .unbind(1)
         )
-        attended = F.scaled_dot_product_attention(query, key, value)
+        attended = attend(self.rotation(query), self.rotation(key), value)
         result: Tensor = x + self.out(attended.transpose(2, 3).reshape(batch, channels, samples))
+        return result
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """softmax(query key^T / sqrt(C)) value, each (B, H, T, C) (Vaswani et al. 2017, eq. 1).
+
+    Written out on a CPU, where the backward pass of torch's own takes four times as long at the
+    lengths that occur here.
+    """
+    if query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value)
+    weight = (query @ key.mT * query.shape[-1] ** -0.5).softmax(dim=-1)
+    return weight.to(value.dtype) @ value
+
+
+class FeedForward(nn.Module):
+    """Two layers on every moment by itself, scaled and shifted by the conditioning, residual.
+
+    (B, C, T), (B, conditioning) -> (B, C, T). The last layer starts at zero.
+    """
+
+    def __init__(self, channels: int, conditioning: int, wider: int = 3) -> None:
+        super().__init__()
+        self.norm = group_norm(channels)
+        self.scale_shift = nn.Linear(conditioning, 2 * channels)
+        self.widen = nn.Conv1d(channels, wider * channels, 1)
+        self.narrow = nn.Conv1d(wider * channels, channels, 1)
+        zero(self.narrow)
+
+    def forward(self, x: Tensor, conditioning: Tensor) -> Tensor:
+        """(B, C, T), (B, conditioning) -> (B, C, T)."""
+        scale, shift = self.scale_shift(conditioning)[:, :, None].chunk(2, dim=1)
+        h = self.norm(x) * (1 + scale) + shift
+        result: Tensor = x + self.narrow(F.silu(self.widen(h)))
         return result
 
 

@@ -10,6 +10,7 @@ from ecgtransfer.errors import ConfigError
 from ecgtransfer.models.blocks import (
     CHANNELS_PER_GROUP,
     Conditioning,
+    FeedForward,
     ResidualBlock,
     SelfAttention,
     fold,
@@ -30,6 +31,7 @@ class UNetConfig:
         widths: channels at each level, the time axis halved from one to the next.
         blocks: residual blocks a level, on the way down and on the way up.
         attention: levels, counted from the deepest, that carry self-attention.
+        middle: pairs of self-attention and feed-forward layers between the way down and up.
         conditioning: width of the embedding of noise level and label.
     """
 
@@ -39,6 +41,7 @@ class UNetConfig:
     widths: tuple[int, ...] = (64, 96, 128, 192)
     blocks: int = 2
     attention: int = 2
+    middle: int = 0
     conditioning: int = 256
 
     def __post_init__(self) -> None:
@@ -52,9 +55,10 @@ class UNetConfig:
             raise ConfigError(
                 f"expected widths that are multiples of {CHANNELS_PER_GROUP}, got {self.widths}"
             )
-        if not 0 <= self.attention <= len(self.widths):
+        if not 0 <= self.attention <= len(self.widths) or self.middle < 0:
             raise ConfigError(
-                f"expected attention on 0 to {len(self.widths)} levels, got {self.attention}"
+                f"expected attention on 0 to {len(self.widths)} levels and a middle of at least 0 "
+                f"layers, got {self.attention} and {self.middle}"
             )
 
 
@@ -93,7 +97,10 @@ class UNet1d(nn.Module):
             if level < len(widths) - 1:
                 self.downsample.append(nn.Conv1d(channels, channels, 3, stride=2, padding=1))
                 kept.append(channels)
-        self.middle = ResidualBlock(channels, channels, config.conditioning)
+        self.middle = nn.ModuleList([ResidualBlock(channels, channels, config.conditioning)])
+        for _ in range(config.middle):
+            self.middle.append(SelfAttention(channels))
+            self.middle.append(FeedForward(channels, config.conditioning))
         for level in reversed(range(len(widths))):
             for _ in range(blocks + 1):
                 self.up.append(stage(channels + kept.pop(), level))
@@ -126,7 +133,7 @@ class UNet1d(nn.Module):
             if level < levels - 1:
                 h = self.downsample[level](h)
                 kept.append(h)
-        h = self.middle(h, conditioning)
+        h = _run(self.middle, h, conditioning)
         for step in range(levels):
             for block in range(config.blocks + 1):
                 h = torch.cat([h, kept.pop()], dim=1)
@@ -139,5 +146,5 @@ class UNet1d(nn.Module):
 
 def _run(stage: nn.Module, h: Tensor, conditioning: Tensor) -> Tensor:
     for layer in stage.children():
-        h = layer(h, conditioning) if isinstance(layer, ResidualBlock) else layer(h)
+        h = layer(h) if isinstance(layer, SelfAttention) else layer(h, conditioning)
     return h

@@ -15,6 +15,13 @@ from ecgtransfer.pipeline.methods import (
     transfer,
 )
 from ecgtransfer.pipeline.physiology import PhysiologySettings, evaluate_physiology
+from ecgtransfer.pipeline.pretrained import (
+    PretrainedModel,
+    export_source,
+    find_source,
+    pretrained_model,
+    pretrained_models,
+)
 from ecgtransfer.pipeline.privacy import PrivacySettings, evaluate_privacy
 from ecgtransfer.pipeline.report import ReportSettings, report_run
 from ecgtransfer.pipeline.run import Run, Stage, fingerprint, read_json, write_json
@@ -34,11 +41,12 @@ from ecgtransfer.pipeline.source import (
 )
 from ecgtransfer.pipeline.synthetic import GenerateSettings, SamplerSettings, export, synthesise
 from ecgtransfer.pipeline.target import Target, TargetSettings, load_target, settle_target
-from ecgtransfer.pipeline.utility import ARMS, UtilitySettings, evaluate_utility
+from ecgtransfer.pipeline.utility import ARMS, OF_SOURCE_RECORDS, UtilitySettings, evaluate_utility
 
 __all__ = [
     "ARMS",
     "METHODS",
+    "OF_SOURCE_RECORDS",
     "PRESETS",
     "QUESTIONS",
     "READERS",
@@ -50,6 +58,7 @@ __all__ = [
     "FidelitySettings",
     "GenerateSettings",
     "PhysiologySettings",
+    "PretrainedModel",
     "PrivacySettings",
     "ReportSettings",
     "Run",
@@ -74,12 +83,16 @@ __all__ = [
     "evaluate_utility",
     "export",
     "export_set",
+    "export_source",
+    "find_source",
     "fingerprint",
     "load_source",
     "load_target",
     "load_target_model",
     "prepare_set",
     "preset",
+    "pretrained_model",
+    "pretrained_models",
     "read_json",
     "report_run",
     "run_demo",

@@ -13,6 +13,7 @@ from ecgtransfer.evaluation import LabelledRecords, Table, Verdict
 from ecgtransfer.pipeline.config import METHODS
 from ecgtransfer.pipeline.run import Run, Stage
 from ecgtransfer.pipeline.source import Source
+from ecgtransfer.pipeline.source_records import drawn_records
 from ecgtransfer.pipeline.synthetic import SET, known_method, synthetic_stage
 from ecgtransfer.pipeline.target import Target, labels_in
 
@@ -21,6 +22,9 @@ QUESTIONS = ("utility", "fidelity", "physiology", "privacy")
 
 #: Records of a side that are compared at most; more change the third digit and cost memory.
 LARGEST_SIDE = 2000
+
+#: Records that the source model draws where its own records are not here.
+STAND_INS = 1000
 
 
 @dataclass(frozen=True)
@@ -146,8 +150,15 @@ def labelled_source(
 ) -> LabelledRecords:
     """The source's training records, or so many of them, drawn at random.
 
-    Patients of another set than the target's are other people, even where they count alike.
+    Patients of another set than the target's are other people, even where they count alike. Where
+    the records are not here, ones that the source model draws stand in for them (`stand_ins`).
     """
+    if source.location is None:
+        labels = target.labels[target.train]
+        x0, label = drawn_records(source, labels, min(most or STAND_INS, STAND_INS), seed)
+        units = source.model.units
+        signals_mv = units.to_mv(x0.to(units.amplitude_mv.device)).cpu().numpy()
+        return LabelledRecords(signals_mv, label.numpy())
     ecgset, train, _ = source.records()
     if most is not None and len(train) > most:
         train = np.sort(np.random.default_rng([seed, 7]).permutation(train)[:most])
@@ -156,6 +167,19 @@ def labelled_source(
         return records
     apart = np.array([f"source {patient}" for patient in records.patients])
     return replace(records, patients=apart)
+
+
+def stand_ins(source: Source) -> tuple[Verdict, ...]:
+    """A sentence for the reader where drawn records stand in for the source's own."""
+    if source.location is not None:
+        return ()
+    return (
+        Verdict(
+            None,
+            f"The source's records are not here: {STAND_INS} that its model drew, in the mix of "
+            "labels of the target's training records, stand in for them.",
+        ),
+    )
 
 
 def some(numbers: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:

@@ -2,19 +2,18 @@
 
 import csv
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from ecgtransfer.corpus import ECGSet
-from ecgtransfer.errors import ConfigError, RunError
-from ecgtransfer.pipeline.run import read_json, write_json
-from ecgtransfer.signals import LEADS, write_recording
+from ecgtransfer.errors import ConfigError
 from ecgtransfer.synthesis import header_comments
-from ecgtransfer.synthesis.export import FILE_BYTES
-from ecgtransfer.synthesis.folders import claim, disk_errors, require_space, sole_writer
+from ecgtransfer.synthesis.export import write_records
+from ecgtransfer.synthesis.folders import disk_errors, write_whole
+
+TABLE = "labels.csv"
 
 #: Columns of `labels.csv`, as `data prepare wfdb --table` reads them.
 TABLE_COLUMNS = ("record", "labels", "patient", "age", "sex", "fold", "device", "site")
@@ -63,17 +62,16 @@ def export_set(
             f"{broken[0]!r}; rename it in the label space and prepare the set again"
         )
     plan = {"layout": "wfdb", "set_fingerprint": ecgset.fingerprint}
-    partial = folder.with_name(f".{folder.name}.partial")
-    with sole_writer(folder):
-        if folder.exists():
-            _check_finished(folder, plan)
-        else:
-            claim(partial, plan)
-            _write_files(ecgset, partial / "files", folder, progress)
-            with disk_errors(folder):
-                write_json(partial / "files" / "export.json", {**plan, "card": ecgset.card})
-                (partial / "files").rename(folder)
-        shutil.rmtree(partial, ignore_errors=True)
+    names = list(_record_paths(ecgset))
+
+    def write(files: Path) -> None:
+        write_records(ecgset, files, folder, names, record_comments, progress)
+        with disk_errors(folder), (files / TABLE).open("w", newline="", encoding="utf-8") as table:
+            writer = csv.writer(table, lineterminator="\n")
+            writer.writerow(TABLE_COLUMNS)
+            writer.writerows(_table_rows(ecgset, names))
+
+    write_whole(folder, plan, ecgset.card, write)
     return folder
 
 
@@ -105,48 +103,25 @@ def record_comments(ecgset: ECGSet, index: int) -> list[str]:
     return stated
 
 
-def _write_files(
-    ecgset: ECGSet, files: Path, folder: Path, progress: Callable[[int, int], None] | None
-) -> None:
-    """Write the records that are missing below `files`, then the tables."""
-    sample_bytes = len(LEADS) * ecgset.n_samples * 2
-    names = list(_record_names(ecgset))
-    with disk_errors(folder):
-        for parent in dict.fromkeys((files / name).parent for name in names):
-            parent.mkdir(parents=True, exist_ok=True)
-        for leftover in files.rglob(".*.partial"):
-            shutil.rmtree(leftover)
-        # A header comes last: where it is, the record is whole.
-        missing = [
-            index for index, name in enumerate(names) if not (files / f"{name}.hea").exists()
-        ]
-    require_space(folder, len(missing) * (sample_bytes + FILE_BYTES))
-    done = len(ecgset) - len(missing)
-    for index in missing:
-        write_recording(
-            files / names[index], ecgset.recording(index), record_comments(ecgset, index)
-        )
-        done += 1
-        if progress is not None:
-            progress(done, len(ecgset))
-    with disk_errors(folder):
-        (files / "RECORDS").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-        with (files / "labels.csv").open("w", newline="", encoding="utf-8") as table:
-            writer = csv.writer(table, lineterminator="\n")
-            writer.writerow(TABLE_COLUMNS)
-            writer.writerows(_table_rows(ecgset, names))
+def file_names(names: Iterable[str], first: int = 0) -> Iterator[str]:
+    """Names of records as every file system and WFDB take them, each another one.
 
-
-def _record_names(ecgset: ECGSet) -> Iterator[str]:
-    """Paths of the records below the export: their names, as far as WFDB takes them."""
+    first: number in its set of the first record, for names that would come twice.
+    """
     taken: set[str] = set()
-    for number, name in enumerate(ecgset.records["name"].astype(str)):
+    for number, name in enumerate(names, start=first):
         allowed = re.sub(r"[^-A-Za-z0-9_]", "_", name) or "_"
         # Some file systems do not tell upper from lower case.
         if allowed.casefold() in taken:
             allowed = f"{allowed}_{number}"
         taken.add(allowed.casefold())
-        yield f"{number // FOLDER_RECORDS * FOLDER_RECORDS:05d}/{allowed}"
+        yield allowed
+
+
+def _record_paths(ecgset: ECGSet) -> Iterator[str]:
+    """Paths of the records below the export."""
+    for number, name in enumerate(file_names(ecgset.records["name"].astype(str))):
+        yield f"{number // FOLDER_RECORDS * FOLDER_RECORDS:05d}/{name}"
 
 
 def _table_rows(ecgset: ECGSet, names: list[str]) -> Iterator[list[object]]:
@@ -156,15 +131,3 @@ def _table_rows(ecgset: ECGSet, names: list[str]) -> Iterator[list[object]]:
         labels = LABEL_SEPARATOR.join(ecgset.label_space.decode(states))
         others = (row["patient"], row["age"], row["sex"], fold, row["device"], row["site"])
         yield [name, labels, *others]
-
-
-def _check_finished(folder: Path, plan: dict[str, str]) -> None:
-    """Raise `RunError` unless `folder` is the export that the plan describes."""
-    try:
-        found = read_json(folder / "export.json")
-    except (RunError, OSError, ValueError):
-        found = {}
-    if any(found.get(key) != value for key, value in plan.items()):
-        raise RunError(
-            f"{folder} exists and is no export of this set; choose another folder or remove it"
-        )

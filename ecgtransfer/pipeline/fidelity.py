@@ -28,6 +28,7 @@ from ecgtransfer.pipeline.answers import (
     question_stage,
     refuse_few,
     some,
+    stand_ins,
     synthetic_sets,
 )
 from ecgtransfer.pipeline.run import Run
@@ -130,6 +131,7 @@ def evaluate_fidelity(
     picture = _picture(
         features(test), [features(side) for side in sides.values()], features(of_source), settings
     )
+    tests += stand_ins(source)
     answer = Answer(
         "fidelity", tuple(verdicts), tuple(tests), tuple(tables), numbers | {"projection": picture}
     )

@@ -21,6 +21,7 @@ from ecgtransfer.pipeline.answers import (
     labelled_source,
     question_stage,
     some,
+    stand_ins,
     synthetic_sets,
 )
 from ecgtransfer.pipeline.run import Run
@@ -111,6 +112,7 @@ def evaluate_privacy(
         tests += others
         tables.append(Table.from_rows(f"Tests, {method}", result.rows()))
         numbers[method] = result.to_dict()
+    tests += stand_ins(source)
     answer = Answer("privacy", tuple(verdicts), tuple(tests), tuple(tables), numbers)
     stage.finish(answer.to_card())
     return answer

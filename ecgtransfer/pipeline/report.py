@@ -40,7 +40,7 @@ from ecgtransfer.pipeline.answers import (
     synthetic_sets,
 )
 from ecgtransfer.pipeline.run import Run
-from ecgtransfer.pipeline.source import Source
+from ecgtransfer.pipeline.source import Source, corpus_of
 from ecgtransfer.pipeline.target import Target, labels_in
 
 #: What each question asks, in the words of the page.
@@ -386,13 +386,9 @@ def _settings(run: Run, name: str, sets: SyntheticSets) -> dict[str, object]:
 
 def _licences(source: Source, target: Target) -> Iterator[str]:
     """Where the records are from, under which licence, and what is to be cited."""
-    source_set, _, _ = source.records()
-    for role, ecgset in (("Source", source_set), ("Target", target.ecgset)):
-        stated = ecgset.card.get("corpus")
-        known: Mapping[str, Any] = stated if isinstance(stated, Mapping) else {}
-        name = str(known.get("name") or ecgset.folder.name)
-        parts = [str(known[key]) for key in ("version", "licence", "url") if known.get(key)]
-        yield f"{role}: {name}{', ' if parts else ''}{', '.join(parts)}. {_citation(name)}".strip()
+    for role, corpus in (("Source", source.summary.corpus), ("Target", corpus_of(target.ecgset))):
+        stated = ", ".join(corpus.values())
+        yield f"{role}: {stated}. {_citation(corpus['name'])}".strip()
 
 
 def _citation(corpus: str) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ecgtransfer.errors import RunError
+from ecgtransfer.synthesis.folders import write_once
 from ecgtransfer.training import is_main_process, main_process_first, wait_for_everyone
 
 #: Version of the layout of a run folder; a folder of another one is refused.
@@ -105,10 +106,9 @@ def software() -> dict[str, str]:
 
 
 def begin_run(folder: Path) -> None:
-    """Make a folder a run folder, if it is none yet."""
-    if not (folder / CONFIG).exists():
-        make_folder(folder)
-        write_json(folder / CONFIG, {"format": RUN_FORMAT, "software": software()})
+    """Make a folder a run folder, if it is none yet; any number of processes may do so at once."""
+    make_folder(folder)
+    _state_once(folder / CONFIG, {"format": RUN_FORMAT, "software": software()})
 
 
 class Stage:
@@ -140,6 +140,8 @@ class Stage:
     def begin(self, settings: object) -> bool:
         """State what is asked for; True when just that is done already.
 
+        Any number of processes, on whatever machines, may begin the same work at once.
+
         Raises:
             RunError: the folder holds work on this stage with other settings, or other files;
                 nothing is touched.
@@ -148,26 +150,29 @@ class Stage:
             return self._begin(as_json(settings))
 
     def _begin(self, asked: Any) -> bool:
-        found = {path.name for path in self.folder.iterdir()} if self.folder.is_dir() else set()
-        if REQUEST in found:
-            held = read_json(self.folder / REQUEST)
-            if held.get("fingerprint") == fingerprint(asked):
-                return self.is_done
-            # A request alone binds nobody: what was asked for was refused before any work.
-            if found != {REQUEST}:
-                differences = "; ".join(_differences(held.get("settings", {}), asked)) or "inputs"
+        path = self.folder / REQUEST
+        request = {"settings": asked, "fingerprint": fingerprint(asked)}
+        found = _names(self.folder, but=REQUEST) if self.folder.is_dir() else set()
+        if not path.exists():
+            if found:
                 raise RunError(
-                    f"{self.folder} holds the stage {self.name!r} with other settings "
-                    f"({differences}); use another run folder, or remove {self.folder} to redo it"
+                    f"expected {self.folder} to be empty or a stage of this run, found other files "
+                    f"there; choose another run folder"
                 )
-        elif found:
+            begin_run(self.folder.parent)
+            make_folder(self.folder)
+            _state_once(path, request)
+        held = read_json(path)
+        if held.get("fingerprint") == request["fingerprint"]:
+            return self.is_done
+        # A request alone binds nobody: what was asked for was refused before any work.
+        if found:
+            differences = "; ".join(_differences(held.get("settings", {}), asked)) or "inputs"
             raise RunError(
-                f"expected {self.folder} to be empty or a stage of this run, found other files "
-                f"there; choose another run folder"
+                f"{self.folder} holds the stage {self.name!r} with other settings "
+                f"({differences}); use another run folder, or remove {self.folder} to redo it"
             )
-        begin_run(self.folder.parent)
-        make_folder(self.folder)
-        write_json(self.folder / REQUEST, {"settings": asked, "fingerprint": fingerprint(asked)})
+        write_json(path, request)
         return False
 
     def finish(self, results: object) -> dict[str, Any]:
@@ -197,7 +202,7 @@ class Run:
         """
         if (folder / CONFIG).exists():
             return cls.open(folder)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or _names(folder, but=CONFIG)):
             raise RunError(
                 f"expected a new or empty folder or a run folder, found other files in {folder}; "
                 f"choose another place for the run"
@@ -227,6 +232,21 @@ class Run:
         """All finished stages whose name begins with `prefix`, by name."""
         found = (Stage(path) for path in sorted(self.folder.glob(f"{prefix}*")) if path.is_dir())
         return [stage for stage in found if stage.is_done]
+
+
+def _names(folder: Path, but: str) -> set[str]:
+    """What a folder holds, apart from a file `but` and what a kill left of it half written."""
+    return {
+        path.name for path in folder.iterdir() if not f".{path.name}".startswith((f".{but}", f"..{but}."))
+    }
+
+
+def _state_once(path: Path, value: object) -> None:
+    """Write JSON to a `path` that is not there yet; RunError where the disk does not take it."""
+    try:
+        write_once(path, value)
+    except OSError as error:
+        raise _not_written(path, error) from None
 
 
 def _differences(held: object, asked: object, name: str = "") -> list[str]:

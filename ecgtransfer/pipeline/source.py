@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -23,18 +23,32 @@ from ecgtransfer.diffusion import (
 from ecgtransfer.errors import RunError
 from ecgtransfer.models import UNetConfig
 from ecgtransfer.pipeline.config import SourceSettings, preset
-from ecgtransfer.pipeline.run import CARD, REQUEST, Run, begin_run, make_folder
+from ecgtransfer.pipeline.run import (
+    CARD,
+    REQUEST,
+    Run,
+    Stage,
+    begin_run,
+    make_folder,
+    read_json,
+    write_json,
+)
 from ecgtransfer.training import Progress, load_weights, seeded_initialisation
 
 SOURCE = "source"
 WEIGHTS = "weights.safetensors"
+#: Where the source's records lie on this machine, if they do: `{"set": folder}`.
+RECORDS = "records.json"
 #: Held-out source records behind the printed identities.
 RECORDS_FOR_IDENTITIES = 512
 
 
 @dataclass(frozen=True)
 class SourceSummary:
-    """What training the source came to."""
+    """What training the source came to.
+
+    `labels` counts the training records of each label, `corpus` says where they are from.
+    """
 
     records: int
     held_out: int
@@ -44,31 +58,56 @@ class SourceSummary:
     gaussian_loss: float
     seconds: float
     precision: str
+    labels: Mapping[str, int]
+    corpus: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A trained source model and the records that it learned from."""
+    """A trained source model, and the records that it learned from where they are at hand.
+
+    Attributes:
+        model: the denoiser with its units.
+        label_space: columns of its label.
+        fingerprint: of the training.
+        settings: of the training.
+        set_fingerprint: of the set that it learned from.
+        location: folder of that set on this machine; None where it is not here.
+        summary: what the training came to.
+    """
 
     model: DiffusionModel
     label_space: LabelSpace
     fingerprint: str
     settings: SourceSettings
     set_fingerprint: str
+    location: Path | None
+    summary: SourceSummary
+
+    @property
+    def known_labels(self) -> tuple[str, ...]:
+        """Labels that the model saw in training."""
+        return tuple(name for name in self.label_space.names if self.summary.labels[name])
 
     def records(self) -> tuple[ECGSet, np.ndarray, np.ndarray]:
         """The source set with the record numbers that were trained on and held out.
 
         Raises:
             CorpusError: the set is gone.
-            RunError: another set lies in its place.
+            RunError: the set was never here, or another lies in its place.
         """
-        ecgset = ECGSet.open(self.settings.source)
+        if self.location is None:
+            raise RunError(
+                "expected the records that the source model learned from, which are not here; "
+                "prepare them and name the set with --source-set, or do without them "
+                "(--source-records model, --arm other than source)"
+            )
+        ecgset = ECGSet.open(self.location)
         if ecgset.fingerprint != self.set_fingerprint:
             raise RunError(
-                f"expected in {self.settings.source} the set that the source model was trained on "
+                f"expected in {self.location} the set that the source model was trained on "
                 f"(fingerprint {self.set_fingerprint[:12]}), got {ecgset.fingerprint[:12]}; "
-                f"prepare it again as it was"
+                f"prepare it again as it was, or name another with --source-set"
             )
         return ecgset, *source_split(ecgset, self.settings)
 
@@ -120,45 +159,63 @@ def train_source(
         ),
         seconds=result.seconds,
         precision=precision,
+        labels=_label_counts(ecgset, train),
+        corpus=corpus_of(ecgset),
     )
     stage.finish(summary)
     return summary
 
 
-def adopt_source(run: Run, other: Run) -> None:
-    """Copy the finished source stage of another run, so that one source serves many targets.
+def adopt_source(run: Run, theirs: Stage, records: Path | None = None) -> None:
+    """Copy a finished source stage into a run, so that one source serves many targets.
+
+    Args:
+        run: begun if it is new.
+        theirs: the source stage of another run, or a model that came without its records
+            (`pretrained.find_source`).
+        records: where the source's records lie on this machine, if not where they were.
 
     Raises:
-        RunError: the other run has no finished source, or this one has another.
+        CorpusError: no set in `records`.
+        RunError: no finished source there, other records, or a run with another source.
     """
-    theirs, ours = other.stage(SOURCE), run.stage(SOURCE)
+    ours = run.stage(SOURCE)
     card = theirs.card
-    if ours.is_done and ours.card["fingerprint"] == card["fingerprint"]:
-        return
     if ours.folder.exists():
-        raise RunError(
-            f"{ours.folder} already holds another source than {theirs.folder}; use another run "
-            f"folder"
-        )
-    begin_run(run.folder)
-    partial = ours.folder.with_name(f".{ours.folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    make_folder(partial)
-    try:
-        for name in (REQUEST, WEIGHTS, CARD):
-            shutil.copy2(theirs.folder / name, partial / name)
-        partial.rename(ours.folder)
-    except OSError as error:
+        if not ours.is_done or ours.card["fingerprint"] != card["fingerprint"]:
+            raise RunError(
+                f"{ours.folder} already holds another source than {theirs.folder}; use another run "
+                f"folder"
+            )
+    else:
+        begin_run(run.folder)
+        partial = ours.folder.with_name(f".{ours.folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        raise RunError(
-            f"{theirs.folder} could not be copied to {ours.folder} ({error.strerror}); make room "
-            f"and run the same command again"
-        ) from None
+        make_folder(partial)
+        try:
+            for name in (REQUEST, WEIGHTS, CARD):
+                shutil.copy2(theirs.folder / name, partial / name)
+            if (theirs.folder / RECORDS).exists():
+                shutil.copy2(theirs.folder / RECORDS, partial / RECORDS)
+            partial.rename(ours.folder)
+        except OSError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise RunError(
+                f"{theirs.folder} could not be copied to {ours.folder} ({error.strerror}); make "
+                f"room and run the same command again"
+            ) from None
+    if records is not None:
+        replace(load_source(run), location=absolute(records)).records()
+        write_json(ours.folder / RECORDS, {"set": str(absolute(records))})
 
 
 def load_source(run: Run) -> Source:
     """The trained source of a run; RunError where it has none."""
-    stage = run.stage(SOURCE)
+    return read_source(run.stage(SOURCE))
+
+
+def read_source(stage: Stage) -> Source:
+    """A trained source from its stage, in a run or apart; RunError where it is not finished."""
     asked: dict[str, Any] = stage.card["settings"]
     model = DiffusionModel(_diffusion_config(asked["model"]))
     load_weights(model, stage.folder / WEIGHTS)
@@ -169,12 +226,18 @@ def load_source(run: Run) -> Source:
         "select": tuple(asked["source"]["select"]),
         "validation": tuple(asked["source"]["validation"]),
     }
+    location = settings["source"]
+    if (stage.folder / RECORDS).exists():
+        location = Path(read_json(stage.folder / RECORDS)["set"])
     return Source(
         model=model,
         label_space=LabelSpace(model.config.label_names),
         fingerprint=str(stage.card["fingerprint"]),
         settings=SourceSettings(**settings),
         set_fingerprint=str(asked["set"]),
+        # The path of a model that came without its records is but the name of their set.
+        location=location if location.is_absolute() else None,
+        summary=SourceSummary(**stage.card["results"]),
     )
 
 
@@ -209,6 +272,20 @@ def source_split(ecgset: ECGSet, settings: SourceSettings) -> tuple[np.ndarray, 
 def absolute(folder: Path) -> Path:
     """A path that later commands find from wherever they are called."""
     return Path(os.path.abspath(folder))
+
+
+def corpus_of(ecgset: ECGSet) -> dict[str, str]:
+    """Name, version, licence and address of the corpus of a set, as far as its card states them."""
+    stated = ecgset.card.get("corpus")
+    known: Mapping[str, Any] = stated if isinstance(stated, Mapping) else {}
+    named = {"name": str(known.get("name") or ecgset.folder.name)}
+    return named | {key: str(known[key]) for key in ("version", "licence", "url") if known.get(key)}
+
+
+def _label_counts(ecgset: ECGSet, numbers: np.ndarray) -> dict[str, int]:
+    """How many of some records have each label."""
+    counts = ecgset.labels[numbers].sum(axis=0)
+    return {name: int(count) for name, count in zip(ecgset.label_space.names, counts, strict=True)}
 
 
 def _diffusion_config(held: dict[str, Any]) -> DiffusionConfig:

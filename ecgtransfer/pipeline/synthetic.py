@@ -13,7 +13,7 @@ from ecgtransfer.pipeline.config import METHODS
 from ecgtransfer.pipeline.methods import load_target_model, stage_name
 from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.source import Source
-from ecgtransfer.pipeline.target import Target, labels_in, load_target
+from ecgtransfer.pipeline.target import Target, load_target
 from ecgtransfer.synthesis import (
     SynthesisRequest,
     export_wfdb,
@@ -176,9 +176,7 @@ def only_method(run: Run) -> str:
 
 
 def _request(run: Run, source: Source, settings: GenerateSettings) -> SynthesisRequest:
-    ecgset, train, _ = source.records()
-    seen = labels_in(source.label_space, ecgset)[train].any(axis=0)
-    known = tuple(name for name, was in zip(source.label_space.names, seen, strict=True) if was)
+    known = source.known_labels
     if settings.per_class is not None:
         return per_class(source.label_space, settings.per_class, known)
     counts = settings.counts

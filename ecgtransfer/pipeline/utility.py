@@ -34,6 +34,9 @@ from ecgtransfer.pipeline.target import Target
 #: Groups of arms beside "target only" and the synthetic sets at each ratio, see `default_arms`.
 ARMS = ("oversampled", "augmented", "source", "every-baseline", "synthetic-only", "control")
 
+#: Those of them that learn from the source's records.
+OF_SOURCE_RECORDS = ("source", "every-baseline")
+
 #: Fewest test records whose scores say anything.
 FEWEST_TEST_RECORDS = 14
 
@@ -105,15 +108,18 @@ def evaluate_utility(
 
     Raises:
         ConfigError: too few test records, or too few synthetic ones for a ratio.
-        RunError: no such synthetic set, or other settings in place.
+        RunError: no such synthetic set, other settings in place, or arms that learn from the
+            source's records where these are not here.
     """
     sets = synthetic_sets(run, settings.name, settings.methods)
     settings = replace(settings, methods=sets.methods)
+    arms = settings.arms_for(sets.methods)
+    if any(arm.source for arm in arms) and source.location is None:
+        source.records()
     stage = question_stage(run, "utility", settings.name)
     if stage.begin(asked(settings, sets, target)):
         return Answer.from_card("utility", stage.card["results"])
     refuse_few(len(target.test), FEWEST_TEST_RECORDS, "test records to measure utility")
-    arms = settings.arms_for(sets.methods)
     result = utility_study(
         labelled(target.ecgset, target.labels, target.train),
         labelled(target.ecgset, target.labels, target.test),

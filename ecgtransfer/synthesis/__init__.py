@@ -1,14 +1,20 @@
 """From a denoiser and a request to labelled synthetic records on disk, here and for others."""
 
 from ecgtransfer.synthesis.export import export_wfdb, header_comments
-from ecgtransfer.synthesis.generate import generate, record_seed
+from ecgtransfer.synthesis.folders import DiskSpace
+from ecgtransfer.synthesis.generate import generate
+from ecgtransfer.synthesis.plan import record_seed
 from ecgtransfer.synthesis.request import SynthesisRequest, parse_counts, per_class
+from ecgtransfer.synthesis.shards import Shard, missing_shards
 
 __all__ = [
+    "DiskSpace",
+    "Shard",
     "SynthesisRequest",
     "export_wfdb",
     "generate",
     "header_comments",
+    "missing_shards",
     "parse_counts",
     "per_class",
     "record_seed",

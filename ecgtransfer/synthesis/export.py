@@ -5,23 +5,16 @@ is synthetic, from which model and seed it comes, and what its labels are called
 """
 
 import csv
-import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from ecgtransfer.corpus import ECGSet, snomed_code
-from ecgtransfer.errors import ConfigError, CorpusError, RunError
+from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.signals import LEADS, write_recording
-from ecgtransfer.synthesis.folders import (
-    claim,
-    disk_errors,
-    require_space,
-    sole_writer,
-    write_json,
-)
+from ecgtransfer.synthesis.folders import disk_errors, require_space, write_whole
 
 #: PTB-XL 1.0.3 has two rates: folder, ending and csv column of each.
 LAYOUTS = {100: ("records100", "lr", "filename_lr"), 500: ("records500", "hr", "filename_hr")}
@@ -35,6 +28,8 @@ PTBXL_COLUMNS = (
     *("electrodes_problems", "extra_beats", "pacemaker", "strat_fold", "filename_lr"),
     "filename_hr",
 )
+
+TABLE = "ptbxl_database.csv"
 
 #: PTB-XL tests on folds 9 and 10; a synthetic record belongs to neither.
 TRAINING_FOLDS = 8
@@ -114,26 +109,42 @@ def export_wfdb(
             "Hz; generate at one of these"
         )
     plan = {"layout": 1, "set_fingerprint": ecgset.fingerprint}
-    partial = folder.with_name(f".{folder.name}.partial")
-    with sole_writer(folder):
-        if folder.exists():
-            _check_finished(folder, plan)
-        else:
-            claim(partial, plan)
-            _write_files(ecgset, partial / "files", folder, progress)
-            with disk_errors(folder):
-                write_json(partial / "files" / "export.json", {**plan, "card": ecgset.card})
-                (partial / "files").rename(folder)
-        shutil.rmtree(partial, ignore_errors=True)
+    names = list(_record_names(ecgset))
+
+    def write(files: Path) -> None:
+        write_records(ecgset, files, folder, names, header_comments, progress)
+        with disk_errors(folder), (files / TABLE).open("w", newline="", encoding="utf-8") as table:
+            writer = csv.DictWriter(table, PTBXL_COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(_table_rows(ecgset, names))
+
+    write_whole(folder, plan, ecgset.card, write)
     return folder
 
 
-def _write_files(
-    ecgset: ECGSet, files: Path, folder: Path, progress: Callable[[int, int], None] | None
+def write_records(
+    ecgset: ECGSet,
+    files: Path,
+    folder: Path,
+    names: Sequence[str],
+    comments: Callable[[ECGSet, int], list[str]],
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write the records that are missing below `files`, then the table and the list of records."""
+    """Write the records of a set that are missing below `files` as WFDB, and the list `RECORDS`.
+
+    Args:
+        ecgset: any set.
+        files: where they go for now.
+        folder: where they will lie, for the sentences of errors.
+        names: of the records below `files`, with folders, in the order of the set.
+        comments: comment lines of the header of a record.
+        progress: called with (records finished, records in the set), first with what is there.
+
+    Raises:
+        SignalError: a record that WFDB cannot hold.
+        RunError: too little disk, or a disk that refuses.
+    """
     sample_bytes = len(LEADS) * ecgset.n_samples * 2
-    names = list(_record_names(ecgset))
     with disk_errors(folder):
         for parent in dict.fromkeys((files / name).parent for name in names):
             parent.mkdir(parents=True, exist_ok=True)
@@ -143,21 +154,15 @@ def _write_files(
             index for index, name in enumerate(names) if not _is_whole(files / name, sample_bytes)
         ]
     require_space(folder, len(missing) * (sample_bytes + FILE_BYTES))
-    done = len(ecgset) - len(missing)
+    done = len(names) - len(missing)
     if progress is not None:
-        progress(done, len(ecgset))
+        progress(done, len(names))
     for number, index in enumerate(missing, start=done + 1):
-        write_recording(
-            files / names[index], ecgset.recording(index), header_comments(ecgset, index)
-        )
+        write_recording(files / names[index], ecgset.recording(index), comments(ecgset, index))
         if progress is not None:
-            progress(number, len(ecgset))
+            progress(number, len(names))
     with disk_errors(folder):
-        (files / "RECORDS").write_text("".join(f"{name}\n" for name in names))
-        with (files / "ptbxl_database.csv").open("w", newline="", encoding="utf-8") as table:
-            writer = csv.DictWriter(table, PTBXL_COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(_table_rows(ecgset, names))
+        (files / "RECORDS").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
 def _snomed(label: str) -> str | None:
@@ -206,15 +211,3 @@ def _table_rows(ecgset: ECGSet, names: list[str]) -> Iterator[dict[str, object]]
             "strat_fold": index % TRAINING_FOLDS + 1,
             column: name,
         }
-
-
-def _check_finished(folder: Path, plan: dict[str, object]) -> None:
-    """Raise `RunError` unless `folder` is the export that the plan describes."""
-    try:
-        found = json.loads((folder / "export.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = {}
-    if not isinstance(found, dict) or any(found.get(key) != plan[key] for key in plan):
-        raise RunError(
-            f"{folder} exists and is no export of this set; choose another folder or remove it"
-        )

@@ -3,11 +3,28 @@
 import contextlib
 import json
 import os
+import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from ecgtransfer.errors import RunError
+
+
+@dataclass(frozen=True)
+class DiskSpace:
+    """What the disk is to take, and what it has free, in bytes."""
+
+    needed: int
+    free: int
+
+    def to_dict(self) -> dict[str, float]:
+        """Both in megabytes: `needed_mb`, `free_mb`."""
+        return {"needed_mb": round(self.needed / 1e6, 1), "free_mb": round(self.free / 1e6, 1)}
+
+    def __str__(self) -> str:
+        return f"needs {self.needed / 1e6:,.1f} MB of disk, {self.free / 1e6:,.1f} MB are free"
 
 
 @contextlib.contextmanager
@@ -57,14 +74,71 @@ def disk_errors(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def require_space(folder: Path, needed: int) -> None:
-    """Raise `RunError` when the disk that `folder` is to lie on has fewer than `needed` bytes."""
+def require_space(folder: Path, needed: int) -> DiskSpace:
+    """What is free on the disk that `folder` is to lie on; RunError when less than `needed` bytes.
+
+    A need below zero is none.
+    """
+    needed = max(needed, 0)
     near = next(path for path in folder.absolute().parents if path.exists())
     free = shutil.disk_usage(near).free
     if free < needed:
         raise RunError(
             f"{folder} needs {needed / 1e6:,.1f} MB more and the disk has {free / 1e6:,.1f} MB "
             "free; make room or choose a folder on another disk"
+        )
+    return DiskSpace(needed, free)
+
+
+def bytes_below(folder: Path) -> int:
+    """Bytes of all files below a folder, which need not be there."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def write_whole(
+    folder: Path,
+    plan: Mapping[str, object],
+    card: Mapping[str, object],
+    write: Callable[[Path], None],
+) -> None:
+    """Write a folder whole or not at all, or find it finished; `export.json` says what it is.
+
+    Until it is finished its files lie in `.NAME.partial/files` beside it, which stays when the work
+    is interrupted. `export.json` states the plan, and the card under `card`.
+
+    Args:
+        folder: where it goes.
+        plan: JSON values that tell this work from any other.
+        card: of the set that is written.
+        write: makes what is missing of the files in a folder, which may not be there yet.
+
+    Raises:
+        RunError: another process at work there, a disk that refuses, unfinished work on another
+            plan, or a folder that holds something else.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    with sole_writer(folder):
+        if folder.exists():
+            _check_finished(folder, plan)
+        else:
+            claim(partial, plan)
+            files = partial / "files"
+            write(files)
+            with disk_errors(folder):
+                write_json(files / "export.json", {**plan, "card": card})
+                files.rename(folder)
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check_finished(folder: Path, plan: Mapping[str, object]) -> None:
+    """Raise `RunError` unless `folder` is the export that the plan describes."""
+    try:
+        found = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = {}
+    if not isinstance(found, dict) or any(found.get(key) != plan[key] for key in plan):
+        raise RunError(
+            f"{folder} exists and is no export of this set; choose another folder or remove it"
         )
 
 
@@ -97,7 +171,36 @@ def write_json(path: Path, value: object) -> None:
     """Write sorted JSON so that `path` holds all of it or does not exist."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(value, indent=2, sort_keys=True) + "\n")
+        file.write(_as_text(value))
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def write_once(path: Path, value: object) -> bool:
+    """Write sorted JSON to a `path` that is not there; False where it is, by whomever.
+
+    However many processes on however many machines try at once, one of them writes all of it. A
+    file system without hard links cannot settle that: there the last one wins.
+    """
+    if path.exists():
+        return False
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(_as_text(value))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            return False
+        except OSError:
+            partial.replace(path)
+        return True
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _as_text(value: object) -> str:
+    return json.dumps(value, indent=2, sort_keys=True) + "\n"

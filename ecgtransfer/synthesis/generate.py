@@ -6,24 +6,30 @@ some samples by a microvolt; so the network always sees the same number of recor
 the same ones together, whatever is drawn between two saves and wherever a stopped run goes on.
 """
 
-import json
 import operator
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ecgtransfer.corpus import ECGSet, ECGSetWriter, LabelSpace, microvolts
 from ecgtransfer.diffusion import Denoiser, sample
-from ecgtransfer.errors import ConfigError, CorpusError, RunError
+from ecgtransfer.errors import ConfigError, RunError
 from ecgtransfer.signals import INDEPENDENT_LEADS, expand_leads
-from ecgtransfer.synthesis.folders import require_space, sole_writer
+from ecgtransfer.synthesis.folders import DiskSpace, require_space, sole_writer
+from ecgtransfer.synthesis.plan import SetPlan, plan_card, record_seed
 from ecgtransfer.synthesis.request import SynthesisRequest
+from ecgtransfer.synthesis.shards import (
+    Shard,
+    claim_shards,
+    is_sharded,
+    join_shards,
+    remove_shards,
+)
 from ecgtransfer.training import record_noise
 
 #: Millivolts beyond which a sample is broken, in any of the 12 leads: int16 microvolts end at
@@ -35,12 +41,6 @@ LARGEST_MV = 32.0
 NETWORK_BATCH_CPU = 16
 NETWORK_BATCH_ACCELERATOR = 256
 
-#: Bytes of the table that a record takes at most while the parts of the table are joined.
-TABLE_BYTES = 400
-
-#: What `card_extra` must say, so that each set tells where it comes from.
-PROVENANCE = ("model_fingerprint", "method")
-
 
 class MillivoltUnits(Protocol):
     """What is needed of `diffusion.SignalUnits`: model units to millivolts."""
@@ -48,15 +48,6 @@ class MillivoltUnits(Protocol):
     def to_mv(self, x0: Tensor) -> Tensor:
         """x0 (B, 8, T) in model units -> (B, 8, T) in millivolts."""
         ...
-
-
-def record_seed(seed: int, number: int) -> int:
-    """Seed of record `number` in a run with `seed`: 63 bits, by numpy's `SeedSequence`.
-
-    Any two records of a run, and the same record of two runs, get unrelated seeds.
-    """
-    (state,) = np.random.SeedSequence(seed, spawn_key=(number,)).generate_state(1, np.uint64)
-    return int(state >> np.uint64(1))
 
 
 def generate(
@@ -74,7 +65,9 @@ def generate(
     seed: int = 0,
     batch_size: int = 64,
     network_batch: int | None = None,
+    shard: Shard | None = None,
     progress: Callable[[int, int], None] | None = None,
+    disk: Callable[[DiskSpace], None] | None = None,
     device: torch.device | str = "cpu",
 ) -> ECGSet:
     """Draw the records of a request into a new ECG set, or go on where an earlier call stopped.
@@ -82,7 +75,11 @@ def generate(
     Finished records wait in `.NAME.partial` beside the folder; the folder itself appears whole at
     the end. The same call after Ctrl-C, a kill or a full disk draws only what is missing, and the
     set has the same signals, labels and table as from an undisturbed call. A call for a set that
-    is already there returns it.
+    is already there returns it. Memory holds `batch_size` records and 8 bytes for each other.
+
+    With `shard` only that part is drawn, into its own folder (see `shards`); calls for different
+    shards may run at once. When all are there, a call without it joins them, with the bytes of a
+    set that was drawn in one piece, and removes them.
 
     Args:
         denoise: (x (B, 8, T), sigma (B,), label (B, K)) -> denoised; records may not mix.
@@ -101,20 +98,24 @@ def generate(
         network_batch: records in one call of the network, the last call being filled up; fewer
             take less memory. Part of what is drawn: rounding follows it. Default 16 on a CPU,
             256 on an accelerator.
+        shard: the part to draw; None for the whole set.
         progress: called with (records finished, records asked for), first with what an earlier
             call finished.
+        disk: called once, before anything is drawn or joined, with what the disk is to take.
         device: where the network is.
 
     Returns:
-        The set, origin "generated", its table with the seed, labels and method of each record.
+        The set, or the shard as one, origin "generated", its table with the seed, labels and method
+        of each record. Where the whole set is there already, a call for a shard returns that.
 
     Raises:
-        ConfigError: a setting out of range, or a card without its provenance, with other than JSON
-            values, or with what the request decides.
+        ConfigError: a setting out of range, more shards than calls of the network, or a card
+            without its provenance, with other than JSON values, or with what the request decides.
         CorpusError: a label that the space does not have, unfinished work with other settings, or
             a disk that fills up or refuses.
         RunError: too little disk, a record that is not finite or beyond 32 mV, another process at
-            work in the folder, or a folder that holds something else.
+            work in the folder, a folder that holds something else, a set that is being drawn in
+            another number of shards, or shards to be joined of which one is missing.
     """
     folder = Path(folder)
     device = torch.device(device)
@@ -126,7 +127,7 @@ def generate(
             raise ConfigError(f"{name} must be at least 1, got {value}")
     if operator.index(seed) < 0:
         raise ConfigError(f"the seed must be a whole number of at least 0, got {seed}")
-    card = _card(
+    card = plan_card(
         card_extra,
         counts=[[list(labels), count] for labels, count in request.entries],
         seed=seed,
@@ -136,6 +137,7 @@ def generate(
         network_batch=network_batch,
         device=device.type,
     )
+    plan = SetPlan(request, label_space, samples, sampling_rate_hz, seed, network_batch, card)
     request.label_matrix(label_space, 0, 0)
 
     def draw(start: int, stop: int) -> NDArray[np.int16]:
@@ -151,73 +153,51 @@ def generate(
         return _microvolts(signals_mv, start, seeds, request)
 
     chunk = -(-batch_size // network_batch) * network_batch
-    with sole_writer(folder):
-        if folder.exists():
-            return _finished_set(folder, label_space, sampling_rate_hz, card)
+
+    def write(place: Path, records: range, own_card: Mapping[str, object]) -> ECGSet:
+        """Some records of the plan as a set of their own, or what is missing of it."""
         with ECGSetWriter(
-            folder, label_space, sampling_rate_hz, "generated", card_extra=card, resume=True
+            place, label_space, sampling_rate_hz, "generated", card_extra=own_card, resume=True
         ) as writer:
-            record_bytes = len(INDEPENDENT_LEADS) * samples * 2 + len(label_space) * 4
-            missing = request.total - len(writer)
-            require_space(folder, missing * record_bytes + request.total * TABLE_BYTES)
+            missing = len(records) - len(writer)
+            space = require_space(place, plan.disk_bytes(missing, len(records)))
+            if disk is not None:
+                disk(space)
             if progress is not None:
-                progress(len(writer), request.total)
-            for first in range(len(writer), request.total, chunk):
-                last = min(first + chunk, request.total)
+                progress(len(writer), len(records))
+            for first in range(records.start + len(writer), records.stop, chunk):
+                last = min(first + chunk, records.stop)
                 calls = range(first, last, network_batch)
                 drawn = [draw(start, min(start + network_batch, last)) for start in calls]
                 writer.append(
                     np.concatenate(drawn),
                     request.label_matrix(label_space, first, last),
-                    _table(request, first, last, seed, str(card["method"])),
+                    plan.table(first, last),
                 )
                 writer.checkpoint()
                 if progress is not None:
-                    progress(len(writer), request.total)
+                    progress(len(writer), len(records))
             return writer.finish()
 
-
-def _card(card_extra: Mapping[str, object], **settings: object) -> dict[str, object]:
-    """What the card says beside the set's own facts: all that decides its bytes."""
-    for name in PROVENANCE:
-        if not isinstance(card_extra.get(name), str):
-            raise ConfigError(
-                f"the card of a generated set must say its {name} as text, "
-                f"got {card_extra.get(name)!r}"
-            )
-    clash = sorted(card_extra.keys() & settings.keys())
-    if clash:
-        raise ConfigError(f"card_extra may not say {', '.join(clash)}, which the request decides")
-    try:
-        card: dict[str, object] = json.loads(
-            json.dumps({**card_extra, **settings}, allow_nan=False)
-        )
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"card_extra must hold JSON values only: {error}") from None
-    return card
-
-
-def _finished_set(
-    folder: Path, label_space: LabelSpace, sampling_rate_hz: float, card: Mapping[str, object]
-) -> ECGSet:
-    """The set that an earlier call with the same settings finished."""
-    try:
-        found = ECGSet.open(folder)
-    except CorpusError as error:
-        raise RunError(f"cannot generate into {folder}, which is there already: {error}") from None
-    wanted = {
-        **card,
-        "origin": "generated",
-        "labels": list(label_space.names),
-        "sampling_rate_hz": sampling_rate_hz,
-    }
-    differing = [key for key in wanted if found.card.get(key) != wanted[key]]
-    if differing:
-        raise RunError(
-            f"{folder} holds a finished set with another {', '.join(differing)}; choose another "
-            "folder or remove it"
-        )
-    return found
+    if shard is not None:
+        records = shard.records(request.total, network_batch)
+        if folder.exists():
+            return plan.open_finished(folder, card)
+        claim_shards(folder, plan, shard.of)
+        place = shard.folder(folder)
+        with sole_writer(place):
+            if place.exists():
+                return plan.open_finished(place, shard.card(plan))
+            return write(place, records, shard.card(plan))
+    with sole_writer(folder):
+        if folder.exists():
+            ecgset = plan.open_finished(folder, card)
+        elif is_sharded(folder):
+            ecgset = join_shards(folder, plan, progress, disk)
+        else:
+            ecgset = write(folder, range(request.total), card)
+        remove_shards(folder)
+        return ecgset
 
 
 def _microvolts(
@@ -238,19 +218,3 @@ def _microvolts(
             "broken at these settings: lower the guidance weight, take more steps or train longer"
         )
     return microvolts(signals_mv)
-
-
-def _table(
-    request: SynthesisRequest, start: int, stop: int, seed: int, method: str
-) -> pd.DataFrame:
-    """Rows of the set's table for records start to stop - 1; a synthetic record has no patient."""
-    numbers = range(start, stop)
-    return pd.DataFrame(
-        {
-            "name": [f"synthetic{number + 1:05d}" for number in numbers],
-            "patient": None,
-            "seed": np.array([record_seed(seed, number) for number in numbers], dtype=np.int64),
-            "labels": ["+".join(request.labels_of_record(number)) for number in numbers],
-            "method": method,
-        }
-    )

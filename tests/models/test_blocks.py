@@ -6,9 +6,12 @@ from torch.testing import assert_close
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.models import (
     Conditioning,
+    FeedForward,
     FourierFeatures,
     ResidualBlock,
+    Rotation,
     SelfAttention,
+    attend,
     fold,
     group_norm,
     unfold,
@@ -57,7 +60,9 @@ def test_a_residual_block_listens_to_its_conditioning(rng):
     assert not torch.allclose(block(x, conditioning), block(x, conditioning.flip(0)))
 
 
-@pytest.mark.parametrize(("channels", "heads"), [(16, 1), (64, 2), (80, 2), (96, 3), (112, 2)])
+@pytest.mark.parametrize(
+    ("channels", "heads"), [(16, 1), (64, 2), (80, 2), (96, 3), (112, 2), (528, 12)]
+)
 def test_attention_shares_its_channels_evenly_between_its_heads(channels, heads, rng):
     attention = SelfAttention(channels)
     assert attention.heads == heads
@@ -65,13 +70,52 @@ def test_attention_shares_its_channels_evenly_between_its_heads(channels, heads,
     assert torch.equal(attention(x), x)
 
 
-def test_attention_does_not_care_where_a_moment_stands(rng):
+def test_a_rotation_is_a_product_with_complex_numbers_of_growing_angle(rng):
+    rotation = Rotation(6, slowest=0.01)
+    x = torch.randn(2, 3, 7, 6, generator=rng)
+    turned = torch.complex(*x.chunk(2, dim=-1)) * torch.exp(
+        1j * torch.arange(7)[:, None] * torch.tensor([1.0, 0.1, 0.01])
+    )
+    assert_close(rotation(x), torch.cat([turned.real, turned.imag], dim=-1))
+
+
+def test_queries_and_keys_know_their_distance_and_nothing_else(rng):
+    rotation = Rotation(8)
+    query, key = torch.randn(2, 8, generator=rng)
+    products = rotation(query.expand(1, 1, 20, 8)) @ rotation(key.expand(1, 1, 20, 8)).mT
+    for distance in (-7, 0, 5):
+        along = products[0, 0].diagonal(distance)
+        assert_close(along, along[:1].expand_as(along))
+    assert products[0, 0, 0].std() > 0.1
+
+
+def test_attention_sees_in_which_order_moments_stand(rng):
     attention = SelfAttention(32)
     nn.init.normal_(attention.out.weight, generator=rng)
     x, order = torch.randn(2, 32, 9, generator=rng), torch.randperm(9, generator=rng)
     attended = attention(x)
     assert not torch.allclose(attended, x)
+    assert not torch.allclose(attention(x[..., order]), attended[..., order], atol=1e-2)
+    attention.rotation = nn.Identity()
+    attended = attention(x)
     assert_close(attention(x[..., order]), attended[..., order])
+
+
+def test_attention_is_that_of_torch(rng):
+    query, key, value = torch.randn(3, 2, 4, 9, 8, generator=rng).unbind(0)
+    expected = nn.functional.scaled_dot_product_attention(query, key, value)
+    assert_close(attend(query, key, value), expected)
+
+
+def test_a_feed_forward_layer_sees_one_moment_and_its_conditioning(rng):
+    layer = FeedForward(16, 6)
+    x, conditioning = torch.randn(2, 16, 10, generator=rng), torch.randn(2, 6, generator=rng)
+    assert torch.equal(layer(x, conditioning), x)
+    nn.init.normal_(layer.narrow.weight, generator=rng)
+    layer.norm = nn.Identity()
+    changed = torch.cat([x[..., :4], x[..., 4:] + 1], dim=-1)
+    assert_close(layer(changed, conditioning)[..., :4], layer(x, conditioning)[..., :4])
+    assert not torch.allclose(layer(x, conditioning), layer(x, conditioning.flip(0)))
 
 
 def test_a_layer_set_to_zero_is_zero_in_weights_and_bias():

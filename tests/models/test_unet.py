@@ -37,6 +37,7 @@ def test_records_of_any_length_keep_it(samples, woken, rng):
         UNetConfig(labels=0, widths=(16,), blocks=1, attention=0, conditioning=8),
         UNetConfig(labels=2, widths=(16, 16, 32), blocks=2, attention=3, fold=1, conditioning=8),
         UNetConfig(labels=2, leads=3, widths=(16, 112), blocks=1, fold=2, conditioning=8),
+        UNetConfig(labels=2, widths=(16, 32), blocks=1, attention=0, middle=2, conditioning=8),
     ],
 )
 def test_a_fresh_network_returns_zero(config, rng):
@@ -131,8 +132,9 @@ def test_the_state_of_a_network_is_all_of_it(woken, rng):
         ({"conditioning": 0}, "leads, fold, blocks and conditioning of at least 1"),
         ({"widths": ()}, "widths that are multiples of 16"),
         ({"widths": (16, 40)}, "widths that are multiples of 16"),
-        ({"widths": (16, 32), "attention": 3}, "attention on 0 to 2 levels, got 3"),
+        ({"widths": (16, 32), "attention": 3}, "attention on 0 to 2 levels .*, got 3"),
         ({"attention": -1}, "attention on 0 to 4 levels"),
+        ({"middle": -1}, "a middle of at least 0 layers, got 2 and -1"),
     ],
 )
 def test_impossible_shapes_are_refused(arguments, sentence):

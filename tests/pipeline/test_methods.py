@@ -425,7 +425,7 @@ def test_what_the_sentence_advises_works_in_the_same_run(
 
 def test_an_adopted_source_serves_another_run(tmp_path, trained, target):
     run = Run.create(tmp_path / "other")
-    adopt_source(run, trained)
+    adopt_source(run, trained.stage("source"))
     summary = transfer(run, load_source(run), target, transfer_settings("source"), no_bars)
     assert summary.held_out_loss == summary.source_loss
     assert summary.trained_parameters == 0

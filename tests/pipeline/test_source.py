@@ -114,12 +114,12 @@ def test_a_source_set_that_changed_is_refused(tmp_path, ecgset, source_settings)
 
 def test_another_run_takes_a_source_over(tmp_path, trained, source):
     run = Run.create(tmp_path / "other")
-    adopt_source(run, trained)
+    adopt_source(run, trained.stage("source"))
     taken = load_source(Run.open(run.folder))
     assert taken.fingerprint == source.fingerprint
     assert (run.folder / WEIGHTS).read_bytes() == (trained.folder / WEIGHTS).read_bytes()
     before = content(run.folder)
-    adopt_source(run, trained)
+    adopt_source(run, trained.stage("source"))
     assert content(run.folder) == before
 
 
@@ -128,14 +128,14 @@ def test_one_run_holds_one_source(tmp_path, trained, source_settings):
     train_source(run, replace(source_settings, steps=1))
     before = content(run.folder)
     with pytest.raises(RunError, match=r"already holds another source than .*another run folder"):
-        adopt_source(run, trained)
+        adopt_source(run, trained.stage("source"))
     assert content(run.folder) == before
 
 
 def test_a_source_that_is_not_finished_cannot_be_taken_over(tmp_path):
     other = Run.create(tmp_path / "other")
     with pytest.raises(RunError, match="expected a finished stage 'source'"):
-        adopt_source(Run.create(tmp_path / "run"), other)
+        adopt_source(Run.create(tmp_path / "run"), other.stage("source"))
     with pytest.raises(RunError, match="expected a finished stage 'source'"):
         load_source(other)
     assert list(tmp_path.iterdir()) == []
@@ -148,10 +148,10 @@ def test_a_full_disk_leaves_no_half_source(tmp_path, trained, monkeypatch):
     run = Run.create(tmp_path / "run")
     monkeypatch.setattr(source_module.shutil, "copy2", full_disk)
     with pytest.raises(RunError, match=r"could not be copied .*No space left .*make room"):
-        adopt_source(run, trained)
+        adopt_source(run, trained.stage("source"))
     assert list(content(run.folder)) == ["config.json"]
     monkeypatch.undo()
-    adopt_source(run, trained)
+    adopt_source(run, trained.stage("source"))
     assert run.stage("source").is_done
 
 

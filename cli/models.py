@@ -1,0 +1,127 @@
+"""`ecgtransfer models`: source models that are shipped, and how to give one's own away."""
+
+import json as json_format
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ecgtransfer.errors import ConfigError
+from ecgtransfer.pipeline import (
+    PretrainedModel,
+    Run,
+    adopt_source,
+    export_source,
+    find_source,
+    pretrained_model,
+    pretrained_models,
+)
+
+from .console import Facts, Json, Output, Quiet, add_command
+
+app = typer.Typer(
+    name="models",
+    help="Source models that need no training, and how to give one's own away.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+def list_(json: Json = False, quiet: Quiet = False) -> None:
+    """List the source models that are shipped with the package.
+
+    Example: ecgtransfer models list
+    """
+    output = Output(json, quiet)
+    found = pretrained_models()
+    output.result(
+        {"models": [_payload(model) for model in found]},
+        *(Facts(model.name, _rows(model)) for model in found),
+    )
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="Of a shipped model.")],
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show the card of a model: data, licence, command, scores and limits.
+
+    Example: ecgtransfer models show ptbxl-nine
+    """
+    model = pretrained_model(name)
+    Output(json, quiet).result(_payload(model) | {"scores": model.scores}, model.model_card)
+
+
+def get(
+    name: Annotated[str, typer.Argument(help="Of a shipped model, or an exported one's folder.")],
+    to: Annotated[Path, typer.Option(help="Run folder; begun with the model as its source.")],
+    source_set: Annotated[
+        Path | None, typer.Option(help="Its records, prepared, if they are here.")
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Begin a run with a model as its source, without any training.
+
+    Example: ecgtransfer models get ptbxl-nine --to runs/clinic
+    """
+    run = Run.create(to)
+    adopt_source(run, find_source(name), source_set)
+    stage = run.stage("source")
+    Output(json, quiet).result(
+        {"source": stage.folder, "fingerprint": stage.card["fingerprint"]},
+        Facts(f"{name} in {to}", [("next", f"ecgtransfer transfer {to} --target SET")]),
+    )
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Run with a trained source.")],
+    to: Annotated[Path, typer.Option(help="Folder of the model; its name is the model's.")],
+    scores: Annotated[
+        Path | None, typer.Option(help="JSON of what was measured, for the model's card.")
+    ] = None,
+    limits: Annotated[
+        str | None, typer.Option(help="What the model cannot do, for its card.")
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a trained source model so that it can be given away: no record, no path in it.
+
+    Example: ecgtransfer models export runs/clinic --to models/our-hospital
+    """
+    model = export_source(Run.open(run), to, _read_scores(scores), limits)
+    Output(json, quiet).result(_payload(model), Facts(f"Model in {to}", _rows(model)))
+
+
+for name, command in (("list", list_), ("show", show), ("get", get), ("export", export)):
+    add_command(app, command, name)
+
+
+def _read_scores(path: Path | None) -> dict[str, Any] | None:
+    if path is None:
+        return None
+    try:
+        held = json_format.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"expected scores as JSON in {path}, got none ({error})") from None
+    if not isinstance(held, dict):
+        raise ConfigError(f"expected an object of scores in {path}, got {type(held).__name__}")
+    return held
+
+
+def _payload(model: PretrainedModel) -> dict[str, object]:
+    return {"name": model.name, "folder": model.folder, "training": model.summary}
+
+
+def _rows(model: PretrainedModel) -> list[tuple[str, object]]:
+    summary = model.summary
+    return [
+        ("learned from", ", ".join(summary.corpus.values())),
+        ("records", summary.records),
+        ("labels", ", ".join(label for label, count in summary.labels.items() if count)),
+        ("parameters", summary.parameters),
+        ("megabytes", model.megabytes),
+        ("held-out denoising loss", summary.validation_loss),
+    ]

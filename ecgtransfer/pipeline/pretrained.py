@@ -1,0 +1,221 @@
+"""Source models that travel without their records: shipped with the package, or another's.
+
+Such a model is a folder with the source stage of a run (`request.json`, `card.json`,
+`weights.safetensors`), the weights in bfloat16, and `README.md`, its model card. No path of the
+machine that trained it and no record is in it.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ecgtransfer.errors import ConfigError, RunError
+from ecgtransfer.pipeline.run import (
+    CARD,
+    CONFIG,
+    REQUEST,
+    Run,
+    Stage,
+    fingerprint,
+    make_folder,
+    read_json,
+    write_json,
+    written_whole,
+)
+from ecgtransfer.pipeline.source import SOURCE, WEIGHTS, Source, SourceSummary, read_source
+from ecgtransfer.training import save_weights
+
+#: The model card for people, and the scores that it states.
+MODEL_CARD, SCORES = "README.md", "scores.json"
+#: Arithmetic of the network's weights on disk.
+STORED = "bfloat16"
+
+
+@dataclass(frozen=True)
+class PretrainedModel:
+    """A source model that came without its records.
+
+    Attributes:
+        name: of its folder.
+        folder: where it lies.
+        summary: what the training came to.
+        scores: what was measured on held-out patients, by question; empty where nothing was.
+    """
+
+    name: str
+    folder: Path
+    summary: SourceSummary
+    scores: Mapping[str, Any]
+
+    @property
+    def megabytes(self) -> float:
+        """Of the weights on disk."""
+        return (self.folder / WEIGHTS).stat().st_size / 1e6
+
+    @property
+    def model_card(self) -> str:
+        """Data, folds, licence, command, seed, time, scores and limits, in Markdown."""
+        return (self.folder / MODEL_CARD).read_text(encoding="utf-8")
+
+    @classmethod
+    def open(cls, folder: Path) -> "PretrainedModel":
+        """The model in a folder; RunError where there is none."""
+        card = Stage(folder).card
+        scores = read_json(folder / SCORES) if (folder / SCORES).exists() else {}
+        return cls(folder.name, folder, SourceSummary(**card["results"]), scores)
+
+
+def pretrained_models() -> tuple[PretrainedModel, ...]:
+    """The models that are shipped with the package, by name."""
+    return tuple(PretrainedModel.open(folder) for folder in sorted(_shipped()))
+
+
+def pretrained_model(name: str) -> PretrainedModel:
+    """The shipped model of that name.
+
+    Raises:
+        ConfigError: none has it; the sentence lists those that there are.
+    """
+    for folder in _shipped():
+        if folder.name == name:
+            return PretrainedModel.open(folder)
+    raise ConfigError(f"expected a model of {_names()}, got {name!r}")
+
+
+def find_source(name: str) -> Stage:
+    """The source stage that a name stands for.
+
+    Args:
+        name: a shipped model, a run folder, or the folder of an exported model.
+
+    Raises:
+        RunError: it is none of these.
+    """
+    for folder in _shipped():
+        if folder.name == name:
+            return Stage(folder)
+    folder = Path(name)
+    if (folder / CONFIG).exists():
+        return Run.open(folder).stage(SOURCE)
+    if (folder / CARD).exists() and (folder / WEIGHTS).exists():
+        return Stage(folder)
+    raise RunError(
+        f"expected a source model at {name!r}, found none; name a shipped model ({_names()}), a "
+        f"run with a trained source, or the folder of an exported model"
+    )
+
+
+def export_source(
+    run: Run,
+    folder: Path,
+    scores: Mapping[str, Any] | None = None,
+    limits: str | None = None,
+) -> PretrainedModel:
+    """Write the source model of a run so that it can be given away: no record and no path in it.
+
+    Weights go to bfloat16, half the size; the model gets a fingerprint of its own.
+
+    Args:
+        run: with a trained source.
+        folder: is made; the model is whole there or not at all.
+        scores: JSON values of what was measured on held-out patients, by question; for the card.
+        limits: a paragraph for the card on what the model cannot do.
+
+    Raises:
+        RunError: no finished source, a folder that is there already, or a disk that refuses.
+    """
+    stage = run.stage(SOURCE)
+    source = read_source(stage)
+    if folder.exists():
+        raise RunError(f"{folder} is there already; choose another folder for the model")
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    make_folder(partial)
+    stored = fingerprint({"training": source.fingerprint, "stored": STORED})
+    for name in (REQUEST, CARD):
+        held = read_json(stage.folder / name) | {"fingerprint": stored}
+        held["settings"]["source"]["source"] = source.settings.source.name
+        write_json(partial / name, held)
+    # The units stay as they were measured: rounding them would shift whole leads.
+    source.model.denoiser.to(torch.bfloat16)
+    save_weights(source.model, partial / WEIGHTS)
+    if scores:
+        write_json(partial / SCORES, scores)
+    with written_whole(partial / MODEL_CARD) as path:
+        path.write_text(_model_card(folder.name, source, scores or {}, limits), encoding="utf-8")
+    partial.rename(folder)
+    return PretrainedModel.open(folder)
+
+
+def _shipped() -> list[Path]:
+    """Folders of the models in the package."""
+    folder = Path(str(files("ecgtransfer"))) / "pretrained"
+    return [path.parent for path in folder.glob(f"*/{CARD}")]
+
+
+def _names() -> str:
+    return ", ".join(sorted(path.name for path in _shipped())) or "none is shipped"
+
+
+def _model_card(name: str, source: Source, scores: Mapping[str, Any], limits: str | None) -> str:
+    """The card of a model in Markdown."""
+    return "\n".join(_card_lines(name, source, scores, limits)) + "\n"
+
+
+def _card_lines(
+    name: str, source: Source, scores: Mapping[str, Any], limits: str | None
+) -> Iterator[str]:
+    summary, config, settings = source.summary, source.model.config, source.settings
+    corpus = ", ".join(summary.corpus.values())
+    chosen = [("--select", each) for each in settings.select]
+    chosen += [("--validation", each) for each in settings.validation]
+    train = settings.train()
+    yield f"# {name}"
+    yield ""
+    yield (
+        f"Conditional diffusion model of 12-lead ECGs, {config.samples} samples at "
+        f"{config.sampling_rate_hz} Hz, eight independent leads in millivolts; the other four "
+        f"follow by Einthoven's and Goldberger's laws. Synthetic ECGs are not for diagnosis."
+    )
+    yield ""
+    yield f"- Data: {corpus}. {summary.records} records; {summary.held_out} others only scored."
+    yield (
+        "- Labels (training records): "
+        + ", ".join(f"{label} {count}" for label, count in summary.labels.items())
+        + "."
+    )
+    yield f"- Network: {summary.parameters:,} parameters, stored in {STORED}."
+    yield (
+        f"- Training: {summary.steps} steps of {train.batch_size} records, seed {settings.seed}, "
+        f"{summary.seconds / 3600:.1f} hours, {summary.precision}. Denoising loss of held-out "
+        f"records {_score(summary.validation_loss)} (the best linear denoiser: "
+        f"{summary.gaussian_loss:.3f})."
+    )
+    words = [f'{option} "{value}"' for option, value in chosen]
+    yield (
+        f"- Command: `ecgtransfer train RUN --source {settings.source.name} {' '.join(words)} "
+        f"--preset {settings.preset} --steps {summary.steps} --seed {settings.seed}`"
+    )
+    yield f"- Fingerprints: training {source.fingerprint}, set {source.set_fingerprint[:12]}."
+    if scores:
+        yield ""
+        yield "## Scores on held-out patients"
+        yield ""
+        yield "```json"
+        yield json.dumps(scores, indent=2)
+        yield "```"
+    if limits:
+        yield ""
+        yield "## Limits"
+        yield ""
+        yield limits
+
+
+def _score(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.3f}"

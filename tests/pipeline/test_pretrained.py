@@ -1,0 +1,213 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ecgtransfer.errors import ConfigError, CorpusError, RunError
+from ecgtransfer.pipeline import (
+    FidelitySettings,
+    GenerateSettings,
+    PretrainedModel,
+    PrivacySettings,
+    ReportSettings,
+    Run,
+    TargetSettings,
+    adopt_source,
+    answers,
+    evaluate_fidelity,
+    evaluate_privacy,
+    evaluate_utility,
+    export_source,
+    find_source,
+    load_source,
+    pretrained,
+    pretrained_model,
+    pretrained_models,
+    report_run,
+    settle_target,
+    source_records,
+    synthesise,
+    train_source,
+    transfer,
+)
+from tests.pipeline.small_run import (
+    CLASSIFIER,
+    SAMPLER,
+    STEPS,
+    UTILITY,
+    content,
+    no_bars,
+    transfer_settings,
+)
+
+
+@pytest.fixture
+def exported(tmp_path, trained):
+    return export_source(trained, tmp_path / "our-hospital", {"AUROC": 0.9}, "Knows no STEMI.")
+
+
+@pytest.fixture
+def received(tmp_path, exported):
+    """A run at another hospital, which has the model and none of its records."""
+    run = Run.create(tmp_path / "run")
+    adopt_source(run, find_source(str(exported.folder)))
+    return run
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(source_records, "SAMPLER_STEPS", 2)
+    monkeypatch.setattr(answers, "STAND_INS", 30)
+
+
+def test_an_exported_model_denoises_like_the_one_it_is_of_but_for_rounding(received, source, rng):
+    theirs = load_source(received)
+    x = torch.randn(4, *source.model.units.shape, generator=rng)
+    sigma, label = torch.full((4,), 0.7), torch.zeros(4, len(source.label_space))
+    ours = source.model(x, sigma, label)
+    found = theirs.model(x, sigma, label)
+    assert not torch.equal(found, ours)
+    assert (found - ours).square().mean() < 1e-4 * ours.square().mean()
+    assert torch.equal(theirs.model.units.amplitude_mv, source.model.units.amplitude_mv)
+    assert theirs.fingerprint != source.fingerprint
+    assert theirs.known_labels == source.known_labels
+
+
+def test_an_exported_model_tells_no_path_and_has_half_the_size(exported, trained, tmp_path):
+    texts = [(exported.folder / name).read_text() for name in ("request.json", "card.json")]
+    texts.append(exported.model_card)
+    assert not any("/" + part in text for text in texts for part in tmp_path.parts[1:])
+    whole = trained.folder / "source/weights.safetensors"
+    assert exported.megabytes < 0.6 * whole.stat().st_size / 1e6
+
+
+def test_a_model_card_states_data_command_scores_and_limits(exported, source):
+    card = exported.model_card
+    for words in (
+        "# our-hospital",
+        f"{source.summary.records} records",
+        f"NORM {source.summary.labels['NORM']}",
+        f"--preset tiny --steps {STEPS} --seed 0`",
+        '"AUROC": 0.9',
+        "Knows no STEMI.",
+        "not for diagnosis",
+    ):
+        assert words in card
+    assert exported.scores == {"AUROC": 0.9}
+
+
+def test_without_scores_and_limits_a_card_says_nothing_of_them(tmp_path, trained):
+    model = export_source(trained, tmp_path / "plain")
+    assert model.scores == {}
+    assert "## " not in model.model_card
+
+
+def test_an_export_never_overwrites_and_leaves_nothing_half(tmp_path, trained, monkeypatch):
+    def full(*_):
+        raise RunError("no room")
+
+    monkeypatch.setattr(pretrained, "save_weights", full)
+    with pytest.raises(RunError, match="no room"):
+        export_source(trained, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    monkeypatch.undo()
+    export_source(trained, tmp_path / "model")
+    before = content(tmp_path)
+    with pytest.raises(RunError, match="is there already; choose another folder"):
+        export_source(trained, tmp_path / "model")
+    assert content(tmp_path) == before
+    with pytest.raises(RunError, match="expected a finished stage 'source'"):
+        export_source(Run.create(tmp_path / "other"), tmp_path / "nothing")
+
+
+def test_a_source_is_a_shipped_model_a_run_or_an_exported_model(
+    exported, trained, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(pretrained, "_shipped", lambda: [exported.folder])
+    assert find_source("our-hospital").folder == exported.folder
+    assert find_source(str(exported.folder)).folder == exported.folder
+    assert find_source(str(trained.folder)).folder == trained.folder / "source"
+    assert pretrained_models() == (PretrainedModel.open(exported.folder),)
+    assert pretrained_model("our-hospital").name == "our-hospital"
+    with pytest.raises(RunError, match=r"a source model at 'magic'.*\(our-hospital\)"):
+        find_source("magic")
+    with pytest.raises(ConfigError, match="a model of our-hospital, got 'magic'"):
+        pretrained_model("magic")
+
+
+def test_every_shipped_model_can_be_loaded_and_has_a_card():
+    for model in pretrained_models():
+        assert "not for diagnosis" in model.model_card
+        assert sum(model.summary.labels.values()) > 0
+        assert load_shipped(model).location is None
+
+
+def load_shipped(model):
+    return pretrained.read_source(find_source(model.name))
+
+
+def test_all_models_of_the_package_weigh_less_than_25_megabytes():
+    assert sum(model.megabytes for model in pretrained_models()) < 25
+
+
+def test_a_hospital_without_the_source_records_transfers_draws_and_asks(
+    received, clinic, quick, tmp_path
+):
+    source = load_source(received)
+    assert source.location is None
+    target = settle_target(received, source, TargetSettings(clinic.folder, train_records=16))
+    with pytest.raises(RunError, match=r"which are not here; .*--source-records model"):
+        transfer(received, source, target, transfer_settings(), no_bars)
+    settings = transfer_settings(source_records="model", n_source=12)
+    transfer(received, source, target, settings, no_bars)
+    asked = GenerateSettings(ratio=1.0, method="tgdp", sampler=SAMPLER)
+    synthesise(received, source, asked)
+    for evaluate, about in (
+        (evaluate_fidelity, FidelitySettings(classifier=CLASSIFIER)),
+        (evaluate_privacy, PrivacySettings(classifier=CLASSIFIER)),
+    ):
+        answer = evaluate(received, source, target, about)
+        assert "30 that its model drew" in " ".join(test.sentence for test in answer.tests)
+    assert "drew" not in evaluate_utility(received, source, target, UTILITY).verdicts[0].sentence
+    page = report_run(received, source, target, ReportSettings(), tmp_path / "report")
+    assert "Source: " in page.read_text()
+
+
+def test_a_baseline_of_source_records_is_refused_where_there_are_none(
+    received, clinic, quick, tmp_path
+):
+    source = load_source(received)
+    target = settle_target(received, source, TargetSettings(clinic.folder, train_records=16))
+    transfer(received, source, target, transfer_settings("source"), no_bars)
+    synthesise(received, source, GenerateSettings(ratio=1.0, method="source", sampler=SAMPLER))
+    with pytest.raises(RunError, match=r"are not here; .*--source-set.*--arm other than source"):
+        evaluate_utility(received, source, target, replace(UTILITY, arms=("source",)))
+    assert not (received.folder / "utility-synthetic").exists()
+
+
+def test_records_that_come_later_are_found_where_they_are_said_to_be(
+    received, exported, trained, ecgset, clinic, tmp_path
+):
+    with pytest.raises(CorpusError):
+        adopt_source(received, find_source(str(exported.folder)), tmp_path / "nowhere")
+    with pytest.raises(RunError, match="the set that the source model was trained on"):
+        adopt_source(received, find_source(str(exported.folder)), clinic.folder)
+    assert load_source(received).location is None
+    adopt_source(received, find_source(str(exported.folder)), ecgset.folder)
+    found, train, held_out = load_source(Run.open(received.folder)).records()
+    assert found.fingerprint == ecgset.fingerprint
+    _, same, others = load_source(trained).records()
+    assert (train.tolist(), held_out.tolist()) == (same.tolist(), others.tolist())
+    third = Run.create(tmp_path / "third")
+    adopt_source(third, received.stage("source"))
+    assert load_source(third).location == ecgset.folder
+
+
+def test_a_source_is_trained_where_its_records_are(received, source_settings):
+    with pytest.raises(RunError, match="with other settings"):
+        train_source(received, source_settings)
+
+
+def test_scores_of_a_card_are_json(exported):
+    assert json.loads((exported.folder / "scores.json").read_text()) == {"AUROC": 0.9}
