@@ -119,6 +119,11 @@ class Output:
                 else:
                     part.print_on(console)
 
+    def note(self, sentence: str) -> None:
+        """A sentence that is good to know before the work begins, on stderr, unless quiet."""
+        if not self.quiet and is_main_process():
+            typer.echo(sentence, err=True)
+
     def warn(self, sentence: str) -> None:
         """A sentence that the user should read, on stderr, even when quiet."""
         typer.secho(f"warning: {sentence}", fg="yellow", err=True)

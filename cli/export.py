@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from ecgtransfer.corpus import ECGSet, write_croissant
-from ecgtransfer.pipeline import export_set
+from ecgtransfer.pipeline import export_set, export_webdataset
+from ecgtransfer.pipeline.webdataset import SHARD_RECORDS
 
 from .console import Facts, Json, Output, Quiet
 
@@ -16,18 +17,29 @@ def export(
     wfdb: Annotated[
         Path | None, typer.Option(help="Folder for WFDB records and a csv of labels.")
     ] = None,
+    webdataset: Annotated[
+        Path | None, typer.Option(help="Folder for tar shards (.npy and .json a record).")
+    ] = None,
+    shard_records: Annotated[
+        int, typer.Option(min=1, help="Records of a tar shard.")
+    ] = SHARD_RECORDS,
     croissant: Annotated[
         Path | None, typer.Option(help="File for the metadata as Croissant (JSON-LD).")
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a set for other programs: as WFDB records, or what is in it as Croissant metadata.
+    """Write a set for other programs.
 
-    Example: ecgtransfer data export sets/clinic --wfdb shared/clinic --croissant clinic.json
+    As WFDB records, as tar shards that data loaders stream (WebDataset), or what is in it as
+    Croissant metadata.
+
+    Example: ecgtransfer data export sets/clinic --webdataset shared/clinic --croissant clinic.json
     """
-    if wfdb is None and croissant is None:
-        raise typer.BadParameter("give one of them or both", param_hint="--wfdb, --croissant")
+    if wfdb is None and webdataset is None and croissant is None:
+        raise typer.BadParameter(
+            "give at least one of them", param_hint="--wfdb, --webdataset, --croissant"
+        )
     output = Output(json, quiet)
     ecgset = ECGSet.open(folder)
     payload: dict[str, object] = {"set": folder, "records": len(ecgset)}
@@ -37,4 +49,7 @@ def export(
     if wfdb is not None:
         with output.progress("WFDB records") as progress:
             payload["wfdb"] = export_set(ecgset, wfdb, progress)
+    if webdataset is not None:
+        with output.progress("records in tar shards") as progress:
+            payload["webdataset"] = export_webdataset(ecgset, webdataset, shard_records, progress)
     output.result(payload, Facts("Exported", list(payload.items())))

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ecgtransfer.corpus import ECGSet
 from ecgtransfer.pipeline import (
     GenerateSettings,
     Run,
@@ -12,7 +13,10 @@ from ecgtransfer.pipeline import (
     export,
     load_source,
     synthesise,
+    unfinished_shards,
 )
+from ecgtransfer.synthesis import DiskSpace, Shard
+from ecgtransfer.training import is_main_process
 
 from .console import Facts, Json, Output, Quiet
 
@@ -37,13 +41,22 @@ def generate(
         float, typer.Option(help="Classifier-free guidance; 1 is the model as it is.")
     ] = SamplerSettings.classifier_free_scale,
     wfdb: Annotated[bool, typer.Option(help="Also write WFDB records and a csv.")] = True,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="Draw only this part, e.g. 3/16, here or on another machine that sees the folder; "
+            "without it, parts that were drawn are joined."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Draw labelled synthetic ECGs. Goes on where it was stopped.
 
-    Example: ecgtransfer generate runs/clinic --count AFIB=200 --count "CRBBB+PVC=20"
+    Under `torchrun` or `accelerate launch` every process draws a part, and one joins them.
+
+    Example: ecgtransfer generate runs/clinic --count AFIB=200 --count "CRBBB+PVC=20" --shard 1/2
     """
     settings = GenerateSettings(
         counts=tuple(count or ()),
@@ -54,23 +67,44 @@ def generate(
         sampler=SamplerSettings(steps, solver, label_scale),
         seed=seed,
     )
+    part = None if shard is None else Shard.parse(shard)
     output = Output(json, quiet)
     opened = Run.open(run)
+    asked: dict[str, object] = {}
+
+    def tell(disk: DiskSpace) -> None:
+        asked["disk"] = disk.to_dict()
+        output.note(f"the set {disk}")
+
     with output.progress("synthetic records") as progress:
-        ecgset = synthesise(opened, load_source(opened), settings, progress)
-    payload: dict[str, object] = {
+        ecgset = synthesise(opened, load_source(opened), settings, progress, shard=part, disk=tell)
+    payload = _facts(ecgset) | asked
+    sentences = []
+    if part is not None and "shard" in ecgset.card:
+        left = unfinished_shards(opened, name, str(ecgset.card["method"]), part.of)
+        payload |= {"shard": str(part), "unfinished_shards": [str(other) for other in left]}
+        sentences.append(
+            f"Still to be drawn: --shard {', '.join(map(str, left))}."
+            if left
+            else "All shards are drawn: the same command without --shard joins them."
+        )
+    elif wfdb and is_main_process():
+        with output.progress("WFDB records") as progress:
+            payload["wfdb"] = export(opened, name, str(ecgset.card["method"]), progress)
+    output.result(
+        payload, Facts("Synthetic records, not for diagnosis", list(payload.items())), *sentences
+    )
+
+
+def _facts(ecgset: ECGSet) -> dict[str, object]:
+    # Summed in float64: float32 stops counting at 16 million.
+    totals = ecgset.labels.sum(axis=0, dtype=float)
+    return {
         "set": ecgset.folder,
         "records": len(ecgset),
         "fingerprint": ecgset.fingerprint,
         "method": ecgset.card["method"],
         "counts": {
-            label: int(total)
-            for label, total in zip(
-                ecgset.label_space.names, ecgset.labels.sum(axis=0), strict=True
-            )
+            label: int(total) for label, total in zip(ecgset.label_space.names, totals, strict=True)
         },
     }
-    if wfdb:
-        with output.progress("WFDB records") as progress:
-            payload["wfdb"] = export(opened, name, str(ecgset.card["method"]), progress)
-    output.result(payload, Facts("Synthetic records, not for diagnosis", list(payload.items())))

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ecgtransfer.errors import ConfigError
+from ecgtransfer.evaluation import Protocol
 from ecgtransfer.pipeline import (
     Run,
     TargetSettings,
@@ -34,6 +36,16 @@ def transfer(
     train_records: Annotated[
         int | None,
         typer.Option(min=5, help="Target records to learn from (three quarters); the rest test."),
+    ] = None,
+    protocol: Annotated[
+        Protocol,
+        typer.Option(
+            help="paper: fold 10 trains, 1-8 test; standard: 1-8 train, 9 is held out, 10 tests; "
+            "cross-validation: by --part; split: by --train-records."
+        ),
+    ] = "split",
+    part: Annotated[
+        str | None, typer.Option(help="Of a cross-validation: 2/5 tests the second of five.")
     ] = None,
     source: Annotated[
         str | None,
@@ -107,19 +119,30 @@ def transfer(
         folds=folds,
         seed=seed,
     ).trained_for(steps, learning_rate)
+    about_target = TargetSettings(
+        target, tuple(select or ()), train_records, protocol, _part(part), seed
+    )
     opened = Run.open(run) if source is None else Run.create(run)
     if source is not None or source_set is not None:
         adopt_source(opened, find_source(source or str(run)), source_set)
     model = load_source(opened)
     if source_records is None and model.location is None:
         settings = replace(settings, source_records="model")
-    goal = settle_target(
-        opened, model, TargetSettings(target, tuple(select or ()), train_records, seed)
-    )
+    goal = settle_target(opened, model, about_target)
     summary = run_transfer(opened, model, goal, settings, output.training)
     for sentence in summary.warnings:
         output.warn(sentence)
     output.result(summary, Facts(f"Transfer by {method} in {run}", _rows(summary)))
+
+
+def _part(text: str | None) -> tuple[int, int] | None:
+    """(2, 5) of "2/5"."""
+    if text is None:
+        return None
+    number, slash, parts = text.partition("/")
+    if not (slash and number.isdecimal() and parts.isdecimal()):
+        raise ConfigError(f"expected a part such as 2/5, got {text!r}")
+    return int(number), int(parts)
 
 
 def _rows(summary: TransferSummary) -> list[tuple[str, object]]:

@@ -269,6 +269,17 @@ def test_another_run_takes_the_source_over(call, tmp_path, finished, clinic):
     assert not (tmp_path / "run/synthetic-source/wfdb").exists()
 
 
+def test_a_cross_validation_goes_part_by_part(call, tmp_path, finished, clinic):
+    words = ("--source", finished.folder, "--target", clinic, "--method", "source")
+    words = (*words, "--protocol", "cross-validation")
+    told = call("transfer", tmp_path / "run", *words, "--part", "2/3", "--json")
+    assert told.code == 0
+    assert json.loads(told.out)["target_records"] == 24
+    refused(call("transfer", tmp_path / "other", *words, "--part", "two"), "a part such as 2/5")
+    refused(call("transfer", tmp_path / "other", *words), "the part of a cross-validation")
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_model_is_given_away_and_serves_a_hospital_without_its_records(
     call, tmp_path, finished, clinic
 ):

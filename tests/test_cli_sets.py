@@ -60,7 +60,7 @@ def test_a_set_is_exported_both_ways(call, ecgset, tmp_path):
 def test_an_export_to_nowhere_is_wrong_use(call, ecgset):
     code, _, err = call("data", "export", ecgset.folder)
     assert code == 2
-    assert "give one of them or both" in err
+    assert "give at least one of them" in err
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,7 @@ from ecgtransfer.evaluation.privacy import (
     measure_privacy,
 )
 from ecgtransfer.evaluation.protocols import (
+    Protocol,
     Split,
     protocol_splits,
 )
@@ -155,6 +156,7 @@ __all__ = [
     "PrivacyResult",
     "PrivacySide",
     "Projection",
+    "Protocol",
     "Quantiles",
     "Report",
     "Section",

@@ -187,7 +187,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     if query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value)
     weight = (query @ key.mT * query.shape[-1] ** -0.5).softmax(dim=-1)
-    return weight.to(value.dtype) @ value
+    attended: Tensor = weight.to(value.dtype) @ value
+    return attended
 
 
 class FeedForward(nn.Module):

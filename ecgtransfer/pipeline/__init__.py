@@ -39,9 +39,16 @@ from ecgtransfer.pipeline.source import (
     load_source,
     train_source,
 )
-from ecgtransfer.pipeline.synthetic import GenerateSettings, SamplerSettings, export, synthesise
+from ecgtransfer.pipeline.synthetic import (
+    GenerateSettings,
+    SamplerSettings,
+    export,
+    synthesise,
+    unfinished_shards,
+)
 from ecgtransfer.pipeline.target import Target, TargetSettings, load_target, settle_target
 from ecgtransfer.pipeline.utility import ARMS, OF_SOURCE_RECORDS, UtilitySettings, evaluate_utility
+from ecgtransfer.pipeline.webdataset import export_webdataset
 
 __all__ = [
     "ARMS",
@@ -84,6 +91,7 @@ __all__ = [
     "export",
     "export_set",
     "export_source",
+    "export_webdataset",
     "find_source",
     "fingerprint",
     "load_source",
@@ -103,6 +111,7 @@ __all__ = [
     "synthesise",
     "train_source",
     "transfer",
+    "unfinished_shards",
     "write_blind",
     "write_json",
 ]

@@ -108,7 +108,7 @@ def software() -> dict[str, str]:
 def begin_run(folder: Path) -> None:
     """Make a folder a run folder, if it is none yet; any number of processes may do so at once."""
     make_folder(folder)
-    _state_once(folder / CONFIG, {"format": RUN_FORMAT, "software": software()})
+    _state(folder / CONFIG, {"format": RUN_FORMAT, "software": software()})
 
 
 class Stage:
@@ -161,7 +161,7 @@ class Stage:
                 )
             begin_run(self.folder.parent)
             make_folder(self.folder)
-            _state_once(path, request)
+            _state(path, request)
         held = read_json(path)
         if held.get("fingerprint") == request["fingerprint"]:
             return self.is_done
@@ -172,7 +172,7 @@ class Stage:
                 f"{self.folder} holds the stage {self.name!r} with other settings "
                 f"({differences}); use another run folder, or remove {self.folder} to redo it"
             )
-        write_json(path, request)
+        _state(path, request, anew=True)
         return False
 
     def finish(self, results: object) -> dict[str, Any]:
@@ -236,15 +236,14 @@ class Run:
 
 def _names(folder: Path, but: str) -> set[str]:
     """What a folder holds, apart from a file `but` and what a kill left of it half written."""
-    return {
-        path.name for path in folder.iterdir() if not f".{path.name}".startswith((f".{but}", f"..{but}."))
-    }
+    names = {path.name for path in folder.iterdir()} - {but}
+    return {name for name in names if not name.startswith(f".{but}.")}
 
 
-def _state_once(path: Path, value: object) -> None:
-    """Write JSON to a `path` that is not there yet; RunError where the disk does not take it."""
+def _state(path: Path, value: object, *, anew: bool = False) -> None:
+    """`write_once`; RunError where the disk does not take it."""
     try:
-        write_once(path, value)
+        write_once(path, value, anew=anew)
     except OSError as error:
         raise _not_written(path, error) from None
 

@@ -1,9 +1,16 @@
-"""Stages `<name>-<method>`: labelled synthetic records, as a set and, if asked, as WFDB."""
+"""Stages `<name>-<method>`: labelled synthetic records, as a set and, if asked, as WFDB.
+
+RUN/<name>-<method>/set           the set
+RUN/<name>-<method>/set.shards    while it is drawn in shards (`synthesis.shards`); all of them, on
+                                  whatever machines, share the stage's request.json
+RUN/<name>-<method>/wfdb          the same as WFDB
+"""
 
 import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from ecgtransfer.corpus import ECGSet
@@ -15,12 +22,18 @@ from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.source import Source
 from ecgtransfer.pipeline.target import Target, load_target
 from ecgtransfer.synthesis import (
+    DiskSpace,
+    Shard,
     SynthesisRequest,
+    disk_bytes,
     export_wfdb,
     generate,
+    missing_shards,
     parse_counts,
     per_class,
 )
+from ecgtransfer.synthesis.folders import bytes_below, require_space
+from ecgtransfer.training import is_main_process, meeting_point, process_number
 
 SET, WFDB = "set", "wfdb"
 #: Solvers of `diffusion.sample`.
@@ -98,13 +111,39 @@ def synthesise(
     source: Source,
     settings: GenerateSettings,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    shard: Shard | None = None,
+    disk: Callable[[DiskSpace], None] | None = None,
 ) -> ECGSet:
     """Draw the records asked for, or find them done; an interrupted call goes on.
 
+    In one of several processes (`torchrun`, `accelerate launch`) each draws a shard, and the main
+    one joins them.
+
+    Args:
+        run: with a finished transfer, or to draw from the source as it is.
+        source: of the run.
+        settings: what is asked for.
+        progress: called with (records finished, records asked for) of this process.
+        shard: the only part to draw; the stage is done when all of them are joined, by a call
+            without it.
+        disk: called before the start with what the disk is to take.
+
+    Returns:
+        The set; with `shard` that part of it, unless the whole set is there.
+
     Raises:
-        ConfigError: a count that cannot be read, or a label that the model never saw.
-        RunError: no transfer by that method, no room on the disk, or other settings in place.
+        ConfigError: a count that cannot be read, a label that the model never saw, or more shards
+            than there is work for.
+        RunError: no transfer by that method, no room on the disk, other settings in place, or
+            shards to be joined of which one is missing.
     """
+    process, processes = process_number()
+    if shard is not None and processes > 1:
+        raise ConfigError(
+            f"expected either a shard or one of several processes, got shard {shard} in "
+            f"{processes} processes, which take a shard each; leave one of them out"
+        )
     method = settings.method or only_method(run)
     settings = replace(settings, method=method)
     request = _request(run, source, settings)
@@ -113,11 +152,13 @@ def synthesise(
     asked = {"generate": settings, "model": target_model.fingerprint}
     done = stage.begin(asked)
     config = source.model.config
-    ecgset = generate(
+    whole = stage.folder / SET
+    draw = partial(
+        generate,
         target_model.denoise,
         source.model.units,
         request,
-        stage.folder / SET,
+        whole,
         label_space=source.label_space,
         sigmas=karras_sigmas(
             settings.sampler.steps, config.noise.sigma_min, config.noise.sigma_max
@@ -131,9 +172,27 @@ def synthesise(
         sampling_rate_hz=config.sampling_rate_hz,
         solver=settings.sampler.solver,
         seed=settings.seed,
-        progress=progress,
         device=next(source.model.parameters()).device,
     )
+    if shard is not None:
+        return draw(shard=shard, progress=progress, disk=disk)
+    if processes == 1:
+        ecgset = draw(progress=progress, disk=disk)
+    else:
+        meet = meeting_point()
+        if not done:
+            both = 2 * disk_bytes(
+                request.total, request.total, config.samples, len(source.label_space)
+            )
+            space = require_space(whole, both - bytes_below(stage.folder))
+            if disk is not None and is_main_process():
+                disk(space)
+        draw(shard=Shard(process + 1, processes), progress=progress)
+        meet()
+        if is_main_process():
+            draw()
+        meet()
+        ecgset = ECGSet.open(whole)
     if not done:
         stage.finish({"records": len(ecgset), "fingerprint": ecgset.fingerprint})
     return ecgset
@@ -145,6 +204,11 @@ def export(
     """Write a finished synthetic set as WFDB records and a PTB-XL-shaped csv; its folder."""
     stage = run.stage(synthetic_stage(name, method))
     return export_wfdb(ECGSet.open(stage.folder / SET), stage.folder / WFDB, progress=progress)
+
+
+def unfinished_shards(run: Run, name: str, method: str, of: int) -> tuple[Shard, ...]:
+    """The shards of a synthetic set in `of` of them that are still to be drawn."""
+    return missing_shards(run.stage(synthetic_stage(name, method)).folder / SET, of)
 
 
 def known_method(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import torch
 from ecgtransfer.corpus import ECGSet, LabelSpace, patient_split, select_records, take_patients
 from ecgtransfer.diffusion import SignalUnits
 from ecgtransfer.errors import ConfigError, CorpusError, RunError
+from ecgtransfer.evaluation import Protocol, Split, protocol_splits
 from ecgtransfer.pipeline.run import Run, written_whole
 from ecgtransfer.pipeline.source import Source, absolute
 from ecgtransfer.transfer import DomainRecords
@@ -30,13 +32,36 @@ class TargetSettings:
         target: folder of the prepared target set.
         select: which of its records take part, as `select_records` reads it.
         train_records: records to learn from, whole patients; None takes three quarters.
+        protocol: "split" at random, or one of `evaluation.protocol_splits`: "paper" and "standard"
+            by the published folds, "cross-validation", of which a run has one part.
+        part: of a cross-validation, (2, 5) for the second of five, which is tested on.
         seed: of the split.
     """
 
     target: Path
     select: tuple[str, ...] = ()
     train_records: int | None = None
+    protocol: Protocol = "split"
+    part: tuple[int, int] | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.protocol not in get_args(Protocol):
+            raise ConfigError(
+                f"expected a protocol of {', '.join(get_args(Protocol))}, got {self.protocol!r}"
+            )
+        if self.protocol != "split" and self.train_records is not None:
+            raise ConfigError(
+                f"expected either a number of records to learn from or a protocol, got "
+                f"{self.train_records} and {self.protocol!r}"
+            )
+        if (self.protocol == "cross-validation") != (self.part is not None):
+            raise ConfigError(
+                "expected the part of a cross-validation, such as 2/5, with that protocol and with "
+                f"no other, got {self.protocol!r} and {'one' if self.part else 'none'}"
+            )
+        if self.part is not None and not 1 <= self.part[0] <= self.part[1]:
+            raise ConfigError(f"expected a part such as 2/5, got {self.part[0]}/{self.part[1]}")
 
 
 @dataclass(frozen=True)
@@ -90,36 +115,40 @@ def settle_target(run: Run, source: Source, settings: TargetSettings) -> Target:
         strangers = _without_source_patients(source, ecgset, selected)
         known, selected = len(selected) - len(strangers), strangers
         table = ecgset.records.iloc[selected]
-        n_train = settings.train_records
-        if n_train is None:
-            n_train = round(0.75 * len(selected))
-        train, test = take_patients(table, labels[selected], n_train, settings.seed)
-        fit, held_out = patient_split(
-            table.iloc[train],
-            labels[selected][train],
-            (1 - HELD_OUT_SHARE, HELD_OUT_SHARE),
-            settings.seed,
-        )
+        split = _split(table, labels[selected], settings)
+        if split.validation is None:
+            fit, held_out = patient_split(
+                table.iloc[split.train],
+                labels[selected][split.train],
+                (1 - HELD_OUT_SHARE, HELD_OUT_SHARE),
+                settings.seed,
+            )
+            fit, held_out = split.train[fit], split.train[held_out]
+        else:
+            fit, held_out = split.train, split.validation
         if len(held_out) < FEWEST_HELD_OUT:
             raise ConfigError(
                 f"expected target records enough to hold {FEWEST_HELD_OUT} out of those that are "
-                f"learned from, got {len(held_out)} of {len(train)}; learn from more records"
+                f"learned from, got {len(held_out)} of {len(split.train)}; learn from more records"
             )
-        parts = {"fit": selected[train[fit]], "held_out": selected[train[held_out]]}
-        parts["test"] = selected[test]
-        rows = [
+        parts = {
+            "fit": selected[fit],
+            "held_out": selected[held_out],
+            "test": selected[split.test],
+        }
+        listed = [
             (int(number), str(ecgset.records.name.iloc[number]), part)
             for part, numbers in parts.items()
             for number in numbers
         ]
-        frame = pd.DataFrame(rows, columns=["number", "name", "part"]).sort_values("number")
+        frame = pd.DataFrame(listed, columns=["number", "name", "part"]).sort_values("number")
         with written_whole(stage.folder / SPLIT) as partial:
             frame.to_csv(partial, index=False)
         counts = {part: len(numbers) for part, numbers in parts.items()}
         stage.finish(counts | {"left_out_as_patients_of_the_source": known})
-    split = pd.read_csv(stage.folder / SPLIT)
+    rows = pd.read_csv(stage.folder / SPLIT)
     numbers_of = {
-        part: split.number[split.part == part].to_numpy(np.int64)
+        part: rows.number[rows.part == part].to_numpy(np.int64)
         for part in ("fit", "held_out", "test")
     }
     return Target(
@@ -144,9 +173,30 @@ def load_target(run: Run, source: Source) -> Target:
         target=Path(held["target"]),
         select=tuple(held["select"]),
         train_records=held["train_records"],
+        protocol=held["protocol"],
+        part=None if held["part"] is None else (held["part"][0], held["part"][1]),
         seed=held["seed"],
     )
     return settle_target(run, source, settings)
+
+
+def _split(table: pd.DataFrame, labels: np.ndarray, settings: TargetSettings) -> Split:
+    """Row numbers to learn from, to hold out where the protocol says so, and to test on."""
+    if settings.protocol == "split":
+        n_train = settings.train_records
+        if n_train is None:
+            n_train = round(0.75 * len(table))
+        return Split("split", *take_patients(table, labels, n_train, settings.seed))
+    number, parts = settings.part or (1, 2)
+    splits = protocol_splits(
+        settings.protocol,
+        table.fold.to_numpy(np.float64),
+        table.patient.astype(str).to_numpy(),
+        labels,
+        parts=parts,
+        seed=settings.seed,
+    )
+    return splits[number - 1]
 
 
 def _without_source_patients(source: Source, ecgset: ECGSet, selected: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from ecgtransfer.synthesis.export import export_wfdb, header_comments
 from ecgtransfer.synthesis.folders import DiskSpace
 from ecgtransfer.synthesis.generate import generate
-from ecgtransfer.synthesis.plan import record_seed
+from ecgtransfer.synthesis.plan import disk_bytes, record_seed
 from ecgtransfer.synthesis.request import SynthesisRequest, parse_counts, per_class
 from ecgtransfer.synthesis.shards import Shard, missing_shards
 
@@ -11,6 +11,7 @@ __all__ = [
     "DiskSpace",
     "Shard",
     "SynthesisRequest",
+    "disk_bytes",
     "export_wfdb",
     "generate",
     "header_comments",

@@ -44,6 +44,11 @@ SEX_CODES = {"male": 0, "female": 1}
 FILE_BYTES = 12_288
 
 
+def synthetic_note(ecgset: ECGSet) -> str:
+    """The sentence that goes with every record of a synthetic set, wherever it goes."""
+    return f"SYNTHETIC: {ecgset.origin} by ecgtransfer, no patient's ECG, not for diagnosis"
+
+
 def header_comments(ecgset: ECGSet, index: int) -> list[str]:
     """Comment lines of the WFDB header of record `index`.
 
@@ -57,7 +62,7 @@ def header_comments(ecgset: ECGSet, index: int) -> list[str]:
     row = ecgset.records.iloc[index]
     seed = row.get("seed")
     return [
-        f"SYNTHETIC: {ecgset.origin} by ecgtransfer, no patient's ECG, not for diagnosis",
+        synthetic_note(ecgset),
         f"Labels: {', '.join(labels) or 'none'}",
         f"Dx: {','.join(code for code in codes.values() if code is not None) or 'none'}",
         *([f"Labels without SNOMED CT code: {', '.join(without)}"] if without else []),

@@ -170,37 +170,38 @@ def claim(folder: Path, plan: Mapping[str, object]) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write sorted JSON so that `path` holds all of it or does not exist."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(_as_text(value))
-        file.flush()
-        os.fsync(file.fileno())
+    _write_text(partial, value)
     partial.replace(path)
 
 
-def write_once(path: Path, value: object) -> bool:
-    """Write sorted JSON to a `path` that is not there; False where it is, by whomever.
+def write_once(path: Path, value: object, *, anew: bool = False) -> None:
+    """Write sorted JSON to a `path` that is not there; do nothing where it is.
 
-    However many processes on however many machines try at once, one of them writes all of it. A
-    file system without hard links cannot settle that: there the last one wins.
+    However many processes on however many machines try at once, one of them writes all of it. (A
+    file system without hard links cannot settle that: there the last one wins.)
+
+    anew: replace what is there; the last one wins.
     """
-    if path.exists():
-        return False
+    if path.exists() and not anew:
+        return
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(_as_text(value))
-            file.flush()
-            os.fsync(file.fileno())
+        _write_text(partial, value)
         try:
-            os.link(partial, path)
+            if anew:
+                partial.replace(path)
+            else:
+                os.link(partial, path)
         except FileExistsError:
-            return False
+            return
         except OSError:
             partial.replace(path)
-        return True
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _as_text(value: object) -> str:
-    return json.dumps(value, indent=2, sort_keys=True) + "\n"
+def _write_text(path: Path, value: object) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(value, indent=2, sort_keys=True) + "\n")
+        file.flush()
+        os.fsync(file.fileno())

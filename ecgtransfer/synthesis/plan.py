@@ -29,6 +29,15 @@ def record_seed(seed: int, number: int) -> int:
     return int(state >> np.uint64(1))
 
 
+def disk_bytes(missing: int, records: int, samples: int, labels: int) -> int:
+    """Bytes on the disk that `missing` of the `records` of a set still need at most.
+
+    With T samples a lead, K labels, and the whole table, of which the parts lie there until it is
+    joined.
+    """
+    return missing * (len(INDEPENDENT_LEADS) * samples * 2 + labels * 4) + records * TABLE_BYTES
+
+
 @dataclass(frozen=True)
 class SetPlan:
     """A set that is to be drawn.
@@ -53,8 +62,7 @@ class SetPlan:
 
     def disk_bytes(self, missing: int, records: int) -> int:
         """Bytes on the disk that `missing` of `records` still need at most, with their table."""
-        signals = len(INDEPENDENT_LEADS) * self.samples * 2
-        return missing * (signals + len(self.label_space) * 4) + records * TABLE_BYTES
+        return disk_bytes(missing, records, self.samples, len(self.label_space))
 
     def table(self, start: int, stop: int) -> pd.DataFrame:
         """Rows of the set's table for records start to stop - 1; no record has a patient."""

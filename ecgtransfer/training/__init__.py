@@ -16,6 +16,8 @@ from ecgtransfer.training.processes import (
     available_cores,
     is_main_process,
     main_process_first,
+    meeting_point,
+    process_number,
     wait_for_everyone,
 )
 
@@ -33,6 +35,8 @@ __all__ = [
     "label_weights",
     "load_weights",
     "main_process_first",
+    "meeting_point",
+    "process_number",
     "record_noise",
     "save_weights",
     "seeded_initialisation",

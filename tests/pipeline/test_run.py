@@ -2,6 +2,7 @@ import errno
 import json
 import math
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,6 +106,33 @@ def test_a_stage_is_begun_finished_and_skipped(tmp_path):
     assert card["settings"] == {"steps": 5, "inner": {"widths": [1, 2], "folder": "sets/a"}}
     assert card["fingerprint"] == fingerprint(Settings())
     assert {"torch", "python"} <= card["software"].keys()
+
+
+def test_any_number_of_processes_begin_the_same_stage_at_once(tmp_path):
+    begin, told = threading.Barrier(16), []
+
+    def claim():
+        begin.wait()
+        told.append(Run.create(tmp_path / "run").stage("source").begin(Settings()))
+
+    threads = [threading.Thread(target=claim) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert told == [False] * 16
+    assert content(tmp_path / "run").keys() == {"config.json", "source/request.json"}
+    assert read_json(tmp_path / "run/source/request.json")["fingerprint"] == fingerprint(Settings())
+
+
+def test_what_a_kill_left_half_written_is_in_nobodys_way(tmp_path):
+    (tmp_path / ".config.json.0a1b.partial").write_text("{")
+    stage = Run.create(tmp_path).stage("source")
+    stage.folder.mkdir()
+    (stage.folder / ".request.json.0a1b.partial").write_text("{")
+    assert stage.begin(Settings(steps=6)) is False
+    assert stage.begin(Settings()) is False
+    assert read_json(stage.folder / "request.json")["settings"]["steps"] == 5
 
 
 def test_other_settings_are_refused_and_named(tmp_path):

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -124,6 +126,61 @@ def test_a_number_that_cannot_be_does_not_spoil_the_run(
         settle_target(run, source, TargetSettings(clinic.folder, train_records=train_records))
     target = settle_target(run, source, TargetSettings(clinic.folder, train_records=10))
     assert len(target.train) == 10
+
+
+def test_published_folds_decide_who_learns_and_who_tests(tmp_path, source, clinic):
+    fold = np.repeat([10, 9, *range(1, 9)], [12, 4, *[2] * 4, *[3] * 4])
+    folded = write_ecgset(
+        tmp_path / "folded",
+        microvolts(clinic.independent_mv()),
+        clinic.labels,
+        clinic.records.assign(fold=fold),
+        clinic.label_space,
+        100,
+        "simulated",
+    )
+    paper = settle_target(
+        Run.create(tmp_path / "paper"), source, TargetSettings(folded.folder, protocol="paper")
+    )
+    assert set(fold[paper.train]) == {10}
+    assert set(fold[paper.test]) == set(range(1, 9))
+    run = Run.create(tmp_path / "standard")
+    standard = settle_target(run, source, TargetSettings(folded.folder, protocol="standard"))
+    assert set(fold[standard.fit]) == set(range(1, 9))
+    assert (set(fold[standard.held_out]), set(fold[standard.test])) == ({9}, {10})
+    assert np.array_equal(load_target(run, source).test, standard.test)
+
+
+def test_the_parts_of_a_cross_validation_test_every_record_once(tmp_path, source, clinic):
+    runs = [Run.create(tmp_path / f"{number}") for number in (1, 2, 3)]
+    targets = [
+        settle_target(
+            run,
+            source,
+            TargetSettings(clinic.folder, protocol="cross-validation", part=(number, 3)),
+        )
+        for number, run in enumerate(runs, 1)
+    ]
+    tested = np.concatenate([target.test for target in targets])
+    assert sorted(tested) == list(range(len(clinic)))
+    for run, target in zip(runs, targets, strict=True):
+        assert len(target.train) + len(target.test) == len(clinic)
+        assert np.array_equal(load_target(run, source).fit, target.fit)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"protocol": "magic"}, "a protocol of paper, standard, .* got 'magic'"),
+        ({"protocol": "paper", "train_records": 5}, "either a number .* got 5 and 'paper'"),
+        ({"protocol": "cross-validation"}, "such as 2/5, .* got 'cross-validation' and none"),
+        ({"part": (1, 2)}, "such as 2/5, .* got 'split' and one"),
+        ({"protocol": "cross-validation", "part": (3, 2)}, "a part such as 2/5, got 3/2"),
+    ],
+)
+def test_a_protocol_that_cannot_be_is_refused(wrong, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        TargetSettings(Path("set"), **wrong)
 
 
 def test_a_target_that_was_never_settled_is_asked_for(trained, source):

@@ -10,36 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_generation import flat_units
-from torch import nn
+from small_generation import SmallNetwork, flat_units
 
 from ecgtransfer.corpus import ECGSet, LabelSpace
-from ecgtransfer.diffusion import karras_sigmas, per_record, sample
+from ecgtransfer.diffusion import karras_sigmas, sample
 from ecgtransfer.errors import ConfigError, CorpusError, RunError
 from ecgtransfer.synthesis import SynthesisRequest, generate, per_class, record_seed
 from ecgtransfer.synthesis.folders import sole_writer
 from ecgtransfer.training import record_noise
 
 COUNTS = ("AFIB=30", "CRBBB+PVC=25", "NORM=5")
-
-
-class SmallNetwork(nn.Module):
-    """A convolutional denoiser with random weights, whose rounding follows its batch size."""
-
-    def __init__(self, labels: int) -> None:
-        super().__init__()
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            self.first = nn.Conv1d(8, 48, 5, padding=2)
-            self.label = nn.Linear(labels, 48)
-            self.norm = nn.GroupNorm(8, 48)
-            self.last = nn.Conv1d(48, 8, 5, padding=2)
-
-    def forward(self, x, sigma, label):
-        scale = per_record(sigma, x)
-        hidden = self.first(x / (1 + scale**2).sqrt()) + self.label(label)[..., None]
-        shape = self.last(nn.functional.silu(self.norm(hidden)))
-        return (x + scale * shape) / (1 + scale**2)
 
 
 def signals_digest(ecgset: ECGSet) -> str:

@@ -1,0 +1,234 @@
+"""What the questions of `ecgtransfer evaluate all` must answer about generators of known worth.
+
+The questions' own tests ask each of them alone; here whole sets lie in a run and are asked about
+together, as people ask.
+"""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from ecgtransfer.evaluation import ClassifierConfig, measure_fidelity
+from ecgtransfer.pipeline import (
+    QUESTIONS,
+    FidelitySettings,
+    PhysiologySettings,
+    PrivacySettings,
+    Run,
+    SourceSettings,
+    TargetSettings,
+    UtilitySettings,
+    evaluate_fidelity,
+    evaluate_physiology,
+    evaluate_privacy,
+    evaluate_utility,
+    load_source,
+    settle_target,
+    train_source,
+)
+from ecgtransfer.pipeline.answers import labelled
+from ecgtransfer.simulation import simulate_ecgset
+from tests.pipeline.known_generators import (
+    ARCHIVE,
+    CLINIC,
+    PLACES,
+    SPACE,
+    class_means,
+    copies,
+    finished_set,
+    hold_out_patients,
+    noise,
+    shuffled_labels,
+)
+
+pytestmark = pytest.mark.slow
+
+NAME = "known"
+TRAINING, TEST, RATIO = 80, 160, 4
+#: Enough for the kinds of heart here, which differ as much as hearts can.
+CLASSIFIER = ClassifierConfig(
+    widths=(16, 32, 32), steps=40, batch_size=16, learning_rate=5e-3, folds=2
+)
+#: Five trainings, as the pipeline has by default: of a single one, whose luck no interval tells,
+#: the verdict on copies is "helps" with one seed and "harms" with another.
+ASK = {
+    "utility": (
+        evaluate_utility,
+        UtilitySettings(name=NAME, arms=(), ratios=(RATIO,), classifier=CLASSIFIER),
+    ),
+    "fidelity": (evaluate_fidelity, FidelitySettings(name=NAME, classifier=CLASSIFIER)),
+    "physiology": (evaluate_physiology, PhysiologySettings(name=NAME, records=80)),
+    "privacy": (evaluate_privacy, PrivacySettings(name=NAME, classifier=CLASSIFIER)),
+}
+
+GOOD, BAD, NO_EVIDENCE = {True}, {False}, {None}
+#: What a verdict may be. Copies teach a classifier nothing new. The mean of twenty patients still
+#: is a little like each of them, by which an attacker knows them (Homer et al. 2008).
+EXPECTED = {
+    hold_out_patients: {
+        "utility": GOOD | NO_EVIDENCE,
+        "fidelity": GOOD,
+        "physiology": GOOD,
+        "privacy": GOOD,
+    },
+    copies: {"utility": NO_EVIDENCE, "fidelity": GOOD, "physiology": GOOD, "privacy": BAD},
+    noise: {"utility": BAD, "fidelity": BAD, "physiology": BAD, "privacy": GOOD},
+    shuffled_labels: {"utility": BAD, "fidelity": BAD, "physiology": BAD, "privacy": GOOD},
+    class_means: {
+        "utility": NO_EVIDENCE | BAD,
+        "fidelity": BAD,
+        "physiology": BAD,
+        "privacy": BAD,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    return asked(tmp_path_factory.mktemp("known"))
+
+
+def asked(folder):
+    """Answers by question about a run that has a set of each generator."""
+    archive = simulate_ecgset(folder / "archive", ARCHIVE, 80, 1, SPACE)
+    clinic = simulate_ecgset(folder / "clinic", CLINIC, TRAINING + TEST, 2, SPACE)
+    strangers = simulate_ecgset(folder / "strangers", CLINIC, RATIO * TRAINING, 3, SPACE)
+    run = Run.create(folder / "run")
+    untrained = SourceSettings(
+        source=archive.folder, preset="tiny", steps=1, batch_size=4, precision="float32"
+    )
+    train_source(run, untrained)
+    source = load_source(run)
+    target = settle_target(run, source, TargetSettings(clinic.folder, train_records=TRAINING))
+    training = labelled(target.ecgset, target.labels, target.train)
+    others = labelled(strangers, strangers.labels, np.arange(len(strangers)))
+    for generator in PLACES:
+        made = generator(training, others, np.random.default_rng(5))
+        finished_set(run, NAME, generator, made)
+    with pytest.MonkeyPatch.context() as patch:
+        # A test of two samples in each repeat is what costs; fewer make intervals wider alone.
+        quick = partial(measure_fidelity, repeats=10)
+        patch.setattr("ecgtransfer.pipeline.fidelity.measure_fidelity", quick)
+        patch.setattr("ecgtransfer.evaluation.fidelity.BOOSTED_HALVES", 2)
+        return {
+            question: ask(run, source, target, settings)
+            for question, (ask, settings) in ASK.items()
+        }
+
+
+def told(verdicts, generator):
+    """Verdicts about the set of a generator: sentences without its name, and how they came out."""
+    name = f"{PLACES[generator]}: "
+    return {
+        verdict.sentence.removeprefix(name): verdict.passed
+        for verdict in verdicts
+        if verdict.sentence.startswith(name)
+    }
+
+
+def numbers(answers, question, generator):
+    return answers[question].numbers[PLACES[generator]]
+
+
+def broken_rules(answers, generator):
+    """Rules of fidelity that the set of a generator breaks."""
+    (sentence,) = told(answers["fidelity"].verdicts, generator)
+    return set(sentence.rstrip(".").partition(" rules: ")[2].split(", "))
+
+
+def gain(answers, generator):
+    """By how much a set changes the macro AUROC, with the interval of all sets together."""
+    name = f"target only + {PLACES[generator]} x{RATIO}"
+    (change,) = [
+        change for change in answers["utility"].numbers["differences"] if change["name"] == name
+    ]
+    return change["adjusted"]
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("generator", list(EXPECTED), ids=lambda generator: generator.__name__)
+def test_a_question_knows_what_a_generator_is_worth(answers, generator, question):
+    (sentence, passed), *others = told(answers[question].verdicts, generator).items()
+    assert not others
+    assert passed in EXPECTED[generator][question], sentence
+
+
+def test_hold_out_patients_look_like_real_ones(answers):
+    found = numbers(answers, "fidelity", hold_out_patients)
+    for measure in ("frechet_distance", "precision", "recall", "coverage", "diversity"):
+        excess, real = found[measure]["excess"], found[measure]["real_versus_real"]
+        spread = real["high"] - real["low"]
+        assert excess["low"] - spread < 0 < excess["high"] + spread, measure
+    for auc in found["two_sample_auc"].values():
+        assert auc["score"]["low"] < 0.5 < auc["score"]["high"]
+    assert set(found["per_class"]) == set(SPACE.names)
+
+
+def test_the_hearts_of_hold_out_patients_beat_like_real_ones(answers):
+    found = numbers(answers, "physiology", hold_out_patients)
+    assert found["failure_verdict"] == "kept"
+    of_all = [row for row in found["intervals"] if row["group"] == "all records"]
+    assert len(of_all) == 10
+    for row in of_all:
+        distance = row["wasserstein_distance"]
+        assert distance["score"]["value"] <= distance["real_versus_real"]["high"], row["measure"]
+
+
+@pytest.mark.parametrize("space", ["signal", "embedding"])
+def test_hold_out_patients_are_as_near_to_strangers_as_to_training_patients(answers, space):
+    found = numbers(answers, "privacy", hold_out_patients)
+    assert found["copies"]["suspected_records"] == 0
+    for one in (
+        found[space]["closeness"]["closer_to_training"],
+        found[space]["membership"]["auc"],
+    ):
+        assert one["low"] < 0.5 < one["high"]
+
+
+def test_hold_out_patients_teach_more_than_anything_else_does(answers):
+    gains = {generator: gain(answers, generator)["value"] for generator in EXPECTED}
+    assert max(gains, key=gains.get) is hold_out_patients
+    assert gains[hold_out_patients] > 0
+
+
+def test_every_copy_is_found_noisy_or_not_and_every_copied_patient(answers):
+    found = numbers(answers, "privacy", copies)
+    assert found["copies"]["suspected_records"] == RATIO * TRAINING
+    assert found["copies"]["copied_patients"] == TRAINING
+    tests = told(answers["privacy"].tests, copies)
+    assert list(tests.values()) == [False] * 5, tests
+
+
+def test_noise_is_no_heart_and_is_told_from_one_every_time(answers):
+    hearts = numbers(answers, "physiology", noise)
+    assert hearts["failed"]["all records"]["generated"]["low"] > 0.9
+    assert hearts["failure_verdict"] == "broken"
+    assert {"Frechet distance", "recall", "coverage", "log spectral distance"} <= broken_rules(
+        answers, noise
+    )
+    looks = numbers(answers, "fidelity", noise)
+    assert looks["two_sample_auc"]["linear"]["score"]["low"] > 0.95
+
+
+def test_shuffled_labels_are_seen_wherever_a_question_looks_at_classes_and_nowhere_else(answers):
+    assert broken_rules(answers, shuffled_labels) == {"Frechet distance of classes"}
+    hearts = numbers(answers, "physiology", shuffled_labels)
+    assert hearts["failure_verdict"] == "kept"
+    assert {rule["label"]: rule["verdict"] for rule in hearts["rules"]} == dict.fromkeys(
+        SPACE.names, "broken"
+    )
+    right = numbers(answers, "privacy", hold_out_patients)
+    assert numbers(answers, "privacy", shuffled_labels) == right
+    assert gain(answers, shuffled_labels)["high"] < gain(answers, hold_out_patients)["low"]
+
+
+def test_class_means_lack_diversity_as_a_whole_and_in_each_class(answers):
+    assert {"diversity", "diversity of classes", "recall"} <= broken_rules(answers, class_means)
+    found = numbers(answers, "fidelity", class_means)
+    assert (
+        found["diversity"]["score"]["high"] < 0.75 * found["diversity"]["real_versus_real"]["low"]
+    )
+    for name in SPACE.names:
+        own = found["per_class"][name]["diversity"]
+        assert own["score"]["value"] < 0.75 * own["real_versus_real"]["value"], name
