@@ -76,8 +76,9 @@ CANDIDATES = {
     "rotary on three levels": Candidate(unet(LEVELS_4, attention=3)),
     "four layers at 63 moments": Candidate(unet((64, 128, 256), attention=1, middle=4)),
     "six layers at 125 moments": Candidate(unet((96, 192), attention=1, middle=6)),
-    "eight layers at 63 moments, folded by 8": Candidate(
-        unet((96, 256), attention=1, middle=8, fold=8)
+    "rotary, folded by 8": Candidate(unet((128, 192, 256), attention=2, fold=8)),
+    "rotary, folded by 8, attention everywhere": Candidate(
+        unet((128, 192, 256), attention=3, fold=8)
     ),
 }
 

@@ -502,9 +502,9 @@ def _study(
         ),
         best=best,
         best_macro_auroc=reference.estimate("macro_auroc"),
-        differences=_differences(compared, scores, reference, against),
+        differences=_differences(compared, scores, reference, against, len(seeds)),
         differences_to_target_only=(
-            _differences(compared, scores, scores[plain[0]], plain[0]) if plain else ()
+            _differences(compared, scores, scores[plain[0]], plain[0], len(seeds)) if plain else ()
         ),
         seeds=tuple(seeds),
         test_records=len(table.truth),
@@ -608,7 +608,11 @@ def draw_seed_shares(seeds: int, resamples: int, seed: int = 0) -> FloatArray:
 
 
 def _differences(
-    arms: Sequence[Arm], scores: Mapping[str, _Scores], reference: _Scores, against: str
+    arms: Sequence[Arm],
+    scores: Mapping[str, _Scores],
+    reference: _Scores,
+    against: str,
+    seeds: int,
 ) -> tuple[ArmDifference, ...]:
     """Each arm minus the reference, adjusted for all of them."""
     if not arms:
@@ -632,6 +636,7 @@ def _differences(
             name=arm.name,
             against=against,
             compared=len(arms),
+            seeds=seeds,
             adjusted=all_at_once,
             control=arm.shuffled,
             **{measure: estimate(*pair) for measure, pair in change.items()},

@@ -50,12 +50,15 @@ class ArmDifference:
     """An arm minus another, on the same resampled patients and seeds.
 
     adjusted: the difference of macro AUROC with the interval that holds for all `compared` arms at
-    once (`simultaneous_estimates`); the verdict goes by it. control: the arm has shuffled labels.
+    once (`simultaneous_estimates`); the verdict goes by it. seeds: trainings of each arm; of a
+    single one nobody knows how lucky it was, so that it is no evidence whatever its patients say.
+    control: the arm has shuffled labels.
     """
 
     name: str
     against: str
     compared: int
+    seeds: int
     macro_auroc: Estimate
     adjusted: Estimate
     macro_average_precision: Estimate
@@ -67,6 +70,8 @@ class ArmDifference:
     @property
     def verdict(self) -> Literal["helps", "no evidence", "harms"]:
         """By the adjusted interval of the macro AUROC difference: above 0, around 0, below 0."""
+        if self.seeds < 2:
+            return "no evidence"
         if self.adjusted.low > 0:
             return "helps"
         return "harms" if self.adjusted.high < 0 else "no evidence"
@@ -146,6 +151,8 @@ class UtilityResult:
                     f" But {strongest.name}, which was not chosen, has "
                     f"{strongest.macro_auroc.value:.3f} without synthetic records."
                 )
+            if change.seeds < 2:
+                warning = " One training tells nothing of its luck: take 2 seeds or more."
             sentences.append(
                 f"{change.name}{control} {_WORDS[change.verdict]}: macro AUROC {score:.3f} against "
                 f"{self.best_macro_auroc.value:.3f} with {change.against}{rivals}, difference "

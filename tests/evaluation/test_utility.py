@@ -238,8 +238,9 @@ def test_differences_are_between_scores_and_adjusted_intervals_contain_the_plain
 )
 def test_the_verdict_is_where_the_adjusted_interval_lies(low, high, verdict):
     plain, adjusted = Estimate(0.02, 0.015, 0.025), Estimate((low + high) / 2, low, high)
-    one = ArmDifference("more", "less", 3, plain, adjusted, plain, plain, plain, plain)
+    one = ArmDifference("more", "less", 3, 2, plain, adjusted, plain, plain, plain, plain)
     assert one.verdict == verdict
+    assert dataclasses.replace(one, seeds=1).verdict == "no evidence"
 
 
 def test_seeds_are_resampled_as_students_t_says():
@@ -318,6 +319,10 @@ def test_a_verdict_says_so_where_an_arm_that_was_not_chosen_is_stronger(study):
         for arm in result.arms
     )
     warned = dataclasses.replace(result, arms=stronger).verdicts()[0]
+    lucky = dataclasses.replace(
+        result, differences=(dataclasses.replace(result.differences[0], seeds=1),)
+    )
+    assert lucky.verdicts()[0].endswith("take 2 seeds or more.")
     assert warned.endswith(
         f"But {other}, which was not chosen, has {score.value:.3f} without synthetic records."
     )
