@@ -74,7 +74,7 @@ def generate(
 
     def tell(disk: DiskSpace) -> None:
         asked["disk"] = disk.to_dict()
-        output.note(f"the set {disk}")
+        output.note(f"{'the set' if part is None else f'shard {part}'} {disk}")
 
     with output.progress("synthetic records") as progress:
         ecgset = synthesise(opened, load_source(opened), settings, progress, shard=part, disk=tell)

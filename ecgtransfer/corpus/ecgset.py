@@ -187,8 +187,7 @@ class ECGSet:
 
     def independent_mv(self, index: Index = None) -> NDArray[np.float32]:
         """The model's eight leads I, II, V1-V6 in millivolts, (n, 8, T) float32."""
-        chosen = self._signals_uv[self._rows(index)]
-        return np.multiply(chosen, np.float32(1 / MICROVOLTS), dtype=np.float32)
+        return millivolts(self._signals_uv[self._rows(index)])
 
     def signals_mv(self, index: Index = None) -> NDArray[np.float32]:
         """All twelve leads in the order of LEADS in millivolts, (n, 12, T) float32."""
@@ -259,6 +258,11 @@ class ECGSet:
                 "number them from 0"
             )
         return rows
+
+
+def millivolts(signals_uv: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Whole microvolts to millivolts, any shape, float32."""
+    return np.multiply(signals_uv, np.float32(1 / MICROVOLTS), dtype=np.float32)
 
 
 def microvolts(signal_mv: NDArray[Any]) -> NDArray[np.int16]:

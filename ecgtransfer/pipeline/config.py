@@ -92,6 +92,7 @@ class SourceSettings:
         steps, batch_size, learning_rate: in place of the preset's.
         seed: of everything that is drawn.
         precision: arithmetic of the network; "auto" takes the fastest.
+        compiled: fuse the network's loops, see `TrainConfig`.
     """
 
     source: Path
@@ -103,6 +104,7 @@ class SourceSettings:
     learning_rate: float | None = None
     seed: int = 0
     precision: str = "auto"
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         preset(self.preset)
@@ -115,7 +117,7 @@ class SourceSettings:
 
     def train(self) -> TrainConfig:
         """The preset's training with what was asked for in its place."""
-        config = replace(preset(self.preset).train, seed=self.seed)
+        config = replace(preset(self.preset).train, seed=self.seed, compiled=self.compiled)
         if self.steps is not None:
             config = replace(config, steps=self.steps)
         if self.batch_size is not None:

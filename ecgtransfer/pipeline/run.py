@@ -11,7 +11,7 @@ import math
 import os
 import platform
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,12 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from ecgtransfer.errors import RunError
-from ecgtransfer.synthesis.folders import write_once
+from ecgtransfer.synthesis.folders import sole_writer, write_once
 from ecgtransfer.training import is_main_process, main_process_first, wait_for_everyone
 
 #: Version of the layout of a run folder; a folder of another one is refused.
 RUN_FORMAT = 1
 CONFIG, REQUEST, CARD = "config.json", "request.json", "card.json"
+
+#: Locks of the stages that this process is at work on, by folder; who dies leaves them to others.
+_AT_WORK: dict[Path, ExitStack] = {}
 
 
 @contextmanager
@@ -137,17 +140,31 @@ class Stage:
             )
         return read_json(self.folder / CARD)
 
-    def begin(self, settings: object) -> bool:
+    def begin(self, settings: object, *, alone: bool = True) -> bool:
         """State what is asked for; True when just that is done already.
 
-        Any number of processes, on whatever machines, may begin the same work at once.
+        Args:
+            settings: what is asked for.
+            alone: keep other processes out until the stage is finished or this process is gone.
+                Without it any number, on whatever machines, may be at the same work at once.
 
         Raises:
-            RunError: the folder holds work on this stage with other settings, or other files;
-                nothing is touched.
+            RunError: the folder holds work on this stage with other settings, or other files, or
+                another process is at work there; nothing is touched.
         """
         with main_process_first():
-            return self._begin(as_json(settings))
+            done = self._begin(as_json(settings))
+            if alone and not done and is_main_process():
+                self._keep_others_out()
+                done = self.is_done
+            return done
+
+    def _keep_others_out(self) -> None:
+        folder = self.folder.resolve()
+        if folder not in _AT_WORK:
+            with ExitStack() as lock:
+                lock.enter_context(sole_writer(folder))
+                _AT_WORK[folder] = lock.pop_all()
 
     def _begin(self, asked: Any) -> bool:
         path = self.folder / REQUEST
@@ -184,6 +201,7 @@ class Stage:
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             }
             write_json(self.folder / CARD, card)
+            _AT_WORK.pop(self.folder.resolve(), ExitStack()).close()
         wait_for_everyone()
         return self.card
 

@@ -150,7 +150,7 @@ def synthesise(
     target_model = load_target_model(run, source, method, settings.sampler.classifier_free_scale)
     stage = run.stage(synthetic_stage(settings.name, method))
     asked = {"generate": settings, "model": target_model.fingerprint}
-    done = stage.begin(asked)
+    done = stage.begin(asked, alone=False)  # `generate` keeps others out, shard by shard
     config = source.model.config
     whole = stage.folder / SET
     draw = partial(

@@ -9,11 +9,13 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ecgtransfer.corpus import ECGSet, snomed_code
+from ecgtransfer.corpus.ecgset import millivolts
 from ecgtransfer.errors import ConfigError, CorpusError
-from ecgtransfer.signals import LEADS, write_recording
+from ecgtransfer.signals import LEADS, Recording, expand_leads, write_recording
 from ecgtransfer.synthesis.folders import disk_errors, require_space, write_whole
 
 #: PTB-XL 1.0.3 has two rates: folder, ending and csv column of each.
@@ -39,6 +41,9 @@ CERTAIN = 100.0
 
 #: PTB-XL's coding of sex.
 SEX_CODES = {"male": 0, "female": 1}
+
+#: Records read at a time.
+READ_RECORDS = 256
 
 #: Bytes that the header of a record and the rounding up of its two files to blocks take at most.
 FILE_BYTES = 12_288
@@ -155,17 +160,21 @@ def write_records(
             parent.mkdir(parents=True, exist_ok=True)
         for leftover in files.rglob(".*.partial"):
             shutil.rmtree(leftover)
-        missing = [
-            index for index, name in enumerate(names) if not _is_whole(files / name, sample_bytes)
-        ]
-    require_space(folder, len(missing) * (sample_bytes + FILE_BYTES))
-    done = len(names) - len(missing)
+        missing = np.array([not _is_whole(files / name, sample_bytes) for name in names])
+    require_space(folder, int(missing.sum()) * (sample_bytes + FILE_BYTES))
+    done = len(names) - int(missing.sum())
     if progress is not None:
         progress(done, len(names))
-    for number, index in enumerate(missing, start=done + 1):
-        write_recording(files / names[index], ecgset.recording(index), comments(ecgset, index))
-        if progress is not None:
-            progress(number, len(names))
+    index = int(missing.argmax()) if missing.any() else len(names)
+    for chunk in ecgset.chunks(READ_RECORDS, index):
+        for signal_mv in expand_leads(millivolts(chunk.signals_uv)):
+            if missing[index]:
+                recording = Recording(signal_mv, ecgset.sampling_rate_hz)
+                write_recording(files / names[index], recording, comments(ecgset, index))
+                done += 1
+                if progress is not None:
+                    progress(done, len(names))
+            index += 1
     with disk_errors(folder):
         (files / "RECORDS").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 

@@ -8,6 +8,7 @@ the same ones together, whatever is drawn between two saves and wherever a stopp
 
 import operator
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -139,65 +140,104 @@ def generate(
     )
     plan = SetPlan(request, label_space, samples, sampling_rate_hz, seed, network_batch, card)
     request.label_matrix(label_space, 0, 0)
+    drawing = _Drawing(
+        denoise, units, plan, sigmas, solver, device, batch_size, progress or _nobody, disk
+    )
+    if shard is None:
+        return _draw_whole(folder, drawing)
+    return _draw_shard(folder, drawing, shard)
 
-    def draw(start: int, stop: int) -> NDArray[np.int16]:
-        """Records start to stop - 1, at most `network_batch`: (n, 8, T) int16 microvolts."""
-        seeds = [record_seed(seed, number) for number in range(start, stop)]
-        label = torch.from_numpy(request.label_matrix(label_space, start, stop))
-        filling = network_batch - len(seeds)
-        noise = record_noise(seeds + seeds[-1:] * filling, (len(INDEPENDENT_LEADS), samples))
-        label = torch.cat([label, label[-1:].expand(filling, -1)])
-        with torch.no_grad():
-            x0 = sample(denoise, noise.to(device), label.to(device), sigmas, solver)
-            signals_mv = units.to_mv(x0)[: len(seeds)].cpu().double().numpy()
-        return _microvolts(signals_mv, start, seeds, request)
 
-    chunk = -(-batch_size // network_batch) * network_batch
+def _nobody(done: int, total: int) -> None:
+    """Progress that nobody wants to know."""
 
-    def write(place: Path, records: range, own_card: Mapping[str, object]) -> ECGSet:
+
+def _draw_whole(folder: Path, drawing: "_Drawing") -> ECGSet:
+    """The whole set: found, joined from its shards, or drawn."""
+    plan = drawing.plan
+    with sole_writer(folder):
+        if folder.exists():
+            ecgset = plan.open_finished(folder, plan.card)
+        elif is_sharded(folder):
+            ecgset = join_shards(folder, plan, drawing.progress, drawing.disk)
+        else:
+            ecgset = drawing.write(folder, range(plan.request.total), plan.card)
+        remove_shards(folder)
+    return ecgset
+
+
+def _draw_shard(folder: Path, drawing: "_Drawing", shard: Shard) -> ECGSet:
+    """One shard of the set in `folder`: found or drawn; the whole set where that is there."""
+    plan = drawing.plan
+    records = shard.records(plan.request.total, plan.network_batch)
+    if folder.exists():
+        return plan.open_finished(folder, plan.card)
+    claim_shards(folder, plan, shard.of)
+    place, card = shard.folder(folder), shard.card(plan)
+    with sole_writer(place):
+        if place.exists():
+            return plan.open_finished(place, card)
+        return drawing.write(place, records, card)
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """A plan and the network that draws it; see `generate`."""
+
+    denoise: Denoiser
+    units: MillivoltUnits
+    plan: SetPlan
+    sigmas: Tensor
+    solver: str
+    device: torch.device
+    batch_size: int
+    progress: Callable[[int, int], None]
+    disk: Callable[[DiskSpace], None] | None
+
+    def write(self, place: Path, records: range, card: Mapping[str, object]) -> ECGSet:
         """Some records of the plan as a set of their own, or what is missing of it."""
+        plan, total = self.plan, len(records)
+        chunk = -(-self.batch_size // plan.network_batch) * plan.network_batch
         with ECGSetWriter(
-            place, label_space, sampling_rate_hz, "generated", card_extra=own_card, resume=True
+            place,
+            plan.label_space,
+            plan.sampling_rate_hz,
+            "generated",
+            card_extra=card,
+            resume=True,
         ) as writer:
-            missing = len(records) - len(writer)
-            space = require_space(place, plan.disk_bytes(missing, len(records)))
-            if disk is not None:
-                disk(space)
-            if progress is not None:
-                progress(len(writer), len(records))
+            space = require_space(place, plan.disk_bytes(total - len(writer), total))
+            if self.disk is not None:
+                self.disk(space)
+            self.progress(len(writer), total)
             for first in range(records.start + len(writer), records.stop, chunk):
                 last = min(first + chunk, records.stop)
-                calls = range(first, last, network_batch)
-                drawn = [draw(start, min(start + network_batch, last)) for start in calls]
+                calls = range(first, last, plan.network_batch)
+                drawn = [
+                    self._draw(start, min(start + plan.network_batch, last)) for start in calls
+                ]
                 writer.append(
                     np.concatenate(drawn),
-                    request.label_matrix(label_space, first, last),
+                    plan.request.label_matrix(plan.label_space, first, last),
                     plan.table(first, last),
                 )
                 writer.checkpoint()
-                if progress is not None:
-                    progress(len(writer), len(records))
+                self.progress(len(writer), total)
             return writer.finish()
 
-    if shard is not None:
-        records = shard.records(request.total, network_batch)
-        if folder.exists():
-            return plan.open_finished(folder, card)
-        claim_shards(folder, plan, shard.of)
-        place = shard.folder(folder)
-        with sole_writer(place):
-            if place.exists():
-                return plan.open_finished(place, shard.card(plan))
-            return write(place, records, shard.card(plan))
-    with sole_writer(folder):
-        if folder.exists():
-            ecgset = plan.open_finished(folder, card)
-        elif is_sharded(folder):
-            ecgset = join_shards(folder, plan, progress, disk)
-        else:
-            ecgset = write(folder, range(request.total), card)
-        remove_shards(folder)
-        return ecgset
+    def _draw(self, start: int, stop: int) -> NDArray[np.int16]:
+        """Records start to stop - 1, at most `network_batch`: (n, 8, T) int16 microvolts."""
+        plan = self.plan
+        seeds = [record_seed(plan.seed, number) for number in range(start, stop)]
+        label = torch.from_numpy(plan.request.label_matrix(plan.label_space, start, stop))
+        filling = plan.network_batch - len(seeds)
+        shape = (len(INDEPENDENT_LEADS), plan.samples)
+        noise = record_noise(seeds + seeds[-1:] * filling, shape).to(self.device)
+        label = torch.cat([label, label[-1:].expand(filling, -1)]).to(self.device)
+        with torch.no_grad():
+            x0 = sample(self.denoise, noise, label, self.sigmas, self.solver)
+            signals_mv = self.units.to_mv(x0)[: len(seeds)].cpu().double().numpy()
+        return _microvolts(signals_mv, start, seeds, plan.request)
 
 
 def _microvolts(

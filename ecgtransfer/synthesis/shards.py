@@ -8,8 +8,9 @@ NAME.shards/03-of-16/     a finished shard, an ECG set like any other
 NAME.shards/.03-of-16.partial, .03-of-16.lock     one that is being drawn
 
 Nothing is shared but `plan.json`, so shards may be drawn in any order, at once, and on several
-machines that see the folder. A record is the same whoever draws it: shards end where calls of the
-network do, and the joined set has the bytes of one that was drawn in one piece.
+machines that see the folder. Shards end where calls of the network do, so a record is the same
+whoever draws it (machines of different make may round differently, as ever), and the joined set has
+the bytes of one that was drawn in one piece.
 """
 
 import json
@@ -113,8 +114,8 @@ def claim_shards(whole: Path, plan: SetPlan, of: int | None = None) -> int:
     place = shards_folder(whole)
     if not is_sharded(whole) and whole.with_name(f".{whole.name}.partial").exists():
         raise RunError(
-            f"{whole} is being drawn in one piece; go on without --shard, or remove what is "
-            "unfinished there to begin anew in shards"
+            f"{whole} is being drawn in one piece; go on without --shard and in one process, or "
+            "remove what is unfinished there to begin anew in shards"
         )
     with disk_errors(place):
         place.mkdir(parents=True, exist_ok=True)
@@ -146,7 +147,7 @@ def claim_shards(whole: Path, plan: SetPlan, of: int | None = None) -> int:
 def join_shards(
     whole: Path,
     plan: SetPlan,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None],
     disk: Callable[[DiskSpace], None] | None = None,
 ) -> ECGSet:
     """Join all shards of a set into `whole`, or go on where an earlier call stopped.
@@ -161,13 +162,7 @@ def join_shards(
             little disk.
     """
     shards = all_shards(claim_shards(whole, plan))
-    if missing := missing_shards(whole, len(shards)):
-        raise RunError(
-            f"{whole} lacks {'shard' if len(missing) == 1 else 'the shards'} "
-            f"{', '.join(map(str, missing))}; draw "
-            f"{'it' if len(missing) == 1 else 'each'} with the same command and --shard "
-            f"{missing[0]}, then give this one again"
-        )
+    _check_all_there(whole, len(shards))
     parts = [_open_shard(whole, plan, shard) for shard in shards]
     with ECGSetWriter(
         whole,
@@ -181,28 +176,45 @@ def join_shards(
         space = require_space(whole, plan.disk_bytes(total - len(writer), total))
         if disk is not None:
             disk(space)
-        if progress is not None:
-            progress(len(writer), total)
-        begins = 0
+        progress(len(writer), total)
+        ends = 0
         for part in parts:
-            if begins + len(part) > len(writer):
-                part.verify()
-            for chunk in part.chunks(JOINED_RECORDS, start=max(len(writer) - begins, 0)):
-                first = len(writer)
-                wanted = plan.request.label_matrix(
-                    plan.label_space, first, first + len(chunk.labels)
-                )
-                if not np.array_equal(chunk.labels, wanted):
-                    raise RunError(
-                        f"{part.folder} has other labels than were asked for among the records "
-                        f"from {first} on; remove it and draw it again"
-                    )
-                writer.append(*chunk)
-                writer.checkpoint()
-                if progress is not None:
-                    progress(len(writer), total)
-            begins += len(part)
+            begins, ends = ends, ends + len(part)
+            if len(writer) < ends:
+                _append(writer, part, len(writer) - begins, plan, progress)
         return writer.finish()
+
+
+def _append(
+    writer: ECGSetWriter,
+    part: ECGSet,
+    start: int,
+    plan: SetPlan,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Append the records of a shard from number `start` of it on, if they are what was asked for."""
+    part.verify()
+    for chunk in part.chunks(JOINED_RECORDS, start):
+        first, last = len(writer), len(writer) + len(chunk.labels)
+        wanted = plan.request.label_matrix(plan.label_space, first, last)
+        if not np.array_equal(chunk.labels, wanted):
+            raise RunError(
+                f"{part.folder} has other labels than were asked for among the records {first} to "
+                f"{last - 1}; remove it and draw it again"
+            )
+        writer.append(*chunk)
+        writer.checkpoint()
+        progress(last, plan.request.total)
+
+
+def _check_all_there(whole: Path, of: int) -> None:
+    if missing := missing_shards(whole, of):
+        several = len(missing) > 1
+        raise RunError(
+            f"{whole} lacks {'the shards' if several else 'shard'} {', '.join(map(str, missing))}; "
+            f"draw {'each' if several else 'it'} with the same command and --shard {missing[0]}, "
+            "then give this one again"
+        )
 
 
 def remove_shards(whole: Path) -> None:

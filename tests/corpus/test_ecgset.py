@@ -78,6 +78,46 @@ def test_batches_stay_on_disk_until_they_are_asked_for(small_set):
     assert isinstance(small_set[0]._signals_uv, np.memmap)
 
 
+def test_labels_stay_on_disk_and_what_is_changed_in_them_does_not_get_there(small_set):
+    folder = small_set[0].folder
+    before = (folder / "labels.npy").read_bytes()
+    ecgset = ECGSet.open(folder)
+    assert isinstance(ecgset.labels, np.memmap)
+    ecgset.labels[:] = 1
+    assert ecgset.labels.all()
+    assert (folder / "labels.npy").read_bytes() == before
+    assert not ECGSet.open(folder).labels.all()
+
+
+@pytest.mark.parametrize(("size", "start"), [(1, 0), (4, 0), (100, 0), (4, 3), (2, 5), (3, 6)])
+def test_a_set_is_read_in_chunks_from_any_record_on(small_set, size, start):
+    ecgset, signals_uv, labels, records = small_set
+    chunks = list(ecgset.chunks(size, start))
+    assert [len(chunk.labels) for chunk in chunks] == [len(c.records) for c in chunks]
+    assert all(0 < len(chunk.labels) <= size for chunk in chunks)
+    assert sum(len(chunk.labels) for chunk in chunks) == len(ecgset) - start
+    if chunks:
+        np.testing.assert_array_equal(
+            np.concatenate([chunk.signals_uv for chunk in chunks]), signals_uv[start:]
+        )
+        np.testing.assert_array_equal(
+            np.concatenate([chunk.labels for chunk in chunks]), labels[start:]
+        )
+        names = pd.concat([chunk.records for chunk in chunks])["name"]
+        assert names.tolist() == records["name"].tolist()[start:]
+
+
+def test_chunks_of_a_table_that_is_broken_are_refused(small_set):
+    small_set[3].iloc[:4].to_parquet(small_set[0].folder / "records.parquet")
+    with pytest.raises(CorpusError, match="has 4 rows, its card says 6 records"):
+        next(ECGSet.open(small_set[0].folder).chunks(2))
+    (small_set[0].folder / "records.parquet").write_bytes(b"PAR1")
+    with pytest.raises(CorpusError, match=r"records\.parquet cannot be read"):
+        next(ECGSet.open(small_set[0].folder).chunks(2))
+    with pytest.raises(CorpusError, match=r"records\.parquet cannot be read"):
+        ECGSet.open(small_set[0].folder).verify()
+
+
 def test_a_set_says_what_it_is(small_set):
     assert "6 simulated records, 3 labels, 50 samples at 100 Hz" in repr(small_set[0])
 

@@ -223,6 +223,38 @@ def test_all_chunks_have_one_length_and_each_record_its_own_name(tmp_path, space
             writer.append(*chunk(1))
 
 
+def test_names_that_share_a_hash_are_told_apart(tmp_path, space, monkeypatch):
+    monkeypatch.setattr(writer_module, "_hashes", lambda names: np.zeros(len(names), np.int64))
+    with ECGSetWriter(tmp_path / "s", space, 100, "generated") as writer:
+        writer.append(*chunk(0))
+        writer.checkpoint()
+        writer.append(*chunk(2))
+        for start, doubled in ((1, "r1"), (3, "r3")):
+            with pytest.raises(CorpusError, match=f"record {doubled} comes twice"):
+                writer.append(*chunk(start))
+        writer.checkpoint()
+    with ECGSetWriter(tmp_path / "s", space, 100, "generated", resume=True) as writer:
+        with pytest.raises(CorpusError, match="record r1 comes twice"):
+            writer.append(*chunk(1))
+        writer.append(*chunk(4))
+        assert len(writer.finish()) == 6
+
+
+def test_a_name_given_before_is_found_among_thousands_at_eight_bytes_each():
+    known = writer_module._Hashes()
+    for first in range(0, 10_000, 37):
+        known.add([f"r{number}" for number in range(first, first + 37)])
+    assert known.may_hold(["r0", "r36", "r5000", "r9999", "new", "r20000"]) == {
+        "r0",
+        "r36",
+        "r5000",
+        "r9999",
+    }
+    known.add([])
+    assert sum(run.nbytes for run in known._runs) == 8 * 271 * 37
+    assert len(known._runs) < 15
+
+
 def test_unequal_numbers_are_refused(tmp_path, space):
     signals, labels, _ = chunk(0)
     with pytest.raises(CorpusError, match="got 2, 2 and 3"):

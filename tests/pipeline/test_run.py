@@ -2,6 +2,8 @@ import errno
 import json
 import math
 import os
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +115,7 @@ def test_any_number_of_processes_begin_the_same_stage_at_once(tmp_path):
 
     def claim():
         begin.wait()
-        told.append(Run.create(tmp_path / "run").stage("source").begin(Settings()))
+        told.append(Run.create(tmp_path / "run").stage("source").begin(Settings(), alone=False))
 
     threads = [threading.Thread(target=claim) for _ in range(16)]
     for thread in threads:
@@ -206,3 +208,35 @@ def test_a_fingerprint_stands_for_the_settings():
     assert fingerprint(Settings()) == fingerprint(as_json(Settings()))
     assert fingerprint(Settings()) != fingerprint(Settings(steps=6))
     assert len(fingerprint({})) == 12
+
+
+AT_WORK = """
+import sys
+from pathlib import Path
+from ecgtransfer.pipeline import Run
+stage = Run.create(Path(sys.argv[1])).stage("source")
+print(stage.begin({"steps": 5}), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_process_is_kept_out_until_the_first_is_done_or_gone(tmp_path):
+    first = subprocess.Popen(
+        [sys.executable, "-c", AT_WORK, tmp_path / "run"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with first:
+        assert first.stdout.readline() == "False\n"
+        stage = Run.open(tmp_path / "run").stage("source")
+        with pytest.raises(RunError, match=r"another process is writing .*source; wait for it"):
+            stage.begin({"steps": 5})
+        assert stage.begin({"steps": 5}, alone=False) is False
+        assert Run.open(tmp_path / "run").stage("other").begin({"steps": 5}) is False
+        first.kill()
+    assert stage.begin({"steps": 5}) is False
+    assert stage.begin({"steps": 5}) is False
+    stage.finish({})
+    assert not list((tmp_path / "run").glob(".source*"))
+    assert stage.begin({"steps": 5}) is True

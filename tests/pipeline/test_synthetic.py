@@ -6,8 +6,17 @@ import pytest
 
 from ecgtransfer.corpus import ECGSet
 from ecgtransfer.errors import ConfigError, RunError
-from ecgtransfer.pipeline import GenerateSettings, Run, SamplerSettings, export, synthesise
+from ecgtransfer.pipeline import (
+    GenerateSettings,
+    Run,
+    SamplerSettings,
+    export,
+    synthesise,
+    synthetic,
+    unfinished_shards,
+)
 from ecgtransfer.signals import read_comments
+from ecgtransfer.synthesis import Shard
 from tests.pipeline.small_run import SAMPLER, content
 
 
@@ -78,6 +87,34 @@ def test_an_interrupted_set_goes_on_to_the_same_records(tmp_path, run, source):
     assert content(run.folder / "synthetic-source/set") == content(
         other.folder / "synthetic-source/set"
     )
+
+
+def test_shards_become_the_set_and_only_then_is_the_stage_done(tmp_path, run, source):
+    told = []
+    second = synthesise(run, source, asked("AFIB=20"), shard=Shard(2, 2), disk=told.append)
+    stage = run.stage("synthetic-source")
+    assert second.folder == stage.folder / "set.shards" / "2-of-2"
+    assert not stage.is_done
+    assert unfinished_shards(run, "synthetic", "source", 2) == (Shard(1, 2),)
+    with pytest.raises(RunError, match=r"set lacks shard 1/2; draw it with the same command and"):
+        synthesise(run, source, asked("AFIB=20"))
+    synthesise(run, source, asked("AFIB=20"), shard=Shard(1, 2), disk=told.append)
+    assert not stage.is_done
+    ecgset = synthesise(run, source, asked("AFIB=20"), disk=told.append)
+    assert stage.card["results"] == {"records": 20, "fingerprint": ecgset.fingerprint}
+    assert {path.name for path in stage.folder.iterdir()} == {"set", "request.json", "card.json"}
+    assert told[0].needed < told[1].needed < told[2].needed
+    other = Run.create(tmp_path / "other")
+    synthesise(other, source, asked("AFIB=20"))
+    assert content(stage.folder / "set") == content(other.folder / "synthetic-source/set")
+    assert synthesise(run, source, asked("AFIB=20"), shard=Shard(1, 2)).folder == ecgset.folder
+
+
+def test_a_shard_of_one_of_several_processes_is_refused(run, source, monkeypatch):
+    monkeypatch.setattr(synthetic, "process_number", lambda: (0, 2))
+    with pytest.raises(ConfigError, match=r"got shard 1/3 in 2 processes, .*; leave one of them"):
+        synthesise(run, source, asked("AFIB=60"), shard=Shard(1, 3))
+    assert not run.folder.exists()
 
 
 def test_the_export_says_what_it_is(run, source):

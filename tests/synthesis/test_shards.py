@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_generation import SmallNetwork, flat_units
 
-from ecgtransfer.corpus import ECGSet, write_ecgset
+from ecgtransfer.corpus import write_ecgset
 from ecgtransfer.errors import ConfigError, CorpusError, RunError
 from ecgtransfer.synthesis import DiskSpace, Shard, missing_shards
 from ecgtransfer.synthesis.folders import sole_writer, write_once
@@ -383,19 +383,3 @@ def test_a_shard_outside_the_set_is_refused(text):
 
 def test_a_shard_lies_where_its_name_sorts(tmp_path):
     assert Shard(3, 16).folder(tmp_path / "set") == tmp_path / "set.shards" / "03-of-16"
-
-
-def test_chunks_are_the_set_wherever_they_begin(make):
-    ecgset = ECGSet.open(make("set", *COUNTS).folder)
-    for size, start in ((7, 0), (60, 0), (100, 13), (16, 59), (1, 58)):
-        chunks = list(ecgset.chunks(size, start))
-        assert max(len(chunk.labels) for chunk in chunks) <= size
-        signals_uv = np.concatenate([chunk.signals_uv for chunk in chunks])
-        np.testing.assert_array_equal(
-            signals_uv, np.rint(ecgset.independent_mv(slice(start, None)) * 1000)
-        )
-        np.testing.assert_array_equal(
-            np.concatenate([chunk.labels for chunk in chunks]), ecgset.labels[start:]
-        )
-        names = [name for chunk in chunks for name in chunk.records["name"]]
-        assert names == ecgset.records["name"].tolist()[start:]

@@ -4,7 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ecgtransfer.training import meeting_point, process_number
+
 SCRIPT = Path(__file__).with_name("two_processes.py")
+
+
+def test_a_process_alone_is_the_first_of_one_and_waits_for_nobody():
+    assert process_number() == (0, 1)
+    meeting_point()()
 
 
 def test_two_processes_share_the_batches_and_end_in_the_same_weights(tmp_path):
