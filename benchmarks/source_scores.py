@@ -1,6 +1,6 @@
 """What a source model is worth on patients that it never met: PTB-XL's fold 10.
 
-    python benchmarks/source_scores.py --run RUN --work WORK [--records 4000] [--seeds 3] [--to JSON]
+    python benchmarks/source_scores.py --run RUN --work WORK [--records 4000] [--to JSON]
 
 RUN holds a source model trained on folds of the prepared PTB-XL other than 10. Records are drawn
 from the model in the mix of labels of its training records and asked the four questions: a

@@ -12,12 +12,15 @@ results to `benchmarks/source_search.json`.
 import argparse
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ecgtransfer.corpus import ECGSet, select_records
 from ecgtransfer.diffusion import (
@@ -57,28 +60,34 @@ class Candidate:
     learning_rate: float = 1e-3
     batch_size: int = 32
     ema_decay: float = 0.995
-    positions: bool = True
+    positions: Literal["none", "looking", "carried"] = "carried"
 
 
 def unet(widths: tuple[int, ...], **changes: Any) -> UNetConfig:
     return UNetConfig(labels=LABELS, widths=widths, **{"blocks": 1, "conditioning": 256} | changes)
 
 
-LEVELS_4 = (64, 128, 192, 256)
+LEVELS_3, LEVELS_4 = (128, 192, 256), (64, 128, 192, 256)
+LESS_NOISE = NoiseConfig(log_mean=0.0, log_std=1.2)
 CANDIDATES = {
     "attention that knows no distance": Candidate(
-        unet(LEVELS_4, attention=2), NoiseConfig(log_mean=0.0, log_std=1.2), positions=False
+        unet(LEVELS_4, attention=2), LESS_NOISE, positions="none"
     ),
-    "rotary attention": Candidate(
-        unet(LEVELS_4, attention=2), NoiseConfig(log_mean=0.0, log_std=1.2)
+    "rotary attention": Candidate(unet(LEVELS_4, attention=2), LESS_NOISE, positions="looking"),
+    "rotary, more noise": Candidate(unet(LEVELS_4, attention=2), positions="looking"),
+    "four layers at 63 moments": Candidate(
+        unet((64, 128, 256), attention=1, middle=4), positions="looking"
     ),
-    "rotary, more noise": Candidate(unet(LEVELS_4, attention=2)),
-    "rotary on three levels": Candidate(unet(LEVELS_4, attention=3)),
-    "four layers at 63 moments": Candidate(unet((64, 128, 256), attention=1, middle=4)),
-    "six layers at 125 moments": Candidate(unet((96, 192), attention=1, middle=6)),
-    "rotary, folded by 8": Candidate(unet((128, 192, 256), attention=2, fold=8)),
+    "six layers at 125 moments": Candidate(
+        unet((96, 192), attention=1, middle=6), positions="looking"
+    ),
+    "rotary, folded by 8": Candidate(unet(LEVELS_3, attention=2, fold=8), positions="looking"),
     "rotary, folded by 8, attention everywhere": Candidate(
-        unet((128, 192, 256), attention=3, fold=8)
+        unet(LEVELS_3, attention=3, fold=8), positions="looking"
+    ),
+    "values carry distance, folded by 8": Candidate(unet(LEVELS_3, attention=2, fold=8)),
+    "values carry distance, folded by 8, still more noise": Candidate(
+        unet(LEVELS_3, attention=2, fold=8), NoiseConfig(log_mean=1.2, log_std=1.3)
     ),
 }
 
@@ -103,11 +112,22 @@ def scores(
     name: str, candidate: Candidate, records: ECGSet, seconds: float, work: Path
 ) -> dict[str, Any]:
     """Train a candidate for so much CPU time and score it."""
-    turned = Rotation.forward
-    if not candidate.positions:
-        Rotation.forward = lambda self, x: x  # type: ignore[method-assign]
-    try:
+    with without_positions(candidate.positions):
         return _scores(name, candidate, records, seconds, work)
+
+
+@contextmanager
+def without_positions(left: str) -> Iterator[None]:
+    """Attention that knows less of distances than ours: nothing, or only where it looks."""
+    turned = Rotation.forward
+
+    def turn(self: Rotation, x: Tensor, *, back: bool = False) -> Tensor:
+        looking = len(self.speed) == 1 and left == "looking"
+        return turned(self, x, back=back) if looking or left == "carried" else x
+
+    Rotation.forward = turn  # type: ignore[method-assign]
+    try:
+        yield
     finally:
         Rotation.forward = turned  # type: ignore[method-assign]
 

@@ -27,10 +27,6 @@ def train(
     batch_size: Annotated[int | None, typer.Option(min=1, help="In place of the preset's.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="In place of the preset's.")] = None,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
-    compiled: Annotated[
-        bool,
-        typer.Option("--compile", help="Fuse loops: a third less a step, minutes at every start."),
-    ] = False,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -48,7 +44,6 @@ def train(
         batch_size=batch_size,
         learning_rate=learning_rate,
         precision=precision,
-        compiled=compiled,
         seed=seed,
     )
     output = Output(json, quiet)

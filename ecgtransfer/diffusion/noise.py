@@ -18,8 +18,8 @@ class NoiseConfig:
         sigma_min, sigma_max: ends of the sampler's schedule.
     """
 
-    log_mean: float = 0.0
-    log_std: float = 1.2
+    log_mean: float = 0.7
+    log_std: float = 1.3
     sigma_min: float = 0.03
     sigma_max: float = 40.0
 

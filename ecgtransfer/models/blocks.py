@@ -10,6 +10,8 @@ from ecgtransfer.errors import ConfigError
 
 #: Channels in one group of a group norm; widths are multiples of it.
 CHANNELS_PER_GROUP = 16
+#: Radians a moment of the slowest turn of queries and keys: a turn in 800 moments.
+SLOWEST = 1 / 128
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -129,38 +131,47 @@ class ResidualBlock(nn.Module):
 class Rotation(nn.Module):
     """Rotary position embedding (Su et al. 2021): (B, H, T, C) -> (B, H, T, C), C even.
 
-    Channel pairs of queries and keys are turned by angles that grow with time, so that their inner
-    product knows how far apart two moments stand, not where. Rhythm is just that.
+    Channel pairs of head h are turned by angles that grow with time, `speed` (H or 1, C / 2) radians
+    a moment, so that a product of two turned moments knows how far apart they are, not where.
     """
 
     speed: Tensor
 
-    def __init__(self, channels: int, slowest: float = 1 / 128) -> None:
+    def __init__(self, speed: Tensor) -> None:
         super().__init__()
-        speed = slowest ** torch.linspace(0.0, 1.0, channels // 2)
         self.register_buffer("speed", speed, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Turn the pair (c, c + C / 2) of moment t by t * speed[c] radians."""
-        angle = torch.arange(x.shape[-2], device=x.device)[:, None] * self.speed
+    def forward(self, x: Tensor, *, back: bool = False) -> Tensor:
+        """Turn the pair (c, c + C / 2) of moment t by t * speed[h, c] radians, or back by it."""
+        moments = torch.arange(x.shape[-2], device=x.device)
+        angle = moments[:, None] * self.speed[:, None]
         cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
         first, second = x.chunk(2, dim=-1)
+        sin = -sin if back else sin
         return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 
 class SelfAttention(nn.Module):
     """Every moment of the record looks at every other: (B, C, T) -> (B, C, T), residual.
 
-    This is what lets a network count beats: rhythm is a matter of the whole record.
+    This is what lets a network count beats: rhythm is a matter of the whole record. Queries and
+    keys are turned by speeds in geometric series, so that a moment may choose how far it looks.
+    Values are turned as well, and what was seen is turned back by the moment that looks: it then
+    tells at which distances something was, as the Fourier transform of a train of beats does, at
+    as many frequencies as there are channel pairs, evenly spaced up to half a turn a moment.
     """
 
     def __init__(self, channels: int, channels_per_head: int = 32) -> None:
         super().__init__()
         most = max(1, channels // channels_per_head)
         self.heads = next(n for n in range(most, 0, -1) if channels % (2 * n) == 0)
+        pairs = channels // self.heads // 2
         self.norm = group_norm(channels)
         self.query_key_value = nn.Conv1d(channels, 3 * channels, 1)
-        self.rotation = Rotation(channels // self.heads)
+        self.look = Rotation(SLOWEST ** torch.linspace(0.0, 1.0, pairs)[None])
+        self.carry = Rotation(
+            torch.linspace(0.0, math.pi, self.heads * pairs).reshape(pairs, self.heads).T
+        )
         self.out = nn.Conv1d(channels, channels, 1)
         zero(self.out)
 
@@ -173,7 +184,8 @@ class SelfAttention(nn.Module):
             .transpose(3, 4)
             .unbind(1)
         )
-        attended = attend(self.rotation(query), self.rotation(key), value)
+        attended = attend(self.look(query), self.look(key), self.carry(value))
+        attended = self.carry(attended, back=True)
         result: Tensor = x + self.out(attended.transpose(2, 3).reshape(batch, channels, samples))
         return result
 

@@ -50,13 +50,13 @@ PRESETS: dict[str, SourcePreset] = {
         ),
     ),
     "cpu": SourcePreset(
-        widths=(64, 128, 192, 256),
+        widths=(128, 192, 256),
         blocks=1,
-        fold=4,
+        fold=8,
         attention=2,
         conditioning=256,
         train=TrainConfig(
-            steps=12000, batch_size=32, learning_rate=1e-3, ema_decay=0.999, validate_every=1000
+            steps=30000, batch_size=32, learning_rate=1e-3, ema_decay=0.999, validate_every=1000
         ),
     ),
     "gpu": SourcePreset(
@@ -92,7 +92,6 @@ class SourceSettings:
         steps, batch_size, learning_rate: in place of the preset's.
         seed: of everything that is drawn.
         precision: arithmetic of the network; "auto" takes the fastest.
-        compiled: fuse the network's loops, see `TrainConfig`.
     """
 
     source: Path
@@ -104,7 +103,6 @@ class SourceSettings:
     learning_rate: float | None = None
     seed: int = 0
     precision: str = "auto"
-    compiled: bool = False
 
     def __post_init__(self) -> None:
         preset(self.preset)
@@ -117,7 +115,7 @@ class SourceSettings:
 
     def train(self) -> TrainConfig:
         """The preset's training with what was asked for in its place."""
-        config = replace(preset(self.preset).train, seed=self.seed, compiled=self.compiled)
+        config = replace(preset(self.preset).train, seed=self.seed)
         if self.steps is not None:
             config = replace(config, steps=self.steps)
         if self.batch_size is not None:

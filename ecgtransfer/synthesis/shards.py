@@ -192,7 +192,7 @@ def _append(
     plan: SetPlan,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Append the records of a shard from number `start` of it on, if they are what was asked for."""
+    """Append the records of a shard from its number `start` on, if they are as asked for."""
     part.verify()
     for chunk in part.chunks(JOINED_RECORDS, start):
         first, last = len(writer), len(writer) + len(chunk.labels)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -48,8 +48,6 @@ class TrainConfig:
         ema_decay: of the averaged weights, which are the ones kept; 0 keeps the last weights.
         checkpoint_every, validate_every, log_every: in steps; validate_every 0 means never.
         patience: validations without improvement before training stops; 0 goes on to the end.
-        compiled: fuse the network's loops by `torch.compile`: a third less time a step on a CPU,
-            after a minute or two at every start. Rounds differently.
         seed: of batches, noise and everything else that is drawn.
     """
 
@@ -64,7 +62,6 @@ class TrainConfig:
     validate_every: int = 0
     log_every: int = 25
     patience: int = 0
-    compiled: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -186,8 +183,6 @@ def fit(
         state = resume(folder / CHECKPOINT, network, average, optimiser, config.binding)
     several = accelerator.num_processes > 1
     wrapped = accelerator.prepare(network) if several else network
-    if config.compiled:
-        wrapped = cast(nn.Module, torch.compile(wrapped))
     backward = accelerator.backward if several else Tensor.backward
     update_average = moving_average(average, network, config.ema_decay)
     log = TrainingLog(folder / LOG, state.step if state.settled else state.step - 1)

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -71,16 +73,18 @@ def test_attention_shares_its_channels_evenly_between_its_heads(channels, heads,
 
 
 def test_a_rotation_is_a_product_with_complex_numbers_of_growing_angle(rng):
-    rotation = Rotation(6, slowest=0.01)
-    x = torch.randn(2, 3, 7, 6, generator=rng)
+    speed = torch.rand(3, 4, generator=rng)
+    rotation = Rotation(speed)
+    x = torch.randn(2, 3, 7, 8, generator=rng)
     turned = torch.complex(*x.chunk(2, dim=-1)) * torch.exp(
-        1j * torch.arange(7)[:, None] * torch.tensor([1.0, 0.1, 0.01])
+        1j * torch.arange(7)[:, None] * speed[:, None]
     )
     assert_close(rotation(x), torch.cat([turned.real, turned.imag], dim=-1))
+    assert_close(rotation(rotation(x), back=True), x)
 
 
 def test_queries_and_keys_know_their_distance_and_nothing_else(rng):
-    rotation = Rotation(8)
+    rotation = SelfAttention(8).look
     query, key = torch.randn(2, 8, generator=rng)
     products = rotation(query.expand(1, 1, 20, 8)) @ rotation(key.expand(1, 1, 20, 8)).mT
     for distance in (-7, 0, 5):
@@ -89,16 +93,61 @@ def test_queries_and_keys_know_their_distance_and_nothing_else(rng):
     assert products[0, 0, 0].std() > 0.1
 
 
-def test_attention_sees_in_which_order_moments_stand(rng):
+def test_what_is_seen_tells_its_distance_as_a_fourier_transform_does():
+    carry = SelfAttention(64).carry
+    beats = torch.zeros(40)
+    beats[[3, 13, 23, 33]] = 1
+    value = torch.zeros(1, 2, 40, 32)
+    value[..., :16] = beats[:, None]
+    # Each moment looks at all of them alike.
+    seen = carry(carry(value).sum(dim=2, keepdim=True).expand_as(value), back=True)
+    real, imaginary = seen.chunk(2, dim=-1)
+    frequency = carry.speed[:, None]
+    distance = torch.arange(40)[beats > 0] - torch.arange(40)[:, None]
+    expected = torch.exp(1j * distance[None, :, :, None] * frequency[:, :, None]).sum(dim=2)
+    assert_close(torch.complex(real, imaginary)[0], expected.to(torch.complex64), atol=1e-4, rtol=0)
+    assert sorted(carry.speed.flatten().tolist()) == pytest.approx(
+        torch.linspace(0, math.pi, 32).tolist()
+    )
+
+
+def _attention(rng, positions):
+    """Attention whose output layer is awake, with positions or without."""
     attention = SelfAttention(32)
     nn.init.normal_(attention.out.weight, generator=rng)
+    if not positions:
+        attention.look.speed.zero_()
+        attention.carry.speed.zero_()
+    return attention
+
+
+def test_attention_sees_in_which_order_moments_stand(rng):
     x, order = torch.randn(2, 32, 9, generator=rng), torch.randperm(9, generator=rng)
-    attended = attention(x)
-    assert not torch.allclose(attended, x)
-    assert not torch.allclose(attention(x[..., order]), attended[..., order], atol=1e-2)
-    attention.rotation = nn.Identity()
-    attended = attention(x)
-    assert_close(attention(x[..., order]), attended[..., order])
+    blind, seeing = _attention(rng, positions=False), _attention(rng, positions=True)
+    assert not torch.allclose(blind(x), x)
+    assert_close(blind(x[..., order]), blind(x)[..., order])
+    assert not torch.allclose(seeing(x[..., order]), seeing(x)[..., order], atol=1e-2)
+
+
+def test_attention_does_not_care_when_a_record_begins(rng):
+    attention = _attention(rng, positions=True)
+    record = torch.randn(1, 32, 9, generator=rng)
+    early = attention(record)
+    moved = Rotation(attention.look.speed), Rotation(attention.carry.speed)
+    for rotation in moved:
+        rotation.forward = _later(rotation, 5)
+    attention.look, attention.carry = moved
+    assert_close(attention(record), early, atol=1e-4, rtol=1e-4)
+
+
+def _later(rotation, moments):
+    """The same rotation for a record that begins so many moments later."""
+
+    def turn(x, *, back=False):
+        padded = torch.cat([x.new_zeros(*x.shape[:2], moments, x.shape[3]), x], dim=2)
+        return Rotation.forward(rotation, padded, back=back)[:, :, moments:]
+
+    return turn
 
 
 def test_attention_is_that_of_torch(rng):

@@ -1,6 +1,5 @@
 import itertools
 import math
-import shutil
 import signal
 import threading
 from dataclasses import replace
@@ -312,18 +311,6 @@ def test_an_ignored_ctrl_c_stays_ignored(tmp_path):
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_compiled_network_learns_the_same_but_for_rounding(undisturbed, tmp_path, monkeypatch):
-    compiled, real = [], torch.compile
-    monkeypatch.setattr(torch, "compile", lambda net: compiled.append(net) or real(net))
-    model = network()
-    fit(model, loss, batches, replace(CONFIG, compiled=True), tmp_path, validate=score)
-    assert compiled == [model]
-    for ours, theirs in zip(model.parameters(), undisturbed[0].parameters(), strict=True):
-        assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
 
 def test_a_network_with_nothing_to_train_is_refused(tmp_path):
