@@ -131,8 +131,8 @@ class ResidualBlock(nn.Module):
 class Rotation(nn.Module):
     """Rotary position embedding (Su et al. 2021): (B, H, T, C) -> (B, H, T, C), C even.
 
-    Channel pairs of head h are turned by angles that grow with time, `speed` (H or 1, C / 2) radians
-    a moment, so that a product of two turned moments knows how far apart they are, not where.
+    Channel pairs of head h are turned by angles that grow with time, `speed` (H or 1, C / 2)
+    radians a moment, so that a product of two turned moments knows how far apart they are.
     """
 
     speed: Tensor
