@@ -13,7 +13,6 @@ from ecgtransfer.pipeline import (
     adopt_source,
     export_source,
     find_source,
-    pretrained_model,
     pretrained_models,
 )
 
@@ -32,24 +31,23 @@ def list_(json: Json = False, quiet: Quiet = False) -> None:
 
     Example: ecgtransfer models list
     """
-    output = Output(json, quiet)
     found = pretrained_models()
-    output.result(
-        {"models": [_payload(model) for model in found]},
-        *(Facts(model.name, _rows(model)) for model in found),
-    )
+    told: list[Facts | str] = [Facts(model.name, _rows(model)) for model in found]
+    if not told:
+        told.append("This version ships no model; train one, or get an exported one.")
+    Output(json, quiet).result({"models": [_payload(model) for model in found]}, *told)
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="Of a shipped model.")],
+    name: Annotated[str, typer.Argument(help="Of a shipped model, or an exported one's folder.")],
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Show the card of a model: data, licence, command, scores and limits.
 
-    Example: ecgtransfer models show ptbxl-nine
+    Example: ecgtransfer models show models/our-hospital
     """
-    model = pretrained_model(name)
+    model = PretrainedModel.open(find_source(name).folder)
     Output(json, quiet).result(_payload(model) | {"scores": model.scores}, model.model_card)
 
 
@@ -64,7 +62,7 @@ def get(
 ) -> None:
     """Begin a run with a model as its source, without any training.
 
-    Example: ecgtransfer models get ptbxl-nine --to runs/clinic
+    Example: ecgtransfer models get models/our-hospital --to runs/clinic
     """
     run = Run.create(to)
     adopt_source(run, find_source(name), source_set)

@@ -10,6 +10,7 @@ import typer
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.evaluation import Protocol
 from ecgtransfer.pipeline import (
+    GUIDED,
     Run,
     TargetSettings,
     TransferSettings,
@@ -128,6 +129,11 @@ def transfer(
     model = load_source(opened)
     if source_records is None and model.location is None:
         settings = replace(settings, source_records="model")
+        if method in GUIDED:
+            output.warn(
+                "the source's records are not here, so that the guidance learns from records that "
+                "the source model draws (--source-records model); name their set with --source-set"
+            )
     goal = settle_target(opened, model, about_target)
     summary = run_transfer(opened, model, goal, settings, output.training)
     for sentence in summary.warnings:

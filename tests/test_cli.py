@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 import ecgtransfer
 from ecgtransfer.corpus import ECGSet, ecgset_writer
 from ecgtransfer.experiments.mixtures import StudySettings
-from ecgtransfer.pipeline import DemoSettings, pretrained
+from ecgtransfer.pipeline import DemoSettings, pretrained, source_records
 from tests.corpus.layouts import (
     PTBXL_LEADS,
     twelve_leads_uv,
@@ -295,7 +295,7 @@ def test_a_model_is_given_away_and_serves_a_hospital_without_its_records(
     assert told.code == 0
     assert f"ecgtransfer transfer {run} --target SET" in told.out
     words = ("--target", clinic, "--train-records", 16, "--method", "source")
-    assert call("transfer", run, *words, "--json").code == 0
+    assert call("transfer", run, *words, "--json").err == ""
     told = call("transfer", tmp_path / "other", "--source", model, *words, "--json")
     assert told.code == 0
     assert call("generate", run, "--ratio", 1, "--steps", 2, "--no-wfdb").code == 0
@@ -310,6 +310,21 @@ def test_a_model_is_given_away_and_serves_a_hospital_without_its_records(
     assert not any("pre-trained" in arm for arm in arms)
 
 
+def test_guidance_without_the_source_records_is_told(call, tmp_path, finished, clinic, monkeypatch):
+    monkeypatch.setattr(source_records, "SAMPLER_STEPS", 2)
+    model = tmp_path / "theirs"
+    assert call("models", "export", finished.folder, "--to", model).code == 0
+    words = ("--source", model, "--target", clinic, "--train-records", 16, "--steps", STEPS)
+    words = (*words, "--source-count", 16, "--eta-cycle", 0, "--folds", 1, "--json")
+    told = call("transfer", tmp_path / "run", *words)
+    assert told.code == 0
+    assert "the guidance learns from records that the source model draws" in told.err
+    asked = json.loads((tmp_path / "run/transfer-tgdp/request.json").read_text())["settings"]
+    assert asked["transfer"]["source_records"] == "model"
+    told = call("transfer", tmp_path / "other", *words, "--source-records", "real")
+    refused(told, "the records that the source model learned from, which are not here")
+
+
 def test_shipped_models_are_listed_and_shown(call, monkeypatch, tmp_path, finished):
     assert call("models", "export", finished.folder, "--to", tmp_path / "ours").code == 0
     monkeypatch.setattr(pretrained, "_shipped", lambda: [tmp_path / "ours"])
@@ -318,7 +333,15 @@ def test_shipped_models_are_listed_and_shown(call, monkeypatch, tmp_path, finish
     told = call("models", "show", "ours")
     assert told.out == (tmp_path / "ours/README.md").read_text() + "\n"
     assert json.loads(call("models", "show", "ours", "--json").out)["name"] == "ours"
-    refused(call("models", "show", "magic"), "expected a model of ours, got 'magic'")
+    assert json.loads(call("models", "show", tmp_path / "ours", "--json").out)["name"] == "ours"
+    refused(call("models", "show", "magic"), r"a source model at 'magic', found none; .*\(ours\)")
+    refused(call("models", "show", finished.folder), "has no model card; write one with")
+
+
+def test_a_version_without_models_says_so(call, monkeypatch):
+    monkeypatch.setattr(pretrained, "_shipped", list)
+    assert "This version ships no model; train one" in call("models", "list").out
+    assert json.loads(call("models", "list", "--json").out) == {"models": []}
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{"])

@@ -8,6 +8,7 @@ from ecgtransfer.pipeline.demo import DemoSettings, DemoSummary, run_demo
 from ecgtransfer.pipeline.exported import export_set
 from ecgtransfer.pipeline.fidelity import FidelitySettings, evaluate_fidelity
 from ecgtransfer.pipeline.methods import (
+    GUIDED,
     TargetModel,
     TransferSettings,
     TransferSummary,
@@ -19,7 +20,6 @@ from ecgtransfer.pipeline.pretrained import (
     PretrainedModel,
     export_source,
     find_source,
-    pretrained_model,
     pretrained_models,
 )
 from ecgtransfer.pipeline.privacy import PrivacySettings, evaluate_privacy
@@ -52,6 +52,7 @@ from ecgtransfer.pipeline.webdataset import export_webdataset
 
 __all__ = [
     "ARMS",
+    "GUIDED",
     "METHODS",
     "OF_SOURCE_RECORDS",
     "PRESETS",
@@ -99,7 +100,6 @@ __all__ = [
     "load_target_model",
     "prepare_set",
     "preset",
-    "pretrained_model",
     "pretrained_models",
     "read_json",
     "report_run",

@@ -6,6 +6,7 @@ machine that trained it and no record is in it.
 """
 
 import json
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ecgtransfer.errors import ConfigError, RunError
+from ecgtransfer.errors import RunError
 from ecgtransfer.pipeline.run import (
     CARD,
     CONFIG,
@@ -65,8 +66,17 @@ class PretrainedModel:
 
     @classmethod
     def open(cls, folder: Path) -> "PretrainedModel":
-        """The model in a folder; RunError where there is none."""
+        """The model in a folder.
+
+        Raises:
+            RunError: none is there, or a source in its run, which has no model card.
+        """
         card = Stage(folder).card
+        if not (folder / MODEL_CARD).exists():
+            raise RunError(
+                f"{folder} is a source in its run and has no model card; write one with "
+                f"'ecgtransfer models export'"
+            )
         scores = read_json(folder / SCORES) if (folder / SCORES).exists() else {}
         return cls(folder.name, folder, SourceSummary(**card["results"]), scores)
 
@@ -74,18 +84,6 @@ class PretrainedModel:
 def pretrained_models() -> tuple[PretrainedModel, ...]:
     """The models that are shipped with the package, by name."""
     return tuple(PretrainedModel.open(folder) for folder in sorted(_shipped()))
-
-
-def pretrained_model(name: str) -> PretrainedModel:
-    """The shipped model of that name.
-
-    Raises:
-        ConfigError: none has it; the sentence lists those that there are.
-    """
-    for folder in _shipped():
-        if folder.name == name:
-            return PretrainedModel.open(folder)
-    raise ConfigError(f"expected a model of {_names()}, got {name!r}")
 
 
 def find_source(name: str) -> Stage:
@@ -173,7 +171,7 @@ def _card_lines(
 ) -> Iterator[str]:
     summary, config, settings = source.summary, source.model.config, source.settings
     corpus = ", ".join(summary.corpus.values())
-    chosen = [("--select", each) for each in settings.select]
+    chosen: list[tuple[str, object]] = [("--select", each) for each in settings.select]
     chosen += [("--validation", each) for each in settings.validation]
     train = settings.train()
     yield f"# {name}"
@@ -197,11 +195,18 @@ def _card_lines(
         f"records {_score(summary.validation_loss)} (the best linear denoiser: "
         f"{summary.gaussian_loss:.3f})."
     )
-    words = [f'{option} "{value}"' for option, value in chosen]
-    yield (
-        f"- Command: `ecgtransfer train RUN --source {settings.source.name} {' '.join(words)} "
-        f"--preset {settings.preset} --steps {summary.steps} --seed {settings.seed}`"
-    )
+    chosen += [("--preset", settings.preset), ("--steps", train.steps)]
+    chosen += [
+        (option, value)
+        for option, value in (
+            ("--batch-size", settings.batch_size),
+            ("--learning-rate", settings.learning_rate),
+        )
+        if value is not None
+    ]
+    chosen += [("--precision", settings.precision), ("--seed", settings.seed)]
+    words = shlex.join(str(word) for pair in chosen for word in pair)
+    yield f"- Command: `ecgtransfer train RUN --source {settings.source.name} {words}`"
     yield f"- Fingerprints: training {source.fingerprint}, set {source.set_fingerprint[:12]}."
     if scores:
         yield ""

@@ -115,7 +115,7 @@ def evaluate_utility(
     settings = replace(settings, methods=sets.methods)
     arms = settings.arms_for(sets.methods)
     if any(arm.source for arm in arms) and source.location is None:
-        source.records()
+        source.records()  # refuses in a sentence, before anything is begun
     stage = question_stage(run, "utility", settings.name)
     if stage.begin(asked(settings, sets, target)):
         return Answer.from_card("utility", stage.card["results"])
