@@ -193,8 +193,8 @@ class SelfAttention(nn.Module):
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """softmax(query key^T / sqrt(C)) value, each (B, H, T, C) (Vaswani et al. 2017, eq. 1).
 
-    Written out on a CPU, where the backward pass of torch's own takes four times as long at the
-    lengths that occur here.
+    Written out on a CPU, where torch's own takes three to five times as long, forward and backward,
+    at the lengths that occur here (`benchmarks/attention_cost.json`).
     """
     if query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value)
