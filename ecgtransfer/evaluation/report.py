@@ -121,7 +121,7 @@ OUTCOME_WORDS: Mapping[Outcome, str] = {
     "pass": "Pass",
     "partial": "Pass in part",
     "fail": "Fail",
-    "open": "No evidence",
+    "open": "Undecided",
 }
 
 

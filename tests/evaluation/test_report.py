@@ -125,7 +125,7 @@ def test_every_question_has_a_card_with_its_outcome_in_a_word_and_a_symbol(page)
         [
             ("Do synthetic records help?", "Pass in part"),
             ("Do they look alike?", "Fail"),
-            ("Do they leak?", "No evidence"),
+            ("Do they leak?", "Undecided"),
             ("Do they make sense?", "Pass"),
         ],
         strict=True,
