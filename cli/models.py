@@ -11,6 +11,7 @@ from ecgtransfer.pipeline import (
     PretrainedModel,
     Run,
     adopt_source,
+    corpus_in_words,
     export_source,
     find_source,
     pretrained_models,
@@ -116,7 +117,7 @@ def _payload(model: PretrainedModel) -> dict[str, object]:
 def _rows(model: PretrainedModel) -> list[tuple[str, object]]:
     summary = model.summary
     return [
-        ("learned from", ", ".join(summary.corpus.values())),
+        ("learned from", corpus_in_words(summary.corpus)),
         ("records", summary.records),
         ("labels", ", ".join(label for label, count in summary.labels.items() if count)),
         ("parameters", summary.parameters),

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ecgtransfer.pipeline import Run, SourceSettings, train_source
+from ecgtransfer.pipeline import Run, SourceSettings, corpus_in_words, train_source
 
 from .console import Facts, Json, Output, Quiet
 
@@ -51,7 +51,7 @@ def train(
         summary = train_source(Run.create(run), settings, progress)
     told = asdict(summary) | {
         "labels": ", ".join(f"{label} {count}" for label, count in summary.labels.items()),
-        "corpus": ", ".join(summary.corpus.values()),
+        "corpus": corpus_in_words(summary.corpus),
     }
     rows = [(name.replace("_", " "), value) for name, value in told.items()]
     output.result(summary, Facts(f"Source model in {run / 'source'}", rows))

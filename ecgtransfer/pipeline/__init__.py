@@ -36,6 +36,7 @@ from ecgtransfer.pipeline.source import (
     Source,
     SourceSummary,
     adopt_source,
+    corpus_in_words,
     load_source,
     train_source,
 )
@@ -85,6 +86,7 @@ __all__ = [
     "TransferSummary",
     "UtilitySettings",
     "adopt_source",
+    "corpus_in_words",
     "evaluate_fidelity",
     "evaluate_physiology",
     "evaluate_privacy",

@@ -5,7 +5,6 @@ Such a model is a folder with the source stage of a run (`request.json`, `card.j
 machine that trained it and no record is in it.
 """
 
-import json
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 
 from ecgtransfer.errors import RunError
+from ecgtransfer.evaluation import Estimate
 from ecgtransfer.pipeline.run import (
     CARD,
     CONFIG,
@@ -29,7 +29,14 @@ from ecgtransfer.pipeline.run import (
     write_json,
     written_whole,
 )
-from ecgtransfer.pipeline.source import SOURCE, WEIGHTS, Source, SourceSummary, read_source
+from ecgtransfer.pipeline.source import (
+    SOURCE,
+    WEIGHTS,
+    Source,
+    SourceSummary,
+    corpus_in_words,
+    read_source,
+)
 from ecgtransfer.training import save_weights
 
 #: The model card for people, and the scores that it states.
@@ -170,7 +177,6 @@ def _card_lines(
     name: str, source: Source, scores: Mapping[str, Any], limits: str | None
 ) -> Iterator[str]:
     summary, config, settings = source.summary, source.model.config, source.settings
-    corpus = ", ".join(summary.corpus.values())
     chosen: list[tuple[str, object]] = [("--select", each) for each in settings.select]
     chosen += [("--validation", each) for each in settings.validation]
     train = settings.train()
@@ -182,10 +188,13 @@ def _card_lines(
         f"follow by Einthoven's and Goldberger's laws. Synthetic ECGs are not for diagnosis."
     )
     yield ""
-    yield f"- Data: {corpus}. {summary.records} records; {summary.held_out} others only scored."
+    yield (
+        f"- Data: {corpus_in_words(summary.corpus)}. {summary.records} records; "
+        f"{summary.held_out} others only scored."
+    )
     yield (
         "- Labels (training records): "
-        + ", ".join(f"{label} {count}" for label, count in summary.labels.items())
+        + ", ".join(f"{label} {summary.labels[label]}" for label in source.label_space.names)
         + "."
     )
     yield f"- Network: {summary.parameters:,} parameters, stored in {STORED}."
@@ -211,15 +220,42 @@ def _card_lines(
     if scores:
         yield ""
         yield "## Scores on held-out patients"
-        yield ""
-        yield "```json"
-        yield json.dumps(scores, indent=2)
-        yield "```"
+        yield from _score_lines(scores, "###")
     if limits:
         yield ""
         yield "## Limits"
         yield ""
         yield limits
+
+
+def _score_lines(scores: Mapping[str, Any], heading: str) -> Iterator[str]:
+    """Scores in Markdown: numbers in a list, rows as tables, what is nested below headings."""
+    plain = {key: _plain_score(value) for key, value in scores.items()}
+    yield ""
+    yield from (f"- {key}: {text}" for key, text in plain.items() if text is not None)
+    for key, value in scores.items():
+        if plain[key] is not None:
+            continue
+        yield from ("", f"{heading} {key}")
+        if isinstance(value, Mapping):
+            yield from _score_lines(value, f"{heading}#")
+        elif all(isinstance(row, list) for row in value):
+            header, *rows = value
+            yield ""
+            for row in (header, ["---"] * len(header), *rows):
+                yield f"| {' | '.join(str(cell) for cell in row)} |"
+        else:
+            yield ""
+            yield from (f"- {each}" for each in value)
+
+
+def _plain_score(value: Any) -> str | None:
+    """A number, a word or an estimate with its interval; None for what takes several lines."""
+    if isinstance(value, Mapping):
+        if {"value", "low", "high"} <= value.keys():
+            return str(Estimate(value["value"], value["low"], value["high"]))
+        return None
+    return None if isinstance(value, list) else str(value)
 
 
 def _score(value: float | None) -> str:

@@ -40,7 +40,7 @@ from ecgtransfer.pipeline.answers import (
     synthetic_sets,
 )
 from ecgtransfer.pipeline.run import Run
-from ecgtransfer.pipeline.source import Source, corpus_of
+from ecgtransfer.pipeline.source import Source, corpus_in_words, corpus_of
 from ecgtransfer.pipeline.target import Target, labels_in
 
 #: What each question asks, in the words of the page.
@@ -387,8 +387,7 @@ def _settings(run: Run, name: str, sets: SyntheticSets) -> dict[str, object]:
 def _licences(source: Source, target: Target) -> Iterator[str]:
     """Where the records are from, under which licence, and what is to be cited."""
     for role, corpus in (("Source", source.summary.corpus), ("Target", corpus_of(target.ecgset))):
-        stated = ", ".join(corpus.values())
-        yield f"{role}: {stated}. {_citation(corpus['name'])}".strip()
+        yield f"{role}: {corpus_in_words(corpus)}. {_citation(corpus['name'])}".strip()
 
 
 def _citation(corpus: str) -> str:

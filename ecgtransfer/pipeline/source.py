@@ -39,6 +39,8 @@ SOURCE = "source"
 WEIGHTS = "weights.safetensors"
 #: Where the source's records lie on this machine, if they do: `{"set": folder}`.
 RECORDS = "records.json"
+#: What is told of the corpus that a set is from, in this order.
+STATED_OF_CORPUS = ("name", "version", "licence", "url")
 #: Held-out source records behind the printed identities.
 RECORDS_FOR_IDENTITIES = 512
 
@@ -279,7 +281,12 @@ def corpus_of(ecgset: ECGSet) -> dict[str, str]:
     stated = ecgset.card.get("corpus")
     known: Mapping[str, Any] = stated if isinstance(stated, Mapping) else {}
     named = {"name": str(known.get("name") or ecgset.folder.name)}
-    return named | {key: str(known[key]) for key in ("version", "licence", "url") if known.get(key)}
+    return named | {key: str(known[key]) for key in STATED_OF_CORPUS[1:] if known.get(key)}
+
+
+def corpus_in_words(corpus: Mapping[str, str]) -> str:
+    """What `corpus_of` found, in a line."""
+    return ", ".join(corpus[key] for key in STATED_OF_CORPUS if key in corpus)
 
 
 def _label_counts(ecgset: ECGSet, numbers: np.ndarray) -> dict[str, int]:

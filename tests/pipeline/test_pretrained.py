@@ -39,10 +39,16 @@ from tests.pipeline.small_run import (
     transfer_settings,
 )
 
+SCORES = {
+    "AUROC": {"value": 0.9, "low": 0.85, "high": 0.93},
+    "records": 40,
+    "rules": {"rows": [["class", "obey"], ["NORM", "80 %"]], "verdicts": ["Passed.", "Kept."]},
+}
+
 
 @pytest.fixture
 def exported(tmp_path, trained):
-    return export_source(trained, tmp_path / "our-hospital", {"AUROC": 0.9}, "Knows no STEMI.")
+    return export_source(trained, tmp_path / "our-hospital", SCORES, "Knows no STEMI.")
 
 
 @pytest.fixture
@@ -87,12 +93,14 @@ def test_a_model_card_states_data_command_scores_and_limits(exported, source):
         f"{source.summary.records} records",
         f"NORM {source.summary.labels['NORM']}",
         f"--preset tiny --steps {STEPS} --batch-size 4 --precision float32 --seed 0`",
-        '"AUROC": 0.9',
+        "- AUROC: 0.900 [0.850, 0.930]\n- records: 40\n",
+        "### rules\n\n\n#### rows\n\n| class | obey |\n| --- | --- |\n| NORM | 80 % |\n",
+        "#### verdicts\n\n- Passed.\n- Kept.\n",
         "Knows no STEMI.",
         "not for diagnosis",
     ):
         assert words in card
-    assert exported.scores == {"AUROC": 0.9}
+    assert exported.scores == SCORES
 
 
 def test_without_scores_and_limits_a_card_says_nothing_of_them(tmp_path, trained):
