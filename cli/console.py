@@ -217,6 +217,19 @@ def _print_text(console: Console, text: str) -> None:
     console.print(Text(text), soft_wrap=not console.is_terminal)
 
 
+@dataclass(frozen=True)
+class _Pace:
+    """Time left at the pace since the first report: what was done before may be of another day."""
+
+    began: float
+    done: int
+
+    def left(self, now: float, done: int, total: int) -> str:
+        """`, about 20 s left`; empty before a second report."""
+        since = done - self.done
+        return f", about {(now - self.began) / since * (total - done):.0f} s left" if since else ""
+
+
 def _fetch_bar(bars: Progress, task: str) -> Callable[[FetchProgress], None]:
     bar, doing = None, ""
     began = 0.0
@@ -237,6 +250,7 @@ def _fetch_bar(bars: Progress, task: str) -> Callable[[FetchProgress], None]:
 def _fetch_lines(task: str) -> Callable[[FetchProgress], None]:
     began: dict[str, float] = {}
     last: dict[str, float] = {}
+    pace: dict[str, _Pace] = {}
 
     def line(now: FetchProgress) -> None:
         clock = time.monotonic()
@@ -247,12 +261,12 @@ def _fetch_lines(task: str) -> Callable[[FetchProgress], None]:
             return
         start = began.setdefault(now.doing, clock)
         over = now.files_done == now.files
+        done, total = _fetch_share(now)
+        so_far = pace.setdefault(now.doing, _Pace(clock, done))
         if not over and clock - last.setdefault(now.doing, clock) < PLAIN_LINE_EVERY_S:
             return
         last[now.doing] = clock
-        done, total = _fetch_share(now)
-        left = (clock - start) / max(done, 1) * (total - done)
-        ending = f" in {clock - start:.0f} s" if over else f", about {left:.0f} s left"
+        ending = f" in {clock - start:.0f} s" if over else so_far.left(clock, done, total)
         typer.echo(f"{task}, {now.doing}: {_fetch_state(now, start)}{ending}", err=True)
 
     return line
@@ -281,17 +295,18 @@ def _fetch_state(now: FetchProgress, began: float) -> str:
 
 def _plain_lines(task: str) -> Counter:
     began = time.monotonic()
-    last, ended = [began], list[bool]()
+    last, ended, pace = [began], list[bool](), list[_Pace]()
 
     def line(done: int, total: int) -> None:
         now = time.monotonic()
+        if not pace:
+            pace.append(_Pace(now, done))
         if ended or (done < total and now - last[0] < PLAIN_LINE_EVERY_S):
             return
         if done >= total:
             ended.append(True)
         last[0] = now
-        left = (now - began) / max(done, 1) * (total - done)
-        ending = f", about {left:.0f} s left" if done < total else f" in {now - began:.0f} s"
+        ending = pace[0].left(now, done, total) if done < total else f" in {now - began:.0f} s"
         typer.echo(f"{task}: {done} of {total}{ending}", err=True)
 
     return line

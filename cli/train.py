@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from ecgtransfer.pipeline import Run, SourceSettings, corpus_in_words, train_source
+from ecgtransfer.pipeline import (
+    Run,
+    SourceSettings,
+    corpus_in_words,
+    find_source,
+    read_source,
+    train_source,
+)
 
 from .console import Facts, Json, Output, Quiet
 
@@ -25,8 +32,17 @@ def train(
     preset: Annotated[str, typer.Option(help="tiny, cpu or gpu.")] = "cpu",
     steps: Annotated[int | None, typer.Option(min=1, help="In place of the preset's.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="In place of the preset's.")] = None,
+    accumulate: Annotated[
+        int, typer.Option(min=1, help="Batches a step in each process: their gradients' mean.")
+    ] = 1,
     learning_rate: Annotated[float | None, typer.Option(help="In place of the preset's.")] = None,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="Go on from this model (shipped, run, or exported) instead of fresh weights."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -42,13 +58,15 @@ def train(
         preset=preset,
         steps=steps,
         batch_size=batch_size,
+        accumulate=accumulate,
         learning_rate=learning_rate,
         precision=precision,
         seed=seed,
     )
     output = Output(json, quiet)
     with output.training("source model") as progress:
-        summary = train_source(Run.create(run), settings, progress)
+        begun = None if start is None else read_source(find_source(start))
+        summary = train_source(Run.create(run), settings, progress, begun)
     told = asdict(summary) | {
         "labels": ", ".join(f"{label} {count}" for label, count in summary.labels.items()),
         "corpus": corpus_in_words(summary.corpus),

@@ -544,7 +544,32 @@ def test_plain_progress_comes_seldom_and_ends_once(monkeypatch, capsys):
         for done in (1, 2, 3, 4, 4):
             progress(done, 4)
     assert capsys.readouterr().err == (
-        "records: 2 of 4, about 20 s left\nrecords: 4 of 4 in 30 s\n"
+        "records: 2 of 4, about 38 s left\nrecords: 4 of 4 in 30 s\n"
+    )
+
+
+def test_the_time_left_is_told_at_the_pace_of_this_process(monkeypatch, capsys):
+    clock = iter([0.0, 20.0, 40.0, 60.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    with console.Output().progress("source model") as progress:
+        for done in (20001, 20101, 20201):  # resumed after 20,000 steps
+            progress(done, 30001)
+    assert capsys.readouterr().err == (
+        "source model: 20001 of 30001\n"
+        "source model: 20101 of 30001, about 1980 s left\n"
+        "source model: 20201 of 30001, about 1960 s left\n"
+    )
+
+
+def test_the_time_left_of_a_fetch_is_told_at_the_pace_since_its_first_report(monkeypatch, capsys):
+    clock = iter([0.0, 20.0, 40.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    with console.Output().fetching("ptbxl") as progress:
+        for done in (900, 910, 1000):
+            progress(FetchProgress("checking", done, 1000))
+    assert capsys.readouterr().err == (
+        "ptbxl, checking: 910 of 1,000 files, about 180 s left\n"
+        "ptbxl, checking: 1,000 of 1,000 files in 40 s\n"
     )
 
 

@@ -15,6 +15,7 @@ CLI = REPOSITORY / "cli"
 #: A room may import from itself and from what stands before it.
 LAYERS = [
     "errors",
+    "settings",
     "signals",
     "corpus",
     "simulation",

@@ -12,6 +12,10 @@ from ecgtransfer.errors import ConfigError
 CHANNELS_PER_GROUP = 16
 #: Radians a moment of the slowest turn of queries and keys: a turn in 800 moments.
 SLOWEST = 1 / 128
+#: Moments whose spectrum a spectral gate resolves; longer records share their frequencies.
+SPECTRUM_MOMENTS = 256
+#: Power of a frequency below which its logarithm says nothing; white noise has power 1.
+SPECTRUM_FLOOR = 1e-2
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -222,6 +226,53 @@ class FeedForward(nn.Module):
         scale, shift = self.scale_shift(conditioning)[:, :, None].chunk(2, dim=1)
         h = self.norm(x) * (1 + scale) + shift
         result: Tensor = x + self.narrow(F.silu(self.widen(h)))
+        return result
+
+
+class SpectralGate(nn.Module):
+    """Pass some frequencies of the whole record and stop others: (B, C, T) -> (B, C, T), residual.
+
+    A regular rhythm is a comb of lines in the spectrum, plain where no single beat can be told from
+    noise, and the best linear denoiser passes the lines and stops what lies between (Wiener). Here
+    a network makes the gate of each channel and frequency out of the logarithmic power of them all.
+    The last layer starts at zero.
+    """
+
+    def __init__(self, channels: int, conditioning: int, hidden: int = 256) -> None:
+        super().__init__()
+        frequencies = SPECTRUM_MOMENTS // 2 + 1
+        self.norm = group_norm(channels)
+        self.enter = nn.Conv1d(channels, channels, 1)
+        self.power_norm = group_norm(channels)
+        self.scale_shift = nn.Linear(conditioning, 2 * channels)
+        self.across_frequencies = nn.Sequential(
+            nn.Linear(frequencies, hidden), nn.SiLU(), nn.Linear(hidden, frequencies)
+        )
+        self.across_channels = nn.Sequential(
+            nn.Conv1d(channels, 2 * channels, 1), nn.SiLU(), nn.Conv1d(2 * channels, channels, 1)
+        )
+        self.leave = nn.Conv1d(channels, channels, 1)
+        zero(self.leave)
+
+    def forward(self, x: Tensor, conditioning: Tensor) -> Tensor:
+        """(B, C, T), (B, conditioning) -> (B, C, T)."""
+        samples = x.shape[-1]
+        h = self.enter(self.norm(x))
+        # Zeros behind the record, so that its end does not meet its beginning.
+        moments = max(SPECTRUM_MOMENTS, 2 * samples)
+        with torch.autocast(x.device.type, enabled=False):
+            spectrum = torch.fft.rfft(h.float(), n=moments, norm="ortho")
+            power = spectrum.real.square() + spectrum.imag.square()
+            seen = F.adaptive_avg_pool1d(power, SPECTRUM_MOMENTS // 2 + 1)
+            seen = torch.log(seen + SPECTRUM_FLOOR)
+        scale, shift = self.scale_shift(conditioning)[:, :, None].chunk(2, dim=1)
+        seen = self.power_norm(seen) * (1 + scale) + shift
+        seen = seen + self.across_frequencies(seen)
+        gate = self.across_channels(seen).float().sigmoid()
+        with torch.autocast(x.device.type, enabled=False):
+            gate = F.interpolate(gate, spectrum.shape[-1], mode="linear", align_corners=True)
+            passed = torch.fft.irfft(spectrum * gate, n=moments, norm="ortho")[..., :samples]
+        result: Tensor = x + self.leave(passed.to(h.dtype))
         return result
 
 

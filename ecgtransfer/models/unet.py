@@ -1,6 +1,6 @@
 """The denoiser's network: a one-dimensional U-Net on eight folded leads."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +13,13 @@ from ecgtransfer.models.blocks import (
     FeedForward,
     ResidualBlock,
     SelfAttention,
+    SpectralGate,
     fold,
     group_norm,
     unfold,
     zero,
 )
+from ecgtransfer.settings import UNSTATED_AT_DEFAULT
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class UNetConfig:
         widths: channels at each level, the time axis halved from one to the next.
         blocks: residual blocks a level, on the way down and on the way up.
         attention: levels, counted from the deepest, that carry self-attention.
+        spectral: levels, counted from the shallowest, that carry spectral gates.
         middle: pairs of self-attention and feed-forward layers between the way down and up.
         conditioning: width of the embedding of noise level and label.
     """
@@ -41,6 +44,7 @@ class UNetConfig:
     widths: tuple[int, ...] = (64, 96, 128, 192)
     blocks: int = 2
     attention: int = 2
+    spectral: int = field(default=0, metadata=UNSTATED_AT_DEFAULT)
     middle: int = 0
     conditioning: int = 256
 
@@ -55,11 +59,13 @@ class UNetConfig:
             raise ConfigError(
                 f"expected widths that are multiples of {CHANNELS_PER_GROUP}, got {self.widths}"
             )
-        if not 0 <= self.attention <= len(self.widths) or self.middle < 0:
-            raise ConfigError(
-                f"expected attention on 0 to {len(self.widths)} levels and a middle of at least 0 "
-                f"layers, got {self.attention} and {self.middle}"
-            )
+        for name, levels in (("attention", self.attention), ("spectral gates", self.spectral)):
+            if not 0 <= levels <= len(self.widths):
+                raise ConfigError(
+                    f"expected {name} on 0 to {len(self.widths)} levels, got {levels}"
+                )
+        if self.middle < 0:
+            raise ConfigError(f"expected a middle of at least 0 layers, got {self.middle}")
 
 
 class UNet1d(nn.Module):
@@ -81,6 +87,8 @@ class UNet1d(nn.Module):
             layers: list[nn.Module] = [
                 ResidualBlock(channels_in, widths[level], config.conditioning)
             ]
+            if level < config.spectral:
+                layers.append(SpectralGate(widths[level], config.conditioning))
             if level >= attentive:
                 layers.append(SelfAttention(widths[level]))
             return nn.ModuleList(layers)

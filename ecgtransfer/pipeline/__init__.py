@@ -38,6 +38,7 @@ from ecgtransfer.pipeline.source import (
     adopt_source,
     corpus_in_words,
     load_source,
+    read_source,
     train_source,
 )
 from ecgtransfer.pipeline.synthetic import (
@@ -104,6 +105,7 @@ __all__ = [
     "preset",
     "pretrained_models",
     "read_json",
+    "read_source",
     "report_run",
     "run_demo",
     "settle_target",

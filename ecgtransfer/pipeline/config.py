@@ -1,11 +1,12 @@
 """Settings of each stage, resolved: what goes to disk is what was used."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.models import UNetConfig
+from ecgtransfer.settings import UNSTATED_AT_DEFAULT
 from ecgtransfer.training import TrainConfig
 
 PrecisionName = Literal["auto", "float32", "bfloat16"]
@@ -23,6 +24,7 @@ class SourcePreset:
     attention: int
     conditioning: int
     train: TrainConfig
+    spectral: int = 0
 
     def unet(self, labels: int, leads: int) -> UNetConfig:
         """The network for a label space of `labels` diagnoses."""
@@ -33,6 +35,7 @@ class SourcePreset:
             widths=self.widths,
             blocks=self.blocks,
             attention=self.attention,
+            spectral=self.spectral,
             conditioning=self.conditioning,
         )
 
@@ -58,6 +61,7 @@ PRESETS: dict[str, SourcePreset] = {
         train=TrainConfig(
             steps=30000, batch_size=32, learning_rate=1e-3, ema_decay=0.999, validate_every=1000
         ),
+        spectral=1,
     ),
     "gpu": SourcePreset(
         widths=(128, 256, 384, 512),
@@ -92,6 +96,7 @@ class SourceSettings:
         steps, batch_size, learning_rate: in place of the preset's.
         seed: of everything that is drawn.
         precision: arithmetic of the network; "auto" takes the fastest.
+        accumulate: batches a step in each process.
     """
 
     source: Path
@@ -103,6 +108,7 @@ class SourceSettings:
     learning_rate: float | None = None
     seed: int = 0
     precision: str = "auto"
+    accumulate: int = field(default=1, metadata=UNSTATED_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         preset(self.preset)
@@ -115,7 +121,7 @@ class SourceSettings:
 
     def train(self) -> TrainConfig:
         """The preset's training with what was asked for in its place."""
-        config = replace(preset(self.preset).train, seed=self.seed)
+        config = replace(preset(self.preset).train, seed=self.seed, accumulate=self.accumulate)
         if self.steps is not None:
             config = replace(config, steps=self.steps)
         if self.batch_size is not None:

@@ -199,16 +199,24 @@ def _card_lines(
     )
     yield f"- Network: {summary.parameters:,} parameters, stored in {STORED}."
     yield (
-        f"- Training: {summary.steps} steps of {train.batch_size} records, seed {settings.seed}, "
-        f"{summary.seconds / 3600:.1f} hours, {summary.precision}. Denoising loss of held-out "
-        f"records {_score(summary.validation_loss)} (the best linear denoiser: "
-        f"{summary.gaussian_loss:.3f})."
+        f"- Training: {summary.steps} steps of {train.batch_size * train.accumulate} records, "
+        f"seed {settings.seed}, {summary.seconds / 3600:.1f} hours, {summary.precision}. "
+        f"Denoising loss of held-out records {_score(summary.validation_loss)} (the best linear "
+        f"denoiser: {summary.gaussian_loss:.3f})."
     )
+    if source.start is not None:
+        yield (
+            f"- Begun with the weights of training {source.start.fingerprint}: "
+            f"{source.start.steps} steps, {source.start.seconds / 3600:.1f} hours. Layers that it "
+            f"lacked began without effect."
+        )
+        chosen.append(("--start", f"training-{source.start.fingerprint[:6]}"))
     chosen += [("--preset", settings.preset), ("--steps", train.steps)]
     chosen += [
         (option, value)
         for option, value in (
             ("--batch-size", settings.batch_size),
+            ("--accumulate", None if settings.accumulate == 1 else settings.accumulate),
             ("--learning-rate", settings.learning_rate),
         )
         if value is not None

@@ -12,13 +12,14 @@ import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from ecgtransfer.errors import RunError
+from ecgtransfer.settings import stated
 from ecgtransfer.synthesis.folders import sole_writer, write_once
 from ecgtransfer.training import is_main_process, main_process_first, wait_for_everyone
 
@@ -84,7 +85,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def as_json(settings: object) -> Any:
     """Dataclasses, tuples and paths as what JSON has for them; numbers that are none as null."""
     if is_dataclass(settings) and not isinstance(settings, type):
-        return as_json(asdict(settings))
+        return as_json(stated(settings))
     if isinstance(settings, Mapping):
         return {str(key): as_json(value) for key, value in settings.items()}
     if isinstance(settings, list | tuple):
@@ -220,7 +221,9 @@ class Run:
         """
         if (folder / CONFIG).exists():
             return cls.open(folder)
-        if folder.exists() and (not folder.is_dir() or _names(folder, but=CONFIG)):
+        strange = folder.exists() and (not folder.is_dir() or _names(folder, but=CONFIG))
+        # Another process may have begun the run since.
+        if strange and not (folder / CONFIG).exists():
             raise RunError(
                 f"expected a new or empty folder or a run folder, found other files in {folder}; "
                 f"choose another place for the run"

@@ -65,6 +65,15 @@ class SourceSummary:
 
 
 @dataclass(frozen=True)
+class SourceStart:
+    """The training that a source model began with: fingerprint, steps and seconds."""
+
+    fingerprint: str
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Source:
     """A trained source model, and the records that it learned from where they are at hand.
 
@@ -76,6 +85,7 @@ class Source:
         set_fingerprint: of the set that it learned from.
         location: folder of that set on this machine; None where it is not here.
         summary: what the training came to.
+        start: the training that it began with; None where it began with fresh weights.
     """
 
     model: DiffusionModel
@@ -85,6 +95,7 @@ class Source:
     set_fingerprint: str
     location: Path | None
     summary: SourceSummary
+    start: SourceStart | None = None
 
     @property
     def known_labels(self) -> tuple[str, ...]:
@@ -115,13 +126,24 @@ class Source:
 
 
 def train_source(
-    run: Run, settings: SourceSettings, progress: Callable[[Progress], None] | None = None
+    run: Run,
+    settings: SourceSettings,
+    progress: Callable[[Progress], None] | None = None,
+    start: Source | None = None,
 ) -> SourceSummary:
     """Train the source model of a run, or find it done.
 
+    Args:
+        run: gets the source.
+        settings: of the training.
+        progress: called after every step.
+        start: a trained model whose weights and units the training begins with; layers that it
+            lacks begin without effect.
+
     Raises:
         CorpusError: the set cannot be opened, or the selection names what it does not have.
-        RunError: the run holds a source with other settings, or training diverged.
+        RunError: the run holds a source with other settings, `start` is a model of other records,
+            labels or shape, or training diverged.
     """
     settings = replace(settings, source=absolute(settings.source))
     ecgset = ECGSet.open(settings.source)
@@ -136,18 +158,29 @@ def train_source(
         precision=precision,
     )
     stage = run.stage(SOURCE)
-    asked = {
+    asked: dict[str, Any] = {
         "source": settings,
         "set": ecgset.fingerprint,
         "model": config,
         "train": settings.train(),
     }
+    if start is not None:
+        asked["start"] = SourceStart(start.fingerprint, start.summary.steps, start.summary.seconds)
     if stage.begin(asked):
         return SourceSummary(**stage.card["results"])
     with seeded_initialisation(settings.seed):
         model = DiffusionModel(config)
+    if start is not None:
+        _begin_with(model, start.model)
     result = fit_diffusion(
-        model, ecgset, train, held_out, settings.train(), stage.folder, progress=progress
+        model,
+        ecgset,
+        train,
+        held_out,
+        settings.train(),
+        stage.folder,
+        measure_units=start is None,
+        progress=progress,
     )
     probe = held_out[:RECORDS_FOR_IDENTITIES] if len(held_out) else train[:RECORDS_FOR_IDENTITIES]
     summary = SourceSummary(
@@ -240,6 +273,7 @@ def read_source(stage: Stage) -> Source:
         # The path of a model that came without its records is but the name of their set.
         location=location if location.is_absolute() else None,
         summary=SourceSummary(**stage.card["results"]),
+        start=SourceStart(**asked["start"]) if "start" in asked else None,
     )
 
 
@@ -287,6 +321,33 @@ def corpus_of(ecgset: ECGSet) -> dict[str, str]:
 def corpus_in_words(corpus: Mapping[str, str]) -> str:
     """What `corpus_of` found, in a line."""
     return ", ".join(corpus[key] for key in STATED_OF_CORPUS if key in corpus)
+
+
+def _begin_with(model: DiffusionModel, start: DiffusionModel) -> None:
+    """Take over weights and units by name; RunError where they do not fit."""
+    ours, theirs = model.config, start.config
+    if (ours.label_names, model.units.shape, ours.sampling_rate_hz) != (
+        theirs.label_names,
+        start.units.shape,
+        theirs.sampling_rate_hz,
+    ):
+        raise RunError(
+            f"expected a model to start with of {', '.join(ours.label_names)} on records of "
+            f"{model.units.shape[0]} leads and {ours.samples} samples at {ours.sampling_rate_hz} "
+            f"Hz, got one of {', '.join(theirs.label_names)} on {start.units.shape[0]} leads and "
+            f"{start.units.shape[1]} samples at {theirs.sampling_rate_hz} Hz"
+        )
+    weights, held = start.state_dict(), model.state_dict()
+    strange = [
+        name for name in weights if name not in held or held[name].shape != weights[name].shape
+    ]
+    if strange:
+        raise RunError(
+            f"expected a model to start with whose layers are among those of the preset, got "
+            f"{len(strange)} that are not or have another shape, e.g. {strange[0]}; choose the "
+            f"preset that it was trained with"
+        )
+    model.load_state_dict(weights, strict=False)
 
 
 def _label_counts(ecgset: ECGSet, numbers: np.ndarray) -> dict[str, int]:

@@ -124,11 +124,11 @@ def resume(
             f"on with the settings it was begun with, or remove it to begin anew"
         )
     # Checkpoints of the first version state no settings but the step.
-    held = {"steps": max(state.step, settings["steps"])} | facts.get("settings", {})
+    held = facts.get("settings", {**settings, "steps": max(state.step, settings["steps"])})
     changed = [
-        f"{name} {value}, not {settings.get(name)}"
-        for name, value in held.items()
-        if value != settings.get(name)
+        f"{name} {held.get(name, 'at its default')}, not {settings.get(name, 'at its default')}"
+        for name in {**held, **settings}
+        if held.get(name) != settings.get(name)
     ]
     if changed:
         raise RunError(

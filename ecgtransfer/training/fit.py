@@ -9,8 +9,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ecgtransfer.errors import ConfigError, DivergedError
+from ecgtransfer.settings import UNSTATED_AT_DEFAULT, stated
 from ecgtransfer.training import processes
 from ecgtransfer.training.batches import step_generator
 from ecgtransfer.training.checkpoint import TrainingState, resume, save_checkpoint
@@ -41,7 +42,7 @@ class TrainConfig:
 
     Attributes:
         steps: optimiser steps in all; the cosine schedule ends there.
-        batch_size: records a step.
+        batch_size: records a batch.
         learning_rate: its peak (AdamW), reached after `warmup_steps`, zero at the end.
         weight_decay: decoupled, as in AdamW.
         gradient_clip: largest norm of the gradient.
@@ -49,6 +50,7 @@ class TrainConfig:
         checkpoint_every, validate_every, log_every: in steps; validate_every 0 means never.
         patience: validations without improvement before training stops; 0 goes on to the end.
         seed: of batches, noise and everything else that is drawn.
+        accumulate: batches a step in each process; the step follows the mean of their gradients.
     """
 
     steps: int
@@ -63,6 +65,7 @@ class TrainConfig:
     log_every: int = 25
     patience: int = 0
     seed: int = 0
+    accumulate: int = field(default=1, metadata=UNSTATED_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_size < 1:
@@ -70,6 +73,8 @@ class TrainConfig:
                 f"expected at least 1 step and a batch size of at least 1, got {self.steps} and "
                 f"{self.batch_size}"
             )
+        if self.accumulate < 1:
+            raise ConfigError(f"expected at least 1 batch a step, got {self.accumulate}")
         if not 0 < self.learning_rate < math.inf or not self.gradient_clip > 0:
             raise ConfigError(
                 f"expected a finite learning rate and a gradient clip above 0, got "
@@ -93,7 +98,7 @@ class TrainConfig:
     @property
     def binding(self) -> dict[str, Any]:
         """The settings that decide the weights."""
-        return {name: value for name, value in asdict(self).items() if name not in FREE_SETTINGS}
+        return {name: value for name, value in stated(self).items() if name not in FREE_SETTINGS}
 
     def rate_at(self, step: int) -> float:
         """Learning rate of a step: linear warm-up, then a cosine to zero."""
@@ -103,7 +108,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands, for whoever draws the bar; `loss` is that of the last batch."""
+    """Where a training stands, for whoever draws the bar; `loss` is that of the last step."""
 
     step: int
     steps: int
@@ -118,7 +123,7 @@ class FitResult:
     Attributes:
         steps: optimiser steps made; fewer than asked for where training stopped early.
         best_step: after which the weights were as they are kept.
-        loss: of the last batch.
+        loss: of the last step, the mean over all its batches in all processes.
         validation: score of the weights kept, None where nothing was validated.
         seconds: of training, those before an interruption included.
     """
@@ -143,13 +148,14 @@ def fit(
     """Train `network` in place, leave its best weights in it and in `folder/weights.safetensors`.
 
     On Ctrl-C the checkpoint is written before KeyboardInterrupt goes on: nothing is lost. With
-    several processes (`torchrun`, `accelerate launch`) each takes a batch of its own in every step,
-    so that P of them see P * `batch_size` records.
+    several processes (`torchrun`, `accelerate launch`) each takes batches of its own in every step:
+    P of them that accumulate A see the batches and the noise, and follow the gradient, of one that
+    accumulates P * A.
 
     Args:
         network: its trainable parameters move; parameters that need no gradient do not.
         loss: (network, batch, generator) -> (B,) losses per record; their mean is minimised.
-        batches: the batch of a number, a pure function of it; one process takes its steps in turn.
+        batches: the batch of a number, a pure function of it; those of a step follow one another.
         config: how long and how fast.
         folder: gets the weights, `log.csv` and, while training, the checkpoint. A checkpoint
             found there is resumed, and the result is the same as without the interruption.
@@ -182,6 +188,7 @@ def fit(
     if (folder / CHECKPOINT).exists():
         state = resume(folder / CHECKPOINT, network, average, optimiser, config.binding)
     several = accelerator.num_processes > 1
+    batches_a_step = accelerator.num_processes * config.accumulate
     wrapped = accelerator.prepare(network) if several else network
     backward = accelerator.backward if several else Tensor.backward
     update_average = moving_average(average, network, config.ema_decay)
@@ -190,24 +197,33 @@ def fit(
     network.train()
     began = time.monotonic() - state.seconds
 
+    def mean_loss(step: int) -> float:
+        """Loss of a step over all its batches in all processes; leaves its gradient behind."""
+        for parameter in trainable:
+            parameter.grad = None
+        first = accelerator.process_index * config.accumulate
+        last = first + config.accumulate - 1
+        total = torch.zeros((), device=accelerator.device)
+        for turn in range(first, last + 1):
+            with nullcontext() if turn == last else accelerator.no_sync(wrapped):
+                generator = step_generator(config.seed, step, turn)
+                values = loss(wrapped, batches(step * batches_a_step + turn), generator)
+                if values.ndim != 1:
+                    raise ConfigError(
+                        f"expected one loss for each record, (B,), got shape {tuple(values.shape)}"
+                    )
+                share = values.mean() / config.accumulate
+                backward(share)
+            total = total + share.detach()
+        return float(accelerator.reduce(total, "mean") if several else total)
+
     def take_step() -> None:
         step = state.step
         for group in optimiser.param_groups:
             group["lr"] = config.rate_at(step)
-        generator = step_generator(config.seed, step, accelerator.process_index)
-        share = step * accelerator.num_processes + accelerator.process_index
-        values = loss(wrapped, batches(share), generator)
-        if values.ndim != 1:
-            raise ConfigError(
-                f"expected one loss for each record, (B,), got shape {tuple(values.shape)}"
-            )
-        value = values.mean()
-        for parameter in trainable:
-            parameter.grad = None
-        backward(value)
+        last = mean_loss(step)
         gradients = [p.grad for p in trainable if p.grad is not None]
         norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
-        last = float(value.detach())
         if not math.isfinite(last) or not math.isfinite(norm):
             raise DivergedError(
                 f"the loss of step {step} is {last} with gradient norm {norm}, expected "

@@ -13,6 +13,7 @@ from ecgtransfer.models import (
     ResidualBlock,
     Rotation,
     SelfAttention,
+    SpectralGate,
     attend,
     fold,
     group_norm,
@@ -206,3 +207,61 @@ def test_conditioning_without_noise_needs_no_noise_level():
 def test_what_is_not_one_row_a_record_is_refused(arguments, sentence):
     with pytest.raises(ConfigError, match=sentence):
         Conditioning(8, labels=3)(2, *arguments)
+
+
+@pytest.fixture
+def gate():
+    """A spectral gate that passes all of its input on to its last layer, which adds it."""
+    gate = SpectralGate(16, 6)
+    with torch.no_grad():
+        for layer in (gate.enter, gate.leave):
+            layer.weight.copy_(torch.eye(16)[:, :, None])
+            layer.bias.zero_()
+        zero(gate.across_channels[-1])
+        gate.across_channels[-1].bias.fill_(100.0)
+    return gate
+
+
+@pytest.mark.parametrize("samples", [1, 7, 125, 256, 300])
+def test_an_open_spectral_gate_passes_every_frequency_and_a_closed_one_none(gate, samples, rng):
+    x, conditioning = torch.randn(2, 16, samples, generator=rng), torch.randn(2, 6, generator=rng)
+    assert_close(gate(x, conditioning), x + gate.norm(x), atol=1e-5, rtol=1e-5)
+    nn.init.constant_(gate.across_channels[-1].bias, -100.0)
+    assert_close(gate(x, conditioning), x, atol=1e-5, rtol=1e-5)
+
+
+def test_a_fresh_spectral_gate_passes_its_input_on_and_a_woken_one_hears_its_conditioning(rng):
+    gate = SpectralGate(16, 6)
+    x, conditioning = torch.randn(2, 16, 40, generator=rng), torch.randn(2, 6, generator=rng)
+    assert torch.equal(gate(x, conditioning), x)
+    nn.init.normal_(gate.leave.weight, generator=rng)
+    assert not torch.allclose(gate(x, conditioning), gate(x, conditioning.flip(0)))
+
+
+def test_a_spectral_gate_finds_the_beats_of_any_rate_in_noise_that_hides_each_of_them(rng):
+    # A fixed filter cannot: over all rates the spectrum is flat, and the best one scales by
+    # power / (power + noise).
+    torch.manual_seed(0)
+    gate, listen = SpectralGate(16, 1, hidden=64), nn.Conv1d(1, 16, 1)
+    answer = nn.Conv1d(16, 1, 1)
+    parts = nn.ModuleList([gate, listen, answer])
+    optimiser = torch.optim.Adam(parts.parameters(), lr=3e-3)
+
+    def trains(n):
+        period = torch.randint(9, 24, (n, 1), generator=rng)
+        begin = torch.randint(0, 24, (n, 1), generator=rng)
+        beats = ((torch.arange(125) + begin) % period == 0).float()
+        beats = (beats - beats.mean(1, keepdim=True)) / beats.std(1, keepdim=True)
+        return beats[:, None], beats[:, None] + 1.5 * torch.randn(n, 1, 125, generator=rng)
+
+    def loss(n):
+        beats, seen = trains(n)
+        return (answer(gate(listen(seen), torch.zeros(n, 1))) - beats).square().mean()
+
+    for _ in range(300):
+        optimiser.zero_grad()
+        loss(64).backward()
+        optimiser.step()
+    best_fixed_filter = 1.5**2 / (1 + 1.5**2)
+    with torch.no_grad():
+        assert loss(1000) < 0.8 * best_fixed_filter

@@ -4,7 +4,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from ecgtransfer.errors import ConfigError
-from ecgtransfer.models import SelfAttention, UNet1d, UNetConfig
+from ecgtransfer.models import SelfAttention, SpectralGate, UNet1d, UNetConfig
 
 SMALL = UNetConfig(labels=3, widths=(16, 32), blocks=1, attention=1, conditioning=16)
 
@@ -38,6 +38,7 @@ def test_records_of_any_length_keep_it(samples, woken, rng):
         UNetConfig(labels=2, widths=(16, 16, 32), blocks=2, attention=3, fold=1, conditioning=8),
         UNetConfig(labels=2, leads=3, widths=(16, 112), blocks=1, fold=2, conditioning=8),
         UNetConfig(labels=2, widths=(16, 32), blocks=1, attention=0, middle=2, conditioning=8),
+        UNetConfig(labels=2, widths=(16, 32), blocks=1, attention=1, spectral=2, conditioning=8),
     ],
 )
 def test_a_fresh_network_returns_zero(config, rng):
@@ -52,6 +53,16 @@ def test_attention_stands_on_the_deepest_levels():
         module.out.in_channels for module in network.modules() if isinstance(module, SelfAttention)
     ]
     assert widths == [32, 48, 48, 48, 32, 32]
+
+
+def test_spectral_gates_stand_on_the_shallowest_levels():
+    network = UNet1d(UNetConfig(labels=0, widths=(16, 32, 48), blocks=1, attention=1, spectral=2))
+    widths = [
+        module.leave.out_channels
+        for module in network.modules()
+        if isinstance(module, SpectralGate)
+    ]
+    assert widths == [16, 32, 32, 32, 16, 16]
 
 
 def test_rows_flagged_as_dropped_are_those_without_a_label(woken, rng):
@@ -132,9 +143,10 @@ def test_the_state_of_a_network_is_all_of_it(woken, rng):
         ({"conditioning": 0}, "leads, fold, blocks and conditioning of at least 1"),
         ({"widths": ()}, "widths that are multiples of 16"),
         ({"widths": (16, 40)}, "widths that are multiples of 16"),
-        ({"widths": (16, 32), "attention": 3}, "attention on 0 to 2 levels .*, got 3"),
+        ({"widths": (16, 32), "attention": 3}, "attention on 0 to 2 levels, got 3"),
         ({"attention": -1}, "attention on 0 to 4 levels"),
-        ({"middle": -1}, "a middle of at least 0 layers, got 2 and -1"),
+        ({"widths": (16, 32), "spectral": 3, "attention": 1}, "gates on 0 to 2 levels, got 3"),
+        ({"middle": -1}, "a middle of at least 0 layers, got -1"),
     ],
 )
 def test_impossible_shapes_are_refused(arguments, sentence):

@@ -4,6 +4,7 @@ import pytest
 
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.pipeline import PRESETS, SourceSettings, preset
+from ecgtransfer.pipeline.run import as_json
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
@@ -14,10 +15,18 @@ def test_every_preset_describes_a_network(name):
 
 
 def test_what_is_asked_for_takes_the_place_of_the_preset(tmp_path):
-    settings = SourceSettings(tmp_path, preset="tiny", steps=7, batch_size=3, seed=4)
-    changed = {"steps": 7, "batch_size": 3, "seed": 4}
+    settings = SourceSettings(tmp_path, preset="tiny", steps=7, batch_size=3, seed=4, accumulate=2)
+    changed = {"steps": 7, "batch_size": 3, "seed": 4, "accumulate": 2}
     assert asdict(settings.train()) == asdict(preset("tiny").train) | changed
     assert SourceSettings(tmp_path, learning_rate=1e-5).train().learning_rate == 1e-5
+
+
+def test_a_request_without_accumulation_is_what_it_was_before_there_was_any(tmp_path):
+    once, twice = SourceSettings(tmp_path), SourceSettings(tmp_path, accumulate=2)
+    asked = {"source": once, "train": once.train()}
+    assert not any("accumulate" in part for part in as_json(asked).values())
+    asked = {"source": twice, "train": twice.train()}
+    assert all(part["accumulate"] == 2 for part in as_json(asked).values())
 
 
 @pytest.mark.parametrize(
@@ -27,6 +36,7 @@ def test_what_is_asked_for_takes_the_place_of_the_preset(tmp_path):
         ({"precision": "float8"}, "precision of auto, float32, bfloat16, got 'float8'"),
         ({"learning_rate": -1.0}, "learning rate"),
         ({"steps": 0}, "at least 1 step"),
+        ({"accumulate": 0}, "at least 1 batch a step"),
     ],
 )
 def test_settings_are_checked_before_anything_is_read(tmp_path, wrong, sentence):

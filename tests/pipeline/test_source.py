@@ -1,3 +1,4 @@
+import copy
 import errno
 import os
 import shutil
@@ -6,12 +7,23 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch.testing import assert_close
 
 from ecgtransfer.corpus import LabelSpace, write_ecgset
+from ecgtransfer.diffusion import SignalUnits
 from ecgtransfer.errors import CorpusError, RunError
-from ecgtransfer.pipeline import Run, SourceSettings, adopt_source, load_source, train_source
+from ecgtransfer.pipeline import (
+    Run,
+    SourceSettings,
+    adopt_source,
+    config,
+    export_source,
+    load_source,
+    train_source,
+)
 from ecgtransfer.pipeline import source as source_module
-from ecgtransfer.pipeline.source import source_split
+from ecgtransfer.pipeline.source import SourceStart, source_split
 from tests.pipeline.small_run import STEPS, Interrupting, content
 
 WEIGHTS = "source/weights.safetensors"
@@ -110,6 +122,44 @@ def test_a_source_set_that_changed_is_refused(tmp_path, ecgset, source_settings)
         source.records()
     with pytest.raises(RunError, match=r"with other settings \(set "):
         train_source(run, settings)
+
+
+def test_a_training_begins_with_the_weights_and_units_of_another(
+    tmp_path, trained, source, source_settings, monkeypatch, rng
+):
+    gated = replace(config.PRESETS["tiny"], spectral=1)
+    monkeypatch.setitem(config.PRESETS, "tiny", gated)
+    run = Run.create(tmp_path)
+    still = replace(source_settings, steps=1, learning_rate=1e-30, select=("fold=1-5",))
+    train_source(run, still, start=source)
+    found = load_source(run)
+    assert found.model.config.unet.spectral == 1
+    assert found.start == SourceStart(
+        source.fingerprint, source.summary.steps, source.summary.seconds
+    )
+    x = torch.randn(4, *source.model.units.shape, generator=rng)
+    sigma, label = torch.rand(4, generator=rng) + 0.1, torch.zeros(4, len(source.label_space))
+    assert_close(found.model(x, sigma, label), source.model(x, sigma, label))
+    assert torch.equal(found.model.units.amplitude_mv, source.model.units.amplitude_mv)
+    assert (
+        f"training {source.fingerprint}: {STEPS} steps"
+        in export_source(run, tmp_path / "given").model_card
+    )
+    assert load_source(trained).start is None
+
+
+def test_a_training_does_not_begin_with_a_model_that_it_cannot_hold(
+    tmp_path, source, source_settings, monkeypatch
+):
+    tiny = config.PRESETS["tiny"]
+    monkeypatch.setitem(config.PRESETS, "tiny", replace(tiny, widths=(32, 48, 64)))
+    with pytest.raises(RunError, match=r"layers are among those of the preset, got \d+ that"):
+        train_source(Run.create(tmp_path / "narrow"), source_settings, start=source)
+    monkeypatch.setitem(config.PRESETS, "tiny", tiny)
+    other = replace(source, model=copy.deepcopy(source.model))
+    other.model.units = SignalUnits(8, 500)
+    with pytest.raises(RunError, match=r"got one of NORM.* on 8 leads and 500 samples"):
+        train_source(Run.create(tmp_path / "short"), source_settings, start=other)
 
 
 def test_another_run_takes_a_source_over(tmp_path, trained, source):

@@ -123,11 +123,27 @@ def test_the_checkpoint_of_a_training_of_other_parameters_is_refused(begun):
     [
         ({"seed": 4}, "other settings \\(seed 3, not 4\\); go on with those"),
         ({"steps": 30, "learning_rate": 0.1}, "steps 24, not 30; learning_rate 0.02, not 0.1"),
+        ({"accumulate": 2}, "other settings \\(accumulate at its default, not 2\\)"),
     ],
 )
 def test_a_training_is_not_resumed_with_other_settings(changes, sentence, begun):
     with pytest.raises(RunError, match=sentence):
         fit(network(), loss, batches, replace(CONFIG, **changes), begun, validate=score)
+
+
+def test_a_training_that_accumulates_is_not_resumed_without(tmp_path):
+    config = replace(CONFIG, accumulate=2)
+    with pytest.raises(Killed):
+        fit(network(), loss, raising(batches, 31, Killed), config, tmp_path)
+    with pytest.raises(RunError, match=r"other settings \(accumulate 2, not at its default\)"):
+        fit(network(), loss, batches, CONFIG, tmp_path)
+
+
+def test_a_checkpoint_states_the_settings_that_it_stated_before_there_was_accumulation(begun):
+    assert set(facts_of(begun)["settings"]) == {
+        *("steps", "batch_size", "learning_rate", "warmup_steps", "weight_decay"),
+        *("gradient_clip", "ema_decay", "validate_every", "patience", "seed"),
+    }
 
 
 def rewritten(folder, change):

@@ -26,7 +26,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from ecgtransfer.errors import ConfigError, RunError
-from ecgtransfer.training import TrainConfig, fit, load_weights
+from ecgtransfer.training import TrainConfig, fit, load_weights, shuffled_batches
 
 
 class Point(nn.Module):
@@ -345,6 +345,73 @@ def test_every_step_has_randomness_of_its_own(tmp_path):
     assert len(torch.stack(drawn).unique(dim=0)) == CONFIG.steps
 
 
+def losses_of(told):
+    return torch.tensor([state.loss for state in told])
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_accumulated_batches_are_one_large_batch_to_rounding(parts, tmp_path):
+    """Without noise, and where neighbouring batches hold the records of the large one."""
+
+    def plain(model, batch, generator):
+        return (model(batch[:, :4])[:, 0] - batch[:, 4]).square()
+
+    def fitted(size, accumulate):
+        dealt = shuffled_batches(len(RECORDS), size, CONFIG.seed)
+        config = replace(CONFIG, batch_size=size, accumulate=accumulate)
+        model, told = network(), []
+        folder = tmp_path / f"{accumulate}"
+        fit(model, plain, lambda n: RECORDS[dealt(n)], config, folder, progress=told.append)
+        return model, losses_of(told)
+
+    large, large_losses = fitted(8, 1)
+    small, small_losses = fitted(8 // parts, parts)
+    assert_close(small_losses, large_losses, rtol=1e-5, atol=0)
+    assert_close(dict(small.named_parameters()), dict(large.named_parameters()))
+
+
+def test_every_accumulated_batch_has_its_number_and_randomness_of_its_own(tmp_path):
+    asked, drawn = [], []
+
+    def remembered(number):
+        asked.append(number)
+        return batches(number)
+
+    def remembering(model, batch, generator):
+        drawn.append(torch.randn(3, generator=generator))
+        return loss(model, batch, generator)
+
+    fit(network(), remembering, remembered, replace(CONFIG, accumulate=3), tmp_path)
+    assert asked == list(range(3 * CONFIG.steps))
+    assert len(torch.stack(drawn).unique(dim=0)) == 3 * CONFIG.steps
+
+
+def test_a_step_that_accumulates_is_logged_as_the_mean_of_its_batches(tmp_path):
+    means = []
+
+    def remembering(model, batch, generator):
+        values = loss(model, batch, generator)
+        means.append(float(values.mean().detach()))
+        return values
+
+    config, told = replace(CONFIG, accumulate=2, log_every=1), []
+    fit(network(), remembering, batches, config, tmp_path, progress=told.append)
+    expected = np.reshape(means, (CONFIG.steps, 2)).mean(1)
+    assert losses_of(told).numpy() == pytest.approx(expected, rel=1e-6)
+    assert [float(row[1]) for row in rows_of(tmp_path)[1:]] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_training_that_accumulates_is_resumed_exactly(tmp_path):
+    config = replace(CONFIG, accumulate=2)
+    wanted, model = network(), network(seed=1)
+    wanted_result = fit(wanted, loss, batches, config, tmp_path / "one", validate=score)
+    cut = raising(batches, 2 * 13 + 1, KeyboardInterrupt)  # between two batches of a step
+    with pytest.raises(KeyboardInterrupt):
+        fit(network(), loss, cut, config, tmp_path / "two", validate=score)
+    result = fit(model, loss, batches, config, tmp_path / "two", validate=score)
+    assert_the_same(model, tmp_path / "two", result, (wanted, tmp_path / "one", wanted_result))
+
+
 def test_progress_is_told_after_every_step(tmp_path):
     told = []
     fit(network(), loss, batches, CONFIG, tmp_path, validate=score, progress=told.append)
@@ -370,6 +437,7 @@ def test_the_rate_warms_up_in_a_line_and_falls_as_a_cosine_to_zero():
     [
         ({"steps": 0}, "at least 1 step"),
         ({"batch_size": 0}, "batch size of at least 1"),
+        ({"accumulate": 0}, "at least 1 batch a step, got 0"),
         ({"learning_rate": 0.0}, "a finite learning rate and a gradient clip above 0"),
         ({"learning_rate": math.nan}, "a finite learning rate"),
         ({"learning_rate": math.inf}, "a finite learning rate"),
