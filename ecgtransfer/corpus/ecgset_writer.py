@@ -111,7 +111,7 @@ class ECGSetWriter:
         self.folder = Path(folder)
         self.label_space = label_space
         self._overwrite = overwrite
-        self._partial = self.folder.with_name(f".{self.folder.name}.partial")
+        self._partial, self._replaced = _beside(self.folder)
         self._set = self._partial / "set"
         self._rows: list[pd.DataFrame] = []
         self._names = _Hashes()
@@ -259,6 +259,8 @@ class ECGSetWriter:
             progress = json.loads((self._partial / "progress.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             return False
+        except ValueError:
+            raise self._has_lost("progress.json") from None
         if progress["facts"] != self._facts:
             other = sorted(
                 key
@@ -278,15 +280,25 @@ class ECGSetWriter:
         for name, size in sizes.items():
             path, kept = self._set / name, _NPY_HEADER_BYTES + size
             if not path.is_file() or path.stat().st_size < kept:
-                raise CorpusError(
-                    f"the unfinished {self._partial} has lost a part of {name}; delete it"
-                )
+                raise self._has_lost(name)
             self._files[name] = path.open("r+b")
             self._files[name].truncate(kept)
             self._files[name].seek(0, os.SEEK_END)
+        import pyarrow
+
         for shard in self._shard_paths():
-            self._names.add(_read_names(shard))
+            try:
+                self._names.add(_read_names(shard))
+            except (FileNotFoundError, pyarrow.ArrowInvalid):
+                raise self._has_lost(shard.name) from None
         return True
+
+    def _has_lost(self, name: str) -> CorpusError:
+        self._close()
+        return CorpusError(
+            f"the unfinished {self._partial} has lost a part of {name}; delete it and run the same "
+            "command again"
+        )
 
     def _given_twice(self, names: list[str]) -> list[str]:
         """Names that come twice, within a chunk or in it and in an earlier one."""
@@ -381,13 +393,12 @@ class ECGSetWriter:
 
     def _put_in_place(self) -> None:
         _refuse_folder(self.folder, self._overwrite)
-        replaced = self.folder.with_name(f".{self.folder.name}.replaced")
-        shutil.rmtree(replaced, ignore_errors=True)
+        shutil.rmtree(self._replaced, ignore_errors=True)
         if self.folder.exists():
-            self.folder.rename(replaced)
+            self.folder.rename(self._replaced)
         self._set.rename(self.folder)
         _fsync(self.folder.parent)
-        shutil.rmtree(replaced, ignore_errors=True)
+        shutil.rmtree(self._replaced, ignore_errors=True)
         shutil.rmtree(self._partial, ignore_errors=True)
 
     def _close(self) -> None:
@@ -477,6 +488,22 @@ def write_ecgset(
                 f"got {len(writer)}, {len(labels)} and {len(records)}"
             )
         return writer.finish()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a kill at the very end of `finish` left beside a finished set.
+
+    An unfinished set stays. Only the one writer of the folder may call this.
+    """
+    partial, replaced = _beside(folder)
+    if is_ecgset(folder) and not (partial / "set").exists():
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _beside(folder: Path) -> tuple[Path, Path]:
+    """Where a set lies until it is finished, and the one that it takes the place of."""
+    return folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.replaced")
 
 
 def _json_card(extra: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgtransfer.corpus.ecgset import LARGEST_MICROVOLTS, MICROVOLTS, microvolts
-from ecgtransfer.corpus.ecgset_writer import ECGSetWriter
+from ecgtransfer.corpus.ecgset_writer import ECGSetWriter, remove_leftovers
 from ecgtransfer.corpus.labels import LabelSpace, label_warnings, resolve
 from ecgtransfer.corpus.preparation_journal import Entry, Journal
 from ecgtransfer.corpus.preparation_report import (
@@ -36,6 +36,7 @@ from ecgtransfer.corpus.preparation_report import (
     Tally,
 )
 from ecgtransfer.corpus.records import Corpus, CorpusRecord, read_signal
+from ecgtransfer.corpus.writing import sole_writer
 from ecgtransfer.errors import CorpusError, SignalError
 from ecgtransfer.signals import (
     crop,
@@ -105,6 +106,7 @@ def prepare(
     Raises:
         CorpusError: a bad argument, a patient with records in several folds, a folder that cannot
             be written, or no record to keep.
+        RunError: another process is writing the same set.
     """
     if not seconds > 0 or sampling_rate_hz <= 0 or workers < 1:
         raise CorpusError(
@@ -120,21 +122,26 @@ def prepare(
     kept_rows: list[int] = []
     done = 0
     key = _key(corpus, labels, label_space, (window, keep_unlabelled, drop_duplicates))
-    journal = Journal(Path(folder), key)
-    writer = ECGSetWriter(
-        folder,
-        label_space,
-        sampling_rate_hz,
-        "recorded",
-        card_extra={
-            "corpus": _provenance(corpus),
-            "seconds": seconds,
-            **label_space.card_entry(),
-        },
-        overwrite=overwrite,
-        resume=journal.is_of_this(),
-    )
-    with writer, closing(journal):
+    with ExitStack() as until_done:
+        until_done.enter_context(sole_writer(Path(folder)))
+        remove_leftovers(Path(folder))
+        journal = Journal(Path(folder), key)
+        writer = until_done.enter_context(
+            ECGSetWriter(
+                folder,
+                label_space,
+                sampling_rate_hz,
+                "recorded",
+                card_extra={
+                    "corpus": _provenance(corpus),
+                    "seconds": seconds,
+                    **label_space.card_entry(),
+                },
+                overwrite=overwrite,
+                resume=journal.is_of_this(),
+            )
+        )
+        until_done.enter_context(closing(journal))
         for entry in journal.begin(len(writer)):
             kept_rows += [row_of[name] for name in tally.add(entry.noticed)]
             done += entry.records

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -63,7 +64,8 @@ class Journal:
                         yield entry
                 if last != appended:
                     raise CorpusError(
-                        f"the unfinished {self._folder} has lost a part of {JOURNAL}; delete it"
+                        f"the unfinished {self._folder} has lost a part of {JOURNAL}; "
+                        "delete it and run the same command again"
                     )
                 os.truncate(self._path, length)
             self._file = self._path.open("a" if appended else "w", encoding="utf-8")
@@ -86,7 +88,9 @@ class Journal:
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
-            self._file.close()
+            # What a full disk refuses now is beyond the last checkpoint, and counts for nothing.
+            with contextlib.suppress(OSError):
+                self._file.close()
 
     def flush(self) -> None:
         """Put all entries on the disk for good.

@@ -28,6 +28,7 @@ import numpy.typing as npt
 from scipy.stats import binomtest
 
 from ecgtransfer.corpus import ECGSet
+from ecgtransfer.corpus.writing import sole_writer
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.evaluation.metrics import (
     BOOTSTRAP_RESAMPLES,
@@ -41,7 +42,6 @@ from ecgtransfer.evaluation.metrics import (
 )
 from ecgtransfer.signals import draw_recording, save_drawing
 from ecgtransfer.signals.paper import SHEETS
-from ecgtransfer.synthesis.folders import sole_writer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

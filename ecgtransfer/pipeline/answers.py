@@ -24,7 +24,7 @@ QUESTIONS = ("utility", "fidelity", "physiology", "privacy")
 LARGEST_SIDE = 2000
 
 #: Records that the source model draws where its own records are not here.
-STAND_INS = 1000
+STAND_INS = 500
 
 
 @dataclass(frozen=True)
@@ -148,14 +148,14 @@ def labelled_synthetic(source: Source, ecgset: ECGSet) -> LabelledRecords:
 def labelled_source(
     source: Source, target: Target, most: int | None = None, seed: int = 0
 ) -> LabelledRecords:
-    """The source's training records, or so many of them, drawn at random.
+    """The source's training records, or at most so many of them, drawn at random.
 
     Patients of another set than the target's are other people, even where they count alike. Where
     the records are not here, ones that the source model draws stand in for them (`stand_ins`).
     """
     if source.location is None:
         labels = target.labels[target.train]
-        x0, label = drawn_records(source, labels, min(most or STAND_INS, STAND_INS), seed)
+        x0, label = drawn_records(source, labels, STAND_INS, seed)
         units = source.model.units
         signals_mv = units.to_mv(x0.to(units.amplitude_mv.device)).cpu().numpy()
         return LabelledRecords(signals_mv, label.numpy())

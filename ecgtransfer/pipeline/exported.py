@@ -8,10 +8,11 @@ from pathlib import Path
 import pandas as pd
 
 from ecgtransfer.corpus import ECGSet
+from ecgtransfer.corpus.writing import disk_errors
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.synthesis import header_comments
 from ecgtransfer.synthesis.export import write_records
-from ecgtransfer.synthesis.folders import disk_errors, write_whole
+from ecgtransfer.synthesis.folders import write_whole
 
 TABLE = "labels.csv"
 

@@ -18,9 +18,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ecgtransfer.corpus.writing import sole_writer
 from ecgtransfer.errors import RunError
 from ecgtransfer.settings import stated
-from ecgtransfer.synthesis.folders import sole_writer, write_once
+from ecgtransfer.synthesis.folders import write_once
 from ecgtransfer.training import is_main_process, main_process_first, wait_for_everyone
 
 #: Version of the layout of a run folder; a folder of another one is refused.

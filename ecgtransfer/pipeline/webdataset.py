@@ -19,11 +19,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ecgtransfer.corpus import ECGSet
+from ecgtransfer.corpus.writing import disk_errors
 from ecgtransfer.errors import ConfigError, SignalError
 from ecgtransfer.pipeline.exported import file_names
 from ecgtransfer.signals import LEADS, expand_leads
 from ecgtransfer.synthesis.export import synthetic_note
-from ecgtransfer.synthesis.folders import disk_errors, require_space, write_json, write_whole
+from ecgtransfer.synthesis.folders import require_space, write_json, write_whole
 
 INDEX = "index.json"
 

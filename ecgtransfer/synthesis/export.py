@@ -14,9 +14,10 @@ import pandas as pd
 
 from ecgtransfer.corpus import ECGSet, snomed_code
 from ecgtransfer.corpus.ecgset import millivolts
+from ecgtransfer.corpus.writing import disk_errors
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.signals import LEADS, Recording, expand_leads, write_recording
-from ecgtransfer.synthesis.folders import disk_errors, require_space, write_whole
+from ecgtransfer.synthesis.folders import require_space, write_whole
 
 #: PTB-XL 1.0.3 has two rates: folder, ending and csv column of each.
 LAYOUTS = {100: ("records100", "lr", "filename_lr"), 500: ("records500", "hr", "filename_hr")}

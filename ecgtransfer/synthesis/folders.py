@@ -1,14 +1,14 @@
-"""What writing a folder whole or not at all needs: one writer, enough disk, one sentence."""
+"""What writing a folder whole or not at all needs: one writer, enough disk, one place."""
 
-import contextlib
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ecgtransfer.corpus.writing import disk_errors, sole_writer
 from ecgtransfer.errors import RunError
 
 
@@ -25,53 +25,6 @@ class DiskSpace:
 
     def __str__(self) -> str:
         return f"needs {self.needed / 1e6:,.1f} MB of disk, {self.free / 1e6:,.1f} MB are free"
-
-
-@contextlib.contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing `folder` meanwhile, by a lock on `.NAME.lock` beside it.
-
-    The system lifts the lock of a process that dies. Where a file system or Windows has no such
-    locks, two writers into one folder stay the user's own care. Makes the parent folder.
-
-    Raises `RunError` when another process is at work there, or the parent cannot be written.
-    """
-    path = folder.with_name(f".{folder.name}.lock")
-    with disk_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("ab")
-    with lock:
-        try:
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # A file that its last holder has just removed keeps nobody else out.
-            free = path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat())
-        except BlockingIOError:
-            free = False
-        except (ImportError, OSError):
-            free = True
-        if not free:
-            raise RunError(
-                f"another process is writing {folder}; wait for it or choose another folder"
-            )
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                path.unlink()
-
-
-@contextlib.contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn an `OSError` while writing `folder` into one sentence (`RunError`)."""
-    try:
-        yield
-    except OSError as error:
-        raise RunError(
-            f"cannot write {folder}: {error.strerror or error}; what is finished is kept, so mend "
-            "that and run the same command again"
-        ) from error
 
 
 def require_space(folder: Path, needed: int) -> DiskSpace:

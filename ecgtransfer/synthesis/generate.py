@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ecgtransfer.corpus import ECGSet, ECGSetWriter, LabelSpace, microvolts
+from ecgtransfer.corpus.ecgset_writer import remove_leftovers
+from ecgtransfer.corpus.writing import sole_writer
 from ecgtransfer.diffusion import Denoiser, sample
 from ecgtransfer.errors import ConfigError, RunError
 from ecgtransfer.signals import INDEPENDENT_LEADS, expand_leads
-from ecgtransfer.synthesis.folders import DiskSpace, require_space, sole_writer
+from ecgtransfer.synthesis.folders import DiskSpace, require_space
 from ecgtransfer.synthesis.plan import SetPlan, plan_card, record_seed
 from ecgtransfer.synthesis.request import SynthesisRequest
 from ecgtransfer.synthesis.shards import (
@@ -158,6 +160,7 @@ def _draw_whole(folder: Path, drawing: "_Drawing") -> ECGSet:
     with sole_writer(folder):
         if folder.exists():
             ecgset = plan.open_finished(folder, plan.card)
+            remove_leftovers(folder)
         elif is_sharded(folder):
             ecgset = join_shards(folder, plan, drawing.progress, drawing.disk)
         else:
@@ -176,6 +179,7 @@ def _draw_shard(folder: Path, drawing: "_Drawing", shard: Shard) -> ECGSet:
     place, card = shard.folder(folder), shard.card(plan)
     with sole_writer(place):
         if place.exists():
+            remove_leftovers(place)
             return plan.open_finished(place, card)
         return drawing.write(place, records, card)
 

@@ -23,8 +23,9 @@ from pathlib import Path
 import numpy as np
 
 from ecgtransfer.corpus import ECGSet, ECGSetWriter
+from ecgtransfer.corpus.writing import disk_errors
 from ecgtransfer.errors import ConfigError, RunError
-from ecgtransfer.synthesis.folders import DiskSpace, disk_errors, require_space, write_once
+from ecgtransfer.synthesis.folders import DiskSpace, require_space, write_once
 from ecgtransfer.synthesis.plan import SetPlan
 
 PLAN = "plan.json"

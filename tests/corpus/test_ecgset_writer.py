@@ -119,13 +119,28 @@ def test_a_part_of_another_set_is_not_resumed(tmp_path, space):
         ECGSetWriter(tmp_path / "s", space, 500, "generated", card_extra={"seed": 2}, resume=True)
 
 
-def test_a_part_that_lost_bytes_is_not_resumed(tmp_path, space):
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [
+        ("set/signals.npy", 1000),
+        ("set/labels.npy", 130),
+        ("progress.json", 0),
+        ("progress.json", 100),
+        ("records-000000.parquet", 0),
+        ("records-000000.parquet", 1000),
+        ("records-000000.parquet", None),
+    ],
+)
+def test_a_part_that_lost_bytes_is_not_resumed(tmp_path, space, name, left):
     with ECGSetWriter(tmp_path / "s", space, 100, "generated") as writer:
         writer.append(*chunk(0))
         writer.checkpoint()
-    with (tmp_path / ".s.partial/set/signals.npy").open("r+b") as file:
-        file.truncate(1000)
-    with pytest.raises(CorpusError, match=r"has lost a part of signals\.npy"):
+    path = tmp_path / ".s.partial" / name
+    if left is None:
+        path.unlink()
+    else:
+        os.truncate(path, left)
+    with pytest.raises(CorpusError, match=rf"has lost a part of {path.name}; delete it and run"):
         ECGSetWriter(tmp_path / "s", space, 100, "generated", resume=True)
 
 

@@ -14,6 +14,7 @@ from scipy.signal import firwin, kaiser_beta, resample_poly
 from ecgtransfer.corpus import (
     Corpus,
     ECGSet,
+    ecgset_writer,
     preparation,
     preparation_report,
     prepare,
@@ -21,7 +22,8 @@ from ecgtransfer.corpus import (
     read_ptbxl,
     read_wfdb_folder,
 )
-from ecgtransfer.errors import CorpusError
+from ecgtransfer.corpus.preparation_journal import Journal
+from ecgtransfer.errors import CorpusError, RunError
 from ecgtransfer.signals import INDEPENDENT_LEADS, crop, read_recording, resample
 
 from .layouts import twelve_leads_uv, write_challenge, write_dat
@@ -293,6 +295,43 @@ def test_a_journal_that_was_cut_off_beyond_the_checkpoint_is_gone_on_with(
     journal.write_bytes(journal.read_bytes()[:-40])
     prepare(long_corpus, tmp_path / "set", space, keep_unlabelled=True)
     assert content(tmp_path / "set") == content(tmp_path / "whole")
+
+
+def test_a_second_preparation_of_a_set_is_refused_and_harms_nobody(ptbxl_folder, tmp_path, space):
+    pytest.importorskip("fcntl")
+    corpus = read_ptbxl(ptbxl_folder)
+    prepare(corpus, tmp_path / "whole", space)
+    refused = []
+
+    def begin_another(done, total):
+        with pytest.raises(RunError, match=r"another process is writing .*set; wait for it"):
+            prepare(corpus, tmp_path / "set", space)
+        refused.append(done)
+
+    prepare(corpus, tmp_path / "set", space, progress=begin_another)
+    assert refused
+    assert content(tmp_path / "set") == content(tmp_path / "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ptbxl", "set", "whole"]
+
+
+def test_what_a_kill_at_the_very_end_left_is_removed(ptbxl_folder, tmp_path, space, monkeypatch):
+    corpus = read_ptbxl(ptbxl_folder)
+    with monkeypatch.context() as killed:
+        killed.setattr(ecgset_writer.shutil, "rmtree", lambda *_, **__: None)
+        prepare(corpus, tmp_path / "set", space)
+    assert (tmp_path / ".set.partial").exists()
+    with pytest.raises(CorpusError, match="exists already"):
+        prepare(corpus, tmp_path / "set", space)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ptbxl", "set"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_what_the_journal_cannot_write_at_the_end_stops_nobody(tmp_path):
+    journal = Journal(tmp_path / "set", "key")
+    (tmp_path / ".set.partial").mkdir()
+    (tmp_path / ".set.partial" / "journal.jsonl").symlink_to("/dev/full")
+    assert list(journal.begin(0)) == []
+    journal.close()
 
 
 KILLED = """

@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from ecgtransfer.corpus import LabelSpace, label_space, microvolts, write_ecgset
+from ecgtransfer.corpus.writing import sole_writer
 from ecgtransfer.errors import ConfigError, CorpusError, RunError
 from ecgtransfer.evaluation import blind
 from ecgtransfer.evaluation.blind import (
@@ -24,7 +25,6 @@ from ecgtransfer.evaluation.blind import (
 )
 from ecgtransfer.signals import draw_recording, save_drawing
 from ecgtransfer.simulation import SOURCE_HOSPITAL, TARGET_HOSPITAL, simulate_ecgset
-from ecgtransfer.synthesis.folders import sole_writer
 
 N = 3
 

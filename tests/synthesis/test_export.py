@@ -9,10 +9,10 @@ import pytest
 import wfdb
 
 from ecgtransfer.corpus import LabelSpace, read_ptbxl, read_signal, write_ecgset
+from ecgtransfer.corpus.writing import sole_writer
 from ecgtransfer.errors import ConfigError, RunError, SignalError
 from ecgtransfer.signals import LEADS, read_comments, write_recording
 from ecgtransfer.synthesis import export_wfdb, header_comments
-from ecgtransfer.synthesis.folders import sole_writer
 
 
 @pytest.fixture

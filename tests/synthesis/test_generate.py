@@ -13,10 +13,10 @@ import torch
 from small_generation import SmallNetwork, flat_units
 
 from ecgtransfer.corpus import ECGSet, LabelSpace
+from ecgtransfer.corpus.writing import sole_writer
 from ecgtransfer.diffusion import karras_sigmas, sample
 from ecgtransfer.errors import ConfigError, CorpusError, RunError
 from ecgtransfer.synthesis import SynthesisRequest, generate, per_class, record_seed
-from ecgtransfer.synthesis.folders import sole_writer
 from ecgtransfer.training import record_noise
 
 COUNTS = ("AFIB=30", "CRBBB+PVC=25", "NORM=5")

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from small_generation import SmallNetwork, flat_units
 
 from ecgtransfer.corpus import write_ecgset
+from ecgtransfer.corpus.writing import sole_writer
 from ecgtransfer.errors import ConfigError, CorpusError, RunError
 from ecgtransfer.synthesis import DiskSpace, Shard, missing_shards
-from ecgtransfer.synthesis.folders import sole_writer, write_once
+from ecgtransfer.synthesis.folders import write_once
 from ecgtransfer.synthesis.shards import shards_folder
 
 #: 60 records: four calls of the network, the last one not full.
