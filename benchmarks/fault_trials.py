@@ -34,8 +34,9 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-import torch  # noqa: E402
-from ecgtransfer_cli import console, main, transfer  # noqa: E402
+import pandas  # noqa: E402, F401
+import torch._dynamo  # noqa: E402
+from ecgtransfer_cli import app, console, main, transfer  # noqa: E402, F401
 
 from ecgtransfer.corpus import ECGSet, label_space, preparation  # noqa: E402
 from ecgtransfer.errors import RunError  # noqa: E402
@@ -50,7 +51,7 @@ from ecgtransfer.training.files import read_tensors  # noqa: E402
 from tests.pipeline.small_run import lasting, transfer_settings  # noqa: E402
 
 COMMANDS = ("data prepare", "train", "transfer", "generate")
-SOURCE_RECORDS, TARGET_RECORDS, PER_CLASS = 64, 36, 12
+SOURCE_RECORDS, TARGET_RECORDS, PER_CLASS = 64, 36, 6
 #: Steps of every training, and between two of its checkpoints.
 STEPS, CHECKPOINT_STEPS = 20, 4
 #: Records between two checkpoints of a set, and between two reports of a preparation.
@@ -60,7 +61,7 @@ STOPPED_AT = {
     "data prepare": ("ptbxl records", 24),
     "train": ("source model", 10),
     "transfer": ("guidance", 10),
-    "generate": ("synthetic records", 64),
+    "generate": ("synthetic records", 32),
 }
 #: Records or steps that a task has done since its checkpoint when it first reports.
 FIRST_REPORT = {"data prepare": CHUNK_RECORDS, "train": 1, "transfer": 1, "generate": 0}
@@ -422,7 +423,7 @@ def smallest_settings() -> None:
     tiny, small = PRESETS["tiny"], transfer_settings()
     PRESETS["tiny"] = replace(
         tiny,
-        widths=(16, 24, 32),
+        widths=(16, 32, 32),
         conditioning=32,
         train=replace(tiny.train, checkpoint_every=CHECKPOINT_STEPS),
     )
