@@ -109,7 +109,7 @@ class Child:
                 contextlib.redirect_stderr(text),
                 contextlib.redirect_stdout(io.StringIO()),
             ):
-                console.Output.progress = reporting(told, stop_at)  # type: ignore[method-assign]
+                console.Output.progress = reporting(told, stop_at)
                 if clock is not None:
                     move_clock(clock)
                 sys.argv = ["ecgtransfer", *command]

@@ -1,4 +1,4 @@
-"""`ecgtransfer demo`: the whole method on simulated hospitals."""
+"""`ecgtransfer demo`: the whole method on a simulated clinic."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,10 +18,9 @@ def demo(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show the whole method on simulated hospitals.
+    """Show the whole method on a simulated clinic, with the source model that is shipped.
 
-    Trains, transfers, generates and evaluates, in minutes on two cores. Goes on where it was
-    stopped.
+    Transfers, generates and evaluates, in minutes on two cores. Goes on where it was stopped.
 
     Example: ecgtransfer demo --to runs/demo
     """
@@ -31,7 +30,7 @@ def demo(
         output.warn(sentence)
     output.result(
         summary,
-        Facts("Demonstration on simulated hospitals", _rows(summary)),
+        Facts("Demonstration on a simulated clinic", _rows(summary)),
         *(verdict.sentence for answer in summary.answers for verdict in answer.verdicts),
     )
 

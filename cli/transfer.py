@@ -100,7 +100,7 @@ def transfer(
 ) -> None:
     """Carry the source model over to the target. The source model itself stays as it is.
 
-    Example: ecgtransfer transfer runs/clinic --target sets/clinic --train-records 80
+    Example: ecgtransfer transfer runs/clinic --source ptbxl-nine --target sets/clinic
     """
     output = Output(json, quiet)
     tgdp = TgdpConfig(

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import ecgtransfer
-from ecgtransfer.corpus import ECGSet, ecgset_writer
+from ecgtransfer.corpus import ECGSet, FetchProgress, ecgset_writer
 from ecgtransfer.experiments.mixtures import StudySettings
 from ecgtransfer.pipeline import DemoSettings, pretrained, source_records
 from tests.corpus.layouts import (
@@ -60,10 +60,8 @@ COMMANDS = (
 )
 SMALL_DEMO = partial(
     DemoSettings,
-    source_records=24,
     target_records=36,
     train_records=16,
-    source_steps=STEPS,
     transfer=transfer_settings("source"),
     utility=UTILITY,
 )
@@ -106,7 +104,6 @@ def small(monkeypatch):
     """Smallest networks, where the command line has no option for it; 80 columns."""
     small_settings = partial(transfer.TransferSettings, classifier=transfer_settings().classifier)
     monkeypatch.setattr(transfer, "TransferSettings", small_settings)
-    monkeypatch.setattr(demo, "DemoSettings", SMALL_DEMO)
     monkeypatch.setattr(mixtures, "FULL", SMALL_STUDY)
     monkeypatch.setenv("COLUMNS", "80")
 
@@ -367,7 +364,9 @@ def test_the_rank_of_lora_is_an_option_and_its_model_generates(call, tmp_path, f
     assert ECGSet.open(tmp_path / "run/synthetic-lora/set").card["method"] == "lora"
 
 
-def test_the_demonstration_speaks_json_and_then_a_summary(call, tmp_path):
+def test_the_demonstration_speaks_json_and_then_a_summary(call, tmp_path, finished, monkeypatch):
+    with_ours = partial(SMALL_DEMO, source=str(finished.folder))
+    monkeypatch.setattr(demo, "DemoSettings", with_ours)
     told = call("demo", "--to", tmp_path / "demo", "--json")
     assert told.code == 0
     held = json.loads(told.out)

@@ -256,22 +256,27 @@ class SpectralGate(nn.Module):
 
     def forward(self, x: Tensor, conditioning: Tensor) -> Tensor:
         """(B, C, T), (B, conditioning) -> (B, C, T)."""
-        samples = x.shape[-1]
+        samples, frequencies = x.shape[-1], SPECTRUM_MOMENTS // 2 + 1
         h = self.enter(self.norm(x))
         # Zeros behind the record, so that its end does not meet its beginning.
         moments = max(SPECTRUM_MOMENTS, 2 * samples)
         with torch.autocast(x.device.type, enabled=False):
             spectrum = torch.fft.rfft(h.float(), n=moments, norm="ortho")
-            power = spectrum.real.square() + spectrum.imag.square()
-            seen = F.adaptive_avg_pool1d(power, SPECTRUM_MOMENTS // 2 + 1)
+            seen = spectrum.real.square() + spectrum.imag.square()
+            if seen.shape[-1] > frequencies:
+                seen = F.adaptive_avg_pool1d(seen, frequencies)
             seen = torch.log(seen + SPECTRUM_FLOOR)
         scale, shift = self.scale_shift(conditioning)[:, :, None].chunk(2, dim=1)
         seen = self.power_norm(seen) * (1 + scale) + shift
         seen = seen + self.across_frequencies(seen)
         gate = self.across_channels(seen).float().sigmoid()
         with torch.autocast(x.device.type, enabled=False):
-            gate = F.interpolate(gate, spectrum.shape[-1], mode="linear", align_corners=True)
-            passed = torch.fft.irfft(spectrum * gate, n=moments, norm="ortho")[..., :samples]
+            if spectrum.shape[-1] > frequencies:
+                gate = F.interpolate(gate, spectrum.shape[-1], mode="linear", align_corners=True)
+            # For both parts of each number: its product with a real gate takes three times as long.
+            both = torch.view_as_real(spectrum) * torch.stack([gate, gate], dim=-1)
+            spectrum = torch.view_as_complex(both)
+            passed = torch.fft.irfft(spectrum, n=moments, norm="ortho")[..., :samples]
         result: Tensor = x + self.leave(passed.to(h.dtype))
         return result
 

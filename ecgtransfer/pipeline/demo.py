@@ -1,4 +1,4 @@
-"""The whole method on simulated hospitals: every stage, in minutes, with truth at hand."""
+"""The whole method for a simulated clinic that has no source records: every stage, in minutes."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -6,28 +6,30 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from ecgtransfer.corpus import ECGSet, label_space
+from ecgtransfer.corpus import ECGSet
 from ecgtransfer.evaluation import ClassifierConfig
 from ecgtransfer.pipeline.answers import Answer, first_with
-from ecgtransfer.pipeline.config import SourceSettings
 from ecgtransfer.pipeline.fidelity import FidelitySettings, evaluate_fidelity
 from ecgtransfer.pipeline.methods import TransferSettings, TransferSummary, transfer
 from ecgtransfer.pipeline.physiology import PhysiologySettings, evaluate_physiology
+from ecgtransfer.pipeline.pretrained import find_source
 from ecgtransfer.pipeline.privacy import PrivacySettings, evaluate_privacy
 from ecgtransfer.pipeline.report import ReportSettings, report_run
 from ecgtransfer.pipeline.run import Run, as_json, make_folder, write_json, written_whole
-from ecgtransfer.pipeline.source import Source, SourceSummary, load_source, train_source
+from ecgtransfer.pipeline.source import Source, SourceSummary, adopt_source, load_source
 from ecgtransfer.pipeline.synthetic import GenerateSettings, export, synthesise
 from ecgtransfer.pipeline.target import Target, TargetSettings, settle_target
 from ecgtransfer.pipeline.utility import UtilitySettings, evaluate_utility
 from ecgtransfer.signals import draw_recordings
-from ecgtransfer.simulation import SOURCE_HOSPITAL, TARGET_HOSPITAL, Hospital, simulate_ecgset
+from ecgtransfer.simulation import TARGET_HOSPITAL, simulate_ecgset
 from ecgtransfer.training import Progress, TrainConfig, available_cores
 from ecgtransfer.transfer import DomainClassifierConfig, TgdpConfig
 
 #: Diagnoses that the figures show, real above generated.
 SHOWN = ("NORM", "AFIB", "CLBBB")
 RESULTS = "results.json"
+#: Stage of the clinic's simulated set.
+CLINIC = "clinic"
 
 
 class Speaker(Protocol):
@@ -47,22 +49,22 @@ class DemoSettings:
     """Sizes of the demonstration; the defaults take minutes on two cores.
 
     Attributes:
-        source_records, target_records: simulated records of the two hospitals.
-        train_records: of the target, to learn from; the others test.
+        source: the source model, as `find_source` knows it; its records are not needed.
+        target_records: simulated records of the clinic.
+        train_records: of these, to learn from; the others test.
         ratio: synthetic records for each target record that is learned from.
-        source_steps: training of the source model (preset tiny).
         transfer: sizes of the guidance and the domain classifiers.
         utility: arms and sizes of the utility study; its classifier also embeds records.
         seed: of everything.
     """
 
-    source_records: int = 1500
+    source: str = "ptbxl-nine"
     target_records: int = 400
     train_records: int = 100
     ratio: float = 1.0
-    source_steps: int = 1200
     transfer: TransferSettings = field(
         default_factory=lambda: TransferSettings(
+            source_records="model",
             n_source=400,
             tgdp=TgdpConfig(
                 train=TrainConfig(
@@ -117,24 +119,19 @@ class DemoSummary:
 
 
 def run_demo(folder: Path, settings: DemoSettings, speaker: Speaker) -> DemoSummary:
-    """Simulate, train, transfer, generate, evaluate and draw; what is done already is kept.
+    """Simulate a clinic, transfer, generate, evaluate and draw; what is done already is kept.
 
     Raises:
         RunError: the folder holds something else, or a demonstration with other settings.
     """
     run = Run.create(folder)
-    source_folder = _simulated(run, SOURCE_HOSPITAL, settings.source_records, settings.seed)
-    target_folder = _simulated(run, TARGET_HOSPITAL, settings.target_records, settings.seed + 1)
-    source_settings = SourceSettings(
-        source=source_folder, preset="tiny", steps=settings.source_steps, seed=settings.seed
-    )
-    with speaker.training("source model") as progress:
-        source_summary = train_source(run, source_settings, progress)
+    adopt_source(run, find_source(settings.source))
     source = load_source(run)
+    clinic = _clinic(run, source, settings)
     target = settle_target(
         run,
         source,
-        TargetSettings(target_folder, train_records=settings.train_records, seed=settings.seed),
+        TargetSettings(clinic, train_records=settings.train_records, seed=settings.seed),
     )
     transfer_summary = transfer(
         run, source, target, replace(settings.transfer, seed=settings.seed), speaker.training
@@ -153,7 +150,7 @@ def run_demo(folder: Path, settings: DemoSettings, speaker: Speaker) -> DemoSumm
         results,
         as_json(
             {
-                "source": source_summary,
+                "source": source.summary,
                 "transfer": transfer_summary,
                 "answers": {answer.question: answer.to_card() for answer in answers},
                 "settings": settings,
@@ -161,7 +158,7 @@ def run_demo(folder: Path, settings: DemoSettings, speaker: Speaker) -> DemoSumm
         ),
     )
     return DemoSummary(
-        source_summary,
+        source.summary,
         transfer_summary,
         answers,
         synthetic.folder,
@@ -195,12 +192,23 @@ def _answers(
     return utility, fidelity, physiology, privacy
 
 
-def _simulated(run: Run, hospital: Hospital, n: int, seed: int) -> Path:
-    stage = run.stage(f"simulated-{hospital.name}")
+def _clinic(run: Run, source: Source, settings: DemoSettings) -> Path:
+    """The clinic's set, in the label space of the source."""
+    stage = run.stage(CLINIC)
     folder = stage.folder / "set"
-    if not stage.begin({"hospital": hospital, "records": n, "seed": seed}):
+    asked = {
+        "hospital": TARGET_HOSPITAL,
+        "records": settings.target_records,
+        "seed": settings.seed,
+    }
+    if not stage.begin(asked):
         ecgset = simulate_ecgset(
-            folder, hospital, n, seed, label_space("icbeb9"), overwrite=folder.exists()
+            folder,
+            TARGET_HOSPITAL,
+            settings.target_records,
+            settings.seed,
+            source.label_space,
+            overwrite=folder.exists(),
         )
         stage.finish({"records": len(ecgset), "fingerprint": ecgset.fingerprint})
     return folder

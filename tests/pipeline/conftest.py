@@ -20,6 +20,7 @@ from ecgtransfer.pipeline import (
     evaluate_physiology,
     evaluate_privacy,
     evaluate_utility,
+    export_source,
     load_source,
     load_target,
     settle_target,
@@ -66,6 +67,12 @@ def trained(tmp_path_factory, source_settings):
 @pytest.fixture(scope="session")
 def source(trained):
     return load_source(trained)
+
+
+@pytest.fixture(scope="session")
+def given(tmp_path_factory, trained):
+    """The source model as another hospital gets it, without its records."""
+    return export_source(trained, tmp_path_factory.mktemp("given") / "our-hospital")
 
 
 @pytest.fixture(scope="session")

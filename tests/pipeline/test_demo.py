@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -10,16 +11,17 @@ from ecgtransfer.pipeline import (
     DemoSettings,
     GenerateSettings,
     Run,
+    answers,
     load_source,
     load_target,
     run_demo,
+    source_records,
     synthesise,
     transfer,
 )
 from ecgtransfer.pipeline import demo as demo_module
 from tests.pipeline.small_run import (
     SAMPLER,
-    STEPS,
     UTILITY,
     Interrupting,
     Silent,
@@ -28,14 +30,25 @@ from tests.pipeline.small_run import (
     transfer_settings,
 )
 
-SETTINGS = DemoSettings(
-    source_records=24,
-    target_records=36,
-    train_records=16,
-    source_steps=STEPS,
-    transfer=transfer_settings(),
-    utility=UTILITY,
-)
+
+@pytest.fixture(scope="module")
+def settings(given):
+    return DemoSettings(
+        source=str(given.folder),
+        target_records=36,
+        train_records=16,
+        transfer=transfer_settings(source_records="model"),
+        utility=UTILITY,
+    )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_drawn():
+    """Few records of the source model, in two steps each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(source_records, "SAMPLER_STEPS", 2)
+        patch.setattr(answers, "STAND_INS", 30)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +58,9 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def shown(place):
+def shown(place, settings):
     """The summary of a demonstration, and what it left."""
-    summary = run_demo(place, SETTINGS, Silent())
+    summary = run_demo(place, settings, Silent())
     return summary, lasting(place)
 
 
@@ -66,7 +79,7 @@ def test_the_demonstration_shows_the_whole_method(place, shown):
     assert not [name for name in left if "partial" in name or "checkpoint" in name]
 
 
-def test_run_again_it_finds_everything_done(place, shown, monkeypatch):
+def test_run_again_it_finds_everything_done(place, settings, shown, monkeypatch):
     def fail(*_, **__):
         raise AssertionError("this was done already")
 
@@ -76,8 +89,8 @@ def test_run_again_it_finds_everything_done(place, shown, monkeypatch):
     told = []
     speaker = Silent()
     monkeypatch.setattr(speaker, "training", lambda task: _noted(told, task))
-    again = run_demo(place, SETTINGS, speaker)
-    assert told == ["source model"]
+    again = run_demo(place, settings, speaker)
+    assert told == []
     assert again == summary
     assert lasting(place) == left
 
@@ -87,34 +100,33 @@ def _noted(told, task):
     return Silent().training(task)
 
 
-def test_what_the_user_adds_to_the_run_does_not_disturb_it(place, shown):
+def test_what_the_user_adds_to_the_run_does_not_disturb_it(place, settings, shown):
     summary, _ = shown
     source = load_source(Run.open(place))
     added = GenerateSettings(("AFIB=1",), method="source", sampler=SAMPLER)
     run = Run.open(place)
     transfer(run, source, load_target(run, source), transfer_settings("source"), no_bars)
     synthesise(run, source, added)
-    assert run_demo(place, SETTINGS, Silent()) == summary
+    assert run_demo(place, settings, Silent()) == summary
     for stage in ("transfer-source", "synthetic-source"):
         shutil.rmtree(place / stage)
 
 
-def test_a_demonstration_with_other_settings_is_refused(place, shown):
-    with pytest.raises(RunError, match=r"'simulated-source' with other .*seed 0, asked for 1"):
-        run_demo(place, DemoSettings(seed=1), Silent())
+def test_a_demonstration_with_other_settings_is_refused(place, settings, shown):
+    with pytest.raises(RunError, match=r"'clinic' with other .*seed 0, asked for 1"):
+        run_demo(place, replace(settings, seed=1), Silent())
 
 
-def test_interrupted_again_and_again_it_ends_in_the_same_files(place, shown):
+def test_interrupted_again_and_again_it_ends_in_the_same_files(place, settings, shown):
     _, left = shown
     shutil.rmtree(place)
     for task, step in (
-        ("source model", 2),
         ("guidance", 4),
         ("synthetic records", 1),
         ("WFDB records", 7),
         ("classifiers", 9),
     ):
         with pytest.raises(KeyboardInterrupt):
-            run_demo(place, SETTINGS, Interrupting(task, step))
-    run_demo(place, SETTINGS, Silent())
+            run_demo(place, settings, Interrupting(task, step))
+    run_demo(place, settings, Silent())
     assert lasting(place) == left
