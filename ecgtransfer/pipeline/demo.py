@@ -65,7 +65,7 @@ class DemoSettings:
     transfer: TransferSettings = field(
         default_factory=lambda: TransferSettings(
             source_records="model",
-            n_source=400,
+            n_source=300,
             tgdp=TgdpConfig(
                 train=TrainConfig(
                     steps=200,
@@ -98,7 +98,7 @@ class DemoSettings:
             arms=("control",),
             ratios=(1.0,),
             seeds=2,
-            classifier=ClassifierConfig(widths=(32, 48, 64), steps=150, folds=2),
+            classifier=ClassifierConfig(widths=(32, 48, 64), steps=100, folds=2),
         )
     )
     seed: int = 0
