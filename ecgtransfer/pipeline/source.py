@@ -157,6 +157,10 @@ def train_source(
         unet=chosen.unet(len(ecgset.label_space), ecgset.independent_mv([0]).shape[1]),
         precision=precision,
     )
+    with seeded_initialisation(settings.seed):
+        model = DiffusionModel(config)
+    if start is not None:
+        _begin_with(model, start.model)  # or refuses, before anything is begun
     stage = run.stage(SOURCE)
     asked: dict[str, Any] = {
         "source": settings,
@@ -168,10 +172,6 @@ def train_source(
         asked["start"] = SourceStart(start.fingerprint, start.summary.steps, start.summary.seconds)
     if stage.begin(asked):
         return SourceSummary(**stage.card["results"])
-    with seeded_initialisation(settings.seed):
-        model = DiffusionModel(config)
-    if start is not None:
-        _begin_with(model, start.model)
     result = fit_diffusion(
         model,
         ecgset,

@@ -160,6 +160,7 @@ def test_a_training_does_not_begin_with_a_model_that_it_cannot_hold(
     other.model.units = SignalUnits(8, 500)
     with pytest.raises(RunError, match=r"got one of NORM.* on 8 leads and 500 samples"):
         train_source(Run.create(tmp_path / "short"), source_settings, start=other)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_run_takes_a_source_over(tmp_path, trained, source):
