@@ -1,19 +1,25 @@
 """Several processes, as `torchrun` and `accelerate launch` start them; alone, it all is nothing."""
 
+import atexit
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
 
 import torch
 from accelerate import Accelerator, PartialState
 
 #: Longest that processes wait for each other at a `meeting_point`.
 LONGEST_WAIT = timedelta(days=30)
+#: Seconds in which the threads of a process that has done its work come to an end.
+LAST_WAIT = 0.2
 
 
 def accelerator() -> Accelerator:
     """Device and processes of a training; on a machine without an accelerator, CPU processes."""
+    _state()
     return Accelerator(cpu=not torch.accelerator.is_available())
 
 
@@ -64,4 +70,23 @@ def meeting_point() -> Callable[[], None]:
 
 
 def _state() -> PartialState:
-    return PartialState(cpu=not torch.accelerator.is_available())
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    if state.num_processes > 1:
+        _part_at_exit()
+    return state
+
+
+@cache
+def _part_at_exit() -> None:
+    atexit.register(_part)
+
+
+def _part() -> None:
+    """Close the connections to the other processes before the interpreter goes down.
+
+    A thread of gloo may still wait for the interpreter's lock, to let go of a tensor it has sent;
+    it aborts a process that goes down meanwhile. It gets the lock while this one sleeps: data
+    parallel modules keep such threads alive, so that they cannot be waited for.
+    """
+    PartialState().destroy_process_group()
+    time.sleep(LAST_WAIT)

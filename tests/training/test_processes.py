@@ -22,7 +22,7 @@ def test_a_process_alone_is_the_first_of_one_and_waits_for_nobody():
 
 
 def in_two_processes(script, folder):
-    """What each of the two wrote."""
+    """What each of the two wrote, and what they said."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     done = subprocess.run(
         [*launch, HERE / script, folder],
@@ -32,11 +32,13 @@ def in_two_processes(script, folder):
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
-    return [json.loads((folder / f"result-{number}.json").read_text()) for number in (0, 1)]
+    results = [json.loads((folder / f"result-{number}.json").read_text()) for number in (0, 1)]
+    return *results, done.stdout
 
 
 def test_two_processes_share_the_batches_and_end_in_the_same_weights(tmp_path):
-    first, second = in_two_processes("two_processes.py", tmp_path)
+    first, second, said = in_two_processes("two_processes.py", tmp_path)
+    assert said.count("parted") == 2
     assert (first["main"], second["main"]) == (True, False)
     assert first["met"] == list(range(0, 40, 2))
     assert second["met"] == list(range(1, 40, 2))
@@ -47,7 +49,7 @@ def test_two_processes_share_the_batches_and_end_in_the_same_weights(tmp_path):
 def two_processes(tmp_path_factory):
     """Two trainings of a diffusion model in two processes: folder, results of both processes."""
     folder = tmp_path_factory.mktemp("two")
-    return folder, in_two_processes("diffusion_processes.py", folder)
+    return folder, in_two_processes("diffusion_processes.py", folder)[:2]
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
