@@ -42,6 +42,7 @@ SETTINGS = (
     *(("dpmpp2m", steps, 1.0) for steps in (8, 12, 16, 20, 30, 50)),
     *(("heun", steps, 1.0) for steps in (10, 20)),
     *(("dpmpp2m", 20, scale) for scale in (1.5, 2.0, 3.0)),
+    *(("dpmpp2m", steps, 2.0) for steps in (12, 16)),
 )
 EXACT = ("heun", 200)
 RECORDS, AT_ONCE, CLASSIFIER_STEPS = 512, 32, 600

@@ -13,8 +13,14 @@ from ecgtransfer.evaluation import LabelledRecords, Table, Verdict
 from ecgtransfer.pipeline.config import METHODS
 from ecgtransfer.pipeline.run import Run, Stage
 from ecgtransfer.pipeline.source import Source
-from ecgtransfer.pipeline.source_records import drawn_records
-from ecgtransfer.pipeline.synthetic import SET, known_method, synthetic_stage
+from ecgtransfer.pipeline.synthetic import (
+    SET,
+    GenerateSettings,
+    counts_like,
+    known_method,
+    synthesise,
+    synthetic_stage,
+)
 from ecgtransfer.pipeline.target import Target, labels_in
 
 #: The questions, in the order in which a report answers them.
@@ -23,8 +29,9 @@ QUESTIONS = ("utility", "fidelity", "physiology", "privacy")
 #: Records of a side that are compared at most; more change the third digit and cost memory.
 LARGEST_SIDE = 2000
 
-#: Records that the source model draws where its own records are not here.
-STAND_INS = 500
+#: Records that the source model draws where its own records are not here, about so many, and the
+#: name of their set: one for all questions about a run.
+STAND_INS, STAND_IN_SET = 500, "stand-ins"
 
 
 @dataclass(frozen=True)
@@ -146,7 +153,7 @@ def labelled_synthetic(source: Source, ecgset: ECGSet) -> LabelledRecords:
 
 
 def labelled_source(
-    source: Source, target: Target, most: int | None = None, seed: int = 0
+    run: Run, source: Source, target: Target, most: int | None = None, seed: int = 0
 ) -> LabelledRecords:
     """The source's training records, or at most so many of them, drawn at random.
 
@@ -154,11 +161,7 @@ def labelled_source(
     the records are not here, ones that the source model draws stand in for them (`stand_ins`).
     """
     if source.location is None:
-        labels = target.labels[target.train]
-        x0, label = drawn_records(source, labels, STAND_INS, seed)
-        units = source.model.units
-        signals_mv = units.to_mv(x0.to(units.amplitude_mv.device)).cpu().numpy()
-        return LabelledRecords(signals_mv, label.numpy())
+        return labelled_synthetic(source, stand_ins(run, source, target))
     ecgset, train, _ = source.records()
     if most is not None and len(train) > most:
         train = np.sort(np.random.default_rng([seed, 7]).permutation(train)[:most])
@@ -169,15 +172,24 @@ def labelled_source(
     return replace(records, patients=apart)
 
 
-def stand_ins(source: Source) -> tuple[Verdict, ...]:
+def stand_ins(run: Run, source: Source, target: Target) -> ECGSet:
+    """Records that the source model draws, with the labels of the target's training records."""
+    ratio = STAND_INS / len(target.train)
+    counts = counts_like(target, source, ratio, known=source.known_labels)
+    return synthesise(
+        run, source, GenerateSettings(counts=counts, method="source", name=STAND_IN_SET)
+    )
+
+
+def told_of_stand_ins(source: Source) -> tuple[Verdict, ...]:
     """A sentence for the reader where drawn records stand in for the source's own."""
     if source.location is not None:
         return ()
     return (
         Verdict(
             None,
-            f"The source's records are not here: {STAND_INS} that its model drew, in the mix of "
-            "labels of the target's training records, stand in for them.",
+            f"The source's records are not here: about {STAND_INS} that its model drew, in the mix "
+            "of labels of the target's training records, stand in for them.",
         ),
     )
 

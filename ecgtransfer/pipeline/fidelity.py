@@ -28,8 +28,8 @@ from ecgtransfer.pipeline.answers import (
     question_stage,
     refuse_few,
     some,
-    stand_ins,
     synthetic_sets,
+    told_of_stand_ins,
 )
 from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.source import Source
@@ -84,7 +84,7 @@ def evaluate_fidelity(
     for method in sets.methods:
         records = labelled_synthetic(source, sets.open(method))
         sides[method] = records.select(in_the_mix_of(records.labels, test.labels, rng))
-    of_source = labelled_source(source, target)
+    of_source = labelled_source(run, source, target)
     of_source = of_source.select(in_the_mix_of(of_source.labels, test.labels, rng))
     compared = _records_a_side(test, sides)
     names = source.label_space.names
@@ -131,7 +131,7 @@ def evaluate_fidelity(
     picture = _picture(
         features(test), [features(side) for side in sides.values()], features(of_source), settings
     )
-    tests += stand_ins(source)
+    tests += told_of_stand_ins(source)
     answer = Answer(
         "fidelity", tuple(verdicts), tuple(tests), tuple(tables), numbers | {"projection": picture}
     )

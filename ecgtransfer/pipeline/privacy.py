@@ -21,8 +21,8 @@ from ecgtransfer.pipeline.answers import (
     labelled_source,
     question_stage,
     some,
-    stand_ins,
     synthetic_sets,
+    told_of_stand_ins,
 )
 from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.source import Source
@@ -67,7 +67,7 @@ def evaluate_privacy(
     if stage.begin(asked(settings, sets, target)):
         return Answer.from_card("privacy", stage.card["results"])
     rng = np.random.default_rng([settings.seed, 9])
-    known = labelled_source(source, target, LARGEST_SIDE, settings.seed)
+    known = labelled_source(run, source, target, LARGEST_SIDE, settings.seed)
     classifier = train_classifier(
         known,
         source.label_space.names,
@@ -112,7 +112,7 @@ def evaluate_privacy(
         tests += others
         tables.append(Table.from_rows(f"Tests, {method}", result.rows()))
         numbers[method] = result.to_dict()
-    tests += stand_ins(source)
+    tests += told_of_stand_ins(source)
     answer = Answer("privacy", tuple(verdicts), tuple(tests), tuple(tables), numbers)
     stage.finish(answer.to_card())
     return answer

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ecgtransfer.corpus import patient_split
 from ecgtransfer.diffusion import karras_sigmas, sample
@@ -97,35 +96,10 @@ def drawn_source(
         seed: of labels and noise.
         progress: called after every batch.
     """
-    x0, label = drawn_records(source, target_labels, n, seed, progress)
-    names = tuple(f"drawn {number}" for number in range(n))
-    cut = round(n * (1 - HELD_OUT_SHARE))
-    return (
-        DomainRecords(x0[:cut], label[:cut], names[:cut]),
-        DomainRecords(x0[cut:], label[cut:], names[cut:]),
-    )
-
-
-def drawn_records(
-    source: Source,
-    labels: np.ndarray,
-    n: int,
-    seed: int,
-    progress: Callable[[Progress], None] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Records that the source model draws: x0 (n, 8, T) in model units, label (n, K).
-
-    Args:
-        source: the source; its records are not needed.
-        labels: (N, K), of whose rows the labels are drawn.
-        n: how many.
-        seed: of labels and noise.
-        progress: called after every batch.
-    """
     model = source.model
     device = model.units.amplitude_mv.device
     rng = np.random.default_rng([seed, 5])
-    label = torch.from_numpy(labels[rng.integers(len(labels), size=n)])
+    label = torch.from_numpy(target_labels[rng.integers(len(target_labels), size=n)])
     noise = model.config.noise
     sigmas = karras_sigmas(SAMPLER_STEPS, noise.sigma_min, noise.sigma_max)
     seeds = rng.integers(2**62, size=n).tolist()
@@ -134,6 +108,11 @@ def drawn_records(
         part = slice(start, start + AT_ONCE)
         drawn = record_noise(seeds[part], model.units.shape).to(device)
         parts.append(sample(model, drawn, label[part].to(device), sigmas).cpu())
-        if progress is not None:
-            progress(Progress(min(start + AT_ONCE, n), n, 0.0, None))
-    return torch.cat(parts), label
+        progress(Progress(min(start + AT_ONCE, n), n, 0.0, None))
+    x0 = torch.cat(parts)
+    names = tuple(f"drawn {number}" for number in range(n))
+    cut = round(n * (1 - HELD_OUT_SHARE))
+    return (
+        DomainRecords(x0[:cut], label[:cut], names[:cut]),
+        DomainRecords(x0[cut:], label[cut:], names[cut:]),
+    )

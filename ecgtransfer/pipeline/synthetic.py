@@ -8,7 +8,7 @@ RUN/<name>-<method>/wfdb          the same as WFDB
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -239,23 +239,27 @@ def only_method(run: Run) -> str:
     return done[0]
 
 
+def counts_like(
+    target: Target, source: Source, ratio: float, known: Collection[str] | None = None
+) -> tuple[str, ...]:
+    """Counts such as "CRBBB+PVC=20" of the target's training records, times a ratio.
+
+    Rounded up, so that every combination of labels that the target has comes at least once; with
+    `known`, every combination of those labels.
+    """
+    combinations = Counter(
+        "+".join(names)
+        for names in map(source.label_space.decode, target.labels[target.train])
+        if names and (known is None or set(names) <= set(known))
+    )
+    return tuple(f"{names}={math.ceil(ratio * n)}" for names, n in sorted(combinations.items()))
+
+
 def _request(run: Run, source: Source, settings: GenerateSettings) -> SynthesisRequest:
     known = source.known_labels
     if settings.per_class is not None:
         return per_class(source.label_space, settings.per_class, known)
     counts = settings.counts
     if settings.ratio is not None:
-        counts = _counts_like(load_target(run, source), source, settings.ratio)
+        counts = counts_like(load_target(run, source), source, settings.ratio)
     return parse_counts(counts, source.label_space, known)
-
-
-def _counts_like(target: Target, source: Source, ratio: float) -> tuple[str, ...]:
-    """Counts such as "CRBBB+PVC=20" of the target's training records, times a ratio.
-
-    Rounded up, so that every combination of labels that the target has comes at least once.
-    """
-    combinations = Counter(
-        "+".join(source.label_space.decode(row)) for row in target.labels[target.train]
-    )
-    combinations.pop("", None)
-    return tuple(f"{names}={math.ceil(ratio * n)}" for names, n in sorted(combinations.items()))

@@ -126,7 +126,7 @@ def evaluate_utility(
         source.label_space.names,
         settings.classifier,
         stage.folder / "trainings",
-        source=labelled_source(source, target) if any(arm.source for arm in arms) else None,
+        source=labelled_source(run, source, target) if any(arm.source for arm in arms) else None,
         synthetic=_labelled_sets(source, sets),
         arms=arms,
         seeds=settings.training_seeds,

@@ -89,13 +89,13 @@ def test_a_study_says_how_much_it_trains():
 def test_privacy_is_measured_by_features_that_know_neither_side(answered, source):
     folder = answered.run.folder / "privacy-mixed/embedding"
     card = json.loads((folder / "card.json").read_text())
-    known = labelled_source(source, answered.target, 2000)
+    known = labelled_source(answered.run, source, answered.target, 2000)
     assert card["records"]["real"] == known.fingerprint()
 
 
 def test_patients_of_another_set_are_other_people(answered, source):
     ecgset, train, _ = source.records()
-    records = labelled_source(source, answered.target)
+    records = labelled_source(answered.run, source, answered.target)
     assert len(records) == len(train)
     assert not set(records.patients) & set(answered.target.ecgset.records.patient)
     assert records.patients[0] == f"source {ecgset.records.patient.iloc[train[0]]}"

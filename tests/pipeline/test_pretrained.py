@@ -168,12 +168,15 @@ def test_a_hospital_without_the_source_records_transfers_draws_and_asks(
     transfer(received, source, target, settings, no_bars)
     asked = GenerateSettings(ratio=1.0, method="tgdp", sampler=SAMPLER)
     synthesise(received, source, asked)
+    drawn = set()
     for evaluate, about in (
         (evaluate_fidelity, FidelitySettings(classifier=CLASSIFIER)),
         (evaluate_privacy, PrivacySettings(classifier=CLASSIFIER)),
     ):
         answer = evaluate(received, source, target, about)
         assert "30 that its model drew" in " ".join(test.sentence for test in answer.tests)
+        drawn.add((received.folder / "stand-ins-source/set/card.json").stat().st_mtime_ns)
+    assert len(drawn) == 1
     assert "drew" not in evaluate_utility(received, source, target, UTILITY).verdicts[0].sentence
     page = report_run(received, source, target, ReportSettings(), tmp_path / "report")
     assert "Source: " in page.read_text()
