@@ -350,6 +350,12 @@ MUTANTS = (
         "ratio * x - (1 - ratio) * ahead",
     ),
     Mutant(
+        "sampler, adams: adds where it subtracts",
+        SAMPLER,
+        "h**power - power * moments[-1]",
+        "h**power + power * moments[-1]",
+    ),
+    Mutant(
         "sampler, heun: adds where it subtracts",
         SAMPLER,
         "slope = (x - at(x, here)) / here",

@@ -1,10 +1,11 @@
-"""Quality against cost of drawing from a source model: solver, steps and label scale.
+"""Quality against cost of drawing from a source model: solver, schedule, steps, label scale.
 
     python benchmarks/sampling_curve.py --run RUN --work WORK
 
 RUN holds a source model with its records. Records are drawn with the labels of its held-out
-records, which nothing was trained on, every time of the same noise. Beside the cost (calls of the
-network a record, records a second): how far they are from the exact solution of their equation
+records, which nothing was trained on, every time of the same noise, on the schedule of Karras et
+al. between the ends of the model's noise or on ours (`sampling_sigmas`). Beside the cost (calls of
+the network a record, records a second): how far they are from the exact solution of their equation
 (root mean square over that of the signal; 200 steps of Heun's method, same label scale), Frechet
 distance to the held-out records in features of a classifier of the training records, beside that of
 two halves of the real ones, share of regular NORM records, and power. Writes
@@ -24,7 +25,7 @@ from source_search import REGULAR, rr_variation
 from torch import Tensor
 
 from ecgtransfer.corpus import ECGSet
-from ecgtransfer.diffusion import classifier_free, karras_sigmas, sample
+from ecgtransfer.diffusion import classifier_free, karras_sigmas, sample, sampling_sigmas
 from ecgtransfer.evaluation import (
     ClassifierConfig,
     FeatureScale,
@@ -37,14 +38,15 @@ from ecgtransfer.pipeline import Run, Source, load_source
 from ecgtransfer.signals import expand_leads
 
 HERE = Path(__file__).resolve().parent
-#: Solver, steps, label scale.
+#: Solver, schedule, steps, label scale.
 SETTINGS = (
-    *(("dpmpp2m", steps, 1.0) for steps in (8, 12, 16, 20, 30, 50)),
-    *(("heun", steps, 1.0) for steps in (10, 20)),
-    *(("dpmpp2m", 20, scale) for scale in (1.5, 2.0, 3.0)),
-    *(("dpmpp2m", steps, 2.0) for steps in (12, 16)),
+    *(("dpmpp2m", "karras", steps, 1.0) for steps in (12, 20, 30)),
+    ("heun", "karras", 10, 1.0),
+    *(("dpmpp2m", "ours", steps, 1.0) for steps in (12, 20)),
+    *(("adams", "ours", steps, 1.0) for steps in (10, 12, 16, 20, 30)),
+    *(("adams", "ours", steps, 2.0) for steps in (12, 16, 20)),
 )
-EXACT = ("heun", 200)
+EXACT = ("heun", "karras", 200)
 RECORDS, AT_ONCE, CLASSIFIER_STEPS = 512, 32, 600
 #: Records that the exact solution is drawn of.
 FOLLOWED = 32
@@ -79,12 +81,12 @@ def main() -> None:
         "settings": [],
     }
     exact: dict[float, Tensor] = {}
-    for solver, steps, scale in SETTINGS:
+    for solver, schedule, steps, scale in SETTINGS:
         if scale not in exact:
             few = slice(0, FOLLOWED)
             exact[scale] = drawn(source, noise[few], label[few], *EXACT, scale)
         began = time.perf_counter()
-        x0 = drawn(source, noise, label, solver, steps, scale)
+        x0 = drawn(source, noise, label, solver, schedule, steps, scale)
         seconds = time.perf_counter() - began
         signals_mv = source.model.units.to_mv(x0).numpy()
         away = (x0[:FOLLOWED] - exact[scale]).square().mean() / exact[scale].square().mean()
@@ -94,6 +96,7 @@ def main() -> None:
         found["settings"].append(
             {
                 "solver": solver,
+                "schedule": schedule,
                 "steps": steps,
                 "label_scale": scale,
                 "calls_a_record": (2 * steps - 1 if solver == "heun" else steps)
@@ -126,11 +129,20 @@ def embedding(real: ECGSet, train: np.ndarray, work: Path) -> Any:
 
 @torch.no_grad()
 def drawn(
-    source: Source, noise: Tensor, label: Tensor, solver: str, steps: int, scale: float
+    source: Source,
+    noise: Tensor,
+    label: Tensor,
+    solver: str,
+    schedule: str,
+    steps: int,
+    scale: float,
 ) -> Tensor:
     """Records of the source model in model units."""
     levels = source.model.config.noise
-    sigmas = karras_sigmas(steps, levels.sigma_min, levels.sigma_max)
+    if schedule == "karras":
+        sigmas = karras_sigmas(steps, levels.sigma_min, levels.sigma_max)
+    else:
+        sigmas = sampling_sigmas(steps, levels)
     denoise = classifier_free(source.model, scale)
     parts = [
         sample(denoise, n, y, sigmas, solver)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ecgtransfer.corpus import ECGSet, select_records
-from ecgtransfer.diffusion import classifier_free, karras_sigmas
+from ecgtransfer.diffusion import classifier_free, sampling_sigmas
 from ecgtransfer.evaluation import (
     ClassifierConfig,
     FeatureScale,
@@ -60,7 +60,8 @@ def main() -> None:
     source = load_source(Run.open(options.run))
     real, train, _ = source.records()
     test = select_records(real.records, TEST)
-    drawn = drawn_set(source, real, train, options)
+    sampler = SamplerSettings(classifier_free_scale=options.label_scale)
+    drawn = drawn_set(source, real, train, sampler, options)
     sides = {
         "real": labelled(real, train),
         "synthetic": LabelledRecords(drawn.independent_mv(), np.asarray(drawn.labels)),
@@ -73,7 +74,7 @@ def main() -> None:
         "model": source.fingerprint,
         "training_steps": source.summary.steps,
         "generated_records": len(drawn),
-        "sampler_steps": SamplerSettings.steps,
+        "sampler": f"{sampler.solver}, {sampler.steps} steps",
         "label_scale": options.label_scale,
         "test": {"selection": TEST[0], "records": len(test)},
     }
@@ -88,25 +89,30 @@ def main() -> None:
 
 
 def drawn_set(
-    source: Source, real: ECGSet, train: np.ndarray, options: argparse.Namespace
+    source: Source,
+    real: ECGSet,
+    train: np.ndarray,
+    sampler: SamplerSettings,
+    options: argparse.Namespace,
 ) -> ECGSet:
     """Records of the model in the mix of labels of its training records."""
     rows = Counter("+".join(real.label_space.decode(row)) for row in real.labels[train])
     share = options.records / len(train)
     counts = [f"{names}={math.ceil(share * n)}" for names, n in sorted(rows.items())]
-    config, noise = source.model.config, source.model.config.noise
+    config = source.model.config
 
     def told(done: int, total: int) -> None:
         if done % TOLD_EVERY == 0 or done == total:
             print(f"generated {done} of {total}", file=sys.stderr, flush=True)
 
     return generate(
-        classifier_free(source.model, options.label_scale),
+        classifier_free(source.model, sampler.classifier_free_scale),
         source.model.units,
         parse_counts(counts, source.label_space),
         options.work / f"set-{source.fingerprint}-{options.records}-{options.label_scale:g}",
         label_space=source.label_space,
-        sigmas=karras_sigmas(SamplerSettings.steps, noise.sigma_min, noise.sigma_max),
+        sigmas=sampling_sigmas(sampler.steps, config.noise),
+        solver=sampler.solver,
         card_extra={"model_fingerprint": source.fingerprint, "method": "source"},
         samples=config.samples,
         sampling_rate_hz=config.sampling_rate_hz,

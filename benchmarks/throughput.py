@@ -39,8 +39,8 @@ from ecgtransfer.diffusion import (
     denoising_loss,
     draw_sigma,
     fastest_precision,
-    karras_sigmas,
     sample,
+    sampling_sigmas,
 )
 from ecgtransfer.pipeline import PRESETS, SamplerSettings
 from ecgtransfer.signals import expand_leads
@@ -147,14 +147,14 @@ def our_training(model: DiffusionModel, repeats: int) -> tuple[list[float], int,
 def our_generation(model: DiffusionModel, repeats: int) -> dict[str, dict[str, Any]]:
     """Guided and unguided, with the operations of a record."""
     guidance = GuidanceNetwork(GuidanceConfig(labels=LABELS)).requires_grad_(False)
-    levels = model.config.noise
-    sigmas = karras_sigmas(SamplerSettings().steps, levels.sigma_min, levels.sigma_max)
+    sampler = SamplerSettings()
+    sigmas = sampling_sigmas(sampler.steps, model.config.noise)
 
     def drawing(denoise: Denoiser, batch: int) -> Callable[[], object]:
         noise = record_noise(range(batch), (LEADS, SAMPLES))
         label = torch.eye(LABELS)[torch.arange(batch) % LABELS]
         return lambda: expand_leads(
-            model.units.to_mv(sample(denoise, noise, label, sigmas)).numpy()
+            model.units.to_mv(sample(denoise, noise, label, sigmas, sampler.solver)).numpy()
         )
 
     def countable(x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:

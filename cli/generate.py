@@ -36,7 +36,7 @@ def generate(
     method: Annotated[str | None, typer.Option(help="Of the run's transfers.")] = None,
     name: Annotated[str, typer.Option(help="Of the set.")] = "synthetic",
     steps: Annotated[int, typer.Option(min=2, help="Sampler steps.")] = SamplerSettings.steps,
-    solver: Annotated[str, typer.Option(help="dpmpp2m or heun.")] = SamplerSettings.solver,
+    solver: Annotated[str, typer.Option(help="adams, dpmpp2m or heun.")] = SamplerSettings.solver,
     label_scale: Annotated[
         float, typer.Option(help="Classifier-free guidance; 1 is the model as it is.")
     ] = SamplerSettings.classifier_free_scale,

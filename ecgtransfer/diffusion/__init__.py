@@ -21,7 +21,7 @@ from ecgtransfer.diffusion.model import (
     gaussian_identity,
     held_out_loss,
 )
-from ecgtransfer.diffusion.noise import NoiseConfig, draw_sigma, karras_sigmas
+from ecgtransfer.diffusion.noise import NoiseConfig, draw_sigma, karras_sigmas, sampling_sigmas
 from ecgtransfer.diffusion.sampler import sample
 from ecgtransfer.diffusion.units import SignalUnits
 
@@ -49,5 +49,6 @@ __all__ = [
     "noise_from_denoised",
     "per_record",
     "sample",
+    "sampling_sigmas",
     "score_from_denoised",
 ]

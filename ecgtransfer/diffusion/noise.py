@@ -7,6 +7,12 @@ from torch import Tensor
 
 from ecgtransfer.errors import ConfigError
 
+#: Noise level in which a signal is 0.1 % of the variance, in model units, and one that is 1 % of
+#: it, which the last denoising takes away.
+DROWNED, LEAST_LEFT = 30.0, 0.1
+#: How levels are spread between the two, in `karras_sigmas`.
+RHO = 4.0
+
 
 @dataclass(frozen=True)
 class NoiseConfig:
@@ -47,3 +53,13 @@ def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 7
     ends = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     sigmas = (ends[0] + ramp * (ends[1] - ends[0])) ** rho
     return torch.cat([sigmas, sigmas.new_zeros(1)])
+
+
+def sampling_sigmas(steps: int, config: NoiseConfig) -> Tensor:
+    """(steps + 1,) falling noise levels that end in 0, for records of a model, float64.
+
+    Between the ends of the model's noise, and no further than `DROWNED` and `LEAST_LEFT`: few steps
+    are spent where they change nothing. `benchmarks/sampling_curve.py` chose them, and `RHO`.
+    """
+    least, most = max(config.sigma_min, LEAST_LEFT), min(config.sigma_max, DROWNED)
+    return karras_sigmas(steps, least, most, RHO)

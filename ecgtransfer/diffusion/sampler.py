@@ -1,11 +1,14 @@
-"""From noise to signal: two solvers of the probability-flow equation dx/dsigma = (x - D) / sigma.
+"""From noise to signal: three solvers of the probability-flow equation dx/dsigma = (x - D) / sigma.
 
 The solver never learns which denoiser it walks with: source, guided, fine-tuned or exact.
 """
 
+import math
+from collections import deque
 from collections.abc import Callable
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,7 +31,8 @@ def sample(
         noise: standard normal, (B, ...); it alone decides which record comes out.
         label: (B, K) or None.
         sigmas: falling noise levels that end in 0, as `karras_sigmas` gives them.
-        solver: "dpmpp2m" (one denoiser call a step) or "heun" (two, second order in the step).
+        solver: "dpmpp2m" and "adams" (one denoiser call a step; second and third order in the
+            step) or "heun" (two calls; second order).
 
     Returns:
         x0, (B, ...), in the type of `noise`.
@@ -80,7 +84,44 @@ def _dpmpp2m(at: Callable[[Tensor, float], Tensor], x: Tensor, levels: list[floa
     return x
 
 
+def _adams(at: Callable[[Tensor, float], Tensor], x: Tensor, levels: list[float]) -> Tensor:
+    """Exponential Adams predictor and corrector of third order, one call a step.
+
+    SA-Solver (Xue et al. 2023, section 4) without noise: with t = -ln sigma the equation is
+    dx/dt = D - x, and x(t + h) = e^-h x(t) + int_0^h e^(s-h) D(t + s) ds, D being a polynomial
+    through its last three values. What is found at the end of a step also corrects that step.
+    """
+    seen: deque[tuple[float, Tensor]] = deque(maxlen=3)
+    start: tuple[Tensor, float] | None = None
+    for here, there in pairwise(levels):
+        seen.append((here, at(x, here)))
+        if there == 0:
+            break
+        if start is not None:
+            x = _exponential_step(*start, here, seen)
+        start = (x, here)
+        x = _exponential_step(x, here, there, seen)
+    return seen[-1][1]
+
+
+def _exponential_step(
+    x: Tensor, here: float, there: float, seen: deque[tuple[float, Tensor]]
+) -> Tensor:
+    """x(t + h) by the polynomial through what was `seen`: pairs of noise level and denoised x."""
+    h = math.log(here / there)
+    moments = [-math.expm1(-h)]
+    for power in range(1, len(seen)):
+        moments.append(h**power - power * moments[-1])  # of s^power, by parts
+    nodes = np.array([math.log(here / sigma) for sigma, _ in seen])
+    weights = np.linalg.solve(np.vander(nodes, increasing=True).T, moments)
+    x = there / here * x
+    for weight, (_, denoised) in zip(weights, seen, strict=True):
+        x = x + float(weight) * denoised
+    return x
+
+
 SOLVERS: dict[str, Callable[[Callable[[Tensor, float], Tensor], Tensor, list[float]], Tensor]] = {
+    "adams": _adams,
     "dpmpp2m": _dpmpp2m,
     "heun": _heun,
 }

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ecgtransfer.corpus import patient_split
-from ecgtransfer.diffusion import karras_sigmas, sample
+from ecgtransfer.diffusion import sample, sampling_sigmas
 from ecgtransfer.errors import CorpusError
 from ecgtransfer.pipeline.source import Source
 from ecgtransfer.pipeline.target import domain_records, labels_in
@@ -15,8 +15,8 @@ from ecgtransfer.transfer import DomainRecords
 
 #: Share of the source records that validate and calibrate the domain classifiers.
 HELD_OUT_SHARE = 0.25
-#: Sampler steps, and records at a time, for source records that are drawn from the model.
-SAMPLER_STEPS, AT_ONCE = 20, 32
+#: Sampler, and records at a time, for source records that are drawn from the model.
+SOLVER, SAMPLER_STEPS, AT_ONCE = "adams", 16, 32
 
 
 def matched_source(
@@ -100,14 +100,13 @@ def drawn_source(
     device = model.units.amplitude_mv.device
     rng = np.random.default_rng([seed, 5])
     label = torch.from_numpy(target_labels[rng.integers(len(target_labels), size=n)])
-    noise = model.config.noise
-    sigmas = karras_sigmas(SAMPLER_STEPS, noise.sigma_min, noise.sigma_max)
+    sigmas = sampling_sigmas(SAMPLER_STEPS, model.config.noise)
     seeds = rng.integers(2**62, size=n).tolist()
     parts = []
     for start in range(0, n, AT_ONCE):
         part = slice(start, start + AT_ONCE)
         drawn = record_noise(seeds[part], model.units.shape).to(device)
-        parts.append(sample(model, drawn, label[part].to(device), sigmas).cpu())
+        parts.append(sample(model, drawn, label[part].to(device), sigmas, SOLVER).cpu())
         progress(Progress(min(start + AT_ONCE, n), n, 0.0, None))
     x0 = torch.cat(parts)
     names = tuple(f"drawn {number}" for number in range(n))

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from ecgtransfer.corpus import ECGSet
-from ecgtransfer.diffusion import karras_sigmas
+from ecgtransfer.diffusion import sampling_sigmas
 from ecgtransfer.errors import ConfigError, RunError
 from ecgtransfer.pipeline.config import METHODS
 from ecgtransfer.pipeline.methods import load_target_model, stage_name
@@ -37,7 +37,7 @@ from ecgtransfer.training import is_main_process, meeting_point, process_number
 
 SET, WFDB = "set", "wfdb"
 #: Solvers of `diffusion.sample`.
-SOLVERS = ("dpmpp2m", "heun")
+SOLVERS = ("adams", "dpmpp2m", "heun")
 #: Names of other stages, which a set may not take.
 TAKEN = ("transfer", "simulated", "utility", "fidelity", "physiology", "privacy", "report")
 
@@ -47,7 +47,7 @@ class SamplerSettings:
     """How records are drawn from any denoiser."""
 
     steps: int = 20
-    solver: str = "dpmpp2m"
+    solver: str = "adams"
     classifier_free_scale: float = 1.0
 
     def __post_init__(self) -> None:
@@ -160,9 +160,7 @@ def synthesise(
         request,
         whole,
         label_space=source.label_space,
-        sigmas=karras_sigmas(
-            settings.sampler.steps, config.noise.sigma_min, config.noise.sigma_max
-        ),
+        sigmas=sampling_sigmas(settings.sampler.steps, config.noise),
         card_extra={
             "model_fingerprint": target_model.fingerprint,
             "method": method,

@@ -94,7 +94,7 @@ def generate(
         card_extra: JSON values for the card, at least `model_fingerprint` and `method`.
         samples: T, samples a record.
         sampling_rate_hz: of the model.
-        solver: "dpmpp2m" or "heun".
+        solver: of `diffusion.sample`.
         seed: of the run; each record has its own (`record_seed`), stated in the table.
         batch_size: records drawn between two saves, rounded up to whole calls of the network;
             changes no sample, label or row of the result.

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ecgtransfer.diffusion import NoiseConfig, draw_sigma, karras_sigmas
+from ecgtransfer.diffusion import NoiseConfig, draw_sigma, karras_sigmas, sampling_sigmas
 from ecgtransfer.errors import ConfigError
 
 
@@ -16,6 +16,17 @@ def test_karras_sigmas_fall_from_the_largest_level_to_the_smallest_and_end_in_ze
 def test_karras_sigmas_are_evenly_spaced_after_the_rho_th_root():
     steps = karras_sigmas(9, 0.02, 20.0, rho=5.0)[:-1].pow(1 / 5.0).diff()
     assert_close(steps, steps[:1].expand(8))
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"), [((0.03, 40.0), (0.1, 30.0)), ((0.2, 20.0), (0.2, 20.0))]
+)
+def test_records_are_drawn_between_levels_that_the_model_knows_and_that_matter(model, expected):
+    low, high = model
+    sigmas = sampling_sigmas(12, NoiseConfig(sigma_min=low, sigma_max=high))
+    assert len(sigmas) == 13
+    assert sigmas[-1] == 0
+    assert (sigmas[-2].item(), sigmas[0].item()) == pytest.approx(expected)
 
 
 def test_drawn_levels_have_the_stated_logarithmic_mean_and_spread(rng):
