@@ -17,7 +17,7 @@ from ecgtransfer.pipeline.privacy import PrivacySettings, evaluate_privacy
 from ecgtransfer.pipeline.report import ReportSettings, report_run
 from ecgtransfer.pipeline.run import Run, as_json, make_folder, write_json, written_whole
 from ecgtransfer.pipeline.source import Source, SourceSummary, adopt_source, load_source
-from ecgtransfer.pipeline.synthetic import GenerateSettings, export, synthesise
+from ecgtransfer.pipeline.synthetic import GenerateSettings, SamplerSettings, export, synthesise
 from ecgtransfer.pipeline.target import Target, TargetSettings, settle_target
 from ecgtransfer.pipeline.utility import UtilitySettings, evaluate_utility
 from ecgtransfer.signals import draw_recordings
@@ -53,6 +53,7 @@ class DemoSettings:
         target_records: simulated records of the clinic.
         train_records: of these, to learn from; the others test.
         ratio: synthetic records for each target record that is learned from.
+        sampler: how they are drawn.
         transfer: sizes of the guidance and the domain classifiers.
         utility: arms and sizes of the utility study; its classifier also embeds records.
         seed: of everything.
@@ -62,6 +63,9 @@ class DemoSettings:
     target_records: int = 400
     train_records: int = 100
     ratio: float = 1.0
+    sampler: SamplerSettings = field(
+        default_factory=lambda: SamplerSettings(classifier_free_scale=2.0)
+    )
     transfer: TransferSettings = field(
         default_factory=lambda: TransferSettings(
             source_records="model",
@@ -137,7 +141,9 @@ def run_demo(folder: Path, settings: DemoSettings, speaker: Speaker) -> DemoSumm
         run, source, target, replace(settings.transfer, seed=settings.seed), speaker.training
     )
     method = settings.transfer.method
-    generate = GenerateSettings(ratio=settings.ratio, method=method, seed=settings.seed)
+    generate = GenerateSettings(
+        ratio=settings.ratio, method=method, sampler=settings.sampler, seed=settings.seed
+    )
     with speaker.progress("synthetic records") as counter:
         synthetic = synthesise(run, source, generate, counter)
     with speaker.progress("WFDB records") as counter:
