@@ -16,7 +16,7 @@ from ecgtransfer.transfer import DomainRecords
 #: Share of the source records that validate and calibrate the domain classifiers.
 HELD_OUT_SHARE = 0.25
 #: Sampler, and records at a time, for source records that are drawn from the model.
-SOLVER, SAMPLER_STEPS, AT_ONCE = "adams", 16, 32
+SOLVER, SAMPLER_STEPS, AT_ONCE = "adams", 12, 32
 
 
 def matched_source(

@@ -46,7 +46,7 @@ TAKEN = ("transfer", "simulated", "utility", "fidelity", "physiology", "privacy"
 class SamplerSettings:
     """How records are drawn from any denoiser."""
 
-    steps: int = 20
+    steps: int = 12
     solver: str = "adams"
     classifier_free_scale: float = 1.0
 
