@@ -120,11 +120,13 @@ def fit_diffusion(
     *,
     measure_units: bool = True,
     progress: Callable[[Progress], None] | None = None,
+    keep_checkpoint: bool = False,
 ) -> FitResult:
     """Train `model` on the records numbered `train`; `held_out` ones are only scored.
 
     The spectrum of the units is measured on training records, except where `measure_units` is
     off (a model that goes on from weights it already has keeps the units it has).
+    `keep_checkpoint` is that of `fit`.
 
     Raises:
         ConfigError: fewer than two training records.
@@ -172,6 +174,7 @@ def fit_diffusion(
         folder,
         validate=validate,
         progress=progress,
+        keep_checkpoint=keep_checkpoint,
     )
 
 

@@ -480,6 +480,7 @@ def _domain_classifier(
             _with_seed(work.settings.classifier, work.settings.seed),
             work.folder / "domain_classifier",
             progress=progress,
+            keep_checkpoint=True,
         )
 
 
@@ -531,7 +532,11 @@ def _fit_guidance(
     if settings.tgdp.needs_ratio and clean is None:
         with work.bars(f"domain classifier{title}") as progress:
             clean = fit_domain_classifier(
-                *domains, classifier, folder / "domain_classifier", progress=progress
+                *domains,
+                classifier,
+                folder / "domain_classifier",
+                progress=progress,
+                keep_checkpoint=True,
             ).classifier
     if settings.tgdp.eta_cycle:
         with work.bars(f"noise-dependent classifier{title}") as progress:
@@ -540,6 +545,7 @@ def _fit_guidance(
                 replace(classifier, noise=noise),
                 folder / "noisy_domain_classifier",
                 progress=progress,
+                keep_checkpoint=True,
             ).classifier
     with work.bars(f"guidance{title}") as progress:
         fit_guidance(
@@ -619,7 +625,15 @@ def _trained(
     """What of `start` needs a gradient, trained on the target."""
     config = replace(_with_seed(config, work.settings.seed), noise=start.config.noise)
     with work.bars(work.settings.method) as progress:
-        return finetune(start, work.fit, work.held_out, config, folder, progress=progress)
+        return finetune(
+            start,
+            work.fit,
+            work.held_out,
+            config,
+            folder,
+            progress=progress,
+            keep_checkpoint=True,
+        )
 
 
 def _adapted(work: _Work, start: DiffusionModel) -> _Result:

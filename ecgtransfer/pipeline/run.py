@@ -22,7 +22,12 @@ from ecgtransfer.corpus.writing import sole_writer
 from ecgtransfer.errors import RunError
 from ecgtransfer.settings import stated
 from ecgtransfer.synthesis.folders import write_once
-from ecgtransfer.training import is_main_process, main_process_first, wait_for_everyone
+from ecgtransfer.training import (
+    is_main_process,
+    main_process_first,
+    remove_checkpoints,
+    wait_for_everyone,
+)
 
 #: Version of the layout of a run folder; a folder of another one is refused.
 RUN_FORMAT = 1
@@ -156,6 +161,8 @@ class Stage:
         """
         with main_process_first():
             done = self._begin(as_json(settings))
+            if done and is_main_process():
+                remove_checkpoints(self.folder)  # which a kill after the card was written left
             if alone and not done and is_main_process():
                 self._keep_others_out()
                 done = self.is_done
@@ -203,6 +210,7 @@ class Stage:
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             }
             write_json(self.folder / CARD, card)
+            remove_checkpoints(self.folder)
             _AT_WORK.pop(self.folder.resolve(), ExitStack()).close()
         wait_for_everyone()
         return self.card

@@ -181,6 +181,7 @@ def train_source(
         stage.folder,
         measure_units=start is None,
         progress=progress,
+        keep_checkpoint=True,
     )
     probe = held_out[:RECORDS_FOR_IDENTITIES] if len(held_out) else train[:RECORDS_FOR_IDENTITIES]
     summary = SourceSummary(

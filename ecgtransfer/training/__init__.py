@@ -11,7 +11,14 @@ from ecgtransfer.training.batches import (
 from ecgtransfer.training.dataset import ECGDataset
 from ecgtransfer.training.ema import averaged_copy, update_average
 from ecgtransfer.training.files import load_weights, save_weights
-from ecgtransfer.training.fit import WEIGHTS, FitResult, Progress, TrainConfig, fit
+from ecgtransfer.training.fit import (
+    WEIGHTS,
+    FitResult,
+    Progress,
+    TrainConfig,
+    fit,
+    remove_checkpoints,
+)
 from ecgtransfer.training.processes import (
     available_cores,
     is_main_process,
@@ -38,6 +45,7 @@ __all__ = [
     "meeting_point",
     "process_number",
     "record_noise",
+    "remove_checkpoints",
     "save_weights",
     "seeded_initialisation",
     "shuffled_batches",

@@ -144,6 +144,7 @@ def fit(
     *,
     validate: Callable[[nn.Module], float] | None = None,
     progress: Callable[[Progress], None] | None = None,
+    keep_checkpoint: bool = False,
 ) -> FitResult:
     """Train `network` in place, leave its best weights in it and in `folder/weights.safetensors`.
 
@@ -162,6 +163,9 @@ def fit(
         validate: score of the averaged network on held-out records, lower is better; the weights
             with the lowest score are kept.
         progress: called after every step.
+        keep_checkpoint: leave the last checkpoint in the folder, with which the same call ends at
+            once, until `remove_checkpoints` is called. For work that goes on with the result and
+            can itself be interrupted.
 
     Raises:
         ConfigError: nothing to train in the network, or a loss that is not one number a record.
@@ -252,7 +256,8 @@ def fit(
                 log.add(state, config.rate_at(state.step - 1), score, time.monotonic() - began)
                 state.recent.clear()
             state.settled = True
-        if not state.step % config.checkpoint_every and not ends and not state.stopped:
+        last = ends or state.stopped
+        if keep_checkpoint if last else not state.step % config.checkpoint_every:
             keep()
         if progress:
             progress(Progress(state.step, config.steps, state.loss, score))
@@ -284,7 +289,8 @@ def fit(
             if accelerator.is_main_process:
                 log.flush()
                 save_weights(network, folder / WEIGHTS)
-                (folder / CHECKPOINT).unlink(missing_ok=True)
+                if not keep_checkpoint:
+                    (folder / CHECKPOINT).unlink(missing_ok=True)
             accelerator.wait_for_everyone()
     return FitResult(
         steps=state.step,
@@ -293,6 +299,12 @@ def fit(
         validation=None if state.best is None else state.best_score,
         seconds=state.seconds,
     )
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove what `keep_checkpoint` left in a folder and in those below it."""
+    for checkpoint in folder.rglob(CHECKPOINT):
+        checkpoint.unlink(missing_ok=True)
 
 
 def _fusible(parameters: Sequence[Tensor]) -> bool:

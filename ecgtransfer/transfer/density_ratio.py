@@ -227,6 +227,7 @@ def fit_domain_classifier(
     *,
     encoder: Callable[[], nn.Module] | None = None,
     progress: Callable[[Progress], None] | None = None,
+    keep_checkpoint: bool = False,
 ) -> DomainClassifierFit:
     """Fit, stop early and calibrate a label-aware domain classifier.
 
@@ -246,6 +247,7 @@ def fit_domain_classifier(
         encoder: makes the network of the `DomainClassifier`, with weights that `config.train.seed`
             decides; None is the `Encoder1d` of the configured widths and blocks, for signals.
         progress: called after every step.
+        keep_checkpoint: leave the last checkpoint in the folder, see `fit`.
 
     Raises:
         ConfigError: records that are no signals (N, leads, T), and no encoder of their own.
@@ -298,7 +300,16 @@ def fit_domain_classifier(
         logits = [part.logits(network) for part in held_out]
         return float((F.softplus(logits[0]).mean() + F.softplus(-logits[1]).mean()) / 2)
 
-    result = fit(classifier, loss, batches, train, folder, validate=validate, progress=progress)
+    result = fit(
+        classifier,
+        loss,
+        batches,
+        train,
+        folder,
+        validate=validate,
+        progress=progress,
+        keep_checkpoint=keep_checkpoint,
+    )
     logits = [part.logits(classifier) for part in held_out]
     scale, offset = platt(logits[0], logits[1])
     classifier.slope.fill_(scale)

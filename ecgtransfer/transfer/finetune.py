@@ -74,6 +74,7 @@ def finetune(
     folder: Path,
     *,
     progress: Callable[[Progress], None] | None = None,
+    keep_checkpoint: bool = False,
 ) -> tuple[DenoiserModule, FitResult]:
     """A copy of `denoiser` that went on training on the target; the original stays as it is.
 
@@ -89,6 +90,7 @@ def finetune(
         config: how long and how fast.
         folder: gets weights, log and, while training, the checkpoint.
         progress: called after every step.
+        keep_checkpoint: leave the last checkpoint in the folder, see `fit`.
 
     Returns:
         The trained copy, in evaluation mode and with its adapters (see `merged`), and how its
@@ -143,5 +145,6 @@ def finetune(
         folder,
         validate=validate,
         progress=progress,
+        keep_checkpoint=keep_checkpoint,
     )
     return tuned, result

@@ -1,4 +1,5 @@
 import shutil
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -185,6 +186,28 @@ def test_an_interrupted_transfer_goes_on_to_the_same_weights(
     assert summary.details == transferred.summaries[method].details
     stage = f"transfer-{method}/{weights}"
     assert (run.folder / stage).read_bytes() == (transferred.run.folder / stage).read_bytes()
+
+
+def test_a_kill_after_the_last_training_repeats_none(
+    copied, settled, transferred, source, target, monkeypatch
+):
+    def pressed(*_):
+        raise KeyboardInterrupt
+
+    @contextmanager
+    def barred(task):
+        yield pressed
+
+    run, methods = copied(settled), ("tgdp", "finetune", "lora")
+    for method in methods:
+        monkeypatch.setattr(methods_module, "_target_loss", pressed)
+        with pytest.raises(KeyboardInterrupt):
+            transfer(run, source, target, transfer_settings(method), no_bars)
+        monkeypatch.undo()
+        summary = transfer(run, source, target, transfer_settings(method), barred)
+        assert summary.held_out_loss == transferred.summaries[method].held_out_loss
+        assert summary.details == transferred.summaries[method].details
+    assert not list(run.folder.rglob("checkpoint.safetensors"))
 
 
 def test_the_cycle_loss_brings_its_own_classifier(copied, settled, source, target):

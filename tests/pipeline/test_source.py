@@ -89,6 +89,26 @@ def test_an_interrupted_source_goes_on_to_the_same_weights(tmp_path, trained, so
     assert (run.folder / WEIGHTS).read_bytes() == (trained.folder / WEIGHTS).read_bytes()
 
 
+def test_a_finished_training_is_kept_by_what_comes_after_it(
+    tmp_path, trained, source_settings, monkeypatch
+):
+    def pressed(*_):
+        raise KeyboardInterrupt
+
+    run = Run.create(tmp_path / "run")
+    monkeypatch.setattr(source_module, "gaussian_identity", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        train_source(run, source_settings)
+    monkeypatch.undo()
+    train_source(run, source_settings, pressed)
+    assert (run.folder / WEIGHTS).read_bytes() == (trained.folder / WEIGHTS).read_bytes()
+    left = run.folder / "source/checkpoint.safetensors"
+    assert not left.exists()
+    left.touch()  # of a kill between the card and its removal
+    train_source(run, source_settings, pressed)
+    assert not left.exists()
+
+
 def test_a_source_with_other_settings_is_refused(copied, trained, source_settings):
     run = copied(trained)
     with pytest.raises(RunError, match=r"source\.steps 5, asked for 6"):

@@ -26,7 +26,13 @@ from torch import nn
 from torch.testing import assert_close
 
 from ecgtransfer.errors import ConfigError, RunError
-from ecgtransfer.training import TrainConfig, fit, load_weights, shuffled_batches
+from ecgtransfer.training import (
+    TrainConfig,
+    fit,
+    load_weights,
+    remove_checkpoints,
+    shuffled_batches,
+)
 
 
 class Point(nn.Module):
@@ -102,6 +108,28 @@ def test_ctrl_c_loses_no_step_wherever_it_comes(where, call, steps, undisturbed,
     result = fit(model, loss, remembered, CONFIG, tmp_path, validate=score)
     assert asked == list(range(steps, CONFIG.steps))
     assert_the_same(model, tmp_path, result, undisturbed)
+
+
+@pytest.mark.parametrize("patience", [0, 2])
+def test_a_training_whose_last_checkpoint_is_kept_is_done_once(patience, tmp_path):
+    config = replace(CONFIG, patience=patience)
+    values = [1.0, 2.0, 3.0] if patience else [4.0, 3.0, 2.0, 1.0]
+
+    def fitted(model, batches, folder, *left):
+        validate = scores(left)
+        return fit(
+            model, loss, batches, config, folder, validate=validate, keep_checkpoint=folder == kept
+        )
+
+    kept, plain = tmp_path / "kept", tmp_path / "plain"
+    model = network()
+    undisturbed = (model, plain, fitted(model, batches, plain, *values))
+    fitted(network(), batches, kept, *values)
+    model = network(seed=1)
+    result = fitted(model, raising(batches, 0, AssertionError), kept)
+    assert files(kept) == ["checkpoint.safetensors", "log.csv", "weights.safetensors"]
+    remove_checkpoints(tmp_path)
+    assert_the_same(model, kept, result, undisturbed)
 
 
 def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(undisturbed, tmp_path, monkeypatch):
