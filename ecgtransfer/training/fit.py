@@ -170,8 +170,8 @@ def fit(
     Raises:
         ConfigError: nothing to train in the network, or a loss that is not one number a record.
         DivergedError: a loss, gradient or score that is not finite; the step is named.
-        RunError: a checkpoint of another network or other settings, or a folder that cannot be
-            written.
+        RunError: a checkpoint of another network, other settings or another number of processes,
+            or a folder that cannot be written.
     """
     accelerator = processes.accelerator()
     make_folder(folder)
@@ -188,10 +188,11 @@ def fit(
     )
     average = averaged_copy(network)
     shown = average if config.ema_decay else network
+    several = accelerator.num_processes > 1
+    binding = config.binding | ({"processes": accelerator.num_processes} if several else {})
     state = TrainingState()
     if (folder / CHECKPOINT).exists():
-        state = resume(folder / CHECKPOINT, network, average, optimiser, config.binding)
-    several = accelerator.num_processes > 1
+        state = resume(folder / CHECKPOINT, network, average, optimiser, binding)
     batches_a_step = accelerator.num_processes * config.accumulate
     wrapped = accelerator.prepare(network) if several else network
     backward = accelerator.backward if several else Tensor.backward
@@ -266,7 +267,7 @@ def fit(
         if accelerator.is_main_process:
             state.seconds = time.monotonic() - began
             log.flush()
-            save_checkpoint(folder / CHECKPOINT, network, average, optimiser, state, config.binding)
+            save_checkpoint(folder / CHECKPOINT, network, average, optimiser, state, binding)
 
     with whole.listening():
         try:

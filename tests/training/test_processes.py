@@ -10,7 +10,9 @@ import pytest
 import torch
 from small_diffusion import TRAIN, trained
 from torch.testing import assert_close
+from two_processes import fitted
 
+from ecgtransfer.errors import RunError
 from ecgtransfer.training import meeting_point, process_number
 
 HERE = Path(__file__).parent
@@ -43,6 +45,8 @@ def test_two_processes_share_the_batches_and_end_in_the_same_weights(tmp_path):
     assert first["met"] == list(range(0, 40, 2))
     assert second["met"] == list(range(1, 40, 2))
     assert first["weight"] == second["weight"] != 0
+    with pytest.raises(RunError, match=r"other settings \(processes 2, not at its default\)"):
+        fitted(tmp_path / "fit", [])
 
 
 @pytest.fixture(scope="module")
