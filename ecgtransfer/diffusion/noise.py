@@ -59,7 +59,7 @@ def sampling_sigmas(steps: int, config: NoiseConfig) -> Tensor:
     """(steps + 1,) falling noise levels that end in 0, for records of a model, float64.
 
     Between the ends of the model's noise, and no further than `DROWNED` and `LEAST_LEFT`: few steps
-    are spent where they change nothing. `benchmarks/sampling_curve.py` chose them, and `RHO`.
+    are spent where they change nothing (docs/experiments.md, "how to draw").
     """
     least, most = max(config.sigma_min, LEAST_LEFT), min(config.sigma_max, DROWNED)
     return karras_sigmas(steps, least, most, RHO)
