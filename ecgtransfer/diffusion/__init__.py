@@ -1,5 +1,7 @@
 """Diffusion in the EDM form: noise levels, denoisers, their loss, and the way back to a signal."""
 
+from ecgtransfer.diffusion.beat_channels import BEAT_CHANNELS, beat_channels
+from ecgtransfer.diffusion.condition import Condition, as_condition, label_of, without_label
 from ecgtransfer.diffusion.denoiser import (
     Denoiser,
     ECGDenoiser,
@@ -16,25 +18,35 @@ from ecgtransfer.diffusion.loss import denoising_loss, gaussian_denoiser, mean_d
 from ecgtransfer.diffusion.model import (
     DiffusionConfig,
     DiffusionModel,
-    Records,
+    LayoutBatch,
+    condition_inputs,
     fit_diffusion,
     gaussian_identity,
     held_out_loss,
+    true_condition,
 )
 from ecgtransfer.diffusion.noise import NoiseConfig, draw_sigma, karras_sigmas, sampling_sigmas
+from ecgtransfer.diffusion.records import ConditionedRecords, Records
 from ecgtransfer.diffusion.sampler import sample
 from ecgtransfer.diffusion.units import SignalUnits
 
 __all__ = [
+    "BEAT_CHANNELS",
+    "Condition",
+    "ConditionedRecords",
     "Denoiser",
     "DiffusionConfig",
     "DiffusionModel",
     "ECGDenoiser",
+    "LayoutBatch",
     "NoiseConfig",
     "Precision",
     "Records",
     "SignalUnits",
+    "as_condition",
+    "beat_channels",
     "classifier_free",
+    "condition_inputs",
     "denoised_from_noise",
     "denoised_from_score",
     "denoising_loss",
@@ -45,10 +57,13 @@ __all__ = [
     "gaussian_identity",
     "held_out_loss",
     "karras_sigmas",
+    "label_of",
     "mean_denoising_loss",
     "noise_from_denoised",
     "per_record",
     "sample",
     "sampling_sigmas",
     "score_from_denoised",
+    "true_condition",
+    "without_label",
 ]

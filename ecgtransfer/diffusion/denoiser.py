@@ -1,15 +1,22 @@
 """The denoiser: its type, its conversions to score and noise, and the one that learns ECGs."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from ecgtransfer.diffusion.condition import (
+    Condition,
+    as_condition,
+    channels_of,
+    scalars_of,
+    without_label,
+)
 from ecgtransfer.errors import ConfigError
 
-#: (x (B, ...), sigma (B,), label (B, K) or None) -> denoised (B, ...)
-Denoiser = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+#: (x (B, ...), sigma (B,), label (B, K), a `Condition` or None) -> denoised (B, ...)
+Denoiser = Callable[[Tensor, Tensor, Any], Tensor]
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -46,7 +53,8 @@ def denoised_from_noise(noise: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
 def classifier_free(denoise: Denoiser, scale: float) -> Denoiser:
     """Classifier-free guidance (Ho and Salimans 2022).
 
-    D(x; none) + scale (D(x; label) - D(x; none)).
+    D(x; none) + scale (D(x; label) - D(x; none)), where none keeps beats, layout and whatever else
+    the record is conditioned on.
 
     At scale 1 it is `denoise` itself; above, records become more typical of their label and less
     varied. It is independent of the transfer and may be applied before or after `guided`.
@@ -54,11 +62,11 @@ def classifier_free(denoise: Denoiser, scale: float) -> Denoiser:
     if scale == 1.0:
         return denoise
 
-    def guided_by_label(x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+    def guided_by_label(x: Tensor, sigma: Tensor, label: Condition | Tensor | None) -> Tensor:
         with_label = denoise(x, sigma, label)
-        if label is None:
+        if as_condition(label).label is None:
             return with_label
-        without = denoise(x, sigma, None)
+        without = denoise(x, sigma, without_label(label))
         return without + scale * (with_label - without)
 
     return guided_by_label
@@ -72,26 +80,59 @@ class ECGDenoiser(nn.Module):
 
     `SignalUnits` makes every lead and frequency of the signal about equally strong, so these
     scalars are the best linear denoiser at every frequency, and F starts from there.
+
+    With `masked_labels` the network is told of each statement whether it is present, absent or
+    unknown (2 K numbers); without, a label that is not known in full is taken as it stands.
     """
 
-    def __init__(self, network: nn.Module, precision: Precision = "float32") -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        precision: Precision = "float32",
+        *,
+        masked_labels: bool = False,
+    ) -> None:
         super().__init__()
         self.network = network
         self.precision = precision
+        self.masked_labels = masked_labels
 
     def forward(
-        self, x: Tensor, sigma: Tensor, label: Tensor | None, dropped: Tensor | None = None
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        label: Condition | Tensor | None,
+        dropped: Tensor | None = None,
     ) -> Tensor:
-        """(B, leads, T), (B,), (B, K) or None -> (B, leads, T).
+        """(B, leads, T), (B,), (B, K), a condition or None -> (B, leads, T).
 
         Rows flagged in `dropped`, (B,) bool, are denoised as if they had no label.
         """
+        given = as_condition(label)
+        values, hidden = self._label(given)
+        if dropped is not None:
+            hidden = dropped if hidden is None else hidden | dropped
         variance = per_record(sigma, x) ** 2 + 1
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            output = self.network(x * variance.rsqrt(), sigma, label, dropped)
+            output = self.network(
+                x * variance.rsqrt(), sigma, values, hidden, channels_of(given), scalars_of(given)
+            )
         c_out = per_record(sigma, x) * variance.rsqrt()
         result: Tensor = x / variance + c_out * output.to(x.dtype)
         return result
+
+    def _label(self, given: Condition) -> tuple[Tensor | None, Tensor | None]:
+        """The label as the network takes it, and the rows that have none."""
+        if given.label is None:
+            return None, None
+        known = given.known
+        hidden = None if known is None else ~known.any(dim=1)
+        if not self.masked_labels:
+            return given.label, hidden
+        if known is None:
+            known = torch.ones_like(given.label, dtype=torch.bool)
+        both = torch.cat([given.label, 1 - given.label], dim=1)
+        return both * torch.cat([known, known], dim=1), hidden
 
 
 def fastest_precision() -> Precision:

@@ -3,13 +3,14 @@
 import torch
 from torch import Tensor
 
+from ecgtransfer.diffusion.condition import Condition
 from ecgtransfer.diffusion.denoiser import Denoiser, per_record
 
 
 def denoising_loss(
     denoise: Denoiser,
     x0: Tensor,
-    label: Tensor | None,
+    label: Condition | Tensor | None,
     sigma: Tensor,
     noise: Tensor,
     sigma_data: float = 1.0,
@@ -24,7 +25,7 @@ def denoising_loss(
     return weight * (denoise(x, sigma, label) - x0).square().flatten(1).mean(1)
 
 
-def gaussian_denoiser(x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+def gaussian_denoiser(x: Tensor, sigma: Tensor, label: object) -> Tensor:
     """D(x; sigma) = x / (1 + sigma^2), exact for standard normal data: the identity's denoiser."""
     return x / (1 + per_record(sigma, x) ** 2)
 
@@ -33,7 +34,7 @@ def gaussian_denoiser(x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
 def mean_denoising_loss(
     denoise: Denoiser,
     x0: Tensor,
-    label: Tensor | None,
+    label: Condition | Tensor | None,
     sigma: Tensor,
     noise: Tensor,
     batch_size: int = 128,

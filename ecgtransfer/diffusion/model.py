@@ -1,20 +1,36 @@
 """A conditional diffusion model of ECGs as one artefact: network, units, noise levels, labels."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ecgtransfer.diffusion.beat_channels import BEAT_CHANNELS, beat_channels
+from ecgtransfer.diffusion.condition import (
+    PATIENT_SCALARS,
+    SMALLEST_LEVEL,
+    Condition,
+    as_condition,
+)
 from ecgtransfer.diffusion.denoiser import ECGDenoiser, Precision
 from ecgtransfer.diffusion.loss import denoising_loss, gaussian_denoiser, mean_denoising_loss
 from ecgtransfer.diffusion.noise import NoiseConfig, draw_sigma
+from ecgtransfer.diffusion.records import (
+    ConditionedRecords,
+    Records,
+    hide_numbers,
+    hide_statements,
+)
 from ecgtransfer.diffusion.units import SignalUnits
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.models import UNet1d, UNetConfig
+from ecgtransfer.settings import UNSTATED_AT_DEFAULT
+from ecgtransfer.signals.beat_shape import TAPS, layout
+from ecgtransfer.signals.beats import Beats
 from ecgtransfer.training import (
     FitResult,
     Progress,
@@ -33,17 +49,10 @@ RECORDS_FOR_VALIDATION = 512
 HELD_OUT_RANK = 1 << 20
 
 
-class Records(Protocol):
-    """What training needs of an `ECGSet`."""
-
-    @property
-    def labels(self) -> np.ndarray:
-        """(N, K) multi-hot."""
-        ...
-
-    def independent_mv(self, index: np.ndarray) -> np.ndarray:
-        """(n, 8, T) float32 millivolts."""
-        ...
+#: Largest share of a difference between two records' shapes that is added to the layout which the
+#: network is told in training (conditioning augmentation, Ho et al. 2021), so that drawn shapes,
+#: which are not quite like real ones, serve as well.
+SHAPE_AUGMENTATION = 0.3
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,9 @@ class DiffusionConfig:
         label_balance: power of 1 / count with which rare diagnoses are drawn more often; 0 draws
             the records as they come.
         precision: arithmetic of the network.
+        masked_labels: whether each statement may be unknown, see `Condition.known`.
+        residual: whether the model learns what the layout of a record's beat shapes leaves over
+            (`signals.beat_shape`), given beats, layout and level; else the record itself.
     """
 
     label_names: tuple[str, ...]
@@ -70,12 +82,20 @@ class DiffusionConfig:
     label_dropout: float = 0.1
     label_balance: float = 0.5
     precision: Precision = "float32"
+    masked_labels: bool = field(default=False, metadata=UNSTATED_AT_DEFAULT)
+    residual: bool = field(default=False, metadata=UNSTATED_AT_DEFAULT)
 
     def __post_init__(self) -> None:
-        if self.unet.labels != len(self.label_names):
+        if self.unet.labels != len(self.label_names) * (1 + self.masked_labels):
             raise ConfigError(
-                f"expected a network for {len(self.label_names)} labels, got one for "
-                f"{self.unet.labels}"
+                f"expected a network for {len(self.label_names) * (1 + self.masked_labels)} "
+                f"labels, got one for {self.unet.labels}"
+            )
+        needed = condition_inputs(self.unet.leads) if self.residual else (0, 0)
+        if (self.unet.condition_channels, self.unet.scalars) != needed:
+            raise ConfigError(
+                f"expected a network of {needed[0]} condition channels and {needed[1]} scalars, "
+                f"got {self.unet.condition_channels} and {self.unet.scalars}"
             )
         if min(self.samples, self.sampling_rate_hz) < 1:
             raise ConfigError(
@@ -93,26 +113,169 @@ class DiffusionConfig:
             )
 
 
+def condition_inputs(leads: int) -> tuple[int, int]:
+    """Condition channels and scalars of the network of a residual model."""
+    return BEAT_CHANNELS + leads, leads + PATIENT_SCALARS
+
+
 class DiffusionModel(nn.Module):
-    """A `Denoiser` in model units together with the units themselves."""
+    """A `Denoiser` in model units together with the units themselves.
+
+    A plain model has x0 = units(signal). A residual model has
+
+        signal = layout(shapes, beats) + level * units^-1(x0),
+
+    where the layout repeats the record's beat shapes at its beats and `level`, one number a lead,
+    brings what is left over to unit variance.
+    """
 
     def __init__(self, config: DiffusionConfig) -> None:
         super().__init__()
         self.config = config
         self.units = SignalUnits(config.unet.leads, config.samples)
-        self.denoiser = ECGDenoiser(UNet1d(config.unet), config.precision)
+        self.layout_units = (
+            SignalUnits(config.unet.leads, config.samples) if config.residual else None
+        )
+        self.denoiser = ECGDenoiser(
+            UNet1d(config.unet), config.precision, masked_labels=config.masked_labels
+        )
 
     def forward(
-        self, x: Tensor, sigma: Tensor, label: Tensor | None, dropped: Tensor | None = None
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        label: Condition | Tensor | None,
+        dropped: Tensor | None = None,
     ) -> Tensor:
-        """D(x; sigma, label) in model units, as `ECGDenoiser`."""
+        """D(x; sigma, condition) in model units, as `ECGDenoiser`."""
         result: Tensor = self.denoiser(x, sigma, label, dropped)
         return result
+
+    def condition(
+        self,
+        label: Tensor | None = None,
+        *,
+        known: Tensor | None = None,
+        beats: Sequence[Beats] | None = None,
+        shapes_mv: np.ndarray | None = None,
+        level: Tensor | None = None,
+        age: Tensor | None = None,
+        sex: Tensor | None = None,
+    ) -> Condition:
+        """What records are conditioned on, as the network takes it.
+
+        Args:
+            label, known: (B, K), as `Condition` has them.
+            beats: of each record; a plain model takes the label alone and leaves the rest.
+            shapes_mv: (B, SHAPE_ROWS, leads, W) beat shapes in millivolts; with `beats`.
+            level: (B, leads), in model units; None to leave it open for `to_model`.
+            age, sex: (B,), NaN where not known.
+        """
+        if self.layout_units is None:
+            return Condition(label=label, known=known)
+        device = self.units.amplitude_mv.device
+        layout = None
+        if beats is not None and shapes_mv is not None:
+            placed = LayoutBatch.of(beats, self.config.samples, self.config.sampling_rate_hz)
+            laid_out = placed.to(device)(torch.as_tensor(shapes_mv, dtype=torch.float32).to(device))
+            layout = self.layout_units.to_model(laid_out)
+        channels = None
+        if beats is not None:
+            rows = [
+                beat_channels(each, self.config.samples, self.config.sampling_rate_hz)
+                for each in beats
+            ]
+            channels = torch.from_numpy(np.stack(rows))
+        made = Condition(label, known, channels, layout, level, age, sex)
+        return made.to(device)
+
+    def to_model(
+        self, signals_mv: Tensor, condition: Condition | None = None
+    ) -> tuple[Tensor, Condition]:
+        """Signals (B, leads, T) in mV to x0, and the condition with the level of each record."""
+        given = as_condition(condition)
+        if self.layout_units is None:
+            return self.units.to_model(signals_mv), given
+        if given.layout is not None:
+            signals_mv = signals_mv - self.layout_units.to_mv(given.layout)
+        left = self.units.to_model(signals_mv)
+        if given.level is None:
+            level = left.square().mean(dim=-1).sqrt().clamp_min(SMALLEST_LEVEL)
+            given = replace(given, level=level)
+        assert given.level is not None
+        return left / given.level[:, :, None], given
+
+    def to_mv(self, x0: Tensor, condition: Condition | Tensor | None = None) -> Tensor:
+        """x0 (B, leads, T) to millivolts, the inverse of `to_model`.
+
+        Raises:
+            ConfigError: a residual model and a condition without level.
+        """
+        given = as_condition(condition)
+        if self.layout_units is None:
+            return self.units.to_mv(x0)
+        if given.level is None:
+            raise ConfigError(
+                "expected a condition with the residual's level, got none; draw one with the "
+                "model's beat shapes"
+            )
+        signals = self.units.to_mv(x0 * given.level[:, :, None])
+        return signals if given.layout is None else signals + self.layout_units.to_mv(given.layout)
+
+
+@dataclass(frozen=True, eq=False)
+class LayoutBatch:
+    """`signals.beat_shape.Layout` of several records: taps into their tables of beat shapes.
+
+    Attributes:
+        index: (B, T, TAPS) int64.
+        weight: (B, T, TAPS).
+    """
+
+    index: Tensor
+    weight: Tensor
+
+    @classmethod
+    def of(cls, beats: Sequence[Beats], samples: int, sampling_rate_hz: float) -> "LayoutBatch":
+        """Of each record's beats; a record without beats has a layout of zero."""
+        index = np.zeros((len(beats), samples, TAPS), np.int32)
+        weight = np.zeros((len(beats), samples, TAPS), np.float32)
+        for row, each in enumerate(beats):
+            if len(each):
+                placed = layout(each, samples, sampling_rate_hz)
+                index[row], weight[row] = placed.index, placed.weight
+        return cls(torch.from_numpy(index).long(), torch.from_numpy(weight))
+
+    def to(self, device: torch.device | str) -> "LayoutBatch":
+        """The same on another device."""
+        return LayoutBatch(self.index.to(device), self.weight.to(device))
+
+    def __call__(self, shapes: Tensor) -> Tensor:
+        """Shapes (B, SHAPE_ROWS, leads, W) -> records (B, leads, T)."""
+        rows, _, leads, _ = shapes.shape
+        samples, taps = self.index.shape[1:]
+        table = shapes.transpose(1, 2).reshape(rows, leads, -1)
+        taken = table.gather(2, self.index.reshape(rows, 1, -1).expand(-1, leads, -1))
+        weighted = taken.reshape(rows, leads, samples, taps) * self.weight[:, None]
+        return weighted.sum(dim=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Records of a step on the CPU, before anything is drawn."""
+
+    signals_mv: Tensor
+    label: Tensor
+    layout: LayoutBatch | None = None
+    shapes_mv: Tensor | None = None
+    beats: Tensor | None = None
+    age: Tensor | None = None
+    sex: Tensor | None = None
 
 
 def fit_diffusion(
     model: DiffusionModel,
-    records: Records,
+    records: Records | ConditionedRecords,
     train: np.ndarray,
     held_out: np.ndarray,
     config: TrainConfig,
@@ -129,47 +292,30 @@ def fit_diffusion(
     `keep_checkpoint` is that of `fit`.
 
     Raises:
-        ConfigError: fewer than two training records.
+        ConfigError: fewer than two training records, or a residual model and records without
+            beats.
         RunError: a loss that is not finite, or a folder with the checkpoint of another training.
     """
     if len(train) < 2:
         raise ConfigError(f"expected at least 2 training records, got {len(train)}")
     if measure_units:
-        rng = np.random.default_rng([config.seed, 2])
-        chosen = rng.permutation(train)[:RECORDS_FOR_SPECTRUM]
-        parts = np.array_split(chosen, 1 + len(chosen) // 500)
-        chunks = (records.independent_mv(part) for part in parts)
-        model.units.load_state_dict(SignalUnits.fitted(chunks).state_dict())
+        _measure_units(model, records, train, config.seed)
     labels = np.asarray(records.labels, np.float32)
     weights = label_weights(labels[train], model.config.label_balance)
     order = shuffled_batches(len(train), config.batch_size, config.seed, weights)
 
-    def batch_of(index: np.ndarray) -> tuple[Tensor, Tensor]:
-        signals = torch.from_numpy(records.independent_mv(index))
-        return signals, torch.from_numpy(labels[index])
-
-    def loss(
-        network: nn.Module, batch: tuple[Tensor, Tensor], generator: torch.Generator
-    ) -> Tensor:
+    def loss(network: nn.Module, batch: _Batch, generator: torch.Generator) -> Tensor:
         device = model.units.amplitude_mv.device  # where `fit` has moved the model
-        signals, label = (part.to(device) for part in batch)
-        x0 = model.units.to_model(signals)
+        x0, condition = _drawn_condition(model, records, batch, generator)
         sigma = draw_sigma(len(x0), model.config.noise, generator).to(device)
         noise = torch.randn(x0.shape, generator=generator).to(device)
-        dropped = torch.rand(len(x0), generator=generator) < model.config.label_dropout
-        dropped = dropped.to(device)
-
-        def denoise(x: Tensor, level: Tensor, diagnosis: Tensor | None) -> Tensor:
-            result: Tensor = network(x, level, diagnosis, dropped)
-            return result
-
-        return denoising_loss(denoise, x0, label, sigma, noise)
+        return denoising_loss(network, x0, condition, sigma, noise)
 
     validate = held_out_loss(model, records, held_out, config.seed) if len(held_out) else None
     return fit(
         model,
         loss,
-        lambda step: batch_of(train[order(step)]),
+        lambda step: _batch_of(model, records, labels, train[order(step)]),
         config,
         folder,
         validate=validate,
@@ -178,28 +324,147 @@ def fit_diffusion(
     )
 
 
+def _measure_units(
+    model: DiffusionModel, records: Records | ConditionedRecords, train: np.ndarray, seed: int
+) -> None:
+    """Fit the spectra of the units to training records."""
+    chosen = np.random.default_rng([seed, 2]).permutation(train)[:RECORDS_FOR_SPECTRUM]
+    parts = np.array_split(chosen, 1 + len(chosen) // 500)
+    if model.layout_units is None:
+        chunks = (records.independent_mv(part) for part in parts)
+        model.units.load_state_dict(SignalUnits.fitted(chunks).state_dict())
+        return
+    layouts = [_laid_out_mv(model, _conditioned(records), part).numpy() for part in parts]
+    residuals = [
+        records.independent_mv(part) - each for part, each in zip(parts, layouts, strict=True)
+    ]
+    model.layout_units.load_state_dict(SignalUnits.fitted(layouts).state_dict())
+    model.units.load_state_dict(SignalUnits.fitted(residuals).state_dict())
+
+
+def _conditioned(records: Records | ConditionedRecords) -> ConditionedRecords:
+    if not isinstance(records, ConditionedRecords):
+        raise ConfigError(
+            "expected records with beats and beat shapes for a residual model, got "
+            f"{type(records).__name__}; make ConditionedRecords of them"
+        )
+    return records
+
+
+def _laid_out_mv(model: DiffusionModel, records: ConditionedRecords, numbers: np.ndarray) -> Tensor:
+    """The layouts of some records, (n, leads, T) in millivolts."""
+    beats = [records.beats[number] for number in numbers]
+    placed = LayoutBatch.of(beats, model.config.samples, model.config.sampling_rate_hz)
+    return placed(torch.from_numpy(records.shapes_mv[numbers]))
+
+
+def _batch_of(
+    model: DiffusionModel,
+    records: Records | ConditionedRecords,
+    labels: np.ndarray,
+    numbers: np.ndarray,
+) -> _Batch:
+    signals = torch.from_numpy(records.independent_mv(numbers))
+    label = torch.from_numpy(labels[numbers])
+    if model.layout_units is None:
+        return _Batch(signals, label)
+    held = _conditioned(records)
+    beats = [held.beats[number] for number in numbers]
+    samples, rate = model.config.samples, model.config.sampling_rate_hz
+    return _Batch(
+        signals,
+        label,
+        LayoutBatch.of(beats, samples, rate),
+        torch.from_numpy(held.shapes_mv[numbers]),
+        torch.from_numpy(np.stack([beat_channels(each, samples, rate) for each in beats])),
+        torch.from_numpy(held.age[numbers]),
+        torch.from_numpy(held.sex[numbers]),
+    )
+
+
+def _drawn_condition(
+    model: DiffusionModel,
+    records: Records | ConditionedRecords,
+    batch: _Batch,
+    generator: torch.Generator,
+) -> tuple[Tensor, Condition]:
+    """x0 of a batch, and what the network is told of each record."""
+    device = model.units.amplitude_mv.device
+    signals, label = batch.signals_mv.to(device), batch.label.to(device)
+    known: Tensor | None = None
+    if model.config.masked_labels:
+        core = records.core if isinstance(records, ConditionedRecords) else ()
+        known = hide_statements(label.shape, core, generator).to(device)
+    elif model.config.label_dropout:
+        dropped = torch.rand(len(label), generator=generator) < model.config.label_dropout
+        known = (~dropped)[:, None].expand_as(label).to(device)
+    if batch.layout is None or model.layout_units is None:
+        x0, _ = model.to_model(signals)
+        return x0, Condition(label=label, known=known)
+    assert batch.shapes_mv is not None
+    assert batch.beats is not None
+    assert batch.age is not None
+    assert batch.sex is not None
+    placed, shapes = batch.layout.to(device), batch.shapes_mv.to(device)
+    true = model.layout_units.to_model(placed(shapes))
+    share = SHAPE_AUGMENTATION * torch.rand(len(shapes), generator=generator).to(device)
+    other = shapes.roll(1, 0) - shapes.roll(2, 0)
+    other[:, 1:] = 0  # few records have a ventricular shape
+    told = true + model.layout_units.to_model(placed(share[:, None, None, None] * other))
+    x0, measured = model.to_model(signals, Condition(layout=true))
+    return x0, Condition(
+        label,
+        known,
+        batch.beats.to(device),
+        told,
+        measured.level,
+        hide_numbers(batch.age, generator).to(device),
+        hide_numbers(batch.sex, generator).to(device),
+    )
+
+
 def held_out_loss(
-    model: DiffusionModel, records: Records, held_out: np.ndarray, seed: int
+    model: DiffusionModel,
+    records: Records | ConditionedRecords,
+    held_out: np.ndarray,
+    seed: int,
 ) -> Callable[[nn.Module], float]:
     """Denoising loss of any network on the same held-out records with the same noise.
 
     The best linear denoiser of white data scores 1 on it, whatever the noise level.
     """
     chosen = np.random.default_rng([seed, 3]).permutation(held_out)[:RECORDS_FOR_VALIDATION]
-    signals = torch.from_numpy(records.independent_mv(chosen))
-    label = torch.from_numpy(np.asarray(records.labels[chosen], np.float32))
     generator = step_generator(seed, 0, rank=HELD_OUT_RANK)
     sigma = draw_sigma(len(chosen), model.config.noise, generator)
-    noise = torch.randn(signals.shape, generator=generator)
+    shape = (len(chosen), model.config.unet.leads, model.config.samples)
+    noise = torch.randn(shape, generator=generator)
 
     def validate(network: nn.Module) -> float:
         device = next(network.parameters()).device
-        x0 = model.units.to_model(signals.to(device))
-        return mean_denoising_loss(
-            network, x0, label.to(device), sigma.to(device), noise.to(device)
-        )
+        x0, condition = true_condition(model, records, chosen)
+        return mean_denoising_loss(network, x0, condition, sigma.to(device), noise.to(device))
 
     return validate
+
+
+def true_condition(
+    model: DiffusionModel, records: Records | ConditionedRecords, numbers: np.ndarray
+) -> tuple[Tensor, Condition]:
+    """x0 of some records and all that is known of them, on the model's device."""
+    device = model.units.amplitude_mv.device
+    signals = torch.from_numpy(records.independent_mv(numbers)).to(device)
+    label = torch.from_numpy(np.asarray(records.labels[numbers], np.float32)).to(device)
+    if model.layout_units is None:
+        return model.to_model(signals, Condition(label=label))
+    held = _conditioned(records)
+    condition = model.condition(
+        label,
+        beats=[held.beats[number] for number in numbers],
+        shapes_mv=held.shapes_mv[numbers],
+        age=torch.from_numpy(held.age[numbers]),
+        sex=torch.from_numpy(held.sex[numbers]),
+    )
+    return model.to_model(signals, condition)
 
 
 def gaussian_identity(

@@ -58,12 +58,16 @@ class Conditioning(nn.Module):
 
     The noise level enters as ln(sigma) / 4 (Karras et al. 2022, table 1). A missing label
     (`None`, or a row flagged in `dropped`) has an embedding of its own, so that "no diagnosis
-    stated" and "none of the diagnoses" stay two different things.
+    stated" and "none of the diagnoses" stay two different things. Further numbers, `scalars` of
+    them, enter linearly; their weights start at zero.
     """
 
-    def __init__(self, width: int, labels: int, noise: bool = True) -> None:
+    def __init__(self, width: int, labels: int, noise: bool = True, scalars: int = 0) -> None:
         super().__init__()
         self.labels = labels
+        self.scalars = nn.Linear(scalars, width, bias=False) if scalars else None
+        if self.scalars is not None:
+            zero(self.scalars)
         self.noise = (
             nn.Sequential(FourierFeatures(64), nn.Linear(64, width), nn.SiLU()) if noise else None
         )
@@ -72,9 +76,14 @@ class Conditioning(nn.Module):
         self.mix = nn.Sequential(nn.Linear(width, width), nn.SiLU())
 
     def forward(
-        self, batch: int, sigma: Tensor | None, label: Tensor | None, dropped: Tensor | None = None
+        self,
+        batch: int,
+        sigma: Tensor | None,
+        label: Tensor | None,
+        dropped: Tensor | None = None,
+        scalars: Tensor | None = None,
     ) -> Tensor:
-        """(B,) sigma, (B, K) label, (B,) bool dropped -> (B, width).
+        """(B,) sigma, (B, K) label, (B,) bool dropped, (B, S) scalars -> (B, width).
 
         Raises:
             ConfigError: sigma is missing where it is needed, or not one row for each record.
@@ -96,6 +105,9 @@ class Conditioning(nn.Module):
                     _one_a_record("dropped", dropped, (batch,))
                     known = torch.where(dropped[:, None], self.no_label, known)
                 embedding = embedding + known
+        if self.scalars is not None and scalars is not None:
+            _one_a_record("scalars", scalars, (batch, self.scalars.in_features))
+            embedding = embedding + self.scalars(scalars.to(parameter.dtype))
         mixed: Tensor = self.mix(embedding)
         return mixed
 

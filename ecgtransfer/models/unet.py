@@ -36,6 +36,8 @@ class UNetConfig:
         spectral: levels, counted from the shallowest, that carry spectral gates.
         middle: pairs of self-attention and feed-forward layers between the way down and up.
         conditioning: width of the embedding of noise level and label.
+        condition_channels: channels beside the signal that the network is given, such as beats.
+        scalars: numbers beside noise level and label that enter the embedding.
     """
 
     labels: int
@@ -47,6 +49,8 @@ class UNetConfig:
     spectral: int = field(default=0, metadata=UNSTATED_AT_DEFAULT)
     middle: int = 0
     conditioning: int = 256
+    condition_channels: int = field(default=0, metadata=UNSTATED_AT_DEFAULT)
+    scalars: int = field(default=0, metadata=UNSTATED_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         if min(self.leads, self.fold, self.blocks, self.conditioning) < 1 or self.labels < 0:
@@ -66,10 +70,15 @@ class UNetConfig:
                 )
         if self.middle < 0:
             raise ConfigError(f"expected a middle of at least 0 layers, got {self.middle}")
+        if min(self.condition_channels, self.scalars) < 0:
+            raise ConfigError(
+                f"expected condition_channels and scalars of at least 0, got "
+                f"{self.condition_channels} and {self.scalars}"
+            )
 
 
 class UNet1d(nn.Module):
-    """(x (B, leads, T), sigma (B,), label (B, K) or None) -> (B, leads, T), any T.
+    """(x (B, leads, T), sigma (B,), label (B, K) or None, ...) -> (B, leads, T), any T.
 
     The output layer starts at zero: a fresh network returns zero, which makes the denoiser
     around it the best linear one.
@@ -80,8 +89,14 @@ class UNet1d(nn.Module):
         self.config = config
         widths, blocks = config.widths, config.blocks
         attentive = len(widths) - config.attention
-        self.conditioning = Conditioning(config.conditioning, config.labels)
+        self.conditioning = Conditioning(config.conditioning, config.labels, scalars=config.scalars)
         self.stem = nn.Conv1d(config.leads * config.fold, widths[0], 3, padding=1)
+        # Without a bias and from zero: a record of unknown condition is one without channels.
+        self.condition_stem = (
+            nn.Conv1d(config.condition_channels * config.fold, widths[0], 3, padding=1, bias=False)
+            if config.condition_channels
+            else None
+        )
 
         def stage(channels_in: int, level: int) -> nn.ModuleList:
             layers: list[nn.Module] = [
@@ -120,19 +135,35 @@ class UNet1d(nn.Module):
         zero(self.out)
 
     def forward(
-        self, x: Tensor, sigma: Tensor, label: Tensor | None, dropped: Tensor | None = None
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        label: Tensor | None,
+        dropped: Tensor | None = None,
+        channels: Tensor | None = None,
+        scalars: Tensor | None = None,
     ) -> Tensor:
-        """D's network F: rows flagged in `dropped`, (B,) bool, have no label.
+        """D's network F.
 
         Records that do not fill the deepest level are padded with zeros at their end and cut
         again.
+
+        Args:
+            x: (B, leads, T).
+            sigma: (B,).
+            label: (B, K); None for no label.
+            dropped: (B,) bool, rows that have no label.
+            channels: (B, condition_channels, T); None where nothing is known.
+            scalars: (B, scalars); None where nothing is known.
         """
         config = self.config
         levels = len(config.widths)
         samples = x.shape[-1]
         missing = -samples % (config.fold * 2 ** (levels - 1))
         h = self.stem(fold(F.pad(x, (0, missing)), config.fold))
-        conditioning = self.conditioning(x.shape[0], sigma, label, dropped)
+        if self.condition_stem is not None and channels is not None:
+            h = h + self.condition_stem(fold(F.pad(channels, (0, missing)), config.fold))
+        conditioning = self.conditioning(x.shape[0], sigma, label, dropped, scalars)
         kept = [h]
         for level in range(levels):
             for block in range(config.blocks):

@@ -1,0 +1,150 @@
+"""What a record is conditioned on: diagnosis, beats, beat shape, residual level, age and sex."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ecgtransfer.errors import ConfigError
+
+#: Residuals of a lead are taken to be at least so large, in model units, when their level is stated.
+SMALLEST_LEVEL = 0.05
+#: Numbers that `scalars_of` adds to the levels of the leads.
+PATIENT_SCALARS = 4
+#: What may index the records of a condition.
+Rows = int | slice | Sequence[int] | np.ndarray | Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """Everything that a batch of records is conditioned on, one row a record.
+
+    Each part may be missing (None). `Denoiser` and `LogH` take a condition wherever they take a
+    bare label, which stands for `Condition(label=label)`.
+
+    Attributes:
+        label: (B, K), each statement 1 present, 0 absent, or between.
+        known: (B, K) bool, False where it is not known whether the statement holds; None where all
+            are known.
+        beats: (B, C, T) beat channels, see `beat_channels`; zero in a record of unknown beats.
+        layout: (B, leads, T) the beat shapes laid out at the beats, in model units; zero in a
+            record of unknown shape.
+        level: (B, leads) root mean square, in model units, of what the layout leaves over.
+        age: (B,) years; NaN where it is not known.
+        sex: (B,) 0 male, 1 female; NaN where it is not known.
+    """
+
+    label: Tensor | None = None
+    known: Tensor | None = None
+    beats: Tensor | None = None
+    layout: Tensor | None = None
+    level: Tensor | None = None
+    age: Tensor | None = None
+    sex: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        sizes = {name: len(part) for name, part in self._parts().items()}
+        if len(set(sizes.values())) > 1:
+            raise ConfigError(
+                "expected as many rows in every part of a condition, got "
+                + ", ".join(f"{name} {size}" for name, size in sizes.items())
+            )
+        if self.known is not None and (self.label is None or self.known.shape != self.label.shape):
+            shape = None if self.label is None else tuple(self.label.shape)
+            raise ConfigError(
+                f"expected `known` of the label's shape {shape}, got {tuple(self.known.shape)}"
+            )
+
+    def _parts(self) -> dict[str, Tensor]:
+        parts = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def __len__(self) -> int:
+        """Number of records; 0 where no part is stated."""
+        return next((len(part) for part in self._parts().values()), 0)
+
+    def __getitem__(self, rows: Rows) -> Condition:
+        """The condition of some records."""
+        if isinstance(rows, int):
+            rows = slice(rows, rows + 1 or None)
+        if isinstance(rows, np.ndarray):
+            rows = torch.from_numpy(rows)
+        return Condition(**{name: part[rows] for name, part in self._parts().items()})
+
+    def to(self, device: torch.device | str) -> Condition:
+        """The same on another device."""
+        return Condition(**{name: part.to(device) for name, part in self._parts().items()})
+
+    def split(self, size: int) -> list[Condition]:
+        """Conditions of `size` records each, the last with the rest."""
+        return [self[start : start + size] for start in range(0, len(self), size)]
+
+    def without_label(self, hidden: Tensor | None = None) -> Condition:
+        """The same with unknown labels: all of them, or those of the rows flagged in `hidden`."""
+        if self.label is None:
+            return self
+        if hidden is None:
+            return replace(self, label=None, known=None)
+        known = torch.ones_like(self.label, dtype=torch.bool) if self.known is None else self.known
+        return replace(self, known=known & ~hidden.to(known.device)[:, None])
+
+    @staticmethod
+    def cat(conditions: Sequence[Condition]) -> Condition:
+        """Conditions one after another.
+
+        Raises:
+            ConfigError: parts that some state and others do not.
+        """
+        stated = [set(each._parts()) for each in conditions]
+        if any(names != stated[0] for names in stated[1:]):
+            both = ", ".join(sorted(set.union(*stated) - set.intersection(*stated)))
+            raise ConfigError(f"expected the same parts in every condition, {both} differ")
+        return Condition(
+            **{
+                name: torch.cat([getattr(each, name) for each in conditions])
+                for name in sorted(stated[0])
+            }
+        )
+
+
+def as_condition(given: Condition | Tensor | None) -> Condition:
+    """A bare label, or nothing, as a condition."""
+    return given if isinstance(given, Condition) else Condition(label=given)
+
+
+def label_of(given: Condition | Tensor | None) -> Tensor | None:
+    """The label (B, K) of a condition, or the bare label itself."""
+    return given.label if isinstance(given, Condition) else given
+
+
+def without_label(given: Condition | Tensor | None) -> Condition | None:
+    """What is left of a condition when the label is taken away; None for a bare label."""
+    return given.without_label() if isinstance(given, Condition) else None
+
+
+def channels_of(condition: Condition) -> Tensor | None:
+    """Beats and layout as channels of a network, (B, C + leads, T); None where neither is stated."""
+    parts = [part for part in (condition.beats, condition.layout) if part is not None]
+    return torch.cat(parts, dim=1) if parts else None
+
+
+def scalars_of(condition: Condition) -> Tensor | None:
+    """Level, age and sex as numbers of a network, (B, leads + 4); None where no level is stated.
+
+    The natural logarithm of each lead's level; age in units of 50 years about 60; sex as -1 or 1;
+    for the latter two also whether they are known.
+    """
+    if condition.level is None:
+        return None
+    rows, level = len(condition), condition.level
+    columns = [level.clamp_min(SMALLEST_LEVEL).log()]
+    for value, centre, scale in ((condition.age, 60.0, 50.0), (condition.sex, 0.5, 0.5)):
+        stated = level.new_full((rows,), torch.nan) if value is None else value.to(level)
+        known = ~stated.isnan()
+        columns.append(torch.where(known, (stated - centre) / scale, 0.0)[:, None])
+        columns.append(known.to(level)[:, None])
+    return torch.cat(columns, dim=1)
