@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgtransfer.corpus.labels import LabelCode, LabelSpace
+from ecgtransfer.corpus.set_beats import BEATS_COLUMN, set_beats
 from ecgtransfer.errors import CorpusError, SignalError
-from ecgtransfer.signals import INDEPENDENT_LEADS, Recording, expand_leads
+from ecgtransfer.signals import INDEPENDENT_LEADS, Beats, Recording, expand_leads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -185,6 +186,15 @@ class ECGSet:
                         batch.slice(len(batch) - (stop - first)).to_pandas(),
                     )
 
+    @cached_property
+    def beats(self) -> list[Beats]:
+        """The beats of each record, see `set_beats`.
+
+        Raises:
+            CorpusError: the table states beats that cannot be read.
+        """
+        return set_beats(self)
+
     def independent_mv(self, index: Index = None) -> NDArray[np.float32]:
         """The model's eight leads I, II, V1-V6 in millivolts, (n, 8, T) float32."""
         return millivolts(self._signals_uv[self._rows(index)])
@@ -211,7 +221,9 @@ class ECGSet:
         with self._table_errors():
             rows = pyarrow.parquet.read_metadata(self.folder / RECORDS).num_rows
         self._check_rows(rows)
-        found = fingerprint(self.folder, self.card["labels"], self.card["sampling_rate_hz"])
+        found = fingerprint(
+            self.folder, self.card["labels"], self.card["sampling_rate_hz"], self.origin
+        )
         if found != self.fingerprint:
             raise CorpusError(
                 f"{self.folder} has changed since it was written: fingerprint {found[:12]}, "
@@ -281,11 +293,14 @@ def microvolts(signal_mv: NDArray[Any]) -> NDArray[np.int16]:
     return signal_uv.astype(np.int16)
 
 
-def fingerprint(folder: Path, labels: Sequence[str], sampling_rate_hz: float) -> str:
+def fingerprint(
+    folder: Path, labels: Sequence[str], sampling_rate_hz: float, origin: str
+) -> str:
     """SHA-256 over label names, rate, signals, labels and the rows of the table, in hex.
 
     Of the table the values count, not the bytes: another version of the parquet library may write
-    other bytes.
+    other bytes. Beats count in a generated set, which was made from them; in others they follow
+    from the signals.
     """
     import pyarrow.parquet
 
@@ -298,6 +313,8 @@ def fingerprint(folder: Path, labels: Sequence[str], sampling_rate_hz: float) ->
     table = pyarrow.parquet.ParquetFile(folder / RECORDS)
     for batch in table.iter_batches(batch_size=_HASH_ROWS):
         for row in batch.to_pylist():
+            if origin != "generated":
+                row.pop(BEATS_COLUMN, None)
             digest.update(json.dumps(row, sort_keys=True).encode())
     return digest.hexdigest()
 

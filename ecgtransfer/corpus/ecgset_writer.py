@@ -236,7 +236,10 @@ class ECGSetWriter:
                 "records": self._count,
                 "samples": self._samples,
                 "fingerprint": fingerprint(
-                    self._set, self.label_space.names, self._facts["sampling_rate_hz"]
+                    self._set,
+                    self.label_space.names,
+                    self._facts["sampling_rate_hz"],
+                    self._facts["origin"],
                 ),
             }
             _write_text(self._set / CARD, json.dumps(card, indent=2, sort_keys=True) + "\n")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgtransfer.corpus.ecgset import LARGEST_MICROVOLTS, MICROVOLTS, microvolts
+from ecgtransfer.corpus.ecgset import LARGEST_MICROVOLTS, MICROVOLTS, microvolts, millivolts
 from ecgtransfer.corpus.ecgset_writer import ECGSetWriter, remove_leftovers
 from ecgtransfer.corpus.labels import LabelSpace, label_warnings, resolve
 from ecgtransfer.corpus.preparation_journal import Entry, Journal
@@ -36,10 +36,13 @@ from ecgtransfer.corpus.preparation_report import (
     Tally,
 )
 from ecgtransfer.corpus.records import Corpus, CorpusRecord, read_signal
+from ecgtransfer.corpus.set_beats import BEATS_COLUMN, find_beats_or_none
 from ecgtransfer.corpus.writing import sole_writer
 from ecgtransfer.errors import CorpusError, SignalError
 from ecgtransfer.signals import (
+    Recording,
     crop,
+    expand_leads,
     flat_leads,
     independent_leads,
     limb_lead_disagreement_mv,
@@ -151,7 +154,9 @@ def prepare(
             chosen = [name in kept for name in chunk.noticed.digests]
             if kept:
                 rows = [row_of[name] for name in chunk.noticed.digests if name in kept]
-                writer.append(chunk.signals_uv[chosen], labels[rows], _table(corpus, rows))
+                beats = [text for text, is_kept in zip(chunk.beats, chosen, strict=True) if is_kept]
+                table = _table(corpus, rows).assign(**{BEATS_COLUMN: beats})
+                writer.append(chunk.signals_uv[chosen], labels[rows], table)
                 kept_rows += rows
             done += chunk.records
             journal.add(Entry(chunk.records, len(writer), chunk.noticed))
@@ -230,10 +235,11 @@ class _Window:
 
 @dataclass(frozen=True, eq=False)
 class _Chunk:
-    """Some records, read: `signals_uv` (n, 8, T) int16 of those that `noticed.digests` names."""
+    """Some records, read: signals (n, 8, T) int16 and beats of those that `noticed.digests` names."""
 
     records: int
     signals_uv: NDArray[np.int16]
+    beats: tuple[str, ...]
     noticed: Noticed
 
 
@@ -326,7 +332,8 @@ def _follow_the_parent() -> None:
 
 
 def _read_chunk(records: Sequence[CorpusRecord], window: _Window) -> _Chunk:
-    signals = []
+    signals: list[NDArray[np.int16]] = []
+    beats: list[str] = []
     noticed = Noticed((), {}, {}, {}, {}, {}, {}, {})
     left_out: list[LeftOut] = []
     rates: Counter[str] = Counter()
@@ -363,6 +370,8 @@ def _read_chunk(records: Sequence[CorpusRecord], window: _Window) -> _Chunk:
             noticed.clipped_samples[record.name] = beyond
             eight_mv = np.clip(eight_mv, -largest_mv, largest_mv)
         signals.append(microvolts(eight_mv))
+        as_stored = Recording(expand_leads(millivolts(signals[-1])), window.sampling_rate_hz)
+        beats.append(find_beats_or_none(as_stored).to_text())
         digest = hashlib.blake2b(signals[-1].tobytes(), digest_size=16)
         noticed.digests[record.name] = digest.hexdigest()
     stacked = np.stack(signals) if signals else np.zeros((0, 8, samples), dtype=np.int16)
@@ -372,7 +381,7 @@ def _read_chunk(records: Sequence[CorpusRecord], window: _Window) -> _Chunk:
         sampling_rates_hz=dict(rates),
         lengths_s=dict(lengths),
     )
-    return _Chunk(len(records), stacked, noticed)
+    return _Chunk(len(records), stacked, tuple(beats), noticed)
 
 
 def _table(corpus: Corpus, rows: Sequence[int]) -> pd.DataFrame:

@@ -23,6 +23,7 @@ from ecgtransfer.diffusion.model import (
     fit_diffusion,
     gaussian_identity,
     held_out_loss,
+    measure_units,
     true_condition,
 )
 from ecgtransfer.diffusion.noise import NoiseConfig, draw_sigma, karras_sigmas, sampling_sigmas
@@ -59,6 +60,7 @@ __all__ = [
     "karras_sigmas",
     "label_of",
     "mean_denoising_loss",
+    "measure_units",
     "noise_from_denoised",
     "per_record",
     "sample",

@@ -281,13 +281,13 @@ def fit_diffusion(
     config: TrainConfig,
     folder: Path,
     *,
-    measure_units: bool = True,
+    fit_units: bool = True,
     progress: Callable[[Progress], None] | None = None,
     keep_checkpoint: bool = False,
 ) -> FitResult:
     """Train `model` on the records numbered `train`; `held_out` ones are only scored.
 
-    The spectrum of the units is measured on training records, except where `measure_units` is
+    The spectrum of the units is measured on training records, except where `fit_units` is
     off (a model that goes on from weights it already has keeps the units it has).
     `keep_checkpoint` is that of `fit`.
 
@@ -298,8 +298,8 @@ def fit_diffusion(
     """
     if len(train) < 2:
         raise ConfigError(f"expected at least 2 training records, got {len(train)}")
-    if measure_units:
-        _measure_units(model, records, train, config.seed)
+    if fit_units:
+        measure_units(model, records, train, config.seed)
     labels = np.asarray(records.labels, np.float32)
     weights = label_weights(labels[train], model.config.label_balance)
     order = shuffled_batches(len(train), config.batch_size, config.seed, weights)
@@ -324,10 +324,14 @@ def fit_diffusion(
     )
 
 
-def _measure_units(
+def measure_units(
     model: DiffusionModel, records: Records | ConditionedRecords, train: np.ndarray, seed: int
 ) -> None:
-    """Fit the spectra of the units to training records."""
+    """Fit the spectra of a model's units to training records, at most 3,000 of them.
+
+    Raises:
+        ConfigError: a residual model and records without beats.
+    """
     chosen = np.random.default_rng([seed, 2]).permutation(train)[:RECORDS_FOR_SPECTRUM]
     parts = np.array_split(chosen, 1 + len(chosen) // 500)
     if model.layout_units is None:
@@ -467,16 +471,14 @@ def true_condition(
     return model.to_model(signals, condition)
 
 
-def gaussian_identity(
-    units: SignalUnits, signals_mv: Tensor, config: NoiseConfig, seed: int
-) -> float:
-    """Weighted loss of the linear denoiser x / (1 + sigma^2) on records (B, leads, T) in mV.
+def gaussian_identity(x0: Tensor, config: NoiseConfig, seed: int) -> float:
+    """Weighted loss of the linear denoiser x / (1 + sigma^2) on records (B, leads, T).
 
     Exactly 1 on white data of unit variance: how far a run is from it says how well the units fit
     these records.
     """
     generator = step_generator(seed, 1, rank=HELD_OUT_RANK)
-    x0 = units.to_model(signals_mv.to(units.amplitude_mv.device)).cpu()
+    x0 = x0.cpu()
     sigma = draw_sigma(len(x0), config, generator)
     noise = torch.randn(x0.shape, generator=generator)
     return mean_denoising_loss(gaussian_denoiser, x0, None, sigma, noise)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from ecgtransfer.diffusion import condition_inputs
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.models import UNetConfig
 from ecgtransfer.settings import UNSTATED_AT_DEFAULT
@@ -25,11 +26,22 @@ class SourcePreset:
     conditioning: int
     train: TrainConfig
     spectral: int = 0
+    rhythm: TrainConfig = TrainConfig(
+        steps=1500, batch_size=256, learning_rate=2e-3, ema_decay=0.995, validate_every=250
+    )
+    beat_shapes: TrainConfig = TrainConfig(
+        steps=6000, batch_size=256, learning_rate=1e-3, ema_decay=0.999, validate_every=500
+    )
 
-    def unet(self, labels: int, leads: int) -> UNetConfig:
-        """The network for a label space of `labels` diagnoses."""
+    def unet(self, labels: int, leads: int, factorised: bool = False) -> UNetConfig:
+        """The network for a label space of `labels` diagnoses.
+
+        A factorised model's knows of each whether it is present, absent or unknown, and is given
+        beats, layout and level.
+        """
+        channels, scalars = condition_inputs(leads) if factorised else (0, 0)
         return UNetConfig(
-            labels=labels,
+            labels=labels * (1 + factorised),
             leads=leads,
             fold=self.fold,
             widths=self.widths,
@@ -37,6 +49,8 @@ class SourcePreset:
             attention=self.attention,
             spectral=self.spectral,
             conditioning=self.conditioning,
+            condition_channels=channels,
+            scalars=scalars,
         )
 
 
@@ -97,6 +111,10 @@ class SourceSettings:
         seed: of everything that is drawn.
         precision: arithmetic of the network; "auto" takes the fastest.
         accumulate: batches a step in each process.
+        factorised: whether the model is one of rhythm, of beat shapes given the rhythm, and of
+            records given both (`diffusion.Cascade`); else one of records given the label.
+        least_records: statements with fewer training records are left out of the label space,
+            but for those of the ICBEB classes.
     """
 
     source: Path
@@ -109,9 +127,15 @@ class SourceSettings:
     seed: int = 0
     precision: str = "auto"
     accumulate: int = field(default=1, metadata=UNSTATED_AT_DEFAULT)
+    factorised: bool = field(default=False, metadata=UNSTATED_AT_DEFAULT)
+    least_records: int = field(default=1, metadata=UNSTATED_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         preset(self.preset)
+        if self.least_records < 0:
+            raise ConfigError(
+                f"expected least_records of at least 0, got {self.least_records}"
+            )
         if self.precision not in get_args(PrecisionName):
             raise ConfigError(
                 f"expected a precision of {', '.join(get_args(PrecisionName))}, got "

@@ -1,9 +1,15 @@
-"""Stage `source`: the conditional diffusion model of the source, trained or taken over."""
+"""Stage `source`: the model of the source, trained or taken over.
+
+RUN/source/weights.safetensors    the model of records
+RUN/source/rhythm/                of a factorised model: p(beats | label) ...
+RUN/source/beat_shapes/           ... and p(beat shapes, level | beats, label)
+"""
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,16 +18,24 @@ import torch
 
 from ecgtransfer.corpus import ECGSet, LabelSpace, patient_split, select_records
 from ecgtransfer.diffusion import (
+    BeatShapeConfig,
+    BeatShapeModel,
+    Cascade,
+    ConditionedRecords,
     DiffusionConfig,
     DiffusionModel,
     NoiseConfig,
     Precision,
     fastest_precision,
+    fit_beat_shapes,
     fit_diffusion,
     gaussian_identity,
+    measure_units,
+    true_condition,
 )
-from ecgtransfer.errors import RunError
+from ecgtransfer.errors import ConfigError, RunError
 from ecgtransfer.models import UNetConfig
+from ecgtransfer.pipeline.conditioned import CORE_LABELS, FEWEST_BEATS, conditioned_records
 from ecgtransfer.pipeline.config import SourceSettings, preset
 from ecgtransfer.pipeline.run import (
     CARD,
@@ -33,9 +47,17 @@ from ecgtransfer.pipeline.run import (
     read_json,
     write_json,
 )
-from ecgtransfer.training import Progress, load_weights, seeded_initialisation
+from ecgtransfer.rhythm import RhythmConfig, RhythmModel, fit_rhythm
+from ecgtransfer.settings import UNSTATED_AT_DEFAULT
+from ecgtransfer.signals import INDEPENDENT_LEADS
+from ecgtransfer.training import FitResult, Progress, load_weights, seeded_initialisation
+
+#: Gives a progress callback for a training, by its name.
+Bars = Callable[[str], AbstractContextManager[Callable[[Progress], None]]]
 
 SOURCE = "source"
+#: Folders of the smaller models of a factorised source.
+RHYTHM, BEAT_SHAPES = "rhythm", "beat_shapes"
 WEIGHTS = "weights.safetensors"
 #: Where the source's records lie on this machine, if they do: `{"set": folder}`.
 RECORDS = "records.json"
@@ -49,7 +71,8 @@ RECORDS_FOR_IDENTITIES = 512
 class SourceSummary:
     """What training the source came to.
 
-    `labels` counts the training records of each label, `corpus` says where they are from.
+    `labels` counts the training records of each label, `corpus` says where they are from,
+    `stages` are the models of rhythm and beat shapes, where the source has them.
     """
 
     records: int
@@ -62,6 +85,25 @@ class SourceSummary:
     precision: str
     labels: Mapping[str, int]
     corpus: Mapping[str, str]
+    stages: Mapping[str, "StageSummary"] = field(
+        default_factory=dict, metadata=UNSTATED_AT_DEFAULT
+    )
+
+
+@dataclass(frozen=True)
+class StageSummary:
+    """Training of one of the smaller models of a factorised source."""
+
+    parameters: int
+    steps: int
+    validation_loss: float | None
+    seconds: float
+
+    @classmethod
+    def of(cls, model: torch.nn.Module, fitted: FitResult) -> "StageSummary":
+        """Of a model that was just trained."""
+        size = sum(p.numel() for p in model.parameters())
+        return cls(size, fitted.steps, fitted.validation, fitted.seconds)
 
 
 @dataclass(frozen=True)
@@ -86,6 +128,7 @@ class Source:
         location: folder of that set on this machine; None where it is not here.
         summary: what the training came to.
         start: the training that it began with; None where it began with fresh weights.
+        cascade: rhythm, beat shapes and records, of a factorised model.
     """
 
     model: DiffusionModel
@@ -96,6 +139,7 @@ class Source:
     location: Path | None
     summary: SourceSummary
     start: SourceStart | None = None
+    cascade: Cascade | None = None
 
     @property
     def known_labels(self) -> tuple[str, ...]:
@@ -130,32 +174,38 @@ def train_source(
     settings: SourceSettings,
     progress: Callable[[Progress], None] | None = None,
     start: Source | None = None,
+    bars: Bars | None = None,
 ) -> SourceSummary:
     """Train the source model of a run, or find it done.
 
     Args:
         run: gets the source.
         settings: of the training.
-        progress: called after every step.
+        progress: called after every step of the model of records.
         start: a trained model whose weights and units the training begins with; layers that it
             lacks begin without effect.
+        bars: gives a progress callback for each training, by its name.
 
     Raises:
         CorpusError: the set cannot be opened, or the selection names what it does not have.
         RunError: the run holds a source with other settings, `start` is a model of other records,
             labels or shape, or training diverged.
     """
+    bars = bars or no_bars
     settings = replace(settings, source=absolute(settings.source))
     ecgset = ECGSet.open(settings.source)
     train, held_out = source_split(ecgset, settings)
+    names = learned_labels(ecgset, train, settings)
     chosen = preset(settings.preset)
     precision = _precision(settings.precision)
     config = DiffusionConfig(
-        label_names=ecgset.label_space.names,
+        label_names=names,
         samples=ecgset.n_samples,
         sampling_rate_hz=int(ecgset.sampling_rate_hz),
-        unet=chosen.unet(len(ecgset.label_space), ecgset.independent_mv([0]).shape[1]),
+        unet=chosen.unet(len(names), len(INDEPENDENT_LEADS), settings.factorised),
         precision=precision,
+        masked_labels=settings.factorised,
+        residual=settings.factorised,
     )
     with seeded_initialisation(settings.seed):
         model = DiffusionModel(config)
@@ -168,21 +218,62 @@ def train_source(
         "model": config,
         "train": settings.train(),
     }
+    if settings.factorised:
+        rhythm_config, shape_config = chosen.rhythm_config(config), chosen.shape_config(config)
+        asked |= {"rhythm": rhythm_config, "beat_shapes": shape_config}
     if start is not None:
         asked["start"] = SourceStart(start.fingerprint, start.summary.steps, start.summary.seconds)
     if stage.begin(asked):
         return SourceSummary(**stage.card["results"])
-    result = fit_diffusion(
-        model,
-        ecgset,
-        train,
-        held_out,
-        settings.train(),
-        stage.folder,
-        measure_units=start is None,
-        progress=progress,
-        keep_checkpoint=True,
-    )
+    stages: dict[str, StageSummary] = {}
+    records: ECGSet | ConditionedRecords = ecgset
+    if settings.factorised:
+        with bars("beats and beat shapes"):
+            records = conditioned_records(ecgset, names)
+        train, held_out = (with_beats(records, part) for part in (train, held_out))
+        with seeded_initialisation(settings.seed):
+            rhythm = RhythmModel(rhythm_config)
+        with bars("rhythm") as shown:
+            fitted = fit_rhythm(
+                rhythm,
+                records,
+                train,
+                held_out,
+                replace(chosen.rhythm, seed=settings.seed),
+                stage.folder / RHYTHM,
+                progress=shown,
+                keep_checkpoint=True,
+            )
+        stages["rhythm"] = StageSummary.of(rhythm, fitted)
+        if start is None:
+            measure_units(model, records, train, settings.seed)
+        with seeded_initialisation(settings.seed):
+            shapes = BeatShapeModel(shape_config)
+        with bars("beat shapes") as shown:
+            fitted = fit_beat_shapes(
+                shapes,
+                records,
+                residual_levels(model, records),
+                train,
+                held_out,
+                replace(chosen.beat_shapes, seed=settings.seed),
+                stage.folder / BEAT_SHAPES,
+                progress=shown,
+                keep_checkpoint=True,
+            )
+        stages["beat_shapes"] = StageSummary.of(shapes, fitted)
+    with bars("source model") as shown:
+        result = fit_diffusion(
+            model,
+            records,
+            train,
+            held_out,
+            settings.train(),
+            stage.folder,
+            fit_units=start is None,
+            progress=progress or shown,
+            keep_checkpoint=True,
+        )
     probe = held_out[:RECORDS_FOR_IDENTITIES] if len(held_out) else train[:RECORDS_FOR_IDENTITIES]
     summary = SourceSummary(
         records=len(train),
@@ -191,15 +282,59 @@ def train_source(
         steps=result.steps,
         validation_loss=result.validation,
         gaussian_loss=gaussian_identity(
-            model.units, torch.from_numpy(ecgset.independent_mv(probe)), config.noise, settings.seed
+            true_condition(model, records, probe)[0], config.noise, settings.seed
         ),
         seconds=result.seconds,
         precision=precision,
-        labels=_label_counts(ecgset, train),
+        labels=_label_counts(records.labels, names, train),
         corpus=corpus_of(ecgset),
+        stages=stages,
     )
     stage.finish(summary)
     return summary
+
+
+def learned_labels(
+    ecgset: ECGSet, train: np.ndarray, settings: SourceSettings
+) -> tuple[str, ...]:
+    """Statements of a set that the model learns, those of `CORE_LABELS` first.
+
+    Raises:
+        ConfigError: none has `least_records` training records.
+    """
+    names = ecgset.label_space.names
+    if not settings.factorised:
+        return names
+    counts = dict(zip(names, ecgset.labels[train].sum(axis=0), strict=True))
+    core = [name for name in CORE_LABELS if counts.get(name, 0) >= 1]
+    others = [
+        name for name in names if name not in core and counts[name] >= max(settings.least_records, 1)
+    ]
+    if not core + others:
+        raise ConfigError(
+            f"expected a statement with at least {settings.least_records} training records, the "
+            f"commonest has {int(max(counts.values()))}; lower --least-records"
+        )
+    return tuple(core + others)
+
+
+def with_beats(records: ConditionedRecords, numbers: np.ndarray) -> np.ndarray:
+    """Those of some records in which at least three beats were found."""
+    return np.array(
+        [number for number in numbers if len(records.beats[number]) >= FEWEST_BEATS], np.int64
+    )
+
+
+def residual_levels(model: DiffusionModel, records: ConditionedRecords) -> np.ndarray:
+    """Level of what the layout leaves over of each record, (N, leads) in model units."""
+    numbers = np.arange(len(records))
+    levels = []
+    with torch.no_grad():
+        for part in np.array_split(numbers, 1 + len(numbers) // 256):
+            _, condition = true_condition(model, records, part)
+            assert condition.level is not None
+            levels.append(condition.level.cpu().numpy())
+    return np.concatenate(levels)
 
 
 def adopt_source(run: Run, theirs: Stage, records: Path | None = None) -> None:
@@ -229,7 +364,8 @@ def adopt_source(run: Run, theirs: Stage, records: Path | None = None) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         make_folder(partial)
         try:
-            for name in (REQUEST, WEIGHTS, CARD):
+            for name in source_files(theirs):
+                make_folder((partial / name).parent)
                 shutil.copy2(theirs.folder / name, partial / name)
             if (theirs.folder / RECORDS).exists():
                 shutil.copy2(theirs.folder / RECORDS, partial / RECORDS)
@@ -243,6 +379,12 @@ def adopt_source(run: Run, theirs: Stage, records: Path | None = None) -> None:
     if records is not None:
         replace(load_source(run), location=absolute(records)).records()
         write_json(ours.folder / RECORDS, {"set": str(absolute(records))})
+
+
+def source_files(stage: Stage) -> tuple[str, ...]:
+    """Files of a finished source stage, apart from where its records lie."""
+    smaller = [f"{name}/{WEIGHTS}" for name in (RHYTHM, BEAT_SHAPES)]
+    return (REQUEST, WEIGHTS, CARD, *(n for n in smaller if (stage.folder / n).exists()))
 
 
 def load_source(run: Run) -> Source:
@@ -262,6 +404,7 @@ def read_source(stage: Stage) -> Source:
         "select": tuple(asked["source"]["select"]),
         "validation": tuple(asked["source"]["validation"]),
     }
+    cascade = _read_cascade(stage, model.eval()) if "rhythm" in asked else None
     location = settings["source"]
     if (stage.folder / RECORDS).exists():
         location = Path(read_json(stage.folder / RECORDS)["set"])
@@ -275,6 +418,7 @@ def read_source(stage: Stage) -> Source:
         location=location if location.is_absolute() else None,
         summary=SourceSummary(**stage.card["results"]),
         start=SourceStart(**asked["start"]) if "start" in asked else None,
+        cascade=cascade,
     )
 
 
@@ -351,10 +495,28 @@ def _begin_with(model: DiffusionModel, start: DiffusionModel) -> None:
     model.load_state_dict(weights, strict=False)
 
 
-def _label_counts(ecgset: ECGSet, numbers: np.ndarray) -> dict[str, int]:
+def _read_cascade(stage: Stage, record: DiffusionModel) -> Cascade:
+    """The models of rhythm and beat shapes beside that of records."""
+    asked: dict[str, Any] = stage.card["settings"]
+    rhythm = RhythmModel(RhythmConfig.from_dict(asked["rhythm"]))
+    load_weights(rhythm, stage.folder / RHYTHM / WEIGHTS)
+    shapes = BeatShapeModel(BeatShapeConfig.from_dict(asked["beat_shapes"]))
+    load_weights(shapes, stage.folder / BEAT_SHAPES / WEIGHTS)
+    return Cascade(rhythm, shapes, record).eval().requires_grad_(False)
+
+
+def _label_counts(
+    labels: np.ndarray, names: Sequence[str], numbers: np.ndarray
+) -> dict[str, int]:
     """How many of some records have each label."""
-    counts = ecgset.labels[numbers].sum(axis=0)
-    return {name: int(count) for name, count in zip(ecgset.label_space.names, counts, strict=True)}
+    counts = labels[numbers].sum(axis=0)
+    return {name: int(count) for name, count in zip(names, counts, strict=True)}
+
+
+@contextmanager
+def no_bars(task: str) -> Iterator[Callable[[Progress], None]]:
+    """Progress that is not shown."""
+    yield lambda now: None
 
 
 def _diffusion_config(held: dict[str, Any]) -> DiffusionConfig:

@@ -1,5 +1,14 @@
 """One recording: twelve leads by name, millivolts, hertz; numpy only."""
 
+from ecgtransfer.signals.beat_shape import (
+    SHAPE_ROWS,
+    Layout,
+    beat_shapes,
+    layout,
+    no_shapes,
+    shape_samples,
+)
+from ecgtransfer.signals.beats import BeatKind, Beats, find_beats
 from ecgtransfer.signals.leads import (
     EXPANSION,
     INDEPENDENT_LEADS,
@@ -27,19 +36,27 @@ __all__ = [
     "EXPANSION",
     "INDEPENDENT_LEADS",
     "LEADS",
+    "SHAPE_ROWS",
+    "BeatKind",
+    "Beats",
+    "Layout",
     "Recording",
     "WfdbHeader",
     "bandpass",
+    "beat_shapes",
     "canonical_lead",
     "crop",
     "draw_recording",
     "draw_recordings",
     "expand_leads",
+    "find_beats",
     "flat_leads",
     "heart_rate_bpm",
     "independent_leads",
+    "layout",
     "lead_order",
     "limb_lead_disagreement_mv",
+    "no_shapes",
     "r_peaks",
     "read_comments",
     "read_header",
@@ -48,5 +65,6 @@ __all__ = [
     "resample",
     "saturated_leads",
     "save_drawing",
+    "shape_samples",
     "write_recording",
 ]

@@ -29,6 +29,12 @@ FEWEST_AGREEING = 3
 TAPS = 8
 
 
+def no_shapes(sampling_rate_hz: float) -> NDArray[np.float32]:
+    """The shapes of a record without beats: zeros, (SHAPE_ROWS, 8, W)."""
+    shape = (SHAPE_ROWS, len(INDEPENDENT_LEADS), shape_samples(sampling_rate_hz))
+    return np.zeros(shape, np.float32)
+
+
 def shape_samples(sampling_rate_hz: float) -> int:
     """Samples of a beat shape, W."""
     return round((BEFORE_S + AFTER_S) * sampling_rate_hz)

@@ -7,7 +7,7 @@ the same ones together, whatever is drawn between two saves and wherever a stopp
 """
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,10 +19,11 @@ from torch import Tensor
 
 from ecgtransfer.corpus import ECGSet, ECGSetWriter, LabelSpace, microvolts
 from ecgtransfer.corpus.ecgset_writer import remove_leftovers
+from ecgtransfer.corpus.set_beats import BEATS_COLUMN
 from ecgtransfer.corpus.writing import sole_writer
-from ecgtransfer.diffusion import Denoiser, sample
+from ecgtransfer.diffusion import Condition, Denoiser, sample
 from ecgtransfer.errors import ConfigError, RunError
-from ecgtransfer.signals import INDEPENDENT_LEADS, expand_leads
+from ecgtransfer.signals import INDEPENDENT_LEADS, Beats, expand_leads
 from ecgtransfer.synthesis.folders import DiskSpace, require_space
 from ecgtransfer.synthesis.plan import SetPlan, plan_card, record_seed
 from ecgtransfer.synthesis.request import SynthesisRequest
@@ -45,17 +46,28 @@ NETWORK_BATCH_CPU = 16
 NETWORK_BATCH_ACCELERATOR = 256
 
 
-class MillivoltUnits(Protocol):
-    """What is needed of `diffusion.SignalUnits`: model units to millivolts."""
+class RecordModel(Protocol):
+    """What is needed of a `diffusion.DiffusionModel`: model units to millivolts."""
 
-    def to_mv(self, x0: Tensor) -> Tensor:
+    def to_mv(self, x0: Tensor, condition: Condition | Tensor | None = None) -> Tensor:
         """x0 (B, 8, T) in model units -> (B, 8, T) in millivolts."""
+        ...
+
+
+class ConditionSource(Protocol):
+    """What each record is conditioned on, drawn from the record's own seed."""
+
+    def __call__(self, label: Tensor, seeds: Sequence[int]) -> tuple[Condition, list[Beats]]:
+        """Labels (B, K) and seeds of B records -> their condition and beats.
+
+        A record's row depends on its own label and seed and on the size of the batch alone.
+        """
         ...
 
 
 def generate(
     denoise: Denoiser,
-    units: MillivoltUnits,
+    model: RecordModel,
     request: SynthesisRequest,
     folder: Path | str,
     *,
@@ -66,6 +78,7 @@ def generate(
     sampling_rate_hz: float = 100,
     solver: str = "dpmpp2m",
     seed: int = 0,
+    conditions: ConditionSource | None = None,
     batch_size: int = 64,
     network_batch: int | None = None,
     shard: Shard | None = None,
@@ -85,8 +98,8 @@ def generate(
     set that was drawn in one piece, and removes them.
 
     Args:
-        denoise: (x (B, 8, T), sigma (B,), label (B, K)) -> denoised; records may not mix.
-        units: `to_mv` takes model units to millivolts, (B, 8, T).
+        denoise: (x (B, 8, T), sigma (B,), condition) -> denoised; records may not mix.
+        model: `to_mv` takes model units to millivolts, (B, 8, T).
         request: labels and counts.
         folder: where the set goes.
         label_space: columns of the model's label.
@@ -96,6 +109,8 @@ def generate(
         sampling_rate_hz: of the model.
         solver: of `diffusion.sample`.
         seed: of the run; each record has its own (`record_seed`), stated in the table.
+        conditions: draws beats and whatever else records are conditioned on; None for the label
+            alone.
         batch_size: records drawn between two saves, rounded up to whole calls of the network;
             changes no sample, label or row of the result.
         network_batch: records in one call of the network, the last call being filled up; fewer
@@ -143,7 +158,7 @@ def generate(
     plan = SetPlan(request, label_space, samples, sampling_rate_hz, seed, network_batch, card)
     request.label_matrix(label_space, 0, 0)
     drawing = _Drawing(
-        denoise, units, plan, sigmas, solver, device, batch_size, progress or _nobody, disk
+        denoise, model, plan, sigmas, solver, device, conditions, batch_size, progress or _nobody, disk
     )
     if shard is None:
         return _draw_whole(folder, drawing)
@@ -189,11 +204,12 @@ class _Drawing:
     """A plan and the network that draws it; see `generate`."""
 
     denoise: Denoiser
-    units: MillivoltUnits
+    model: RecordModel
     plan: SetPlan
     sigmas: Tensor
     solver: str
     device: torch.device
+    conditions: ConditionSource | None
     batch_size: int
     progress: Callable[[int, int], None]
     disk: Callable[[DiskSpace], None] | None
@@ -220,28 +236,36 @@ class _Drawing:
                 drawn = [
                     self._draw(start, min(start + plan.network_batch, last)) for start in calls
                 ]
+                table = plan.table(first, last)
+                if self.conditions is not None:
+                    table[BEATS_COLUMN] = [each.to_text() for _, beats in drawn for each in beats]
                 writer.append(
-                    np.concatenate(drawn),
+                    np.concatenate([signals_uv for signals_uv, _ in drawn]),
                     plan.request.label_matrix(plan.label_space, first, last),
-                    plan.table(first, last),
+                    table,
                 )
                 writer.checkpoint()
                 self.progress(len(writer), total)
             return writer.finish()
 
-    def _draw(self, start: int, stop: int) -> NDArray[np.int16]:
-        """Records start to stop - 1, at most `network_batch`: (n, 8, T) int16 microvolts."""
+    def _draw(self, start: int, stop: int) -> tuple[NDArray[np.int16], list[Beats]]:
+        """Records start to stop - 1, at most `network_batch`: (n, 8, T) microvolts, and beats."""
         plan = self.plan
         seeds = [record_seed(plan.seed, number) for number in range(start, stop)]
         label = torch.from_numpy(plan.request.label_matrix(plan.label_space, start, stop))
         filling = plan.network_batch - len(seeds)
+        filled = seeds + seeds[-1:] * filling
         shape = (len(INDEPENDENT_LEADS), plan.samples)
-        noise = record_noise(seeds + seeds[-1:] * filling, shape).to(self.device)
+        noise = record_noise(filled, shape).to(self.device)
         label = torch.cat([label, label[-1:].expand(filling, -1)]).to(self.device)
         with torch.no_grad():
-            x0 = sample(self.denoise, noise, label, self.sigmas, self.solver)
-            signals_mv = self.units.to_mv(x0)[: len(seeds)].cpu().double().numpy()
-        return _microvolts(signals_mv, start, seeds, plan.request)
+            condition: Condition | Tensor = label
+            beats: list[Beats] = []
+            if self.conditions is not None:
+                condition, beats = self.conditions(label, filled)
+            x0 = sample(self.denoise, noise, condition, self.sigmas, self.solver)
+            drawn_mv = self.model.to_mv(x0, condition)[: len(seeds)].cpu().double().numpy()
+        return _microvolts(drawn_mv, start, seeds, plan.request), beats[: len(seeds)]
 
 
 def _microvolts(

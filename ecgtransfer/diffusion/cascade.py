@@ -1,0 +1,139 @@
+"""A factorised model of records: rhythm, then beat shapes, then the record.
+
+p(x, m, b | y) = p(b | y) p(m | b, y) p(x | m, b, y): the beats b are drawn from a `RhythmModel`, the
+beat shapes m and the level of what they leave over from a `BeatShapeModel`, and the record x from a
+`DiffusionModel` of the residual. It is a cascade as in Ho et al. 2021, whose stages have meanings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ecgtransfer.diffusion.beat_shape_model import BeatShapeModel
+from ecgtransfer.diffusion.condition import Condition
+from ecgtransfer.diffusion.denoiser import Denoiser
+from ecgtransfer.diffusion.model import DiffusionModel
+from ecgtransfer.errors import ConfigError
+from ecgtransfer.rhythm import RhythmModel
+from ecgtransfer.signals import Beats
+
+
+class Cascade(nn.Module):
+    """The three models that draw a record.
+
+    Attributes:
+        rhythm: p(b | y).
+        beat_shapes: p(m, level | b, y).
+        record: p(x | m, b, y), a residual model.
+    """
+
+    def __init__(
+        self, rhythm: RhythmModel, beat_shapes: BeatShapeModel, record: DiffusionModel
+    ) -> None:
+        super().__init__()
+        self.rhythm, self.beat_shapes, self.record = rhythm, beat_shapes, record
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Statements that the models know, the columns of their label."""
+        return self.record.config.label_names
+
+
+@dataclass(frozen=True, eq=False)
+class CascadeConditions:
+    """Draws what records are conditioned on: a `synthesis.ConditionSource`.
+
+    Attributes:
+        cascade: the three models.
+        names: statements of the labels that are asked for, each of which the models know; the
+            others are unknown.
+        label_scale: classifier-free guidance of the beat shapes, 1 for none.
+        heart_rate_bpm: lowest and highest heart rate to draw; None for any.
+        beats: rhythms to take in place of drawn ones, in turn; None to draw them.
+        age: in years; None for unknown.
+        sex: 0 male, 1 female; None for unknown.
+        shape_denoiser: of the target's beat shapes; None for the source's.
+    """
+
+    cascade: Cascade
+    names: tuple[str, ...]
+    label_scale: float = 1.0
+    heart_rate_bpm: tuple[float, float] | None = None
+    beats: Sequence[Beats] | None = None
+    age: float | None = None
+    sex: float | None = None
+    shape_denoiser: Denoiser | None = None
+
+    def __call__(
+        self, label: Tensor, seeds: Sequence[int], first: int = 0
+    ) -> tuple[Condition, list[Beats]]:
+        """Labels (B, len(names)) and seeds of B records -> their condition and beats.
+
+        `first` is the number of the first record, by which given rhythms are taken in turn.
+        """
+        told = spread_label(label.cpu(), self.names, self.cascade.label_names)
+        rows = len(seeds)
+        age = torch.full((rows,), np.nan if self.age is None else float(self.age))
+        sex = torch.full((rows,), np.nan if self.sex is None else float(self.sex))
+        patient = Condition(told.label, told.known, age=age, sex=sex)
+        # Three unrelated streams of randomness a record: rhythm, shape, and `record_noise` itself.
+        rhythm_seeds, shape_seeds = (
+            [int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0] >> 1)
+             for seed in seeds]
+            for stream in (1, 2)
+        )
+        if self.beats is not None:
+            beats = [self.beats[(first + row) % len(self.beats)] for row in range(rows)]
+        else:
+            beats = self.cascade.rhythm.sample(
+                patient, rhythm_seeds, heart_rate_bpm=self.heart_rate_bpm
+            )
+        shapes_mv, level = self.cascade.beat_shapes.sample(
+            patient,
+            beats,
+            shape_seeds,
+            denoiser=self.shape_denoiser,
+            label_scale=self.label_scale,
+        )
+        condition = self.cascade.record.condition(
+            told.label,
+            known=told.known,
+            beats=beats,
+            shapes_mv=shapes_mv,
+            level=level,
+            age=age,
+            sex=sex,
+        )
+        return condition, beats
+
+
+def spread_label(label: Tensor, names: Sequence[str], model_names: Sequence[str]) -> Condition:
+    """A label in one label space as a model of more statements takes it: the others are unknown.
+
+    Args:
+        label: (B, len(names)).
+        names: of its columns.
+        model_names: statements that the model knows.
+
+    Raises:
+        ConfigError: a name that the model does not know.
+    """
+    strange = [name for name in names if name not in model_names]
+    if strange:
+        raise ConfigError(
+            f"expected statements that the model knows ({', '.join(model_names)}), got "
+            f"{', '.join(strange)}; leave them out"
+        )
+    columns = [list(model_names).index(name) for name in names]
+    spread = label.new_zeros(len(label), len(model_names))
+    spread[:, columns] = label
+    known = torch.zeros(len(label), len(model_names), dtype=torch.bool, device=label.device)
+    known[:, columns] = True
+    return Condition(spread, known)
+
+
