@@ -1,5 +1,6 @@
 """One recording: twelve leads by name, millivolts, hertz; numpy only."""
 
+from ecgtransfer.signals.beats import BeatKind, Beats, find_beats
 from ecgtransfer.signals.leads import (
     EXPANSION,
     INDEPENDENT_LEADS,
@@ -27,6 +28,8 @@ __all__ = [
     "EXPANSION",
     "INDEPENDENT_LEADS",
     "LEADS",
+    "BeatKind",
+    "Beats",
     "Recording",
     "WfdbHeader",
     "bandpass",
@@ -35,6 +38,7 @@ __all__ = [
     "draw_recording",
     "draw_recordings",
     "expand_leads",
+    "find_beats",
     "flat_leads",
     "heart_rate_bpm",
     "independent_leads",
