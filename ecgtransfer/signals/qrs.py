@@ -1,0 +1,388 @@
+"""Where the QRS complexes of a recording are, and which of them have one shape.
+
+Detection uses the envelope of eight leads around 12 Hz, where QRS complexes have most of their
+power and P and T waves little. Each lead is divided by its own QRS amplitude, so that neither an
+artefact in one lead nor a tall ventricular beat hides the rest. A peak of the envelope is a QRS
+complex if it reaches a share of the usual height, unless complexes usually have such a peak at that
+distance, as they have P and T waves. The only refractory period is 0.2 s.
+
+The R peak comes from alignment: complexes of one shape are aligned by correlation, to a fraction of
+a sample, and share the R peak of their median. The largest deflection of each complex alone would
+jump between the humps of a notched QRS.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+from scipy.signal import find_peaks
+
+from ecgtransfer.errors import SignalError
+from ecgtransfer.signals.leads import INDEPENDENT_LEADS, LEADS
+from ecgtransfer.signals.recording import Recording
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+#: Centre of the detection band; half of the amplitude passes at 7 and 18 Hz.
+CENTRE_HZ = 12.0
+#: Band in which complexes are aligned and compared: -6 dB at both corners.
+QRS_BAND_HZ = (3.0, 25.0)
+#: Shortest recording in which beats are looked for.
+SHORTEST_S = 2.0
+#: Rates of the envelope and of the leads to align, about, whatever the recording's own.
+ENVELOPE_HZ, SHAPE_HZ = 100.0, 200.0
+#: A Fourier transform joins the end of a recording to its start: along a line of this length.
+JOIN_S = 1.0
+
+#: Any stretch of this length has a beat at 20 a minute or more. One begins every `HOP_S`; the usual
+#: height is the median of the maxima of nine.
+STRETCH_S, HOP_S, STRETCHES = 3.0, 1.0, 9
+#: A lead counts up to this multiple of its own QRS amplitude; the envelope is smoothed over 80 ms.
+CEILING, SMOOTH_S = 2.0, 0.08
+#: Shortest distance between two peaks of the envelope, and between two R peaks.
+REFRACTORY_S, SHORTEST_RR_S = 0.2, 0.15
+
+# Limits on heights are shares of the usual height. They were set on simulated records and on half
+# of LUDB; 5 % of simulated ventricular beats are below 0.4, 0.5 % of real P and T waves above 0.25.
+#: From here on a peak is a complex whatever surrounds it.
+CERTAIN = 0.6
+#: Lowest height of a complex, as a share and as a multiple of the median of the envelope.
+LOWEST, LOWEST_OF_REST = 0.22, 3.0
+#: Lowest height without the largest third of the leads: an artefact is in few leads.
+LOWEST_OF_MOST = 0.13
+#: A lower peak than this is a complex only if its amplitude is this share of the usual one: P waves
+#: of complete heart block are small.
+LOW, LOW_AMPLITUDE = 0.35, 0.42
+#: How long after R a T wave, and before R a P wave peaks. What is steep for its amplitude (height
+#: over amplitude, both as shares) is a T wave up to the first limit only, and then a ventricular
+#: beat.
+STEEP, STEEP_T_S, T_S, P_S = 0.4, 0.36, 0.5, 0.28
+#: A wave accompanies the complexes if the envelope is of similar height, within this tolerance of
+#: the same distance, at this share of them.
+SIMILAR, TOLERANCE_S, USUALLY = 1.6, 0.05, 0.65
+
+#: What is compared, from the middle of a complex, and how far it may be moved.
+SHAPE_S, SHIFT_S = (-0.08, 0.12), 0.05
+#: Complexes with at least this correlation over eight leads have one shape.
+SAME_SHAPE = 0.8
+#: R is the first deflection of at least this share of the largest (R, not the late S of a right
+#: bundle branch block), sought so far from the middle.
+R_SHARE, AMPLITUDE_REACH_S = 0.8, 0.08
+#: A complex nearer to an edge than this is cut off.
+EDGE_S = 0.03
+#: Leads with the largest differences are spared, this many, when a complex is compared with the
+#: record's own: an artefact is in few leads.
+SPARED_LEADS = 2
+
+#: A beat is early if its RR interval is below this share of the median of two neighbours on either
+#: side and a later one is longer by this factor.
+EARLY_SHARE, NEIGHBOURS, LATER = 0.8, 2, 1.1
+
+_INDEPENDENT_ROWS = [LEADS.index(name) for name in INDEPENDENT_LEADS]
+_TINY = float(np.finfo(np.float64).tiny)
+
+
+@dataclass(frozen=True, eq=False)
+class Complexes:
+    """QRS complexes of one recording in order of time, and the leads in which they were compared.
+
+    times_s (n,): R peaks, seconds after the first sample.
+    groups (n,): number of the complex's shape. 0 is the commonest among beats that are not early.
+    likeness (n,): correlation with the median of group 0, without the two least similar leads.
+    leads_mv (8, m): leads between 3 and 25 Hz at `rate_hz`; the second after the end leads back to
+        the start.
+    """
+
+    times_s: FloatArray
+    groups: IntArray
+    likeness: FloatArray
+    leads_mv: FloatArray
+    rate_hz: float
+
+
+def find_complexes(recording: Recording) -> Complexes:
+    """QRS complexes of a recording.
+
+    Raises SignalError for a recording shorter than 2 s or sampled at 50 Hz or less.
+    """
+    rate_hz, n = recording.sampling_rate_hz, recording.n_samples
+    if recording.duration_s < SHORTEST_S:
+        raise SignalError(
+            f"expected at least {SHORTEST_S:g} s to look for beats, got "
+            f"{recording.duration_s:g} s; use a longer recording"
+        )
+    if rate_hz <= 2 * QRS_BAND_HZ[1]:
+        raise SignalError(
+            f"expected more than {2 * QRS_BAND_HZ[1]:g} Hz to look for beats, got {rate_hz} Hz; "
+            "use a recording of a higher rate"
+        )
+    eight_mv = recording.signal_mv[_INDEPENDENT_ROWS]
+    spectrum, joined = _joined_spectrum(eight_mv, rate_hz)
+    envelope, envelope_hz = _envelope(spectrum, joined, n, rate_hz)
+    leads, leads_hz = _shape_leads(spectrum, joined, rate_hz)
+    middles_s = _middles_s(envelope, envelope_hz, leads, leads_hz)
+    times, groups, likeness = _aligned(leads, leads_hz, middles_s)
+    kept = np.flatnonzero((times >= EDGE_S) & (times <= (n - 1) / rate_hz - EDGE_S))
+    kept = kept[np.argsort(times[kept], kind="stable")]
+    while len(close := np.flatnonzero(np.diff(times[kept]) < SHORTEST_RR_S)):
+        first, second = kept[close[0]], kept[close[0] + 1]
+        worse = close[0] + int(likeness[second] <= likeness[first])
+        kept = np.delete(kept, worse)
+    return Complexes(times[kept], groups[kept], likeness[kept], leads, leads_hz)
+
+
+def early_beats(rr_s: FloatArray) -> IntArray:
+    """Numbers of the beats that come early; rr_s (n - 1,), where interval k ends at beat k + 1.
+
+    Early: below 0.8 of the median of two intervals on either side, and shorter than one of the next
+    two by a tenth (unless it is the last).
+    """
+    intervals = rr_s.tolist()
+    early = []
+    for k, rr in enumerate(intervals):
+        later = intervals[k + 1 : k + 1 + NEIGHBOURS]
+        beside = intervals[max(0, k - NEIGHBOURS) : k] + later
+        returns = not later or max(later) > LATER * rr
+        if beside and returns and rr < EARLY_SHARE * median(beside):
+            early.append(k + 1)
+    return np.array(early, dtype=np.int64)
+
+
+def _joined_spectrum(eight_mv: NDArray[Any], rate_hz: float) -> tuple[NDArray[np.complex128], int]:
+    """Fourier transform of the leads (8, f), joined from end to start, and its length in samples."""
+    n = eight_mv.shape[1]
+    joined = fft.next_fast_len(n + round(JOIN_S * rate_hz), real=True)
+    leads = np.empty((len(eight_mv), joined))
+    leads[:, :n] = eight_mv
+    last, first = leads[:, n - 1, None], leads[:, :1]
+    leads[:, n:] = last + (first - last) * np.linspace(0, 1, joined - n)
+    return fft.rfft(leads, axis=1), joined
+
+
+def _envelope(
+    spectrum: NDArray[np.complex128], joined: int, n: int, rate_hz: float
+) -> tuple[FloatArray, float]:
+    """Magnitude of the analytic signal in the detection band, (8, m), and its rate."""
+    samples = round(joined * ENVELOPE_HZ / rate_hz)
+    envelope_hz = samples * rate_hz / joined
+    kept = min(spectrum.shape[1], samples // 2)
+    analytic = np.zeros((len(spectrum), samples), dtype=np.complex128)
+    gain = _detection_gain(kept, rate_hz / joined) * (2 * samples / joined)
+    analytic[:, :kept] = spectrum[:, :kept] * gain
+    inside = round(n * envelope_hz / rate_hz)
+    return np.abs(fft.ifft(analytic, axis=1)[:, :inside]), envelope_hz
+
+
+@lru_cache(maxsize=16)
+def _detection_gain(bins: int, step_hz: float) -> FloatArray:
+    """Band-pass r^4 exp(2 - 2 r^2), r = f / centre: 1 at the centre, without ripple in time."""
+    squared = np.square(np.arange(bins) * step_hz / CENTRE_HZ)
+    return np.asarray(np.square(squared) * np.exp(2 - 2 * squared))
+
+
+def _shape_leads(
+    spectrum: NDArray[np.complex128], joined: int, rate_hz: float
+) -> tuple[FloatArray, float]:
+    """Leads (8, m) in the band of shapes, and their rate."""
+    samples = round(joined * SHAPE_HZ / rate_hz)
+    kept = min(spectrum.shape[1], samples // 2 + 1)
+    gain = _shape_gain(kept, rate_hz / joined) * (samples / joined)
+    leads = fft.irfft(spectrum[:, :kept] * gain, samples, axis=1)
+    return leads, samples * rate_hz / joined
+
+
+@lru_cache(maxsize=16)
+def _shape_gain(bins: int, step_hz: float) -> FloatArray:
+    low, high = QRS_BAND_HZ
+    squared = np.square(np.arange(bins) * step_hz)
+    return np.asarray(squared / (squared + low**2) * np.exp2(-squared / high**2))
+
+
+def _stretch_maxima(envelope: FloatArray, rate_hz: float) -> FloatArray:
+    """Maxima (..., w) of the stretches of an envelope (..., m)."""
+    n = envelope.shape[-1]
+    length = min(n, round(STRETCH_S * rate_hz))
+    starts = range(0, n - length + 1, round(HOP_S * rate_hz))
+    return np.stack([envelope[..., k : k + length].max(axis=-1) for k in starts], axis=-1)
+
+
+def _heights(envelope: FloatArray, rate_hz: float) -> tuple[FloatArray, FloatArray]:
+    """One envelope (m,) of eight (8, m): of all leads, and without the largest third of them.
+
+    Both in shares of their usual height. A lead counts less where it rests at much of its peaks.
+    """
+    size = np.median(_stretch_maxima(envelope, rate_hz), axis=1)
+    envelope, size = envelope[size > 0], size[size > 0]
+    if len(size) == 0:
+        return np.empty(0), np.empty(0)
+    rest = np.median(envelope, axis=1) / size
+    weight = np.sqrt(size) * np.square(np.clip(1 - 1.5 * rest, 0.05, 1))
+    power = weight[:, None] * np.square(np.minimum(envelope / size[:, None], CEILING))
+    smallest = np.sort(power, axis=0)[: len(size) - (len(size) - 1) // 3]
+    window = np.hanning(round(SMOOTH_S * rate_hz) + 2)[1:-1]
+    window /= window.sum()
+
+    def shares(power: FloatArray) -> FloatArray:
+        height = np.convolve(np.sqrt(power.sum(axis=0)), window, "same")
+        maxima = _stretch_maxima(height, rate_hz)
+        half = STRETCHES // 2
+        each = maxima.tolist()
+        usual = [median(each[max(0, k - half) : k + half + 1]) for k in range(len(each))]
+        first = 0.5 * min(len(height), STRETCH_S * rate_hz)
+        centres = first + round(HOP_S * rate_hz) * np.arange(len(usual))
+        return height / np.maximum(np.interp(np.arange(len(height)), centres, usual), _TINY)
+
+    return shares(power), shares(smallest)
+
+
+def _middles_s(
+    envelope: FloatArray, rate_hz: float, leads: FloatArray, leads_hz: float
+) -> FloatArray:
+    """Middle of each QRS complex in seconds: the peaks of the envelope that are no other wave."""
+    height, most = _heights(envelope, rate_hz)
+    peaks = find_peaks(height, distance=max(1, round(REFRACTORY_S * rate_hz)))[0]
+    peaks = peaks[(height[peaks] >= LOWEST) & (most[peaks] >= LOWEST_OF_MOST)]
+    certain = height[peaks] >= CERTAIN
+    if not certain.any():
+        return np.empty(0)
+    kept = certain.copy()
+    doubtful = np.flatnonzero(~certain)
+    if len(doubtful):
+        amplitude = _amplitudes(leads, peaks * (leads_hz / rate_hz), leads_hz)
+        amplitude /= np.median(amplitude[certain])
+        lowest = LOWEST_OF_REST * float(np.median(height))
+        for k in doubtful:
+            own = height[peaks[k]]
+            steep = own >= STEEP * amplitude[k]
+            kept[k] = (
+                own >= lowest
+                and (own >= LOW or amplitude[k] >= LOW_AMPLITUDE)
+                and not _accompanies(height, peaks[k], peaks[certain], rate_hz, bool(steep))
+            )
+    peaks = peaks[kept]
+    return (peaks + _vertices(height[peaks - 1], height[peaks], height[peaks + 1])) / rate_hz
+
+
+def _amplitudes(leads: FloatArray, at: FloatArray, rate_hz: float) -> FloatArray:
+    """Largest magnitude over the leads near each place (n,), in samples."""
+    magnitude = np.linalg.norm(leads, axis=0)
+    reach = round(AMPLITUDE_REACH_S * rate_hz)
+    near = np.round(at).astype(np.int64)[:, None] + np.arange(-reach, reach + 1)
+    return np.asarray(magnitude[near % len(magnitude)].max(axis=1))
+
+
+def _accompanies(
+    height: FloatArray, peak: int, certain: IntArray, rate_hz: float, steep: bool
+) -> bool:
+    """Whether complexes usually have such a peak at this distance, as they have P and T waves."""
+    tolerance = round(TOLERANCE_S * rate_hz)
+    distances = peak - certain
+    after = distances[(distances > 0) & (distances <= (STEEP_T_S if steep else T_S) * rate_hz)]
+    before = distances[(distances < 0) & (distances >= -P_S * rate_hz)]
+    for own in (*after[-1:], *before[:1]):
+        places = certain[distances != own] + own
+        places = places[(places >= tolerance) & (places + tolerance < len(height))]
+        # Another complex at this place says nothing of the waves of the one before it.
+        free = np.abs(places[:, None] - certain).min(axis=1) > 2 * tolerance
+        places = places[free]
+        if len(places) == 0:
+            continue
+        there = height[places[:, None] + np.arange(-tolerance, tolerance + 1)].max(axis=1)
+        if height[peak] < SIMILAR * np.quantile(there, 1 - USUALLY):
+            return True
+    return False
+
+
+def _aligned(
+    leads: FloatArray, rate_hz: float, middles_s: FloatArray
+) -> tuple[FloatArray, IntArray, FloatArray]:
+    """R peaks in seconds, groups by shape, and likeness to group 0, of complexes about middles."""
+    count = len(middles_s)
+    times, groups, likeness = np.empty(count), np.empty(count, dtype=np.int64), np.empty(count)
+    if count == 0:
+        return times, groups, likeness
+    at = np.round(middles_s * rate_hz).astype(np.int64)
+    moved = _moved_windows(leads, at, rate_hz)  # (n, shifts, 8 * width)
+    shift = moved.shape[1] // 2
+    centred = moved[:, shift]
+    alike = (moved.reshape(-1, moved.shape[2]) @ centred.T).reshape(count, -1, count).max(axis=1)
+    alike = np.maximum(alike, alike.T)
+    popularity = (alike >= SAME_SHAPE).sum(axis=1) + alike.mean(axis=1)
+    # Where every other beat is premature, the record's own shape is the other one.
+    popularity[early_beats(np.diff(middles_s))] -= count
+    rest = np.ones(count, dtype=np.bool_)
+    for group in range(count):
+        first = int(np.where(rest, popularity, -np.inf).argmax())
+        members = np.flatnonzero(rest & (alike[first] >= SAME_SHAPE))
+        model = centred[first]
+        for _ in range(2):
+            places = (moved[members] @ model).argmax(axis=1)
+            model = _unit(np.median(moved[members, places], axis=0))
+        fits = moved[members] @ model
+        if group == 0:
+            likeness = _likeness(moved, model, len(leads))
+        places = np.clip(fits.argmax(axis=1), 1, 2 * shift - 1)
+        rows = np.arange(len(members))
+        part = _vertices(fits[rows, places - 1], fits[rows, places], fits[rows, places + 1])
+        offset = round(SHAPE_S[0] * rate_hz) + _r_place(model.reshape(len(leads), -1))
+        times[members] = (at[members] + places - shift + part + offset) / rate_hz
+        groups[members] = group
+        rest[members] = False
+        if not rest.any():
+            break
+    return times, groups, likeness
+
+
+def _moved_windows(leads: FloatArray, at: IntArray, rate_hz: float) -> FloatArray:
+    """What lies about each place, without offsets and of norm 1, at every shift."""
+    first, last = (round(edge * rate_hz) for edge in SHAPE_S)
+    shift = round(SHIFT_S * rate_hz)
+    columns = at[:, None] + np.arange(first - shift, last + shift)
+    around = leads[:, columns % leads.shape[1]]  # (8, n, width + 2 shift)
+    windows = np.lib.stride_tricks.sliding_window_view(around, last - first, axis=2)
+    windows = windows.transpose(1, 2, 0, 3)  # (n, shifts, 8, width)
+    moved = windows - windows.mean(axis=3, keepdims=True)
+    moved = moved.reshape(*moved.shape[:2], -1)
+    moved /= np.maximum(np.linalg.norm(moved, axis=2, keepdims=True), _TINY)
+    return np.asarray(moved)
+
+
+def _likeness(moved: FloatArray, model: FloatArray, leads: int) -> FloatArray:
+    """Correlation (n,) with a model, without the leads in which each complex differs most."""
+    fits = moved @ model
+    places = fits.argmax(axis=1)
+    rows = np.arange(len(moved))
+    own = moved[rows, places].reshape(len(moved), leads, -1)
+    scaled = fits[rows, places, None, None] * model.reshape(leads, -1)
+    error = np.square(own - scaled).sum(axis=2)
+    order = np.argsort(error, axis=1)[:, : leads - SPARED_LEADS]
+    power = np.take_along_axis(np.square(own).sum(axis=2), order, axis=1).sum(axis=1)
+    error = np.take_along_axis(error, order, axis=1).sum(axis=1)
+    explained = np.clip(1 - error / np.maximum(power, _TINY), 0, 1)
+    return np.asarray(np.where(fits[rows, places] > 0, np.sqrt(explained), 0.0))
+
+
+def _unit(shape: FloatArray) -> FloatArray:
+    return np.asarray(shape / max(float(np.linalg.norm(shape)), _TINY))
+
+
+def _r_place(model: FloatArray) -> float:
+    """Sample, with a fraction, of the first large deflection of a shape (8, width)."""
+    size = np.linalg.norm(model, axis=0)
+    left, middle, right = size[:-2], size[1:-1], size[2:]
+    top = (middle >= left) & (middle >= right) & (middle >= R_SHARE * size.max())
+    if not top.any():
+        return float(size.argmax())
+    k = int(top.argmax())
+    return float(k + 1 + _vertices(left[k : k + 1], middle[k : k + 1], right[k : k + 1])[0])
+
+
+def _vertices(left: FloatArray, middle: FloatArray, right: FloatArray) -> FloatArray:
+    """Distance from the middle of three samples to the top of the parabola through them."""
+    bend = np.maximum(2 * middle - left - right, _TINY)
+    return np.asarray(np.clip(0.5 * (right - left) / bend, -0.5, 0.5))
