@@ -293,9 +293,7 @@ def microvolts(signal_mv: NDArray[Any]) -> NDArray[np.int16]:
     return signal_uv.astype(np.int16)
 
 
-def fingerprint(
-    folder: Path, labels: Sequence[str], sampling_rate_hz: float, origin: str
-) -> str:
+def fingerprint(folder: Path, labels: Sequence[str], sampling_rate_hz: float, origin: str) -> str:
     """SHA-256 over label names, rate, signals, labels and the rows of the table, in hex.
 
     Of the table the values count, not the bytes: another version of the parquet library may write

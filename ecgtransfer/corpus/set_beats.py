@@ -22,9 +22,7 @@ BEATS_COLUMN = "beats"
 BEATS = "beats.parquet"
 
 
-def set_beats(
-    ecgset: ECGSet, progress: Callable[[int, int], None] | None = None
-) -> list[Beats]:
+def set_beats(ecgset: ECGSet, progress: Callable[[int, int], None] | None = None) -> list[Beats]:
     """The beats of each record of a set.
 
     Taken from the table where it states them. Else they are found, and kept in the set's folder

@@ -83,8 +83,10 @@ class CascadeConditions:
         patient = Condition(told.label, told.known, age=age, sex=sex)
         # Three unrelated streams of randomness a record: rhythm, shape, and `record_noise` itself.
         rhythm_seeds, shape_seeds = (
-            [int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0] >> 1)
-             for seed in seeds]
+            [
+                int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0] >> 1)
+                for seed in seeds
+            ]
             for stream in (1, 2)
         )
         if self.beats is not None:
@@ -135,5 +137,3 @@ def spread_label(label: Tensor, names: Sequence[str], model_names: Sequence[str]
     known = torch.zeros(len(label), len(model_names), dtype=torch.bool, device=label.device)
     known[:, columns] = True
     return Condition(spread, known)
-
-

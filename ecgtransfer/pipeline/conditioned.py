@@ -42,9 +42,7 @@ def record_shapes(ecgset: ECGSet, numbers: NDArray[np.integer]) -> NDArray[np.fl
     for part in np.array_split(numbers, 1 + len(numbers) // 512):
         for number, signal_mv in zip(part, ecgset.independent_mv(part), strict=True):
             beats = ecgset.beats[number]
-            shapes.append(
-                beat_shapes(signal_mv, beats, rate)[0] if len(beats) else no_shapes(rate)
-            )
+            shapes.append(beat_shapes(signal_mv, beats, rate)[0] if len(beats) else no_shapes(rate))
     return np.stack(shapes)
 
 

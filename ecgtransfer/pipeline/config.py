@@ -133,9 +133,7 @@ class SourceSettings:
     def __post_init__(self) -> None:
         preset(self.preset)
         if self.least_records < 0:
-            raise ConfigError(
-                f"expected least_records of at least 0, got {self.least_records}"
-            )
+            raise ConfigError(f"expected least_records of at least 0, got {self.least_records}")
         if self.precision not in get_args(PrecisionName):
             raise ConfigError(
                 f"expected a precision of {', '.join(get_args(PrecisionName))}, got "

@@ -85,9 +85,7 @@ class SourceSummary:
     precision: str
     labels: Mapping[str, int]
     corpus: Mapping[str, str]
-    stages: Mapping[str, "StageSummary"] = field(
-        default_factory=dict, metadata=UNSTATED_AT_DEFAULT
-    )
+    stages: Mapping[str, "StageSummary"] = field(default_factory=dict, metadata=UNSTATED_AT_DEFAULT)
 
 
 @dataclass(frozen=True)
@@ -294,9 +292,7 @@ def train_source(
     return summary
 
 
-def learned_labels(
-    ecgset: ECGSet, train: np.ndarray, settings: SourceSettings
-) -> tuple[str, ...]:
+def learned_labels(ecgset: ECGSet, train: np.ndarray, settings: SourceSettings) -> tuple[str, ...]:
     """Statements of a set that the model learns, those of `CORE_LABELS` first.
 
     Raises:
@@ -308,7 +304,9 @@ def learned_labels(
     counts = dict(zip(names, ecgset.labels[train].sum(axis=0), strict=True))
     core = [name for name in CORE_LABELS if counts.get(name, 0) >= 1]
     others = [
-        name for name in names if name not in core and counts[name] >= max(settings.least_records, 1)
+        name
+        for name in names
+        if name not in core and counts[name] >= max(settings.least_records, 1)
     ]
     if not core + others:
         raise ConfigError(
@@ -505,9 +503,7 @@ def _read_cascade(stage: Stage, record: DiffusionModel) -> Cascade:
     return Cascade(rhythm, shapes, record).eval().requires_grad_(False)
 
 
-def _label_counts(
-    labels: np.ndarray, names: Sequence[str], numbers: np.ndarray
-) -> dict[str, int]:
+def _label_counts(labels: np.ndarray, names: Sequence[str], numbers: np.ndarray) -> dict[str, int]:
     """How many of some records have each label."""
     counts = labels[numbers].sum(axis=0)
     return {name: int(count) for name, count in zip(names, counts, strict=True)}

@@ -1,5 +1,13 @@
 """One recording: twelve leads by name, millivolts, hertz; numpy only."""
 
+from ecgtransfer.signals.beat_shape import (
+    SHAPE_ROWS,
+    Layout,
+    beat_shapes,
+    layout,
+    no_shapes,
+    shape_samples,
+)
 from ecgtransfer.signals.beats import BeatKind, Beats, find_beats
 from ecgtransfer.signals.leads import (
     EXPANSION,
@@ -28,8 +36,10 @@ __all__ = [
     "EXPANSION",
     "INDEPENDENT_LEADS",
     "LEADS",
+    "SHAPE_ROWS",
     "BeatKind",
     "Beats",
+    "Layout",
     "Recording",
     "WfdbHeader",
     "bandpass",

@@ -158,7 +158,16 @@ def generate(
     plan = SetPlan(request, label_space, samples, sampling_rate_hz, seed, network_batch, card)
     request.label_matrix(label_space, 0, 0)
     drawing = _Drawing(
-        denoise, model, plan, sigmas, solver, device, conditions, batch_size, progress or _nobody, disk
+        denoise,
+        model,
+        plan,
+        sigmas,
+        solver,
+        device,
+        conditions,
+        batch_size,
+        progress or _nobody,
+        disk,
     )
     if shard is None:
         return _draw_whole(folder, drawing)
