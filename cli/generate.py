@@ -10,8 +10,11 @@ from ecgtransfer.pipeline import (
     GenerateSettings,
     Run,
     SamplerSettings,
+    Steering,
+    absolute,
     export,
     load_source,
+    parse_heart_rate,
     synthesise,
     unfinished_shards,
 )
@@ -40,6 +43,18 @@ def generate(
     label_scale: Annotated[
         float, typer.Option(help="Classifier-free guidance; 1 is the model as it is.")
     ] = SamplerSettings.classifier_free_scale,
+    heart_rate: Annotated[
+        str | None, typer.Option(help='Heart rate of every record, beats a minute, e.g. "45-60".')
+    ] = None,
+    beats: Annotated[
+        Path | None,
+        typer.Option(
+            help="Rhythms to take in turn: a set, a WFDB annotation (100.atr), or a csv with the "
+            "columns time_s, kind and record."
+        ),
+    ] = None,
+    age: Annotated[float | None, typer.Option(help="Age of the patients, years.")] = None,
+    sex: Annotated[str | None, typer.Option(help="Sex of the patients: male or female.")] = None,
     wfdb: Annotated[bool, typer.Option(help="Also write WFDB records and a csv.")] = True,
     shard: Annotated[
         str | None,
@@ -66,6 +81,12 @@ def generate(
         name=name,
         sampler=SamplerSettings(steps, solver, label_scale),
         seed=seed,
+        steering=Steering(
+            None if heart_rate is None else parse_heart_rate(heart_rate),
+            None if beats is None else absolute(beats),
+            age,
+            sex,  # type: ignore[arg-type]  # checked on construction
+        ),
     )
     part = None if shard is None else Shard.parse(shard)
     output = Output(json, quiet)

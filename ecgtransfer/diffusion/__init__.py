@@ -1,6 +1,12 @@
 """Diffusion in the EDM form: noise levels, denoisers, their loss, and the way back to a signal."""
 
 from ecgtransfer.diffusion.beat_channels import BEAT_CHANNELS, beat_channels
+from ecgtransfer.diffusion.beat_shape_model import (
+    BeatShapeConfig,
+    BeatShapeModel,
+    fit_beat_shapes,
+)
+from ecgtransfer.diffusion.cascade import Cascade, CascadeConditions, spread_label
 from ecgtransfer.diffusion.condition import Condition, as_condition, label_of, without_label
 from ecgtransfer.diffusion.denoiser import (
     Denoiser,
@@ -33,6 +39,10 @@ from ecgtransfer.diffusion.units import SignalUnits
 
 __all__ = [
     "BEAT_CHANNELS",
+    "BeatShapeConfig",
+    "BeatShapeModel",
+    "Cascade",
+    "CascadeConditions",
     "Condition",
     "ConditionedRecords",
     "Denoiser",
@@ -53,6 +63,7 @@ __all__ = [
     "denoising_loss",
     "draw_sigma",
     "fastest_precision",
+    "fit_beat_shapes",
     "fit_diffusion",
     "gaussian_denoiser",
     "gaussian_identity",
@@ -66,6 +77,7 @@ __all__ = [
     "sample",
     "sampling_sigmas",
     "score_from_denoised",
+    "spread_label",
     "true_condition",
     "without_label",
 ]

@@ -8,13 +8,13 @@ beat shapes m and the level of what they leave over from a `BeatShapeModel`, and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ecgtransfer.diffusion.beat_shape_model import BeatShapeModel
+from ecgtransfer.diffusion.beat_shape_model import BeatShapeModel, rhythm_numbers
 from ecgtransfer.diffusion.condition import Condition
 from ecgtransfer.diffusion.denoiser import Denoiser
 from ecgtransfer.diffusion.model import DiffusionModel
@@ -95,19 +95,18 @@ class CascadeConditions:
             beats = self.cascade.rhythm.sample(
                 patient, rhythm_seeds, heart_rate_bpm=self.heart_rate_bpm
             )
-        shapes_mv, level = self.cascade.beat_shapes.sample(
-            patient,
-            beats,
+        shapes_mv, level = self.cascade.beat_shapes.draw(
+            replace(patient, rhythm=rhythm_numbers(beats)),
             shape_seeds,
-            denoiser=self.shape_denoiser,
             label_scale=self.label_scale,
+            denoise=self.shape_denoiser,
         )
         condition = self.cascade.record.condition(
             told.label,
             known=told.known,
             beats=beats,
             shapes_mv=shapes_mv,
-            level=level,
+            level=torch.from_numpy(level),
             age=age,
             sex=sex,
         )

@@ -10,6 +10,7 @@ from ecgtransfer.diffusion.condition import (
     Condition,
     as_condition,
     channels_of,
+    masked_label,
     scalars_of,
     without_label,
 )
@@ -115,7 +116,7 @@ class ECGDenoiser(nn.Module):
         variance = per_record(sigma, x) ** 2 + 1
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             output = self.network(
-                x * variance.rsqrt(), sigma, values, hidden, channels_of(given), scalars_of(given)
+                x * variance.rsqrt(), sigma, values, hidden, **_stated_inputs(given)
             )
         c_out = per_record(sigma, x) * variance.rsqrt()
         result: Tensor = x / variance + c_out * output.to(x.dtype)
@@ -125,14 +126,15 @@ class ECGDenoiser(nn.Module):
         """The label as the network takes it, and the rows that have none."""
         if given.label is None:
             return None, None
-        known = given.known
-        hidden = None if known is None else ~known.any(dim=1)
-        if not self.masked_labels:
-            return given.label, hidden
-        if known is None:
-            known = torch.ones_like(given.label, dtype=torch.bool)
-        both = torch.cat([given.label, 1 - given.label], dim=1)
-        return both * torch.cat([known, known], dim=1), hidden
+        if self.masked_labels:
+            return masked_label(given)
+        return given.label, None if given.known is None else ~given.known.any(dim=1)
+
+
+def _stated_inputs(given: Condition) -> dict[str, Tensor]:
+    """What a network is told beside label and noise level; a plain network is told nothing."""
+    inputs = {"channels": channels_of(given), "scalars": scalars_of(given)}
+    return {name: value for name, value in inputs.items() if value is not None}
 
 
 def fastest_precision() -> Precision:

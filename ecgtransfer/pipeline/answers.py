@@ -147,9 +147,9 @@ def labelled(ecgset: ECGSet, labels: np.ndarray, numbers: np.ndarray) -> Labelle
     return LabelledRecords(ecgset.independent_mv(numbers), labels[numbers], patients[numbers])
 
 
-def labelled_synthetic(source: Source, ecgset: ECGSet) -> LabelledRecords:
-    """All records of a synthetic set, each a patient of its own."""
-    return LabelledRecords(ecgset.independent_mv(), labels_in(source.label_space, ecgset))
+def labelled_synthetic(space: LabelSpace, ecgset: ECGSet) -> LabelledRecords:
+    """All records of a synthetic set in a label space, each a patient of its own."""
+    return LabelledRecords(ecgset.independent_mv(), labels_in(space, ecgset))
 
 
 def labelled_source(
@@ -161,11 +161,13 @@ def labelled_source(
     the records are not here, ones that the source model draws stand in for them (`stand_ins`).
     """
     if source.location is None:
-        return labelled_synthetic(source, stand_ins(run, source, target))
+        return labelled_synthetic(target.label_space, stand_ins(run, source, target))
     ecgset, train, _ = source.records()
+    labels = labels_in(target.label_space, ecgset, drop_others=True)
+    train = train[labels[train].any(axis=1)]
     if most is not None and len(train) > most:
         train = np.sort(np.random.default_rng([seed, 7]).permutation(train)[:most])
-    records = labelled(ecgset, labels_in(source.label_space, ecgset), train)
+    records = labelled(ecgset, labels, train)
     if ecgset.fingerprint == target.ecgset.fingerprint or records.patients is None:
         return records
     apart = np.array([f"source {patient}" for patient in records.patients])

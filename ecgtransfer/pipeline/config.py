@@ -70,12 +70,11 @@ PRESETS: dict[str, SourcePreset] = {
         widths=(128, 192, 256),
         blocks=1,
         fold=8,
-        attention=2,
+        attention=1,
         conditioning=256,
         train=TrainConfig(
-            steps=30000, batch_size=32, learning_rate=1e-3, ema_decay=0.999, validate_every=1000
+            steps=20000, batch_size=32, learning_rate=1e-3, ema_decay=0.999, validate_every=1000
         ),
-        spectral=1,
     ),
     "gpu": SourcePreset(
         widths=(128, 256, 384, 512),

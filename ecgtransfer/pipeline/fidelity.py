@@ -82,12 +82,12 @@ def evaluate_fidelity(
     test = labelled(target.ecgset, target.labels, some(target.test, LARGEST_SIDE, rng))
     sides = {}
     for method in sets.methods:
-        records = labelled_synthetic(source, sets.open(method))
+        records = labelled_synthetic(target.label_space, sets.open(method))
         sides[method] = records.select(in_the_mix_of(records.labels, test.labels, rng))
     of_source = labelled_source(run, source, target)
     of_source = of_source.select(in_the_mix_of(of_source.labels, test.labels, rng))
     compared = _records_a_side(test, sides)
-    names = source.label_space.names
+    names = target.label_space.names
     train = labelled(target.ecgset, target.labels, target.train)
     classifier = train_classifier(
         train, names, settings.classifier, stage.folder / "embedding", seed=settings.seed

@@ -90,8 +90,8 @@ def evaluate_physiology(
             of_real,
             target.labels[real],
             intervals(ecgset.independent_mv(chosen[method])),
-            labels_in(source.label_space, ecgset)[chosen[method]],
-            source.label_space.names,
+            labels_in(target.label_space, ecgset)[chosen[method]],
+            target.label_space.names,
             patients,
             seed=settings.seed,
         )

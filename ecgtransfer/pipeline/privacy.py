@@ -70,7 +70,7 @@ def evaluate_privacy(
     known = labelled_source(run, source, target, LARGEST_SIDE, settings.seed)
     classifier = train_classifier(
         known,
-        source.label_space.names,
+        target.label_space.names,
         settings.classifier,
         stage.folder / "embedding",
         seed=settings.seed,

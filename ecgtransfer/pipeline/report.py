@@ -204,7 +204,7 @@ def _fidelity_figures(
     curves = [_curve("real", target.ecgset, some(target.test, SPECTRUM_RECORDS, rng))]
     for method in sets.methods:
         ecgset = sets.open(method)
-        labels = labels_in(source.label_space, ecgset)
+        labels = labels_in(target.label_space, ecgset)
         chosen = in_the_mix_of(labels, wanted, rng, SPECTRUM_RECORDS)
         curves.append(_curve(method, ecgset, chosen))
     frequency_hz = np.fft.rfftfreq(round(SEGMENT_S * rate_hz), 1 / rate_hz)
@@ -316,10 +316,10 @@ def _galleries(
     body: list[Figure | str] = [
         "The first record of each label that states it alone, where there is one. None was chosen."
     ]
-    for name in source.label_space.names:
+    for name in target.label_space.names:
         if settings.with_real:
             real = np.concatenate([target.train, target.test])
-            number = first_with(target.labels[real], source.label_space.index(name))
+            number = first_with(target.labels[real], target.label_space.index(name))
             if number is not None:
                 body.append(
                     ecg_svg(
@@ -331,8 +331,8 @@ def _galleries(
                 )
         for method in sets.methods:
             ecgset = sets.open(method)
-            labels = labels_in(source.label_space, ecgset)
-            number = first_with(labels, source.label_space.index(name))
+            labels = labels_in(target.label_space, ecgset)
+            number = first_with(labels, target.label_space.index(name))
             if number is not None:
                 body.append(
                     ecg_svg(

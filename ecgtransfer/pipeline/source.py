@@ -21,6 +21,7 @@ from ecgtransfer.diffusion import (
     BeatShapeConfig,
     BeatShapeModel,
     Cascade,
+    Condition,
     ConditionedRecords,
     DiffusionConfig,
     DiffusionModel,
@@ -31,11 +32,19 @@ from ecgtransfer.diffusion import (
     fit_diffusion,
     gaussian_identity,
     measure_units,
+    spread_label,
     true_condition,
 )
 from ecgtransfer.errors import ConfigError, RunError
 from ecgtransfer.models import UNetConfig
-from ecgtransfer.pipeline.conditioned import CORE_LABELS, FEWEST_BEATS, conditioned_records
+from ecgtransfer.pipeline.conditioned import (
+    CORE_LABELS,
+    FEWEST_BEATS,
+    ages,
+    conditioned_records,
+    record_shapes,
+    sexes,
+)
 from ecgtransfer.pipeline.config import SourceSettings, preset
 from ecgtransfer.pipeline.run import (
     CARD,
@@ -138,6 +147,50 @@ class Source:
     summary: SourceSummary
     start: SourceStart | None = None
     cascade: Cascade | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.units.amplitude_mv.device
+
+    def label_space_for(self, ecgset: ECGSet) -> LabelSpace:
+        """The label space in which a run of this source and a target set works.
+
+        A factorised source takes the target's, as far as it is stated there: whatever else it
+        knows is unknown of the target's records. Any other source takes its own.
+        """
+        if self.cascade is None:
+            return self.label_space
+        names = [name for name in ecgset.label_space.names if name in self.label_space.names]
+        return LabelSpace(tuple(names))
+
+    def condition(
+        self,
+        ecgset: ECGSet,
+        label_space: LabelSpace,
+        labels: np.ndarray,
+        numbers: np.ndarray,
+    ) -> Condition:
+        """What is known of some records of a set, as the model takes it; their level is open.
+
+        Args:
+            ecgset: the records.
+            label_space: whose statements are known; the model knows each of them.
+            labels: (N, K) of all records of the set, in that space.
+            numbers: of the records to take.
+        """
+        label = torch.from_numpy(np.asarray(labels[numbers], np.float32))
+        if self.cascade is None:
+            return Condition(label=label).to(self.device)
+        told = spread_label(label, label_space.names, self.model.config.label_names)
+        return self.model.condition(
+            told.label,
+            known=told.known,
+            beats=[ecgset.beats[number] for number in numbers],
+            shapes_mv=record_shapes(ecgset, numbers),
+            age=torch.from_numpy(ages(ecgset)[numbers]),
+            sex=torch.from_numpy(sexes(ecgset)[numbers]),
+        )
 
     @property
     def known_labels(self) -> tuple[str, ...]:

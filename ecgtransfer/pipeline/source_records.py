@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ecgtransfer.corpus import patient_split
-from ecgtransfer.diffusion import sample, sampling_sigmas
+from ecgtransfer.corpus import LabelSpace, patient_split
+from ecgtransfer.diffusion import CascadeConditions, Condition, sample, sampling_sigmas
 from ecgtransfer.errors import CorpusError
 from ecgtransfer.pipeline.source import Source
 from ecgtransfer.pipeline.target import domain_records, labels_in
@@ -20,7 +20,7 @@ SOLVER, SAMPLER_STEPS, AT_ONCE = "adams", 12, 32
 
 
 def matched_source(
-    source: Source, target_labels: np.ndarray, n: int, seed: int
+    source: Source, space: LabelSpace, target_labels: np.ndarray, n: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of source training records whose labels follow the target's, with their labels.
 
@@ -33,7 +33,7 @@ def matched_source(
         CorpusError: no label combination of the target occurs in the source.
     """
     ecgset, train, _ = source.records()
-    labels = labels_in(source.label_space, ecgset)
+    labels = labels_in(space, ecgset, drop_others=True)
     by_labels: dict[bytes, list[int]] = {}
     for number in train:
         by_labels.setdefault(labels[number].tobytes(), []).append(int(number))
@@ -56,12 +56,13 @@ def matched_source(
 
 
 def recorded_source(
-    source: Source, target_labels: np.ndarray, n: int, seed: int
+    source: Source, space: LabelSpace, target_labels: np.ndarray, n: int, seed: int
 ) -> tuple[DomainRecords, DomainRecords]:
     """Recorded ones with the target's labels, to fit on and to hold out, of other patients.
 
     Args:
         source: the source with its training records.
+        space: label space of the run.
         target_labels: (N, K) of the target's training records.
         n: how many are drawn, see `matched_source`.
         seed: of the draw.
@@ -69,19 +70,19 @@ def recorded_source(
     Raises:
         CorpusError: no label combination of the target occurs in the source.
     """
-    numbers, labels = matched_source(source, target_labels, n, seed)
+    numbers, labels = matched_source(source, space, target_labels, n, seed)
     ecgset, _, _ = source.records()
     share = (1 - HELD_OUT_SHARE, HELD_OUT_SHARE)
     fit, held_out = patient_split(ecgset.records.iloc[numbers], labels[numbers], share, seed)
-    units = source.model.units
     return (
-        domain_records(ecgset, labels, numbers[fit], units),
-        domain_records(ecgset, labels, numbers[held_out], units),
+        domain_records(source, ecgset, space, labels, numbers[fit]),
+        domain_records(source, ecgset, space, labels, numbers[held_out]),
     )
 
 
 def drawn_source(
     source: Source,
+    space: LabelSpace,
     target_labels: np.ndarray,
     n: int,
     seed: int,
@@ -91,6 +92,7 @@ def drawn_source(
 
     Args:
         source: the source; its records are not needed.
+        space: label space of the run.
         target_labels: (N, K) of the target's training records, which give the labels.
         n: how many are drawn, to fit on and to hold out together.
         seed: of labels and noise.
@@ -102,16 +104,19 @@ def drawn_source(
     label = torch.from_numpy(target_labels[rng.integers(len(target_labels), size=n)])
     sigmas = sampling_sigmas(SAMPLER_STEPS, model.config.noise)
     seeds = rng.integers(2**62, size=n).tolist()
-    parts = []
+    conditions = None if source.cascade is None else CascadeConditions(source.cascade, space.names)
+    x0, told = [], []
     for start in range(0, n, AT_ONCE):
         part = slice(start, start + AT_ONCE)
         drawn = record_noise(seeds[part], model.units.shape).to(device)
-        parts.append(sample(model, drawn, label[part].to(device), sigmas, SOLVER).cpu())
+        condition = Condition(label=label[part].to(device))
+        if conditions is not None:
+            condition, _ = conditions(label[part], seeds[part])
+        x0.append(sample(model, drawn, condition, sigmas, SOLVER).cpu())
+        told.append(condition.to("cpu"))
         progress(Progress(min(start + AT_ONCE, n), n, 0.0, None))
-    x0 = torch.cat(parts)
     names = tuple(f"drawn {number}" for number in range(n))
+    whole = Condition.cat(told)
+    records = DomainRecords(torch.cat(x0), whole.label if source.cascade is None else whole, names)
     cut = round(n * (1 - HELD_OUT_SHARE))
-    return (
-        DomainRecords(x0[:cut], label[:cut], names[:cut]),
-        DomainRecords(x0[cut:], label[cut:], names[cut:]),
-    )
+    return records.subset(np.arange(cut)), records.subset(np.arange(cut, n))

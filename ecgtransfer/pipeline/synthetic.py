@@ -13,14 +13,16 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from ecgtransfer.corpus import ECGSet
+from ecgtransfer.corpus import ECGSet, LabelSpace
 from ecgtransfer.diffusion import sampling_sigmas
 from ecgtransfer.errors import ConfigError, RunError
 from ecgtransfer.pipeline.config import METHODS
 from ecgtransfer.pipeline.methods import load_target_model, stage_name
 from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.source import Source
-from ecgtransfer.pipeline.target import Target, load_target
+from ecgtransfer.pipeline.steering import Steering, cascade_conditions, steering_card
+from ecgtransfer.pipeline.target import TARGET, Target, load_target
+from ecgtransfer.settings import UNSTATED_AT_DEFAULT
 from ecgtransfer.synthesis import (
     DiskSpace,
     Shard,
@@ -74,6 +76,7 @@ class GenerateSettings:
         name: of the set.
         sampler: solver and steps.
         seed: of the set; each record has its own.
+        steering: rhythm and patient of the records.
     """
 
     counts: tuple[str, ...] = ()
@@ -83,6 +86,7 @@ class GenerateSettings:
     name: str = "synthetic"
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
     seed: int = 0
+    steering: Steering = field(default=Steering(), metadata=UNSTATED_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         ways = (bool(self.counts), self.per_class is not None, self.ratio is not None)
@@ -147,24 +151,30 @@ def synthesise(
     method = settings.method or only_method(run)
     settings = replace(settings, method=method)
     request = _request(run, source, settings)
+    space = run_label_space(run, source)
     target_model = load_target_model(run, source, method, settings.sampler.classifier_free_scale)
     stage = run.stage(synthetic_stage(settings.name, method))
-    asked = {"generate": settings, "model": target_model.fingerprint}
+    asked = {"generate": settings, "model": target_model.fingerprint} | settings.steering.inputs()
+    conditions = cascade_conditions(
+        source, space.names, settings.steering, settings.sampler.classifier_free_scale
+    )
     done = stage.begin(asked, alone=False)  # `generate` keeps others out, shard by shard
     config = source.model.config
     whole = stage.folder / SET
     draw = partial(
         generate,
         target_model.denoise,
-        source.model.units,
+        source.model,
         request,
         whole,
-        label_space=source.label_space,
+        label_space=space,
+        conditions=conditions,
         sigmas=sampling_sigmas(settings.sampler.steps, config.noise),
         card_extra={
             "model_fingerprint": target_model.fingerprint,
             "method": method,
             "classifier_free_scale": settings.sampler.classifier_free_scale,
+            **steering_card(settings.steering),
         },
         samples=config.samples,
         sampling_rate_hz=config.sampling_rate_hz,
@@ -179,9 +189,7 @@ def synthesise(
     else:
         meet = meeting_point()
         if not done:
-            both = 2 * disk_bytes(
-                request.total, request.total, config.samples, len(source.label_space)
-            )
+            both = 2 * disk_bytes(request.total, request.total, config.samples, len(space))
             space = require_space(whole, both - bytes_below(stage.folder))
             if disk is not None and is_main_process():
                 disk(space)
@@ -202,6 +210,13 @@ def export(
     """Write a finished synthetic set as WFDB records and a PTB-XL-shaped csv; its folder."""
     stage = run.stage(synthetic_stage(name, method))
     return export_wfdb(ECGSet.open(stage.folder / SET), stage.folder / WFDB, progress=progress)
+
+
+def run_label_space(run: Run, source: Source) -> LabelSpace:
+    """The label space of a run: its target's where it has one, else its source's."""
+    if source.cascade is None or not run.stage(TARGET).is_done:
+        return source.label_space
+    return load_target(run, source).label_space
 
 
 def unfinished_shards(run: Run, name: str, method: str, of: int) -> tuple[Shard, ...]:
@@ -247,17 +262,18 @@ def counts_like(
     """
     combinations = Counter(
         "+".join(names)
-        for names in map(source.label_space.decode, target.labels[target.train])
+        for names in map(target.label_space.decode, target.labels[target.train])
         if names and (known is None or set(names) <= set(known))
     )
     return tuple(f"{names}={math.ceil(ratio * n)}" for names, n in sorted(combinations.items()))
 
 
 def _request(run: Run, source: Source, settings: GenerateSettings) -> SynthesisRequest:
-    known = source.known_labels
+    space = run_label_space(run, source)
+    known = [name for name in space.names if name in source.known_labels]
     if settings.per_class is not None:
-        return per_class(source.label_space, settings.per_class, known)
+        return per_class(space, settings.per_class, known)
     counts = settings.counts
     if settings.ratio is not None:
         counts = counts_like(load_target(run, source), source, settings.ratio)
-    return parse_counts(counts, source.label_space, known)
+    return parse_counts(counts, space, known)

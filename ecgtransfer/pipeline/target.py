@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from ecgtransfer.corpus import ECGSet, LabelSpace, patient_split, select_records, take_patients
-from ecgtransfer.diffusion import SignalUnits
+from ecgtransfer.diffusion import Condition
 from ecgtransfer.errors import ConfigError, CorpusError, RunError
 from ecgtransfer.evaluation import Protocol, Split, protocol_splits
 from ecgtransfer.pipeline.run import Run, written_whole
@@ -66,17 +66,19 @@ class TargetSettings:
 
 @dataclass(frozen=True)
 class Target:
-    """The target set of a run, in the label space of its source.
+    """The target set of a run, in a label space whose every name the source model knows.
 
     Attributes:
         ecgset: all of it.
-        labels: (N, K), columns in the order of the source's label space.
+        label_space: of the run, see `Source.label_space_for`.
+        labels: (N, K), columns in the order of `label_space`.
         fit: record numbers to fit on. held_out: of other patients, to stop and calibrate on.
             Together they are the training records.
         test: record numbers that no training and no choice ever sees.
     """
 
     ecgset: ECGSet
+    label_space: LabelSpace
     labels: np.ndarray
     fit: np.ndarray
     held_out: np.ndarray
@@ -107,7 +109,8 @@ def settle_target(run: Run, source: Source, settings: TargetSettings) -> Target:
             f"the source model was trained on, got {ecgset.n_samples} at "
             f"{ecgset.sampling_rate_hz:g} Hz; prepare {settings.target} with the source's rate"
         )
-    labels = labels_in(source.label_space, ecgset)
+    space = source.label_space_for(ecgset)
+    labels = labels_in(space, ecgset)
     stage = run.stage(TARGET)
     done = stage.begin({"target": settings, "set": ecgset.fingerprint})
     if not done:
@@ -153,6 +156,7 @@ def settle_target(run: Run, source: Source, settings: TargetSettings) -> Target:
     }
     return Target(
         ecgset=ecgset,
+        label_space=space,
         labels=labels,
         fit=numbers_of["fit"],
         held_out=numbers_of["held_out"],
@@ -222,8 +226,13 @@ def _without_source_patients(source: Source, ecgset: ECGSet, selected: np.ndarra
     return left
 
 
-def labels_in(space: LabelSpace, ecgset: ECGSet) -> np.ndarray:
+def labels_in(space: LabelSpace, ecgset: ECGSet, *, drop_others: bool = False) -> np.ndarray:
     """Labels of a set in another label space, joined by name: (N, K) float32.
+
+    Args:
+        space: the other label space.
+        ecgset: the set.
+        drop_others: leave out the labels that the space does not know, in place of refusing them.
 
     Raises:
         CorpusError: the set has records of a label that the space does not know.
@@ -234,7 +243,7 @@ def labels_in(space: LabelSpace, ecgset: ECGSet) -> np.ndarray:
         for column, name in enumerate(names)
         if name not in space.names and ecgset.labels[:, column].any()
     ]
-    if strangers:
+    if strangers and not drop_others:
         raise CorpusError(
             f"expected labels that the source model knows ({', '.join(space.names)}), "
             f"{ecgset.folder} also has {', '.join(strangers)}; prepare it in the source's label "
@@ -248,16 +257,33 @@ def labels_in(space: LabelSpace, ecgset: ECGSet) -> np.ndarray:
 
 
 def domain_records(
-    ecgset: ECGSet, labels: np.ndarray, numbers: np.ndarray, units: SignalUnits
+    source: Source,
+    ecgset: ECGSet,
+    label_space: LabelSpace,
+    labels: np.ndarray,
+    numbers: np.ndarray,
 ) -> DomainRecords:
-    """Records of a set as the transfer sees them, in model units."""
-    device = units.amplitude_mv.device
+    """Records of a set as the transfer sees them: in model units, with what they are conditioned on.
+
+    Args:
+        source: whose units they are in.
+        ecgset: the records.
+        label_space: of the run.
+        labels: (N, K) of all records of the set, in that space.
+        numbers: of the records to take.
+    """
+    x0, conditions = [], []
     with torch.no_grad():
-        chunks = [
-            units.to_model(torch.from_numpy(ecgset.independent_mv(part)).to(device)).cpu()
-            for part in np.array_split(numbers, 1 + len(numbers) // 512)
-        ]
+        for part in np.array_split(numbers, 1 + len(numbers) // 512):
+            signals = torch.from_numpy(ecgset.independent_mv(part)).to(source.device)
+            condition = source.condition(ecgset, label_space, labels, part)
+            in_units, told = source.model.to_model(signals, condition)
+            x0.append(in_units.cpu())
+            conditions.append(told.to("cpu"))
     patients = ecgset.records.patient.iloc[numbers].astype(str)
+    condition = Condition.cat(conditions)
     return DomainRecords(
-        torch.cat(chunks), torch.from_numpy(labels[numbers]), tuple(patients.tolist())
+        torch.cat(x0),
+        condition.label if source.cascade is None else condition,
+        tuple(patients.tolist()),
     )

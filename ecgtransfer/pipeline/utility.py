@@ -167,4 +167,6 @@ def _judged(result: UtilityResult) -> tuple[Verdict, ...]:
 
 
 def _labelled_sets(source: Source, sets: SyntheticSets) -> dict[str, LabelledRecords]:
-    return {method: labelled_synthetic(source, sets.open(method)) for method in sets.methods}
+    return {
+        method: labelled_synthetic(target.label_space, sets.open(method)) for method in sets.methods
+    }

@@ -1,5 +1,10 @@
 """One recording: twelve leads by name, millivolts, hertz; numpy only."""
 
+from ecgtransfer.signals.beat_files import (
+    read_annotation,
+    read_beats_csv,
+    write_annotation,
+)
 from ecgtransfer.signals.beat_shape import (
     SHAPE_ROWS,
     Layout,
@@ -58,6 +63,8 @@ __all__ = [
     "limb_lead_disagreement_mv",
     "no_shapes",
     "r_peaks",
+    "read_annotation",
+    "read_beats_csv",
     "read_comments",
     "read_header",
     "read_recording",
@@ -66,5 +73,6 @@ __all__ = [
     "saturated_leads",
     "save_drawing",
     "shape_samples",
+    "write_annotation",
     "write_recording",
 ]

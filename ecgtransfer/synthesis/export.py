@@ -14,9 +14,10 @@ import pandas as pd
 
 from ecgtransfer.corpus import ECGSet, snomed_code
 from ecgtransfer.corpus.ecgset import millivolts
+from ecgtransfer.corpus.set_beats import BEATS_COLUMN
 from ecgtransfer.corpus.writing import disk_errors
 from ecgtransfer.errors import ConfigError, CorpusError
-from ecgtransfer.signals import LEADS, Recording, expand_leads, write_recording
+from ecgtransfer.signals import LEADS, Recording, expand_leads, write_annotation, write_recording
 from ecgtransfer.synthesis.folders import require_space, write_whole
 
 #: PTB-XL 1.0.3 has two rates: folder, ending and csv column of each.
@@ -86,7 +87,8 @@ def export_wfdb(
 ) -> Path:
     """Write a synthetic set as WFDB records and a table, in the layout of PTB-XL.
 
-    `records100/00000/00001_lr.{hea,dat}` (12 leads, 16 bit, 1000 adu/mV; `header_comments`),
+    `records100/00000/00001_lr.{hea,dat}` (12 leads, 16 bit, 1000 adu/mV; `header_comments`), the
+    beats beside them where the set states them (`00001_lr.atr`: N, V, S, Q for unknown),
     `ptbxl_database.csv` (`corpus.read_ptbxl` reads it), `RECORDS`, and `export.json` with the card
     of the set. Each record counts as a patient of its own, in folds 1 to 8 in turn: PTB-XL's test
     folds stay free of synthetic records. Its device is "SYNTHETIC".
@@ -171,6 +173,10 @@ def write_records(
         for signal_mv in expand_leads(millivolts(chunk.signals_uv)):
             if missing[index]:
                 recording = Recording(signal_mv, ecgset.sampling_rate_hz)
+                if BEATS_COLUMN in ecgset.records:
+                    write_annotation(
+                        files / names[index], ecgset.beats[index], ecgset.sampling_rate_hz
+                    )
                 write_recording(files / names[index], recording, comments(ecgset, index))
                 done += 1
                 if progress is not None:

@@ -72,12 +72,14 @@ def test_training_beats_the_best_linear_denoiser(tmp_path):
 def test_the_denoiser_is_told_the_label_of_the_very_record_that_it_sees(tmp_path):
     seen = []
     trained = model(replace(CONFIG, noise=NoiseConfig(log_mean=-5.0), label_dropout=0.3))
-    trained.denoiser.register_forward_pre_hook(lambda _, told: seen.append(told))
+    trained.denoiser.register_forward_pre_hook(lambda _, told: seen.append(told[:3]))
     fit_diffusion(trained, Waves(), TRAINING, HELD_OUT[:0], TRAIN, tmp_path)
-    x, sigma, label, dropped = map(torch.cat, zip(*seen, strict=True))
-    assert torch.equal(trained.units.to_mv(x)[:, :, 12:20].mean((1, 2)) > 0, label[:, 0] > 0)
+    x, sigma = (torch.cat([told[part] for told in seen]) for part in (0, 1))
+    told = Condition.cat([told[2] for told in seen])
+    above = trained.units.to_mv(x)[:, :, 12:20].mean((1, 2)) > 0
+    assert torch.equal(above, told.label[:, 0] > 0)
     assert len(sigma.unique()) == len(x) == TRAIN.steps * TRAIN.batch_size
-    assert 0.15 < dropped.float().mean() < 0.45
+    assert 0.15 < (~told.known.any(dim=1)).float().mean() < 0.45
 
 
 def test_units_are_measured_on_training_records_alone(tmp_path):
@@ -94,7 +96,7 @@ def test_units_are_measured_on_training_records_alone(tmp_path):
 def test_a_model_that_goes_on_keeps_the_units_it_has(tmp_path):
     grown = model()
     grown.units.amplitude_mv.fill_(0.5)
-    fit_diffusion(grown, Waves(), TRAINING, HELD_OUT, TRAIN, tmp_path, measure_units=False)
+    fit_diffusion(grown, Waves(), TRAINING, HELD_OUT, TRAIN, tmp_path, fit_units=False)
     assert (grown.units.amplitude_mv == 0.5).all()
 
 

@@ -38,7 +38,7 @@ def test_one_record_with_a_broken_baseline_does_not_rule_the_spectrum(coloured):
 
 def test_the_linear_denoiser_scores_one_on_the_records_that_the_units_fit(coloured):
     units = SignalUnits.fitted([coloured])
-    loss = gaussian_identity(units, torch.from_numpy(coloured), NoiseConfig(), seed=0)
+    loss = gaussian_identity(units.to_model(torch.from_numpy(coloured)), NoiseConfig(), seed=0)
     assert abs(loss - 1) < 0.05
 
 

@@ -1,0 +1,160 @@
+"""What a user asks of the rhythm and the patient of generated records."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ecgtransfer.corpus import ECGSet
+from ecgtransfer.corpus.ecgset import is_ecgset
+from ecgtransfer.diffusion import CascadeConditions
+from ecgtransfer.errors import ConfigError, CorpusError, RunError
+from ecgtransfer.pipeline.run import as_json
+from ecgtransfer.pipeline.source import Source
+from ecgtransfer.signals import Beats, read_annotation, read_beats_csv
+
+#: Heart rates that can be asked for, beats a minute.
+HEART_RATES_BPM = (15.0, 300.0)
+#: Ages that can be asked for, years.
+AGES = (0.0, 120.0)
+
+
+@dataclass(frozen=True)
+class Steering:
+    """Rhythm and patient of generated records; None leaves a choice to the model.
+
+    Attributes:
+        heart_rate_bpm: lowest and highest heart rate, beats a minute.
+        beats: rhythms to take in turn: a set, a WFDB annotation, or a csv (`read_beats`).
+        age: years.
+        sex: male or female.
+    """
+
+    heart_rate_bpm: tuple[float, float] | None = None
+    beats: Path | None = None
+    age: float | None = None
+    sex: Literal["male", "female"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.heart_rate_bpm is not None:
+            low, high = self.heart_rate_bpm
+            if not HEART_RATES_BPM[0] <= low <= high <= HEART_RATES_BPM[1]:
+                raise ConfigError(
+                    f"expected heart rates from {HEART_RATES_BPM[0]:g} to {HEART_RATES_BPM[1]:g} a "
+                    f"minute, the lower first, got {low:g} to {high:g}; ask for a range such as "
+                    "45-60"
+                )
+            if self.beats is not None:
+                raise ConfigError(
+                    "expected either a heart rate or given beats, got both; leave one of them out"
+                )
+        if self.age is not None and not AGES[0] <= self.age <= AGES[1]:
+            raise ConfigError(f"expected an age of 0 to 120 years, got {self.age:g}")
+        if self.sex not in (None, "male", "female"):
+            raise ConfigError(f"expected a sex of male or female, got {self.sex!r}")
+
+    @property
+    def is_free(self) -> bool:
+        """Whether everything is left to the model."""
+        return self == Steering()
+
+    def inputs(self) -> dict[str, object]:
+        """What the steering depends on beside its own settings: the content of the beats' file."""
+        if self.beats is None:
+            return {}
+        if is_ecgset(self.beats):
+            return {"beats": ECGSet.open(self.beats).fingerprint}
+        try:
+            return {"beats": hashlib.sha256(self.beats.read_bytes()).hexdigest()}
+        except OSError as error:
+            raise ConfigError(
+                f"expected beats in {self.beats}, which cannot be read ({error.strerror}); name a "
+                "set, a WFDB annotation such as 100.atr, or a csv"
+            ) from None
+
+
+def parse_heart_rate(text: str) -> tuple[float, float]:
+    """A heart rate as the command line takes it: "45-60", or "60" for 59.5 to 60.5.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    parts = text.split("-")
+    try:
+        numbers = [float(part) for part in parts]
+    except ValueError:
+        numbers = []
+    if len(numbers) == 1:
+        return numbers[0] - 0.5, numbers[0] + 0.5
+    if len(numbers) != 2:
+        raise ConfigError(f"expected a heart rate such as 45-60 or 60, got {text!r}")
+    return numbers[0], numbers[1]
+
+
+def read_beats(path: Path, duration_s: float) -> list[Beats]:
+    """The rhythms in a set, a WFDB annotation or a csv.
+
+    Raises:
+        ConfigError: no rhythm with a beat in the first `duration_s` seconds.
+        CorpusError: a set of records shorter than that.
+        SignalError: a file that cannot be read.
+    """
+    if is_ecgset(path):
+        ecgset = ECGSet.open(path)
+        length = ecgset.n_samples / ecgset.sampling_rate_hz
+        if length < duration_s:
+            raise CorpusError(
+                f"expected records of at least {duration_s:g} s in {path}, got {length:g} s; "
+                "prepare it with longer ones"
+            )
+        rhythms = [_first_seconds(each, duration_s) for each in ecgset.beats]
+    elif path.suffix.lower() == ".csv":
+        rhythms = read_beats_csv(path, duration_s)
+    else:
+        rhythms = [read_annotation(path, duration_s)]
+    rhythms = [each for each in rhythms if len(each)]
+    if not rhythms:
+        raise ConfigError(
+            f"expected beats in the first {duration_s:g} s of {path}, found none; name another file"
+        )
+    return rhythms
+
+
+def cascade_conditions(
+    source: Source, names: tuple[str, ...], steering: Steering, label_scale: float
+) -> CascadeConditions | None:
+    """What generated records are conditioned on; None for a source that knows labels alone.
+
+    Raises:
+        RunError: steering of a source that knows labels alone.
+    """
+    if source.cascade is None:
+        if not steering.is_free:
+            raise RunError(
+                "expected a source model with a rhythm model to steer heart rate, beats, age or "
+                "sex, got one that knows labels alone; train one anew, or leave these options out"
+            )
+        return None
+    config = source.model.config
+    duration_s = config.samples / config.sampling_rate_hz
+    return CascadeConditions(
+        source.cascade,
+        names,
+        label_scale=label_scale,
+        heart_rate_bpm=steering.heart_rate_bpm,
+        beats=None if steering.beats is None else read_beats(steering.beats, duration_s),
+        age=steering.age,
+        sex=None if steering.sex is None else float(steering.sex == "female"),
+    )
+
+
+def steering_card(steering: Steering) -> dict[str, object]:
+    """What the card of a generated set says of its steering; nothing where it was left free."""
+    if steering.is_free:
+        return {}
+    return {"steering": as_json(steering) | steering.inputs()}
+
+
+def _first_seconds(beats: Beats, duration_s: float) -> Beats:
+    inside = beats.times_s < duration_s
+    return Beats(beats.times_s[inside], beats.kinds[inside], duration_s)
