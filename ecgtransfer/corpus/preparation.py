@@ -235,7 +235,7 @@ class _Window:
 
 @dataclass(frozen=True, eq=False)
 class _Chunk:
-    """Some records, read: signals (n, 8, T) int16 and beats of those that `noticed.digests` names."""
+    """Some records, read: signals (n, 8, T) and beats of those that `noticed.digests` names."""
 
     records: int
     signals_uv: NDArray[np.int16]

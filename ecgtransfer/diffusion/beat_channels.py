@@ -1,4 +1,4 @@
-"""Beats as channels of a network: where each beat is, of which kind, and where between two it is."""
+"""Beats as channels of a network: where the beats are, their kinds, and the phase between them."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,8 +1,8 @@
 """A factorised model of records: rhythm, then beat shapes, then the record.
 
-p(x, m, b | y) = p(b | y) p(m | b, y) p(x | m, b, y): the beats b are drawn from a `RhythmModel`, the
-beat shapes m and the level of what they leave over from a `BeatShapeModel`, and the record x from a
-`DiffusionModel` of the residual. It is a cascade as in Ho et al. 2021, whose stages have meanings.
+p(x, m, b | y) = p(b | y) p(m | b, y) p(x | m, b, y): the beats b are drawn from a `RhythmModel`,
+the beat shapes m and the level of the residual from a `BeatShapeModel`, and the record x from a
+`DiffusionModel` of the residual. A cascade in the sense of Ho et al. 2021 (arXiv 2106.15282).
 """
 
 from __future__ import annotations

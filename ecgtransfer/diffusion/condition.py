@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ecgtransfer.errors import ConfigError
 
-#: Residuals of a lead are taken to be at least so large, in model units, when their level is stated.
+#: Smallest level of a lead's residual, in model units.
 SMALLEST_LEVEL = 0.05
 #: Numbers of `patient_numbers`.
 PATIENT_SCALARS = 4
@@ -129,7 +129,7 @@ def without_label(given: Condition | Tensor | None) -> Condition | None:
 
 
 def channels_of(condition: Condition) -> Tensor | None:
-    """Beats and layout as channels of a network, (B, C + leads, T); None where neither is stated."""
+    """Beats and layout as channels of a network, (B, C + leads, T); None if neither is stated."""
     parts = [part for part in (condition.beats, condition.layout) if part is not None]
     return torch.cat(parts, dim=1) if parts else None
 

@@ -165,11 +165,13 @@ class DiffusionModel(nn.Module):
         """What records are conditioned on, as the network takes it.
 
         Args:
-            label, known: (B, K), as `Condition` has them.
-            beats: of each record; a plain model takes the label alone and leaves the rest.
+            label: (B, K), see `Condition.label`.
+            known: (B, K) bool, see `Condition.known`.
+            beats: of each record; a plain model takes the label alone and ignores the rest.
             shapes_mv: (B, SHAPE_ROWS, leads, W) beat shapes in millivolts; with `beats`.
             level: (B, leads), in model units; None to leave it open for `to_model`.
-            age, sex: (B,), NaN where not known.
+            age: (B,) years, NaN where not known.
+            sex: (B,) 0 male, 1 female, NaN where not known.
         """
         if self.layout_units is None:
             return Condition(label=label, known=known)

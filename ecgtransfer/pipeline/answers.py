@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ecgtransfer.corpus import ECGSet
+from ecgtransfer.corpus import ECGSet, LabelSpace
 from ecgtransfer.errors import ConfigError, RunError
 from ecgtransfer.evaluation import LabelledRecords, Table, Verdict
 from ecgtransfer.pipeline.config import METHODS

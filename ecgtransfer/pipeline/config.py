@@ -15,6 +15,15 @@ PrecisionName = Literal["auto", "float32", "bfloat16"]
 METHODS = ("tgdp", "stack", "finetune", "lora", "difffit", "scratch", "source")
 
 
+#: Training of the rhythm and beat-shape models of a factorised source: minutes of one core each.
+RHYTHM_TRAINING = TrainConfig(
+    steps=1500, batch_size=256, learning_rate=2e-3, ema_decay=0.995, validate_every=250
+)
+SHAPE_TRAINING = TrainConfig(
+    steps=6000, batch_size=256, learning_rate=1e-3, ema_decay=0.999, validate_every=500
+)
+
+
 @dataclass(frozen=True)
 class SourcePreset:
     """Shape of the source model and the training that suits it."""
@@ -26,12 +35,8 @@ class SourcePreset:
     conditioning: int
     train: TrainConfig
     spectral: int = 0
-    rhythm: TrainConfig = TrainConfig(
-        steps=1500, batch_size=256, learning_rate=2e-3, ema_decay=0.995, validate_every=250
-    )
-    beat_shapes: TrainConfig = TrainConfig(
-        steps=6000, batch_size=256, learning_rate=1e-3, ema_decay=0.999, validate_every=500
-    )
+    rhythm: TrainConfig = RHYTHM_TRAINING
+    beat_shapes: TrainConfig = SHAPE_TRAINING
 
     def unet(self, labels: int, leads: int, factorised: bool = False) -> UNetConfig:
         """The network for a label space of `labels` diagnoses.

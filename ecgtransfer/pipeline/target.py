@@ -263,7 +263,7 @@ def domain_records(
     labels: np.ndarray,
     numbers: np.ndarray,
 ) -> DomainRecords:
-    """Records of a set as the transfer sees them: in model units, with what they are conditioned on.
+    """Records of a set as the transfer sees them: in model units, each with its condition.
 
     Args:
         source: whose units they are in.

@@ -123,11 +123,11 @@ def evaluate_utility(
     result = utility_study(
         labelled(target.ecgset, target.labels, target.train),
         labelled(target.ecgset, target.labels, target.test),
-        source.label_space.names,
+        target.label_space.names,
         settings.classifier,
         stage.folder / "trainings",
         source=labelled_source(run, source, target) if any(arm.source for arm in arms) else None,
-        synthetic=_labelled_sets(source, sets),
+        synthetic=_labelled_sets(target, sets),
         arms=arms,
         seeds=settings.training_seeds,
         sampling_rate_hz=target.ecgset.sampling_rate_hz,
@@ -166,7 +166,7 @@ def _judged(result: UtilityResult) -> tuple[Verdict, ...]:
     )
 
 
-def _labelled_sets(source: Source, sets: SyntheticSets) -> dict[str, LabelledRecords]:
+def _labelled_sets(target: Target, sets: SyntheticSets) -> dict[str, LabelledRecords]:
     return {
         method: labelled_synthetic(target.label_space, sets.open(method)) for method in sets.methods
     }

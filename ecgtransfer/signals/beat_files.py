@@ -10,9 +10,9 @@ from ecgtransfer.signals.beats import SYMBOLS, BeatKind, Beats
 
 #: Suffix of the annotation that is written beside a record.
 ANNOTATOR = "atr"
-#: Kinds of the beat symbols of WFDB (PhysioNet, "Annotation codes"); all other symbols are no beats.
+#: Kinds of the beat symbols of WFDB (PhysioNet, "Annotation codes"); others mark no beat.
 KIND_OF_SYMBOL = {
-    **dict.fromkeys("NLRBej/fQ?", BeatKind.ORDINARY),
+    **dict.fromkeys("NLRBej/f", BeatKind.ORDINARY),
     **dict.fromkeys("AaJSn", BeatKind.SUPRAVENTRICULAR),
     **dict.fromkeys("VrEF", BeatKind.VENTRICULAR),
     "Q": BeatKind.UNKNOWN,

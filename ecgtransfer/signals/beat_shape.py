@@ -1,4 +1,4 @@
-"""The shapes of a record's beats, and the record that repeats them: x = layout(shape, beats) + residual.
+"""Beat shapes, and the record that repeats them: x = layout(shapes, beats) + residual.
 
 A beat shape is the median over the beats of one kind, 8 leads by 0.96 s. Two are kept: that of the
 ordinary beats, which premature supraventricular ones share, and that of the ventricular ones.
@@ -179,7 +179,7 @@ def _with_neighbours(beats: Beats) -> tuple[NDArray[np.float64], NDArray[np.int6
 def _cubic(
     position: NDArray[np.float64], width: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Four neighbours of a fractional position, and their weights in cubic (Lagrange) interpolation.
+    """Four neighbours of a fractional position and their weights in cubic Lagrange interpolation.
 
     Positions beyond either end take the value there.
     """
@@ -248,7 +248,7 @@ def _median(single: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _filled(shape: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shape (8, W) whose unknown samples are interpolated around the cycle: its end meets its start."""
+    """Shape (8, W) with its unknown samples interpolated around the cycle, from end to start."""
     width = shape.shape[1]
     known = ~np.isnan(shape[0])
     if known.all() or not known.any():
