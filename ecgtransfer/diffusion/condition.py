@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -75,11 +75,15 @@ class Condition:
             rows = slice(rows, rows + 1 or None)
         if isinstance(rows, np.ndarray):
             rows = torch.from_numpy(rows)
-        return Condition(**{name: part[rows] for name, part in self._parts().items()})
+        return self.map(lambda part: part[rows])
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Condition:
+        """The condition with every part changed by a function."""
+        return Condition(**{name: change(part) for name, part in self._parts().items()})
 
     def to(self, device: torch.device | str) -> Condition:
         """The same on another device."""
-        return Condition(**{name: part.to(device) for name, part in self._parts().items()})
+        return self.map(lambda part: part.to(device))
 
     def split(self, size: int) -> list[Condition]:
         """Conditions of `size` records each, the last with the rest."""

@@ -7,16 +7,16 @@ with Tweedie's D(x; σ) = x + σ² score(x) that is D_q = D_p + σ² ∇ₓ log 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from ecgtransfer.diffusion import Denoiser, per_record
+from ecgtransfer.diffusion import Condition, Denoiser, per_record
 from ecgtransfer.errors import ConfigError
 
-#: (x (B, ...), sigma (B,), label (B, K) or None) -> log h, (B,).
-LogH: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+#: (x (B, ...), sigma (B,), label (B, K), a `Condition` or None) -> log h, (B,).
+LogH: TypeAlias = Callable[[Tensor, Tensor, Any], Tensor]
 
 #: How far the guidance is followed: a number, or a function of the noise level, (B,) -> (B,).
 GuidanceWeight: TypeAlias = float | Callable[[Tensor], Tensor]
@@ -38,7 +38,7 @@ def guided(denoise: Denoiser, log_h: LogH, weight: GuidanceWeight = 1.0) -> Deno
         ConfigError: `log_h` or `weight` gives anything but one number per record.
     """
 
-    def denoise_target(x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+    def denoise_target(x: Tensor, sigma: Tensor, label: Condition | Tensor | None) -> Tensor:
         strength = weight(sigma) if callable(weight) else torch.full_like(sigma, weight)
         expect_one_per_record(strength, x, "the guidance weight")
         step = (strength * sigma**2).to(x.dtype)
@@ -48,7 +48,12 @@ def guided(denoise: Denoiser, log_h: LogH, weight: GuidanceWeight = 1.0) -> Deno
 
 
 def slope(
-    log_h: LogH, x: Tensor, sigma: Tensor, label: Tensor | None, *, create_graph: bool = False
+    log_h: LogH,
+    x: Tensor,
+    sigma: Tensor,
+    label: Condition | Tensor | None,
+    *,
+    create_graph: bool = False,
 ) -> Tensor:
     """∇ₓ log h(x, σ, y): (B, ...), the shape of `x`.
 
@@ -61,7 +66,7 @@ def slope(
     """
     with torch.inference_mode(False), torch.enable_grad():
         x = _ordinary(x.detach()).requires_grad_()
-        value = log_h(x, _ordinary(sigma), None if label is None else _ordinary(label))
+        value = log_h(x, _ordinary(sigma), _ordinary_condition(label))
         expect_one_per_record(value, x, "log_h")
         (gradient,) = torch.autograd.grad(value.sum(), x, create_graph=create_graph)
     return gradient
@@ -84,6 +89,13 @@ def noised(x0: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
 def _ordinary(tensor: Tensor) -> Tensor:
     """A tensor made under inference mode cannot be saved for a gradient; its copy can."""
     return tensor.clone() if tensor.is_inference() else tensor
+
+
+def _ordinary_condition(label: Condition | Tensor | None) -> Condition | Tensor | None:
+    """`_ordinary` of a label or of every part of a condition."""
+    if isinstance(label, Condition):
+        return label.map(_ordinary)
+    return None if label is None else _ordinary(label)
 
 
 def expect_one_per_record(value: Tensor, x: Tensor, name: str) -> None:

@@ -1,0 +1,122 @@
+"""How alike the beats of one record are, and whether a record has the beats that it should have.
+
+Real hearts repeat themselves: within 10 s the ordinary beats of a lead hardly differ from their
+median. Generated records whose beats differ are recognised at a glance, which no interval of the
+median beat shows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgtransfer.errors import CorpusError
+from ecgtransfer.signals import BeatKind, Beats
+
+#: What is compared of a beat, seconds from R: P wave, QRS and most of the T wave.
+COMPARED_S = (-0.25, 0.40)
+#: Fewest complete ordinary beats of a record from which likeness is told.
+FEWEST_BEATS = 3
+#: A beat counts as found within this of the one that was asked for, seconds.
+TOLERANCE_S = 0.05
+#: RR intervals of a regular rhythm have a standard deviation below this share of their mean.
+REGULAR_RR = 0.08
+
+
+@dataclass(frozen=True)
+class BeatLikeness:
+    """How alike the ordinary beats of a record are.
+
+    Attributes:
+        correlation: of each beat with the record's median beat, the mean over beats and leads.
+        r_spread: standard deviation of the R amplitude over the beats, as a share of its mean, the
+            median over leads.
+        beats: complete ordinary beats behind both.
+    """
+
+    correlation: float
+    r_spread: float
+    beats: int
+
+
+@dataclass(frozen=True)
+class BeatAgreement:
+    """Beats found in a record against those that it was generated from.
+
+    Attributes:
+        sensitivity: share of the requested beats that were found within 50 ms.
+        positive_predictive_value: share of the found beats that were requested.
+        heart_rate_error_bpm: heart rate found minus requested, by the median RR; NaN with fewer
+            than two beats on either side.
+    """
+
+    sensitivity: float
+    positive_predictive_value: float
+    heart_rate_error_bpm: float
+
+
+def beat_likeness(
+    signal_mv: NDArray[np.floating], beats: Beats, sampling_rate_hz: float
+) -> BeatLikeness | None:
+    """Likeness of the ordinary beats of a record; None with fewer than 3 complete ones.
+
+    Args:
+        signal_mv: (leads, T) millivolts.
+        beats: of the record.
+        sampling_rate_hz: of the record.
+
+    Raises:
+        CorpusError: a signal that is not (leads, T).
+    """
+    signal = np.asarray(signal_mv, np.float64)
+    if signal.ndim != 2:
+        raise CorpusError(f"expected a record of shape (leads, T), got {signal.shape}")
+    offsets = np.arange(*(round(edge * sampling_rate_hz) for edge in COMPARED_S))
+    at = np.rint(beats.times_s[beats.kinds == BeatKind.ORDINARY] * sampling_rate_hz)
+    at = at[(at + offsets[0] >= 0) & (at + offsets[-1] < signal.shape[1])].astype(np.int64)
+    if len(at) < FEWEST_BEATS:
+        return None
+    single = np.moveaxis(signal[:, at[:, None] + offsets], 1, 0)  # (beats, leads, samples)
+    single = single - single.mean(axis=2, keepdims=True)
+    middle = np.median(single, axis=0)
+    size = np.linalg.norm(single, axis=2) * np.linalg.norm(middle, axis=1)
+    correlation = (single * middle).sum(axis=2) / np.maximum(size, 1e-12)
+    peak = np.abs(middle).argmax(axis=1)
+    heights = np.take_along_axis(single, peak[None, :, None], axis=2)[:, :, 0]
+    spread = heights.std(axis=0) / np.maximum(np.abs(heights.mean(axis=0)), 1e-12)
+    return BeatLikeness(float(correlation.mean()), float(np.median(spread)), len(at))
+
+
+def beat_agreement(requested: Beats, found: Beats) -> BeatAgreement:
+    """Beats found in a record against those requested, each matched at most once."""
+    matched = _matches(requested.times_s, found.times_s)
+    rates = [
+        60 / np.median(np.diff(each.times_s)) if len(each) > 1 else np.nan
+        for each in (found, requested)
+    ]
+    return BeatAgreement(
+        matched / len(requested) if len(requested) else np.nan,
+        matched / len(found) if len(found) else np.nan,
+        float(rates[0] - rates[1]),
+    )
+
+
+def rr_variation(beats: Sequence[Beats]) -> NDArray[np.float64]:
+    """Standard deviation of each record's RR intervals over their mean; NaN below 3 intervals."""
+    found = []
+    for each in beats:
+        rr = np.diff(each.times_s)
+        found.append(rr.std() / rr.mean() if len(rr) >= 3 else np.nan)
+    return np.array(found)
+
+
+def _matches(requested_s: NDArray[np.float64], found_s: NDArray[np.float64]) -> int:
+    """How many requested times have a found one within the tolerance, each used once."""
+    count, place = 0, 0
+    for time in requested_s:
+        while place < len(found_s) and found_s[place] < time - TOLERANCE_S:
+            place += 1
+        if place < len(found_s) and found_s[place] <= time + TOLERANCE_S:
+            count, place = count + 1, place + 1
+    return count
