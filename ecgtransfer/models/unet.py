@@ -91,7 +91,7 @@ class UNet1d(nn.Module):
         attentive = len(widths) - config.attention
         self.conditioning = Conditioning(config.conditioning, config.labels, scalars=config.scalars)
         self.stem = nn.Conv1d(config.leads * config.fold, widths[0], 3, padding=1)
-        # Without a bias and from zero: a record of unknown condition is one without channels.
+        # Without a bias: a record of unknown condition is one whose channels are zero.
         self.condition_stem = (
             nn.Conv1d(config.condition_channels * config.fold, widths[0], 3, padding=1, bias=False)
             if config.condition_channels

@@ -47,7 +47,9 @@ def test_parts_put_together_again_are_the_whole():
 
 
 def test_conditions_that_state_different_parts_are_not_put_together():
-    with pytest.raises(ConfigError, match="expected the same parts in every condition, age, beats, known"):
+    with pytest.raises(
+        ConfigError, match="expected the same parts in every condition, age, beats, known"
+    ):
         Condition.cat([condition(), Condition(label=torch.zeros(1, 3))])
 
 

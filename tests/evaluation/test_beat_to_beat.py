@@ -15,7 +15,9 @@ def beats(times, kinds=None):
 
 def record(times, heights, leads=8):
     t = np.arange(1000) / RATE
-    one = sum(h * np.exp(-0.5 * ((t - at) / 0.02) ** 2) for at, h in zip(times, heights, strict=True))
+    one = sum(
+        h * np.exp(-0.5 * ((t - at) / 0.02) ** 2) for at, h in zip(times, heights, strict=True)
+    )
     return np.tile(one, (leads, 1))
 
 
@@ -72,7 +74,9 @@ def test_agreement_counts_each_beat_once():
     agreement = beat_agreement(requested, found)
     assert agreement.sensitivity == 3 / 4
     assert agreement.positive_predictive_value == 3 / 5
-    assert agreement.heart_rate_error_bpm == pytest.approx(60 / np.median(np.diff(found.times_s)) - 60)
+    assert agreement.heart_rate_error_bpm == pytest.approx(
+        60 / np.median(np.diff(found.times_s)) - 60
+    )
 
 
 def test_no_beats_are_no_agreement():
