@@ -10,7 +10,7 @@ from ecgtransfer.diffusion.condition import (
     Condition,
     as_condition,
     channels_of,
-    masked_label,
+    label_inputs,
     scalars_of,
     without_label,
 )
@@ -110,7 +110,7 @@ class ECGDenoiser(nn.Module):
         Rows flagged in `dropped`, (B,) bool, are denoised as if they had no label.
         """
         given = as_condition(label)
-        values, hidden = self._label(given)
+        values, hidden = label_inputs(given, self.masked_labels)
         if dropped is not None:
             hidden = dropped if hidden is None else hidden | dropped
         variance = per_record(sigma, x) ** 2 + 1
@@ -121,14 +121,6 @@ class ECGDenoiser(nn.Module):
         c_out = per_record(sigma, x) * variance.rsqrt()
         result: Tensor = x / variance + c_out * output.to(x.dtype)
         return result
-
-    def _label(self, given: Condition) -> tuple[Tensor | None, Tensor | None]:
-        """The label as the network takes it, and the rows that have none."""
-        if given.label is None:
-            return None, None
-        if self.masked_labels:
-            return masked_label(given)
-        return given.label, None if given.known is None else ~given.known.any(dim=1)
 
 
 def _stated_inputs(given: Condition) -> dict[str, Tensor]:

@@ -1,1 +1,2 @@
-class RhythmModel: pass
+class RhythmModel:
+    pass

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ecgtransfer.diffusion import per_record
+from ecgtransfer.diffusion import Condition, as_condition, per_record
+from ecgtransfer.diffusion.condition import channels_of, label_inputs, scalars_of
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.models.blocks import Conditioning, fold
+from ecgtransfer.settings import UNSTATED_AT_DEFAULT
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,9 @@ class GuidanceConfig:
         dilations: one residual block for each, with that spacing between the taps.
         kernel: taps of a convolution, odd.
         conditioning: width of the embedding of noise level and label.
+        masked_labels: whether each diagnosis may be unknown, see `Condition.known`.
+        condition_channels: channels of beats and layout, see `Condition`; 0 for none.
+        scalars: numbers of level, age and sex; 0 for none.
     """
 
     labels: int
@@ -33,6 +38,9 @@ class GuidanceConfig:
     dilations: tuple[int, ...] = (1, 4, 16)
     kernel: int = 5
     conditioning: int = 128
+    masked_labels: bool = field(default=False, metadata=UNSTATED_AT_DEFAULT)
+    condition_channels: int = field(default=0, metadata=UNSTATED_AT_DEFAULT)
+    scalars: int = field(default=0, metadata=UNSTATED_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         if self.labels < 0 or min(self.leads, self.fold, self.width, self.conditioning) < 1:
@@ -65,8 +73,23 @@ class GuidanceNetwork(nn.Module):
         super().__init__()
         self.config = config
         channels = config.leads * config.fold
-        self.conditioning = Conditioning(config.conditioning, config.labels)
+        self.conditioning = Conditioning(
+            config.conditioning,
+            config.labels * (1 + config.masked_labels),
+            scalars=config.scalars,
+        )
         self.stem = nn.Conv1d(channels, config.width, config.kernel, padding="same")
+        self.condition_stem = (
+            nn.Conv1d(
+                config.condition_channels * config.fold,
+                config.width,
+                config.kernel,
+                padding="same",
+                bias=False,
+            )
+            if config.condition_channels
+            else None
+        )
         self.blocks = nn.ModuleList(
             PotentialBlock(config.width, config.kernel, dilation, config.conditioning)
             for dilation in config.dilations
@@ -80,17 +103,23 @@ class GuidanceNetwork(nn.Module):
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
-        """(B, leads, T), (B,) above 0, (B, K) or None -> (B,); any T.
+    def forward(self, x: Tensor, sigma: Tensor, label: Condition | Tensor | None) -> Tensor:
+        """(B, leads, T), (B,) above 0, (B, K), a condition or None -> (B,); any T.
 
         Raises:
             ConfigError: x or label has not the shape that the network was made for.
         """
-        self._check(x, label)
+        given = as_condition(label)
+        self._check(x, given.label)
         missing = -x.shape[-1] % self.config.fold
         z = fold(F.pad(x / per_record(sigma**2 + 1, x).sqrt(), (0, missing)), self.config.fold)
-        conditioning = self.conditioning(len(x), sigma, label)
+        values, hidden = label_inputs(given, self.config.masked_labels)
+        scalars = scalars_of(given) if self.config.scalars else None
+        conditioning = self.conditioning(len(x), sigma, values, hidden, scalars)
         h = self.stem(z)
+        channels = channels_of(given)
+        if self.condition_stem is not None and channels is not None:
+            h = h + self.condition_stem(fold(F.pad(channels, (0, missing)), self.config.fold))
         for block in self.blocks:
             h = block(h, conditioning)
         scale, shift = self.scale_shift(conditioning)[:, :, None].chunk(2, dim=1)
