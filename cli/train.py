@@ -43,6 +43,22 @@ def train(
             help="Go on from this model (shipped, run, or exported) instead of fresh weights."
         ),
     ] = None,
+    factorised: Annotated[
+        bool,
+        typer.Option(
+            "--factorised/--plain",
+            help="Learn rhythm, beat shapes and records one given the other, or records given "
+            "their labels alone.",
+        ),
+    ] = True,
+    least_records: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Leave out statements with fewer training records, except the nine ICBEB classes "
+            "(factorised models).",
+        ),
+    ] = 1,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -62,14 +78,20 @@ def train(
         learning_rate=learning_rate,
         precision=precision,
         seed=seed,
+        factorised=factorised,
+        least_records=least_records,
     )
     output = Output(json, quiet)
-    with output.training("source model") as progress:
-        begun = None if start is None else read_source(find_source(start))
-        summary = train_source(Run.create(run), settings, progress, begun)
+    begun = None if start is None else read_source(find_source(start))
+    summary = train_source(Run.create(run), settings, start=begun, bars=output.training)
     told = asdict(summary) | {
         "labels": ", ".join(f"{label} {count}" for label, count in summary.labels.items()),
         "corpus": corpus_in_words(summary.corpus),
+        "stages": ", ".join(
+            f"{name.replace('_', ' ')} {each.steps} steps, held-out loss {each.validation_loss}"
+            for name, each in summary.stages.items()
+        )
+        or "records alone",
     }
     rows = [(name.replace("_", " "), value) for name, value in told.items()]
     output.result(summary, Facts(f"Source model in {run / 'source'}", rows))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ecgtransfer.diffusion.beat_shape_model import BeatShapeModel, rhythm_numbers
@@ -21,6 +22,9 @@ from ecgtransfer.diffusion.model import DiffusionModel
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.rhythm import RhythmModel
 from ecgtransfer.signals import Beats
+
+#: Streams of randomness of a record beside that of its noise, which is its seed's own.
+RHYTHM_STREAM, SHAPE_STREAM = 1, 2
 
 
 class Cascade(nn.Module):
@@ -76,41 +80,56 @@ class CascadeConditions:
 
         `first` is the number of the first record, by which given rhythms are taken in turn.
         """
+        patient, beats = self.rhythm(label, seeds, first)
+        shapes_mv, level = self._shapes(patient, beats, seeds)
+        condition = self.cascade.record.condition(
+            patient.label,
+            known=patient.known,
+            beats=beats,
+            shapes_mv=shapes_mv,
+            level=torch.from_numpy(level),
+            age=patient.age,
+            sex=patient.sex,
+        )
+        return condition, beats
+
+    def rhythm(
+        self, label: Tensor, seeds: Sequence[int], first: int = 0
+    ) -> tuple[Condition, list[Beats]]:
+        """Label, age and sex of B records as the models take them, and their beats."""
         told = spread_label(label.cpu(), self.names, self.cascade.label_names)
         rows = len(seeds)
         age = torch.full((rows,), np.nan if self.age is None else float(self.age))
         sex = torch.full((rows,), np.nan if self.sex is None else float(self.sex))
         patient = Condition(told.label, told.known, age=age, sex=sex)
-        # Three unrelated streams of randomness a record: rhythm, shape, and `record_noise` itself.
-        rhythm_seeds, shape_seeds = (
-            [
-                int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0] >> 1)
-                for seed in seeds
-            ]
-            for stream in (1, 2)
-        )
         if self.beats is not None:
-            beats = [self.beats[(first + row) % len(self.beats)] for row in range(rows)]
-        else:
-            beats = self.cascade.rhythm.sample(
-                patient, rhythm_seeds, heart_rate_bpm=self.heart_rate_bpm
-            )
-        shapes_mv, level = self.cascade.beat_shapes.draw(
+            return patient, [self.beats[(first + row) % len(self.beats)] for row in range(rows)]
+        drawn = self.cascade.rhythm.sample(
+            patient, stream_seeds(seeds, RHYTHM_STREAM), heart_rate_bpm=self.heart_rate_bpm
+        )
+        return patient, drawn
+
+    def shapes(
+        self, label: Tensor, seeds: Sequence[int], first: int = 0
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Beat shapes (B, SHAPE_ROWS, 8, W) in mV and levels (B, 8) of B records."""
+        return self._shapes(*self.rhythm(label, seeds, first), seeds)
+
+    def _shapes(
+        self, patient: Condition, beats: Sequence[Beats], seeds: Sequence[int]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return self.cascade.beat_shapes.draw(
             replace(patient, rhythm=rhythm_numbers(beats)),
-            shape_seeds,
+            stream_seeds(seeds, SHAPE_STREAM),
             label_scale=self.label_scale,
             denoise=self.shape_denoiser,
         )
-        condition = self.cascade.record.condition(
-            told.label,
-            known=told.known,
-            beats=beats,
-            shapes_mv=shapes_mv,
-            level=torch.from_numpy(level),
-            age=age,
-            sex=sex,
-        )
-        return condition, beats
+
+
+def stream_seeds(seeds: Sequence[int], stream: int) -> list[int]:
+    """Seeds of one stage of a cascade, unrelated to those of the others."""
+    states = (np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64) for seed in seeds)
+    return [int(state[0] >> np.uint64(1)) for state in states]
 
 
 def spread_label(label: Tensor, names: Sequence[str], model_names: Sequence[str]) -> Condition:

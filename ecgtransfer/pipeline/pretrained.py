@@ -30,12 +30,16 @@ from ecgtransfer.pipeline.run import (
     written_whole,
 )
 from ecgtransfer.pipeline.source import (
+    BEAT_SHAPES,
+    RHYTHM,
     SOURCE,
     WEIGHTS,
     Source,
     SourceSummary,
     corpus_in_words,
     read_source,
+    source_files,
+    source_summary,
 )
 from ecgtransfer.training import save_weights
 
@@ -64,7 +68,8 @@ class PretrainedModel:
     @property
     def megabytes(self) -> float:
         """Of the weights on disk."""
-        return (self.folder / WEIGHTS).stat().st_size / 1e6
+        names = (name for name in source_files(Stage(self.folder)) if name.endswith(WEIGHTS))
+        return sum((self.folder / name).stat().st_size for name in names) / 1e6
 
     @property
     def model_card(self) -> str:
@@ -85,7 +90,7 @@ class PretrainedModel:
                 f"'ecgtransfer models export'"
             )
         scores = read_json(folder / SCORES) if (folder / SCORES).exists() else {}
-        return cls(folder.name, folder, SourceSummary(**card["results"]), scores)
+        return cls(folder.name, folder, source_summary(card["results"]), scores)
 
 
 def pretrained_models() -> tuple[PretrainedModel, ...]:
@@ -150,6 +155,13 @@ def export_source(
     # The units stay as they were measured: rounding them would shift whole leads.
     source.model.denoiser.to(torch.bfloat16)
     save_weights(source.model, partial / WEIGHTS)
+    if source.cascade is not None:
+        smaller = {RHYTHM: source.cascade.rhythm, BEAT_SHAPES: source.cascade.beat_shapes}
+        for name, model in smaller.items():
+            make_folder(partial / name)
+            for parameter in model.parameters():
+                parameter.data = parameter.data.to(torch.bfloat16)
+            save_weights(model, partial / name / WEIGHTS)
     if scores:
         write_json(partial / SCORES, scores)
     with written_whole(partial / MODEL_CARD) as path:
@@ -198,6 +210,12 @@ def _card_lines(
         + "."
     )
     yield f"- Network: {summary.parameters:,} parameters, stored in {STORED}."
+    for name, smaller in summary.stages.items():
+        loss = _score(smaller.validation_loss)
+        yield (
+            f"- Model of {name.replace('_', ' ')}: {smaller.parameters:,} parameters, "
+            f"{smaller.steps} steps, {smaller.seconds / 60:.0f} minutes, held-out loss {loss}."
+        )
     yield (
         f"- Training: {summary.steps} steps of {train.batch_size * train.accumulate} records, "
         f"seed {settings.seed}, {summary.seconds / 3600:.1f} hours, {summary.precision}. "
@@ -218,11 +236,13 @@ def _card_lines(
             ("--batch-size", settings.batch_size),
             ("--accumulate", None if settings.accumulate == 1 else settings.accumulate),
             ("--learning-rate", settings.learning_rate),
+            ("--least-records", None if settings.least_records == 1 else settings.least_records),
         )
         if value is not None
     ]
     chosen += [("--precision", settings.precision), ("--seed", settings.seed)]
     words = shlex.join(str(word) for pair in chosen for word in pair)
+    words += "" if settings.factorised else " --plain"
     yield f"- Command: `ecgtransfer train RUN --source {settings.source.name} {words}`"
     yield f"- Fingerprints: training {source.fingerprint}, set {source.set_fingerprint[:12]}."
     if scores:

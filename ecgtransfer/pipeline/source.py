@@ -275,7 +275,7 @@ def train_source(
     if start is not None:
         asked["start"] = SourceStart(start.fingerprint, start.summary.steps, start.summary.seconds)
     if stage.begin(asked):
-        return SourceSummary(**stage.card["results"])
+        return source_summary(stage.card["results"])
     stages: dict[str, StageSummary] = {}
     records: ECGSet | ConditionedRecords = ecgset
     if settings.factorised:
@@ -443,6 +443,12 @@ def load_source(run: Run) -> Source:
     return read_source(run.stage(SOURCE))
 
 
+def source_summary(results: Mapping[str, Any]) -> SourceSummary:
+    """The summary that a card states."""
+    stages = {name: StageSummary(**each) for name, each in results.get("stages", {}).items()}
+    return SourceSummary(**{**results, "stages": stages})
+
+
 def read_source(stage: Stage) -> Source:
     """A trained source from its stage, in a run or apart; RunError where it is not finished."""
     asked: dict[str, Any] = stage.card["settings"]
@@ -467,7 +473,7 @@ def read_source(stage: Stage) -> Source:
         set_fingerprint=str(asked["set"]),
         # The path of a model that came without its records is but the name of their set.
         location=location if location.is_absolute() else None,
-        summary=SourceSummary(**stage.card["results"]),
+        summary=source_summary(stage.card["results"]),
         start=SourceStart(**asked["start"]) if "start" in asked else None,
         cascade=cascade,
     )

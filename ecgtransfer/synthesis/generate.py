@@ -49,7 +49,7 @@ NETWORK_BATCH_ACCELERATOR = 256
 class RecordModel(Protocol):
     """What is needed of a `diffusion.DiffusionModel`: model units to millivolts."""
 
-    def to_mv(self, x0: Tensor, condition: Condition | Tensor | None = None) -> Tensor:
+    def to_mv(self, x0: Tensor, condition: Condition | None = None) -> Tensor:
         """x0 (B, 8, T) in model units -> (B, 8, T) in millivolts."""
         ...
 
@@ -57,10 +57,12 @@ class RecordModel(Protocol):
 class ConditionSource(Protocol):
     """What each record is conditioned on, drawn from the record's own seed."""
 
-    def __call__(self, label: Tensor, seeds: Sequence[int]) -> tuple[Condition, list[Beats]]:
-        """Labels (B, K) and seeds of B records -> their condition and beats.
+    def __call__(
+        self, label: Tensor, seeds: Sequence[int], first: int = 0
+    ) -> tuple[Condition, list[Beats]]:
+        """Labels (B, K) and seeds of B records, numbered from `first` -> condition and beats.
 
-        A record's row depends on its own label and seed and on the size of the batch alone.
+        A record's row depends on its own label, seed and number and on the size of the batch alone.
         """
         ...
 
@@ -268,12 +270,15 @@ class _Drawing:
         noise = record_noise(filled, shape).to(self.device)
         label = torch.cat([label, label[-1:].expand(filling, -1)]).to(self.device)
         with torch.no_grad():
-            condition: Condition | Tensor = label
-            beats: list[Beats] = []
-            if self.conditions is not None:
-                condition, beats = self.conditions(label, filled)
-            x0 = sample(self.denoise, noise, condition, self.sigmas, self.solver)
-            drawn_mv = self.model.to_mv(x0, condition)[: len(seeds)].cpu().double().numpy()
+            if self.conditions is None:
+                beats: list[Beats] = []
+                x0 = sample(self.denoise, noise, label, self.sigmas, self.solver)
+                signals_mv = self.model.to_mv(x0)
+            else:
+                condition, beats = self.conditions(label, filled, start)
+                x0 = sample(self.denoise, noise, condition, self.sigmas, self.solver)
+                signals_mv = self.model.to_mv(x0, condition)
+            drawn_mv = signals_mv[: len(seeds)].cpu().double().numpy()
         return _microvolts(drawn_mv, start, seeds, plan.request), beats[: len(seeds)]
 
 
