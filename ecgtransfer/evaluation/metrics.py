@@ -125,6 +125,19 @@ def simultaneous_estimates(values: npt.ArrayLike, draws: npt.ArrayLike) -> tuple
     )
 
 
+def widening(draws: npt.ArrayLike, variance: float, freedom: int) -> float:
+    """Factor by which bootstrap draws (R,) of a score are to be spread for few patients.
+
+    √(variance / variance of the draws), at least 1, times t / z: `variance` is an unbiased estimate
+    for the same score, such as `macro_auroc_variance`, t and z are the 97.5 % quantiles of
+    Student's law with `freedom` degrees and of the normal law. Goes to 1 for many patients.
+    """
+    found = float(np.var(np.asarray(draws, dtype=np.float64)))
+    tail = (1 + CONFIDENCE) / 2
+    few = float(stats.t.ppf(tail, freedom) / stats.norm.ppf(tail))
+    return few * math.sqrt(max(variance / found, 1.0)) if found > 0 else few
+
+
 def wilson_estimate(share: float, records: float, comparisons: int = 1) -> Estimate:
     """A share of `records` independent records with its Wilson score interval.
 
@@ -244,6 +257,68 @@ def weighted_auroc(
         pairs = np.einsum("pr,pr->r", weight, cumulated[below] + cumulated[up_to]) / 2
         areas[:, k] = _ratio(pairs, weight.sum(axis=0) * cumulated[-1])
     return areas
+
+
+def auroc_placements(y_true: npt.ArrayLike, y_score: npt.ArrayLike) -> FloatArray:
+    """Placement of every record in every class, whose means are the areas: (N, K).
+
+    Of a positive the share of negatives with a lower score, of a negative the share of positives
+    with a higher one, ties one half (the structural components of DeLong, DeLong and Clarke-Pearson
+    1988, eq. 4). nan in the classes of `undefined_classes`. Shapes and errors as in
+    `per_class_auroc`.
+    """
+    labels, scores, _ = _checked(y_true, y_score, _one_row(y_true, None))
+    placements = np.full(labels.shape, np.nan)
+    for k in np.flatnonzero(~undefined_classes(labels)):
+        for side, sign in ((labels[:, k], 1), (~labels[:, k], -1)):
+            others = np.sort(sign * scores[~side, k])
+            mine = sign * scores[side, k]
+            below = np.searchsorted(others, mine, side="left")
+            up_to = np.searchsorted(others, mine, side="right")
+            placements[side, k] = (below + up_to) / 2 / len(others)
+    return placements
+
+
+def macro_auroc_variance(
+    y_true: npt.ArrayLike, placements: npt.ArrayLike, patients: npt.ArrayLike | None = None
+) -> tuple[float, int]:
+    """Variance of a macro AUROC over patients, and the degrees of freedom that it rests on.
+
+    placements (N, K) of `auroc_placements`, or differences of those of two classifiers for the
+    variance of the difference; patients (N,) or none. The estimate of DeLong, DeLong and
+    Clarke-Pearson (1988), which divides by the patients less one: a bootstrap divides by the
+    patients, half as much for two positives and nothing for one. Classes share records, so their
+    covariance counts. A patient who is alone on a side of a class gets the variance that the
+    positives of the other classes have about their means; where all are alone, 1, the largest. The
+    degrees of freedom are those of the positives, Σ (patients with the class − 1), at least 1.
+    Shapes as in `per_class_auroc`; CorpusError where no class is defined.
+    """
+    labels = checked_labels(y_true)
+    values = np.asarray(placements, dtype=np.float64)
+    if values.shape != labels.shape:
+        raise CorpusError(
+            f"expected one placement per record and class, {labels.shape}, got {values.shape}"
+        )
+    names = np.arange(len(labels)) if patients is None else np.asarray(patients)
+    patient_of = np.unique(names, return_inverse=True)[1].reshape(-1)
+    defined = np.flatnonzero(~undefined_classes(labels))
+    if not len(defined):
+        raise CorpusError("no class has both positive and negative records, so nothing can vary")
+    influence = np.zeros(int(patient_of.max()) + 1)
+    squares, freedom, alone = 0.0, 0, 0
+    for k in defined:
+        for side in (labels[:, k], ~labels[:, k]):
+            count = len(np.unique(patient_of[side]))
+            centred = values[side, k] - values[side, k].mean()
+            by_patient = np.bincount(patient_of[side], centred, len(influence)) / side.sum()
+            influence += by_patient * math.sqrt(count / max(count - 1, 1))
+            alone += count == 1
+        positives = labels[:, k]
+        freedom += len(np.unique(patient_of[positives])) - 1
+        squares += float(np.square(values[positives, k] - values[positives, k].mean()).sum())
+    lone = squares / freedom if freedom else 1.0
+    variance = (float(np.square(influence).sum()) + alone * lone) / len(defined) ** 2
+    return variance, max(freedom, 1)
 
 
 def weighted_average_precision(
