@@ -20,6 +20,7 @@ from ecgtransfer.pipeline.answers import (
     Answer,
     SyntheticSets,
     asked,
+    begin_answer,
     labelled,
     labelled_source,
     labelled_synthetic,
@@ -117,8 +118,8 @@ def evaluate_utility(
     if any(arm.source for arm in arms) and source.location is None:
         source.records()  # refuses in a sentence, before anything is begun
     stage = question_stage(run, "utility", settings.name)
-    if stage.begin(asked(settings, sets, target)):
-        return Answer.from_card("utility", stage.card["results"])
+    if held := begin_answer(stage, "utility", asked(settings, sets, target)):
+        return held
     refuse_few(len(target.test), FEWEST_TEST_RECORDS, "test records to measure utility")
     result = utility_study(
         labelled(target.ecgset, target.labels, target.train),
