@@ -123,6 +123,7 @@ from ecgtransfer.evaluation.utility import (
 from ecgtransfer.evaluation.utility_result import (
     ArmDifference,
     ArmResult,
+    Overall,
     UtilityResult,
 )
 from ecgtransfer.evaluation.verdict import (
@@ -150,6 +151,7 @@ __all__ = [
     "Figure",
     "Intervals",
     "LabelledRecords",
+    "Overall",
     "PerClassChallengeScores",
     "PhysiologyResult",
     "Prdc",

@@ -100,6 +100,21 @@ class Arm:
         return not self.target and self.synthetic is None
 
     @property
+    def has_recipe_without(self) -> bool:
+        """Whether anything is left to be trained on without the synthetic records."""
+        return self.target or self.source == "pretrained"
+
+    def without(self, arms: Sequence["Arm"]) -> str | None:
+        """Name of the arm that has the same recipe without synthetic records; None for no such."""
+        for arm in arms:
+            if arm.baseline and all(
+                getattr(arm, part) == getattr(self, part)
+                for part in ("target", "balance", "augmented", "source")
+            ):
+                return arm.name
+        return None
+
+    @property
     def recipe(self) -> "Arm":
         """The arm but for name and test: arms with equal recipes share their trainings."""
         return dataclasses.replace(self, name="recipe", tested_on=None)

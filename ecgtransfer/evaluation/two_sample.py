@@ -19,6 +19,7 @@ from ecgtransfer.evaluation.metrics import (
     Estimate,
     FloatArray,
     macro_auroc,
+    wilson_estimate,
 )
 
 #: Parts of the cross-validation: each classifier learns from four fifths of the records.
@@ -206,17 +207,14 @@ def student_reach(draws: FloatArray, variance_ratio: float) -> float:
 
 
 def share_estimate(value: float, reach: float, patients: int) -> Estimate:
-    """A share with the interval ± reach, and at least that of Wilson (1927) for so many patients.
+    """A share with the interval ± reach, and at least `wilson_estimate` for so many patients.
 
     Near 0 and 1 all draws of a share may agree where the truth does not: 40 of 40 are no proof of
-    every one. Wilson's interval, (p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n), knows.
+    every one.
     """
-    z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
-    middle = value + z**2 / (2 * patients)
-    around = z * np.sqrt(value * (1 - value) / patients + z**2 / (4 * patients**2))
-    low, high = ((middle + sign * around) / (1 + z**2 / patients) for sign in (-1, 1))
+    least = wilson_estimate(value, patients)
     return Estimate(
-        value, max(min(value - reach, float(low)), 0.0), min(max(value + reach, float(high)), 1.0)
+        value, max(min(value - reach, least.low), 0.0), min(max(value + reach, least.high), 1.0)
     )
 
 

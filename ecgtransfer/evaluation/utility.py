@@ -1,17 +1,21 @@
 """Does the synthetic set help a classifier of held-out target patients?
 
 An *arm* is what a classifier is trained on. Every arm trains the same network with the same
-settings and seeds; arms with synthetic records are held against the best arm without. Which one
-that is, is read off the *training* records (out-of-fold, or validation, predictions): the best of
-several by its test score would be selected on the records it is then compared on. The test records
-are used once, for the scores.
+settings and seeds. Whether synthetic records help is the difference between an arm with them and
+the *same recipe without*: another recipe differs by more than records, and a weaker one would
+"harm" with any records. Which recipe is best overall is another question (`Overall`): the arm with
+synthetic records that has the best *training* score (out-of-fold, or validation, predictions)
+against every arm without. The best of several by its test score would be selected on the records it
+is then compared on. The test records are used once, for the scores.
 
 Target training sets are small (80 records, nine classes), so nothing is held out of them for good
 unless validation records are given: the number of steps is fixed before, and thresholds come from
 out-of-fold predictions.
 
-Intervals resample test patients and training seeds. They are about *this* target training set:
-another hospital's eighty patients are another question.
+Intervals resample test patients and training seeds. Those of a macro AUROC and of differences of it
+are spread to what few patients leave unknown (`metrics.widening`): a lone positive of a class is in
+every resample alike. They are about *this* target training set: another hospital's eighty patients
+are another question.
 
 Added records of any kind also regularise: with a handful of target records even additions with
 shuffled labels can gain a little. That is what the control arm measures.
@@ -40,38 +44,28 @@ from ecgtransfer.evaluation.classifier import (
 )
 from ecgtransfer.evaluation.metrics import (
     BOOTSTRAP_RESAMPLES,
-    Estimate,
     FloatArray,
-    WeightedScore,
     apply_thresholds,
     choose_thresholds,
-    draw_resamples,
-    estimate,
     macro_auroc,
-    reflected_estimate,
-    score_resamples,
-    simultaneous_estimates,
     undefined_classes,
-    weighted_auroc,
-    weighted_average_precision,
-    weighted_calibration_error,
-    weighted_f2,
-    weighted_g2,
 )
 from ecgtransfer.evaluation.protocols import Split, refuse_shared
-from ecgtransfer.evaluation.utility_result import (
-    MEASURES,
-    ArmDifference,
-    ArmResult,
-    UtilityResult,
+from ecgtransfer.evaluation.utility_result import ArmResult, UtilityResult
+from ecgtransfer.evaluation.utility_scores import (
+    ArmScores,
+    Outcome,
+    ScoreTable,
+    compare_arms,
+    training_scores,
 )
 from ecgtransfer.training import Progress
 
 #: Trainings of each arm: the fewest whose spread says something.
 SEEDS = range(5)
 
-#: Tell what is drawn for an arm apart from everything else that a training's seed decides.
-_SHUFFLING, _SEED_DRAWS = 102, 103
+#: Tells what is drawn for an arm apart from everything else that a training's seed decides.
+_SHUFFLING = 102
 
 #: (steps done, steps in all) of all trainings together.
 StepsDone = Callable[[int, int], None]
@@ -107,11 +101,12 @@ def utility_study(
     resamples: int = BOOTSTRAP_RESAMPLES,
     progress: StepsDone | None = None,
 ) -> UtilityResult:
-    """Train and test every arm, and hold those with synthetic records against the best without.
+    """Train and test every arm, and hold each with synthetic records against the same without.
 
     For each arm and seed: `config.folds` trainings, each without one fold of the target records,
-    predict that fold; the thresholds, and the score by which the best arm without synthetic records
-    is chosen, come from these out-of-fold predictions; one training on all target records predicts
+    predict that fold; the thresholds, and the score by which the best arms without and with
+    synthetic records are chosen, come from these out-of-fold predictions; one training on all
+    target records predicts
     the test records. (A classifier of the source only has seen none of them, so its predictions are
     as good.) With `validation` records one training does all: it is stopped early by them, and
     thresholds and the choice of the best arm come from its predictions for them. An arm without
@@ -145,7 +140,8 @@ def utility_study(
     Raises:
         CorpusError: what `train_classifier` and `draw_resamples` refuse, a patient on two sides,
             or nothing to score.
-        ConfigError: arms that the records given do not suffice for, no or repeated seeds or names.
+        ConfigError: arms that the records given do not suffice for, or with synthetic records and
+            no arm of the same recipe without them; no or repeated seeds or names.
         RunError: a training that cannot go on.
     """
     split = _SplitRecords(target, test, validation, dict(synthetic or {}))
@@ -183,9 +179,9 @@ def cross_validated_study(
     The predictions of all test folds are pooled and scored once: in a small set a fold may hold no
     record of a rare class, so that a mean over folds would be one over different classes. Pooling
     ranks predictions of different classifiers in one list, which lowers AUROC a little (Forman and
-    Scholz 2010), and that of every arm alike. The best arm without synthetic records is chosen in
-    each split by its own training records (nested cross-validation); the reference is what these
-    chosen arms predict.
+    Scholz 2010), and that of every arm alike. The best arms without and with synthetic records are
+    chosen in each split by its own training records (nested cross-validation) and scored by what
+    these chosen arms predict.
 
     `synthetic` gives, for each set, the records for each split by its position: made by a transfer
     that never saw the test records of that split. Other arguments as in `utility_study`.
@@ -241,32 +237,6 @@ class _Job:
     fold: int | None
 
 
-@dataclass(frozen=True, eq=False)
-class _Outcome:
-    """What one arm, split and seed came to: (n, K) test probabilities and predictions."""
-
-    probabilities: FloatArray
-    predictions: FloatArray
-    training_score: float
-
-
-@dataclass(frozen=True, eq=False)
-class _Scores:
-    """Scores of one arm by measure: by seed (S,), resampled means over seeds (R,), each class's."""
-
-    by_seed: dict[str, FloatArray]
-    draws: dict[str, FloatArray]
-    per_class: dict[str, dict[str, Estimate]]
-
-    def value(self, measure: str) -> float:
-        return float(self.by_seed[measure].mean())
-
-    def estimate(self, measure: str) -> Estimate:
-        """Mean over seeds; a score lies in [0, 1], whatever Student's tails say."""
-        interval = reflected_estimate if measure == "calibration_error" else estimate
-        return interval(self.value(measure), np.clip(self.draws[measure], 0, 1))
-
-
 def _jobs(arm: Arm, split: int, config: ClassifierConfig, validated: bool) -> Iterator[_Job]:
     """The trainings of an arm in a split for one seed, but for the pre-training."""
     if arm.source_only:
@@ -320,7 +290,7 @@ class _Trainings:
                             held = split.synthetic[name].labels
                             matched_records(held, part, ratio, seed, self.names)
 
-    def outcome(self, arm: Arm, number: int, seed: int) -> _Outcome:
+    def outcome(self, arm: Arm, number: int, seed: int) -> Outcome:
         """Train an arm in a split, choose thresholds, predict what it is tested on."""
         split = self.splits[number]
         test = split.tested_on(arm.tested_on)
@@ -345,7 +315,7 @@ class _Trainings:
         thresholds = choose_thresholds(truth, held_out, self.config.thresholds)
         scores = _predicted(classifier, place, test)
         nothing = bool(undefined_classes(truth).all())
-        return _Outcome(
+        return Outcome(
             scores,
             apply_thresholds(scores, thresholds).astype(np.float64),
             float("nan") if nothing else macro_auroc(truth, held_out),
@@ -463,7 +433,7 @@ def _study(
     if sampling_rate_hz is not None and any(arm.augmented for arm in arms):
         augmentation = Augmentation(names, sampling_rate_hz)
     tables = {
-        tested_on: _ScoreTable.of(
+        tested_on: ScoreTable.of(
             [split.tested_on(tested_on) for split in splits], names, len(seeds), resamples
         )
         for tested_on in {None, *(arm.tested_on for arm in arms)}
@@ -478,34 +448,18 @@ def _study(
         arm.name: [[trainings.outcome(arm, number, seed) for number in numbers] for seed in seeds]
         for arm in arms
     }
-    training_scores = {
-        name: np.mean([[part.training_score for part in parts] for parts in by_seed], axis=0)
-        for name, by_seed in outcomes.items()
-    }
-    best = _best_arms([arm.name for arm in arms if arm.baseline], training_scores)
     scores = {arm.name: tables[arm.tested_on].scores(outcomes[arm.name]) for arm in arms}
-    if len(set(best)) == 1:
-        against, reference = best[0], scores[best[0]]
-    else:
-        against = "the best arm of each split"
-        reference = table.scores(
-            [
-                [outcomes[name][s][number] for number, name in enumerate(best)]
-                for s in range(len(seeds))
-            ]
-        )
-    compared = [arm for arm in arms if arm.compared]
-    plain = [arm.name for arm in arms if arm.baseline and arm.recipe == Arm(TARGET_ONLY).recipe]
+    compared = compare_arms(arms, outcomes, scores, table)
     return UtilityResult(
         arms=tuple(
-            _arm_result(arm, splits, source, tables, training_scores, scores) for arm in arms
+            _arm_result(arm, splits, source, tables[arm.tested_on], outcomes[arm.name], scores)
+            for arm in arms
         ),
-        best=best,
-        best_macro_auroc=reference.estimate("macro_auroc"),
-        differences=_differences(compared, scores, reference, against, len(seeds)),
-        differences_to_target_only=(
-            _differences(compared, scores, scores[plain[0]], plain[0], len(seeds)) if plain else ()
-        ),
+        best=compared.best,
+        best_macro_auroc=compared.best_macro_auroc,
+        differences=compared.differences,
+        differences_to_target_only=compared.differences_to_target_only,
+        overall=compared.overall,
         seeds=tuple(seeds),
         test_records=len(table.truth),
         test_patients=table.patients,
@@ -513,148 +467,16 @@ def _study(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _ScoreTable:
-    """What test predictions are held against: labels (N, K') of the classes that can be scored,
-    resampled records (R, N) and the share of each seed in each resample (R, S).
-    """
-
-    truth: npt.NDArray[np.float32]
-    kept: npt.NDArray[np.bool_]
-    names: tuple[str, ...]
-    left_out: tuple[str, ...]
-    patients: int
-    drawn: npt.NDArray[np.uint16]
-    share: FloatArray
-
-    @classmethod
-    def of(
-        cls, tested: Sequence[LabelledRecords], names: tuple[str, ...], seeds: int, resamples: int
-    ) -> "_ScoreTable":
-        """Of the test records of all splits together."""
-        labels = np.concatenate([records.labels for records in tested])
-        kept = ~undefined_classes(labels)
-        if not kept.any():
-            raise CorpusError("no class has both positive and negative test records; test on more")
-        truth = labels[:, kept]
-        patients: npt.NDArray[np.generic] = np.arange(len(truth))
-        named = [records.patients for records in tested if records.patients is not None]
-        if len(named) == len(tested):
-            patients = np.concatenate(named)
-        every = np.asarray(names)
-        return cls(
-            truth,
-            kept,
-            tuple(every[kept].tolist()),
-            tuple(every[~kept].tolist()),
-            len(np.unique(patients)),
-            draw_resamples(truth, patients, resamples=resamples),
-            draw_seed_shares(seeds, resamples),
-        )
-
-    def scores(self, outcomes: Sequence[Sequence[_Outcome]]) -> "_Scores":
-        """Scores of an arm from its outcomes, by seed and split."""
-        probabilities = [np.concatenate([o.probabilities for o in by]) for by in outcomes]
-        predictions = [np.concatenate([o.predictions for o in by]) for by in outcomes]
-        by_seed, draws, per_class = {}, {}, {}
-        for measure, score, given in (
-            ("macro_auroc", weighted_auroc, probabilities),
-            ("macro_average_precision", weighted_average_precision, probabilities),
-            ("f2", weighted_f2, predictions),
-            ("g2", weighted_g2, predictions),
-            ("calibration_error", weighted_calibration_error, probabilities),
-        ):
-            found, drawn = self._table(score, given)
-            by_seed[measure], draws[measure] = found.mean(axis=1), drawn.mean(axis=1)
-            if measure.startswith("macro"):
-                per_class[measure] = {
-                    name: estimate(found[:, k].mean(), np.clip(drawn[:, k], 0, 1))
-                    for k, name in enumerate(self.names)
-                }
-        return _Scores(by_seed, draws, per_class)
-
-    def _table(
-        self, score: WeightedScore, by_seed: Sequence[FloatArray]
-    ) -> tuple[FloatArray, FloatArray]:
-        """By seed (S, M) on the whole set, and the resampled means over seeds (R, M)."""
-        kept = [values[:, self.kept] for values in by_seed]
-        whole = np.ones((1, len(self.truth)), dtype=np.uint16)
-        found = np.stack([score(self.truth, v, whole).reshape(1, -1)[0] for v in kept])
-        drawn = sum(
-            score_resamples(score, self.truth, v, self.drawn).reshape(len(self.drawn), -1)
-            * self.share[:, [s]]
-            for s, v in enumerate(kept)
-        )
-        return found, np.asarray(drawn, dtype=np.float64)
-
-
-def draw_seed_shares(seeds: int, resamples: int, seed: int = 0) -> FloatArray:
-    """Weights of S trainings in each resample of their mean, (R, S), each row of sum 1.
-
-    1 / S + c_r (z_rs − mean z_r) / sqrt(S (S − 1)) with z standard normal and c_r the square root
-    of (S − 1) / chi-squared with S − 1 degrees of freedom: the weighted mean of v_1 ... v_S is
-    spread about their mean as Student's t with their standard error is, and so jointly for all that
-    was measured on the same trainings. (Drawing five trainings with replacement instead gave 95 %
-    intervals that held 92 % of the time, drawing three 87 %.) A single training has no spread to
-    tell: its weight is 1.
-    """
-    if seeds == 1:
-        return np.ones((resamples, 1))
-    rng = np.random.default_rng([seed, _SEED_DRAWS])
-    z = rng.standard_normal((resamples, seeds))
-    z -= z.mean(axis=1, keepdims=True)
-    z *= np.sqrt((seeds - 1) / rng.chisquare(seeds - 1, size=(resamples, 1)))
-    return np.asarray(1 / seeds + z / np.sqrt(seeds * (seeds - 1)), dtype=np.float64)
-
-
-def _differences(
-    arms: Sequence[Arm],
-    scores: Mapping[str, _Scores],
-    reference: _Scores,
-    against: str,
-    seeds: int,
-) -> tuple[ArmDifference, ...]:
-    """Each arm minus the reference, adjusted for all of them."""
-    if not arms:
-        return ()
-    changes = [
-        {
-            measure: (
-                scores[arm.name].value(measure) - reference.value(measure),
-                scores[arm.name].draws[measure] - reference.draws[measure],
-            )
-            for _, measure in MEASURES
-        }
-        for arm in arms
-    ]
-    adjusted = simultaneous_estimates(
-        [change["macro_auroc"][0] for change in changes],
-        np.stack([change["macro_auroc"][1] for change in changes], axis=1),
-    )
-    return tuple(
-        ArmDifference(
-            name=arm.name,
-            against=against,
-            compared=len(arms),
-            seeds=seeds,
-            adjusted=all_at_once,
-            control=arm.shuffled,
-            **{measure: estimate(*pair) for measure, pair in change.items()},
-        )
-        for arm, change, all_at_once in zip(arms, changes, adjusted, strict=True)
-    )
-
-
 def _arm_result(
     arm: Arm,
     splits: Sequence[_SplitRecords],
     source: LabelledRecords | None,
-    tables: Mapping[str | None, _ScoreTable],
-    training_scores: Mapping[str, FloatArray],
-    scores: Mapping[str, _Scores],
+    table: ScoreTable,
+    outcomes: Sequence[Sequence[Outcome]],
+    scores: Mapping[str, ArmScores],
 ) -> ArmResult:
     """The result of an arm; numbers of records are means over the splits."""
-    found, training_score = scores[arm.name], float(training_scores[arm.name].mean())
+    found, training_score = scores[arm.name], float(training_scores(outcomes).mean())
     target = float(np.mean([len(split.target) for split in splits]))
     synthetic = 0.0
     if arm.synthetic is not None:
@@ -667,29 +489,17 @@ def _arm_result(
         target_records=_rounded(target) if arm.target else 0,
         source_records=len(source) if source is not None and arm.source else 0,
         synthetic_records=_rounded(synthetic),
-        test_records=len(tables[arm.tested_on].truth),
+        test_records=len(table.truth),
         training_score=training_score if np.isfinite(training_score) else None,
-        macro_auroc=found.estimate("macro_auroc"),
-        macro_average_precision=found.estimate("macro_average_precision"),
-        f2=found.estimate("f2"),
-        g2=found.estimate("g2"),
-        calibration_error=found.estimate("calibration_error"),
+        macro_auroc=found.estimate("macro_auroc", table),
+        macro_average_precision=found.estimate("macro_average_precision", table),
+        f2=found.estimate("f2", table),
+        g2=found.estimate("g2", table),
+        calibration_error=found.estimate("calibration_error", table),
         per_class_auroc=found.per_class["macro_auroc"],
         per_class_average_precision=found.per_class["macro_average_precision"],
         macro_auroc_by_seed=tuple(found.by_seed["macro_auroc"].tolist()),
     )
-
-
-def _best_arms(names: Sequence[str], training_scores: Mapping[str, FloatArray]) -> tuple[str, ...]:
-    """The arm with the highest training score in each split; the first of equals."""
-    found = np.stack([training_scores[name] for name in names])
-    if len(names) > 1 and not np.isfinite(found).all():
-        raise CorpusError(
-            "no class of the target's training (or validation) records has both positives and "
-            "negatives, so the best arm cannot be chosen by them; give more records or one arm "
-            "without synthetic records"
-        )
-    return tuple(names[int(k)] for k in found.argmax(axis=0))
 
 
 def _check_arms(
@@ -708,6 +518,11 @@ def _check_arms(
             f"{TARGET_ONLY!r}"
         )
     for arm in arms:
+        if arm.synthetic and arm.has_recipe_without and arm.without(arms) is None:
+            raise ConfigError(
+                f"{arm.name!r} has synthetic records, and no arm has the same recipe without them; "
+                "add one to compare it with"
+            )
         for name in (arm.synthetic, arm.tested_on):
             if name is not None and name not in sets:
                 raise ConfigError(

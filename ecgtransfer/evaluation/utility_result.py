@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ecgtransfer.errors import ConfigError
-from ecgtransfer.evaluation.arms import TARGET_ONLY
 from ecgtransfer.evaluation.metrics import (
     Estimate,
 )
@@ -49,10 +48,14 @@ class ArmResult:
 class ArmDifference:
     """An arm minus another, on the same resampled patients and seeds.
 
+    name: the arm. against: the other, in `UtilityResult.differences` the same recipe without
+    synthetic records.
+
     adjusted: the difference of macro AUROC with the interval that holds for all `compared` arms at
     once (`simultaneous_estimates`); the verdict goes by it. seeds: trainings of each arm; of a
     single one nobody knows how lucky it was, so that it is no evidence whatever its patients say.
-    control: the arm has shuffled labels.
+    control: the arm has shuffled labels. alone: it has no target records, so that it differs by
+    more than the synthetic ones.
     """
 
     name: str
@@ -66,6 +69,7 @@ class ArmDifference:
     g2: Estimate
     calibration_error: Estimate
     control: bool = False
+    alone: bool = False
 
     @property
     def verdict(self) -> Literal["helps", "no evidence", "harms"]:
@@ -80,6 +84,10 @@ class ArmDifference:
         """Plain numbers for JSON."""
         return {**_plain(self), "verdict": self.verdict}
 
+
+#: Test patients below which intervals are not to be trusted with a decision: those of a macro AUROC
+#: of nine classes then rest on classes of one or two records.
+FEW_TEST_PATIENTS = 50
 
 #: Scores of an arm and of a difference: heading and field.
 MEASURES = (
@@ -99,12 +107,61 @@ _WORDS = {
 
 
 @dataclass(frozen=True)
+class Overall:
+    """The best way to train with a synthetic set against every way without.
+
+    chosen: of `candidates` arms with records of `synthetic` (the controls aside) the one with the
+    best training score, one for each split. macro_auroc: of it on the test records. differences: it
+    minus each arm without synthetic records, adjusted for their number.
+    """
+
+    synthetic: str
+    chosen: tuple[str, ...]
+    candidates: int
+    macro_auroc: Estimate
+    differences: tuple[ArmDifference, ...]
+
+    def sentence(self) -> str:
+        """Which arms without synthetic records it is better or worse than."""
+        found: dict[str, list[str]] = {"helps": [], "harms": [], "no evidence": []}
+        for change in self.differences:
+            found[change.verdict].append(f"{change.against} ({_signed(change.macro_auroc)})")
+        told = [
+            f"{words} {', '.join(found[verdict])}"
+            for verdict, words in (
+                ("helps", "better than"),
+                ("harms", "worse than"),
+                ("no evidence", "not told apart from"),
+            )
+            if found[verdict]
+        ]
+        chosen = " / ".join(dict.fromkeys(self.chosen))
+        return (
+            f"The best of {self.candidates} ways with {self.synthetic} records by its training "
+            f"score, {chosen}, has a macro AUROC of {self.macro_auroc}: {'; '.join(told)}."
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain numbers for JSON."""
+        return {
+            "synthetic": self.synthetic,
+            "chosen": list(self.chosen),
+            "candidates": self.candidates,
+            "macro_auroc": self.macro_auroc.to_dict(),
+            "differences": [change.to_dict() for change in self.differences],
+            "sentence": self.sentence(),
+        }
+
+
+@dataclass(frozen=True)
 class UtilityResult:
     """What synthetic records do for a classifier of held-out target patients.
 
     arms: in the order of the study. best: the arm without synthetic records with the best training
-    score, one for each split. differences: each arm with synthetic records against that one;
-    differences_to_target_only: the same against the target only (empty where no arm is that).
+    score, one for each split. differences: each arm with synthetic records against the same recipe
+    without them, one without target records against the target only;
+    differences_to_target_only: each against the target only (empty where no arm is that). overall:
+    for each synthetic set its best arm against every one without synthetic records.
     left_out: classes that cannot be scored, because the test records hold none or nothing but them.
     """
 
@@ -113,6 +170,7 @@ class UtilityResult:
     best_macro_auroc: Estimate
     differences: tuple[ArmDifference, ...]
     differences_to_target_only: tuple[ArmDifference, ...]
+    overall: tuple[Overall, ...]
     seeds: tuple[int, ...]
     test_records: int
     test_patients: int
@@ -129,40 +187,38 @@ class UtilityResult:
 
     def verdicts(self) -> tuple[str, ...]:
         """One sentence for each arm with synthetic records."""
-        baselines = [arm for arm in self.arms if arm.baseline]
-        rivals = (
-            f" (the best of {len(baselines)} arms without, by its training score)"
-            if len(baselines) > 1
-            else ""
-        )
-        to_target = {change.name: change.macro_auroc for change in self.differences_to_target_only}
         sentences = []
         for change in self.differences:
             score = self.arm(change.name).macro_auroc.value
-            control = ", a control with shuffled labels," if change.control else ""
-            adjusted = plain = warning = ""
+            other = self.arm(change.against).macro_auroc.value
+            kind = adjusted = warning = ""
+            if change.control:
+                kind = ", a control with shuffled labels,"
+            elif change.alone:
+                kind = ", without the target's records,"
             if change.compared > 1:
                 adjusted = f", adjusted for {change.compared} comparisons {_span(change.adjusted)}"
-            if change.name in to_target and set(self.best) != {TARGET_ONLY}:
-                plain = f" (against {TARGET_ONLY} {_signed(to_target[change.name])})"
-            strongest = max(baselines, key=lambda arm: arm.macro_auroc.value)
-            if change.verdict == "helps" and strongest.macro_auroc.value >= score:
-                warning = (
-                    f" But {strongest.name}, which was not chosen, has "
-                    f"{strongest.macro_auroc.value:.3f} without synthetic records."
-                )
             if change.seeds < 2:
                 warning = " One training tells nothing of its luck: take 2 seeds or more."
             sentences.append(
-                f"{change.name}{control} {_WORDS[change.verdict]}: macro AUROC {score:.3f} against "
-                f"{self.best_macro_auroc.value:.3f} with {change.against}{rivals}, difference "
-                f"{_signed(change.macro_auroc)}{adjusted}{plain}, over {len(self.seeds)} training "
-                f"seeds and {self.test_patients} test patients.{warning}"
+                f"{change.name}{kind} {_WORDS[change.verdict]}: macro AUROC {score:.3f} against "
+                f"{other:.3f} with {change.against}, difference {_signed(change.macro_auroc)}"
+                f"{adjusted}, over {len(self.seeds)} training seeds and {self.test_patients} test "
+                f"patients.{warning}"
             )
         return tuple(sentences)
 
+    def warnings(self) -> tuple[str, ...]:
+        """What makes the scores themselves doubtful, in sentences."""
+        if self.test_patients >= FEW_TEST_PATIENTS:
+            return ()
+        return (
+            f"{self.test_patients} test patients are few: below {FEW_TEST_PATIENTS} intervals rest "
+            "on one or two records of the rare classes; test on more before anything is concluded.",
+        )
+
     def rows(self) -> list[tuple[str, ...]]:
-        """Measures down; arms, then differences to the best arm, across; header first."""
+        """Measures down; arms, then their differences, across; header first."""
         names = [arm.name for arm in self.arms]
         rows = [("measure", *names, *(f"difference, {change.name}" for change in self.differences))]
         for heading, field in MEASURES:
@@ -191,7 +247,7 @@ class UtilityResult:
         return rows
 
     def arm_rows(self) -> list[tuple[str, ...]]:
-        """Arms down; scores, difference to the best arm and verdict across; header first."""
+        """Arms down; scores, difference to the same without and verdict across; header first."""
         changes = {change.name: change for change in self.differences}
         rows: list[tuple[str, ...]] = [
             (
@@ -222,7 +278,9 @@ class UtilityResult:
         return rows
 
     def __str__(self) -> str:
-        return "\n".join(["  ".join(row) for row in self.arm_rows()] + list(self.verdicts()))
+        overall = [one.sentence() for one in self.overall]
+        sentences = [*self.verdicts(), *overall, *self.warnings()]
+        return "\n".join(["  ".join(row) for row in self.arm_rows()] + sentences)
 
     def to_dict(self) -> dict[str, object]:
         """Plain numbers for JSON."""
@@ -234,7 +292,9 @@ class UtilityResult:
             "differences_to_target_only": [
                 change.to_dict() for change in self.differences_to_target_only
             ],
+            "overall": [one.to_dict() for one in self.overall],
             "verdicts": list(self.verdicts()),
+            "warnings": list(self.warnings()),
             "seeds": list(self.seeds),
             "test_records": self.test_records,
             "test_patients": self.test_patients,

@@ -26,6 +26,10 @@ from ecgtransfer.pipeline.target import Target, labels_in
 #: The questions, in the order in which a report answers them.
 QUESTIONS = ("utility", "fidelity", "physiology", "privacy")
 
+#: Version of the statistics that verdicts rest on. Answers of version 1 held arms of different
+#: recipes against each other, kept rules by point estimates and passed what was undecided.
+ANSWER_VERSION = 2
+
 #: Records of a side that are compared at most; more change the third digit and cost memory.
 LARGEST_SIDE = 2000
 
@@ -55,6 +59,7 @@ class Answer:
     def to_card(self) -> dict[str, object]:
         """Plain values for the card of the stage."""
         return {
+            "version": ANSWER_VERSION,
             "verdicts": [vars(verdict) for verdict in self.verdicts],
             "tests": [vars(test) for test in self.tests],
             "tables": [table.to_dict() for table in self.tables],
@@ -63,7 +68,13 @@ class Answer:
 
     @classmethod
     def from_card(cls, question: str, results: Mapping[str, Any]) -> "Answer":
-        """What `to_card` gave."""
+        """The answer that `to_card` gave; RunError for one of another version."""
+        if _version(results) != ANSWER_VERSION:
+            raise RunError(
+                f"the question of {question} was answered by another version of ecgtransfer, whose "
+                f"verdicts follow other rules; run 'ecgtransfer evaluate {question}' on this run "
+                "again, which keeps its trainings"
+            )
         return cls(
             question,
             tuple(Verdict(**verdict) for verdict in results["verdicts"]),
@@ -130,6 +141,28 @@ def by_method(method: str, verdict: Verdict) -> Verdict:
 def question_stage(run: Run, question: str, name: str) -> Stage:
     """The stage in which a question about the sets of a name is answered."""
     return run.stage(f"{question}-{name}")
+
+
+def begin_answer(stage: Stage, question: str, asked: object) -> Answer | None:
+    """The answer that a stage holds to what is asked; None where it is to be given now.
+
+    One of an earlier version no longer counts: its card is kept as `card-1.json` beside the
+    trainings, which serve the new answer. RunError as `Stage.begin` does.
+    """
+    if not stage.begin(asked):
+        return None
+    results = stage.card["results"]
+    version = _version(results)
+    if version >= ANSWER_VERSION:
+        return Answer.from_card(question, results)
+    stage.set_aside(f"card-{version}.json")
+    stage.begin(asked)
+    return None
+
+
+def _version(results: Mapping[str, Any]) -> int:
+    """The version of an answer; the first one did not state it."""
+    return int(results.get("version", 1))
 
 
 def asked(settings: object, sets: SyntheticSets, target: Target) -> dict[str, object]:

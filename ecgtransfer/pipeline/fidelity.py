@@ -20,6 +20,7 @@ from ecgtransfer.pipeline.answers import (
     LARGEST_SIDE,
     Answer,
     asked,
+    begin_answer,
     by_method,
     in_the_mix_of,
     labelled,
@@ -76,8 +77,8 @@ def evaluate_fidelity(
     sets = synthetic_sets(run, settings.name, settings.methods)
     settings = replace(settings, methods=sets.methods)
     stage = question_stage(run, "fidelity", settings.name)
-    if stage.begin(asked(settings, sets, target)):
-        return Answer.from_card("fidelity", stage.card["results"])
+    if held := begin_answer(stage, "fidelity", asked(settings, sets, target)):
+        return held
     rng = np.random.default_rng([settings.seed, 6])
     test = labelled(target.ecgset, target.labels, some(target.test, LARGEST_SIDE, rng))
     sides = {}

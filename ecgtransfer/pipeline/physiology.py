@@ -10,6 +10,7 @@ from ecgtransfer.pipeline.answers import (
     LARGEST_SIDE,
     Answer,
     asked,
+    begin_answer,
     by_method,
     question_stage,
     some,
@@ -56,8 +57,8 @@ def evaluate_physiology(
     sets = synthetic_sets(run, settings.name, settings.methods)
     settings = replace(settings, methods=sets.methods)
     stage = question_stage(run, "physiology", settings.name)
-    if stage.begin(asked(settings, sets, target)):
-        return Answer.from_card("physiology", stage.card["results"])
+    if held := begin_answer(stage, "physiology", asked(settings, sets, target)):
+        return held
     rng = np.random.default_rng([settings.seed, 8])
     real = some(np.concatenate([target.train, target.test]), settings.records, rng)
     chosen = {

@@ -17,6 +17,7 @@ from ecgtransfer.pipeline.answers import (
     LARGEST_SIDE,
     Answer,
     asked,
+    begin_answer,
     by_method,
     labelled_source,
     question_stage,
@@ -64,8 +65,8 @@ def evaluate_privacy(
     sets = synthetic_sets(run, settings.name, settings.methods)
     settings = replace(settings, methods=sets.methods)
     stage = question_stage(run, "privacy", settings.name)
-    if stage.begin(asked(settings, sets, target)):
-        return Answer.from_card("privacy", stage.card["results"])
+    if held := begin_answer(stage, "privacy", asked(settings, sets, target)):
+        return held
     rng = np.random.default_rng([settings.seed, 9])
     known = labelled_source(run, source, target, LARGEST_SIDE, settings.seed)
     classifier = train_classifier(

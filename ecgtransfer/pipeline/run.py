@@ -168,6 +168,16 @@ class Stage:
                 done = self.is_done
             return done
 
+    def set_aside(self, name: str) -> None:
+        """Rename the card of a stage, which then is not done; RunError where that cannot be."""
+        if is_main_process():
+            path = self.folder / CARD
+            try:
+                path.replace(self.folder / name)
+            except OSError as error:
+                raise _not_written(path, error) from None
+        wait_for_everyone()
+
     def _keep_others_out(self) -> None:
         folder = self.folder.resolve()
         if folder not in _AT_WORK:

@@ -20,6 +20,7 @@ from ecgtransfer.pipeline.answers import (
     Answer,
     SyntheticSets,
     asked,
+    begin_answer,
     labelled,
     labelled_source,
     labelled_synthetic,
@@ -117,8 +118,8 @@ def evaluate_utility(
     if any(arm.source for arm in arms) and source.location is None:
         source.records()  # refuses in a sentence, before anything is begun
     stage = question_stage(run, "utility", settings.name)
-    if stage.begin(asked(settings, sets, target)):
-        return Answer.from_card("utility", stage.card["results"])
+    if held := begin_answer(stage, "utility", asked(settings, sets, target)):
+        return held
     refuse_few(len(target.test), FEWEST_TEST_RECORDS, "test records to measure utility")
     result = utility_study(
         labelled(target.ecgset, target.labels, target.train),
@@ -137,7 +138,14 @@ def evaluate_utility(
         "utility",
         tuple(_summary(result, arms, method) for method in sets.methods),
         _judged(result),
-        (Table.from_rows("Classifiers of held-out target patients", result.arm_rows()),),
+        (
+            Table.from_rows(
+                "Classifiers of held-out target patients",
+                result.arm_rows(),
+                "Differences are to the same way without synthetic records; of sets alone, to the "
+                "target only.",
+            ),
+        ),
         result.to_dict(),
     )
     stage.finish(answer.to_card())
@@ -145,23 +153,34 @@ def evaluate_utility(
 
 
 def _summary(result: UtilityResult, arms: Sequence[Arm], method: str) -> Verdict:
-    """How many of the arms with a method's set help, and how many harm; the controls aside."""
+    """How many of the ways to train with a method's set help or harm, and the best one overall.
+
+    Controls and the arm without target records, which differs by more than synthetic ones, are left
+    out.
+    """
     own = {arm.name for arm in arms if arm.synthetic == method}
-    found = [c.verdict for c in result.differences if c.name in own and not c.control]
+    found = [
+        change.verdict
+        for change in result.differences
+        if change.name in own and not change.control and not change.alone
+    ]
     helping, harming = found.count("helps"), found.count("harms")
+    overall = [one.sentence() for one in result.overall if one.synthetic == method]
+    told = (
+        f"of {len(found)} ways to train with its records {helping} help and {harming} harm, each "
+        f"against the same way without them ({result.test_patients} test patients)."
+    )
     return Verdict(
         None if (helping > 0) == (harming > 0) else helping > 0,
-        f"{method}: of {len(found)} ways to train with its records {helping} help and {harming} "
-        f"harm, against {' and '.join(sorted(set(result.best)))}, the best way without "
-        f"({result.best_macro_auroc} macro AUROC on {result.test_patients} test patients).",
+        " ".join([f"{method}: {told}", *overall, *result.warnings()]),
     )
 
 
 def _judged(result: UtilityResult) -> tuple[Verdict, ...]:
-    """Good news where synthetic records help; a control that does is none."""
+    """Good news where synthetic records help; a control, or training on them alone, is neither."""
     passed = {"helps": True, "no evidence": None, "harms": False}
     return tuple(
-        Verdict(None if change.control else passed[change.verdict], sentence)
+        Verdict(None if change.control or change.alone else passed[change.verdict], sentence)
         for change, sentence in zip(result.differences, result.verdicts(), strict=True)
     )
 

@@ -3,20 +3,25 @@ import time
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
+from scipy.stats import t as student
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.evaluation.metrics import (
     Estimate,
     apply_thresholds,
+    auroc_placements,
     bootstrap,
     challenge_scores,
     choose_thresholds,
     draw_resamples,
+    effective_records,
     macro_auroc,
+    macro_auroc_variance,
     macro_average_precision,
     macro_calibration_error,
+    newcombe_difference,
     paired_bootstrap,
     per_class_auroc,
     per_class_average_precision,
@@ -34,6 +39,8 @@ from ecgtransfer.evaluation.metrics import (
     weighted_macro_auroc,
     weighted_macro_average_precision,
     weighted_macro_calibration_error,
+    widening,
+    wilson_estimate,
 )
 
 
@@ -466,3 +473,115 @@ def test_bad_resamples_are_refused(rng, monkeypatch):
     monkeypatch.setattr("ecgtransfer.evaluation.metrics.DRAWS_PER_RESAMPLE", 3)
     with pytest.raises(CorpusError, match="too few patients for an interval"):
         draw_resamples(y_true, resamples=100)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (3, 17), (10, 10), (495, 500)])
+def test_the_interval_of_a_share_is_wilsons(successes, trials):
+    found = wilson_estimate(successes / trials, trials)
+    expected = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    assert_allclose([found.low, found.high], [expected.low, expected.high], atol=1e-12)
+    adjusted = wilson_estimate(successes / trials, trials, 9)
+    expected = binomtest(successes, trials).proportion_ci(1 - 0.05 / 9, method="wilson")
+    assert_allclose([adjusted.low, adjusted.high], [expected.low, expected.high], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "low", "high"),
+    [
+        ((48, 80), (56, 70), 0.0524, 0.3339),
+        ((3, 10), (9, 10), 0.1705, 0.8090),
+        ((2, 7), (6, 7), 0.0582, 0.8062),
+        ((0, 29), (5, 56), -0.0381, 0.1926),
+        ((0, 10), (10, 10), 0.6075, 1.0),
+    ],
+)
+def test_the_interval_of_a_difference_is_newcombes(first, second, low, high):
+    """Table II of Newcombe 1998, method 10."""
+    found = newcombe_difference(first[0] / first[1], first[1], second[0] / second[1], second[1])
+    assert_allclose([found.low, found.high], [low, high], atol=5e-5)
+
+
+def test_intervals_of_shares_adjust_for_comparisons_and_refuse_nonsense():
+    with pytest.raises(
+        CorpusError, match=r"share in \[0, 1\] of at least 1 record, got 1\.5 of 10"
+    ):
+        wilson_estimate(1.5, 10)
+    with pytest.raises(CorpusError, match=r"at least 1 record, got 0\.5 of 0"):
+        wilson_estimate(0.5, 0)
+    with pytest.raises(ConfigError, match="at least 1 comparison, got 0"):
+        newcombe_difference(0.5, 10, 0.5, 10, comparisons=0)
+    with pytest.raises(CorpusError, match="one patient per record"):
+        effective_records([])
+
+
+def test_records_of_a_patient_count_as_what_they_hold():
+    assert effective_records(list("abcd")) == 4
+    assert effective_records(list("aaabbb")) == pytest.approx(2)
+    assert effective_records(list("aab")) == pytest.approx(9 / 5)
+
+
+def delong_variance(y_true, y_score):
+    """DeLong, DeLong and Clarke-Pearson 1988, eqs. 4 to 6, one class, pair by pair."""
+    x, y = y_score[y_true == 1], y_score[y_true == 0]
+    wins = (x[:, None] > y) + 0.5 * (x[:, None] == y)
+    return wins.mean(1).var(ddof=1) / len(x) + wins.mean(0).var(ddof=1) / len(y)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_placements_average_to_the_area_and_vary_as_delong_says(rng, ties):
+    y_true, y_score = labels_and_scores(rng, n=60, classes=4, ties=ties)
+    placements = auroc_placements(y_true, y_score)
+    areas = per_class_auroc(y_true, y_score)
+    for k in range(4):
+        for side in (0, 1):
+            assert placements[y_true[:, k] == side, k].mean() == pytest.approx(areas[k])
+        variance, freedom = macro_auroc_variance(y_true[:, [k]], placements[:, [k]])
+        assert variance == pytest.approx(delong_variance(y_true[:, k], y_score[:, k]))
+        assert freedom == y_true[:, k].sum() - 1
+
+
+def test_the_variance_of_a_macro_area_knows_what_classes_share(rng):
+    y_true, y_score = labels_and_scores(rng, n=80, classes=1)
+    placements = auroc_placements(y_true, y_score)
+    one, _ = macro_auroc_variance(y_true, placements)
+    thrice, _ = macro_auroc_variance(np.tile(y_true, 3), np.tile(placements, 3))
+    assert thrice == pytest.approx(one)
+    copies, freedom = macro_auroc_variance(
+        np.tile(y_true, (3, 1)), np.tile(placements, (3, 1)), np.tile(np.arange(80), 3)
+    )
+    assert copies == pytest.approx(one)
+    assert freedom == y_true.sum() - 1
+
+
+def test_a_lone_positive_varies_as_the_others_do():
+    """Its own variance cannot be seen; a bootstrap takes it for none."""
+    y_true = np.zeros((40, 2))
+    y_true[:10, 0] = y_true[10, 1] = 1
+    y_score = np.random.default_rng(3).normal(size=y_true.shape) + y_true
+    placements = auroc_placements(y_true, y_score)
+    variance, freedom = macro_auroc_variance(y_true, placements)
+    spread = placements[:10, 0].var(ddof=1)
+    negatives = placements[y_true[:, 1] == 0, 1].var(ddof=1) / 39
+    assert freedom == 9
+    # What the lone positive adds is the spread of the others, over the two classes squared.
+    still = placements.copy()
+    still[:10, 0] = still[:10, 0].mean()
+    without, _ = macro_auroc_variance(y_true, still)
+    assert variance - without > spread / 4
+    alone, freedom = macro_auroc_variance(y_true[:, 1:], placements[:, 1:])
+    assert (alone, freedom) == (pytest.approx(1 + negatives), 1)
+
+
+def test_draws_are_spread_by_what_few_patients_leave_unknown():
+    draws = np.array([-1.0, 1.0])
+    assert widening(draws, 4.0, 10**9) == pytest.approx(2)
+    assert widening(draws, 0.5, 10**9) == pytest.approx(1)
+    assert widening(draws, 1.0, 2) == pytest.approx(student(2).ppf(0.975) / norm.ppf(0.975))
+    assert widening(np.zeros(5), 1.0, 10**9) == pytest.approx(1)
+
+
+def test_placements_of_other_records_are_refused():
+    with pytest.raises(CorpusError, match=r"one placement per record and class, \(3, 2\)"):
+        macro_auroc_variance(np.eye(3)[:, :2], np.zeros((2, 2)))
+    with pytest.raises(CorpusError, match="nothing can vary"):
+        macro_auroc_variance(np.ones((3, 2)), np.zeros((3, 2)))

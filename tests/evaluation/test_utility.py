@@ -40,10 +40,15 @@ from ecgtransfer.evaluation.protocols import protocol_splits
 from ecgtransfer.evaluation.utility import (
     count_trainings,
     cross_validated_study,
-    draw_seed_shares,
     utility_study,
 )
 from ecgtransfer.evaluation.utility_result import ArmDifference
+from ecgtransfer.evaluation.utility_scores import (
+    Outcome,
+    ScoreTable,
+    compare_arms,
+    draw_seed_shares,
+)
 
 NAMES = ("SLOW", "FAST", "TALL")
 TINY = ClassifierConfig(
@@ -217,7 +222,7 @@ def test_scores_of_classes_average_to_the_macro_score(study):
 
 def test_differences_are_between_scores_and_adjusted_intervals_contain_the_plain(study):
     _, result, _ = study
-    best = result.arm(result.best[0])
+    best = result.arm(TARGET_ONLY)
     assert [one.name for one in result.differences] == [FRESH, NOISE, SHUFFLED, "fresh only"]
     for one in result.differences:
         assert one.against == best.name
@@ -304,29 +309,120 @@ def test_the_best_arm_is_chosen_by_training_records_and_never_by_test_labels(stu
     assert len(winners) > 1
 
 
-def test_a_verdict_says_so_where_an_arm_that_was_not_chosen_is_stronger(study):
+def test_a_verdict_names_what_the_arm_is_held_against(study):
     _, result, _ = study
-    helped = result.verdicts()[0]
+    helped, _, control, alone = result.verdicts()
     assert helped.startswith(f"{FRESH} helps: macro AUROC 0.")
-    assert f"with {result.best[0]} (the best of 3 arms without, by its training score)" in helped
+    assert " with target only, difference +0." in helped
     assert "adjusted for 4 comparisons [+0." in helped
-    assert "over 3 training seeds and 250 test patients." in helped
-    assert "which was not chosen" not in helped
-    score = result.arm(FRESH).macro_auroc
-    other = next(name for name in ("pre-trained", "source only") if name != result.best[0])
-    stronger = tuple(
-        dataclasses.replace(arm, macro_auroc=score) if arm.name == other else arm
-        for arm in result.arms
-    )
-    warned = dataclasses.replace(result, arms=stronger).verdicts()[0]
+    assert helped.endswith("over 3 training seeds and 250 test patients.")
+    assert control.startswith(f"{SHUFFLED}, a control with shuffled labels, ")
+    assert alone.startswith("fresh only, without the target's records, ")
     lucky = dataclasses.replace(
         result, differences=(dataclasses.replace(result.differences[0], seeds=1),)
     )
     assert lucky.verdicts()[0].endswith("take 2 seeds or more.")
-    assert warned.endswith(
-        f"But {other}, which was not chosen, has {score.value:.3f} without synthetic records."
+
+
+# What is compared with what: simulated predictions
+
+
+def simulated(arms, areas, n, seed=0, training=None, seeds=3):
+    """Outcomes of arms whose scores have these areas under the curve, apart by little noise.
+
+    Arms of one area differ by nothing: their records add no information.
+    """
+    rng = np.random.default_rng(seed)
+    labels = np.eye(3)[rng.integers(3, size=n)]
+    common, outcomes = rng.normal(size=labels.shape), {}
+    for arm in arms:
+        shift = 2**0.5 * norm.ppf(areas[arm.name])
+        own = rng.normal(size=labels.shape)
+        outcomes[arm.name] = []
+        for _ in range(seeds):
+            scores = shift * labels + 0.95 * common + 0.3 * own + 0.1 * rng.normal(size=own.shape)
+            score = (training or areas)[arm.name]
+            outcome = Outcome(1 / (1 + np.exp(-scores)), labels, score)
+            outcomes[arm.name].append([outcome])
+    records = LabelledRecords(np.zeros((n, 8, 1), np.float32), labels)
+    table = ScoreTable.of([records], NAMES, seeds, 400)
+    scores = {name: table.scores(found) for name, found in outcomes.items()}
+    return compare_arms(arms, outcomes, scores, table)
+
+
+STRONG, WEAK = Arm(TARGET_ONLY), Arm("oversampled", balance=1.0)
+MORE = tuple(
+    dataclasses.replace(arm, name=f"{arm.name} + set", synthetic="set", ratio=1.0)
+    for arm in (STRONG, WEAK)
+)
+
+
+def test_useless_records_in_a_weaker_recipe_do_not_harm():
+    arms = (STRONG, WEAK, *MORE)
+    areas = dict(zip([arm.name for arm in arms], [0.88, 0.72, 0.88, 0.72], strict=True))
+    found = simulated(arms, areas, 500)
+    assert found.best == (TARGET_ONLY,)
+    assert [(one.name, one.against) for one in found.differences] == [
+        ("target only + set", "target only"),
+        ("oversampled + set", "oversampled"),
+    ]
+    assert [one.verdict for one in found.differences] == ["no evidence", "no evidence"]
+    (overall,) = found.overall
+    assert overall.chosen == ("target only + set",)
+    assert [(one.against, one.verdict) for one in overall.differences] == [
+        ("target only", "no evidence"),
+        ("oversampled", "helps"),
+    ]
+    assert overall.sentence().startswith(
+        "The best of 2 ways with set records by its training score, target only + set, has a macro "
+        "AUROC of 0."
     )
-    assert "a control with shuffled labels" in result.verdicts()[2]
+    assert ": better than oversampled (+0." in overall.sentence()
+    assert "; not told apart from target only (" in overall.sentence()
+
+
+def test_useful_records_in_a_weaker_recipe_help_without_being_the_best_way():
+    arms = (STRONG, WEAK, *MORE)
+    areas = dict(zip([arm.name for arm in arms], [0.90, 0.70, 0.90, 0.80], strict=True))
+    training = areas | {"target only + set": 0.5}
+    found = simulated(arms, areas, 500, training=training)
+    assert [one.verdict for one in found.differences] == ["no evidence", "helps"]
+    (overall,) = found.overall
+    assert overall.chosen == ("oversampled + set",)
+    assert [one.verdict for one in overall.differences] == ["harms", "helps"]
+    assert overall.to_dict()["chosen"] == ["oversampled + set"]
+
+
+def test_an_arm_without_target_records_is_no_candidate_for_the_best_way():
+    """Its training score is about synthetic records, and may be as high as these are easy."""
+    arms = (STRONG, MORE[0], Arm("set only", target=False, synthetic="set"))
+    areas = {TARGET_ONLY: 0.8, "target only + set": 0.8, "set only": 0.7}
+    found = simulated(arms, areas, 300, training=areas | {"set only": 0.99})
+    assert found.overall[0].chosen == ("target only + set",)
+    alone = found.differences[1]
+    assert (alone.name, alone.against, alone.alone) == ("set only", TARGET_ONLY, True)
+    assert not found.differences[0].alone
+    only = simulated((arms[0], arms[2]), areas, 300)
+    assert only.overall == ()
+
+
+def test_a_score_table_spreads_intervals_for_few_patients():
+    arms = (STRONG, MORE[0])
+    areas = {arm.name: 0.8 for arm in arms}
+    ratios = []
+    for n in (12, 800):
+        (one,) = simulated(arms, areas, n).differences
+        ratios.append((one.macro_auroc.high - one.macro_auroc.low) * n**0.5)
+    assert ratios[0] > 1.15 * ratios[1]
+
+
+def test_fewer_than_50_test_patients_are_warned_about(study):
+    _, result, _ = study
+    assert result.warnings() == ()
+    few = dataclasses.replace(result, test_patients=49)
+    assert few.warnings()[0].startswith("49 test patients are few: below 50 ")
+    assert str(few).endswith(few.warnings()[0])
+    assert few.to_dict()["warnings"] == list(few.warnings())
 
 
 # What arms are trained on
@@ -620,9 +716,10 @@ def test_the_reference_of_a_cross_validation_is_what_each_split_chose(folded, tm
         pooled[split.test] = training.run(tmp_path / training.key)(records.signals_mv[split.test])
     assert result.best_macro_auroc.value == pytest.approx(macro_auroc(records.labels, pooled))
     (one,) = result.differences
-    assert one.against == "the best arm of each split"
-    score = result.arm("+ set x1").macro_auroc.value
-    assert one.macro_auroc.value == pytest.approx(score - result.best_macro_auroc.value)
+    assert one.against == TARGET_ONLY
+    (overall,) = result.overall
+    assert overall.chosen == ("+ set x1", "+ set x1")
+    assert [one.against for one in overall.differences] == [TARGET_ONLY, "oversampled"]
 
 
 def test_one_synthetic_set_for_several_splits_is_a_leak_and_refused(folded, tmp_path):
@@ -721,6 +818,10 @@ def test_arms_that_contradict_themselves_are_refused(changes, message):
         ((Arm("a", synthetic="fresh"),), "at least one arm without synthetic records"),
         ((Arm("a"), Arm("b", synthetic="gan")), "needs the synthetic set 'gan', got fresh, noise"),
         ((Arm("a"), Arm("b", tested_on="gan")), "needs the synthetic set 'gan'"),
+        (
+            (Arm("a"), Arm("b", balance=1.0, synthetic="fresh", ratio=1.0)),
+            "no arm has the same recipe without them",
+        ),
         ((Arm("a", source="pooled"),), "needs the source's records"),
         ((Arm("a", augmented=True),), "needs sampling_rate_hz"),
         (

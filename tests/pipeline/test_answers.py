@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from ecgtransfer.errors import ConfigError, RunError
+from ecgtransfer.evaluation import ArmDifference, Estimate, Overall, UtilityResult, default_arms
 from ecgtransfer.pipeline import (
     QUESTIONS,
     Answer,
@@ -20,6 +21,7 @@ from ecgtransfer.pipeline import (
     synthesise,
 )
 from ecgtransfer.pipeline.answers import in_the_mix_of, labelled_source, synthetic_sets
+from ecgtransfer.pipeline.utility import _summary
 from tests.pipeline.small_run import CLASSIFIER, SAMPLER, UTILITY, content
 
 #: How each question is asked of the sets `mixed`.
@@ -57,6 +59,71 @@ def test_a_question_that_is_answered_is_not_asked_again(answered, source, questi
     assert content(folder) == before
     with pytest.raises(RunError, match=r"with other settings .*seed 0, asked for 1"):
         ask(answered.run, source, answered.target, replace(settings, seed=1))
+
+
+def older(run, question):
+    """The card of a question as version 1 wrote it."""
+    path = run.folder / f"{question}-mixed" / "card.json"
+    card = json.loads(path.read_text())
+    del card["results"]["version"]
+    card["results"]["verdicts"] = [{"passed": True, "sentence": "5 harm"}]
+    path.write_text(json.dumps(card))
+
+
+def test_an_answer_of_an_earlier_version_is_given_anew_with_its_trainings(
+    copied, answered, source, monkeypatch
+):
+    run = copied(answered.run)
+    older(run, "utility")
+    ask, settings = ASK["utility"]
+    monkeypatch.setattr("ecgtransfer.evaluation.classifier.fit", None)
+    with pytest.raises(RunError, match="with other settings"):
+        ask(run, source, answered.target, replace(settings, seed=1))
+    again = ask(run, source, answered.target, settings)
+    assert again.to_card() == answered.answers["utility"].to_card()
+    held = json.loads((run.folder / "utility-mixed" / "card-1.json").read_text())
+    assert held["results"]["verdicts"][0]["sentence"] == "5 harm"
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_an_answer_of_another_version_is_refused(answered, question):
+    card = answered.answers[question].to_card()
+    for version in ({"version": 3}, {}):
+        held = {key: value for key, value in card.items() if key != "version"} | version
+        with pytest.raises(RunError, match=f"answered by another version .* evaluate {question}'"):
+            Answer.from_card(question, held)
+
+
+def test_a_summary_leaves_out_controls_and_sets_without_the_target():
+    """One arm without target records, which no recipe equals, must not decide."""
+
+    def change(name, low, high, **kind):
+        span = Estimate((low + high) / 2, low, high)
+        return ArmDifference(name, "target only", 3, 5, span, span, span, span, span, span, **kind)
+
+    arms = default_arms(("tgdp",), ratios=(1.0,), oversampled=False, augmented=False, source=False)
+    helping, neither, harming = (0.01, 0.03), (-0.01, 0.01), (-0.03, -0.01)
+    for plain, alone, passed, told in (
+        (neither, harming, None, "of 1 ways to train with its records 0 help and 0 harm"),
+        (helping, harming, True, "of 1 ways to train with its records 1 help and 0 harm"),
+        (harming, helping, False, "of 1 ways to train with its records 0 help and 1 harm"),
+    ):
+        changes = (
+            change("target only + tgdp x1", *plain),
+            change("tgdp only", *alone, alone=True),
+            change("target only + shuffled tgdp x1", *harming, control=True),
+        )
+        overall = Overall("tgdp", ("target only + tgdp x1",), 1, Estimate(0.8, 0.7, 0.9), changes)
+        result = UtilityResult(
+            (), ("target only",), Estimate(0.8, 0.7, 0.9), changes, (), (overall,), (0, 1), 60, 49,
+            (),
+        )  # fmt: skip
+        found = _summary(result, arms, "tgdp")
+        assert found.passed is passed
+        assert told in found.sentence
+        assert "each against the same way without them (49 test patients)." in found.sentence
+        assert "The best of 1 ways with tgdp records by its training score" in found.sentence
+        assert "49 test patients are few" in found.sentence
 
 
 def test_utility_has_the_arms_that_were_asked_for(answered):

@@ -63,3 +63,16 @@ def test_a_question_that_was_not_asked_is_named(copied, answered, source, tmp_pa
     html = written.read_text()
     assert "Not answered for this run: utility, fidelity, physiology." in html
     assert "Do synthetic records give training patients away?" in html
+
+
+def test_an_answer_of_an_earlier_version_is_refused_in_a_sentence(
+    copied, answered, source, tmp_path
+):
+    run = copied(answered.run)
+    path = run.folder / "privacy-mixed" / "card.json"
+    card = json.loads(path.read_text())
+    del card["results"]["version"]
+    path.write_text(json.dumps(card))
+    with pytest.raises(RunError, match=r"privacy was answered by another version .* again"):
+        report_run(run, source, answered.target, ReportSettings("mixed"), tmp_path / "r")
+    assert not (tmp_path / "r").exists()

@@ -240,3 +240,18 @@ def test_a_second_process_is_kept_out_until_the_first_is_done_or_gone(tmp_path):
     stage.finish({})
     assert not list((tmp_path / "run").glob(".source*"))
     assert stage.begin({"steps": 5}) is True
+
+
+def test_a_card_that_is_set_aside_leaves_the_stage_to_be_done_again(tmp_path, monkeypatch):
+    stage = Run.create(tmp_path).stage("question")
+    stage.begin(Settings())
+    card = stage.finish({"answer": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full_disk)
+        with pytest.raises(RunError, match=r"card\.json could not be written \(No space left on"):
+            stage.set_aside("card-1.json")
+    assert stage.is_done
+    stage.set_aside("card-1.json")
+    assert not stage.is_done
+    assert read_json(stage.folder / "card-1.json") == card
+    assert stage.begin(Settings()) is False
