@@ -38,7 +38,10 @@ class TrainingState:
         self.recent.append(loss)
 
     def judge(self, score: float, network: nn.Module, patience: int) -> None:
-        """Keep the weights that score lowest; stop after `patience` scores that are no better."""
+        """Keep the weights that score lowest; stop after `patience` scores that are no better.
+
+        At step 0 these are the weights that training starts from.
+        """
         if not math.isfinite(score):
             raise RunError(
                 f"the validation score after step {self.step} is {score}, expected a finite "

@@ -48,6 +48,8 @@ class TrainConfig:
         gradient_clip: largest norm of the gradient.
         ema_decay: of the averaged weights, which are the ones kept; 0 keeps the last weights.
         checkpoint_every, validate_every, log_every: in steps; validate_every 0 means never.
+        validate_from: first step that validation judges; 0 also judges the weights that training
+            starts from, which are kept if none does better.
         patience: validations without improvement before training stops; 0 goes on to the end.
         seed: of batches, noise and everything else that is drawn.
         accumulate: batches a step in each process; the step follows the mean of their gradients.
@@ -66,6 +68,7 @@ class TrainConfig:
     patience: int = 0
     seed: int = 0
     accumulate: int = field(default=1, metadata=UNSTATED_AT_DEFAULT)
+    validate_from: int = field(default=0, metadata=UNSTATED_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_size < 1:
@@ -94,11 +97,20 @@ class TrainConfig:
                 f"expected warmup_steps, validate_every, patience and seed of at least 0, got "
                 f"{self.warmup_steps}, {self.validate_every}, {self.patience} and {self.seed}"
             )
+        if not 0 <= self.validate_from <= self.steps:
+            raise ConfigError(
+                f"expected validate_from from 0 to the {self.steps} steps, got {self.validate_from}"
+            )
 
     @property
     def binding(self) -> dict[str, Any]:
         """The settings that decide the weights."""
         return {name: value for name, value in stated(self).items() if name not in FREE_SETTINGS}
+
+    def validates_at(self, step: int) -> bool:
+        """Whether the weights are judged after so many steps; 0 is before the first."""
+        due = step == self.steps or not step % max(self.validate_every, 1)
+        return self.validate_every > 0 and step >= self.validate_from and due
 
     def rate_at(self, step: int) -> float:
         """Learning rate of a step: linear warm-up, then a cosine to zero."""
@@ -122,7 +134,8 @@ class FitResult:
 
     Attributes:
         steps: optimiser steps made; fewer than asked for where training stopped early.
-        best_step: after which the weights were as they are kept.
+        best_step: after which the weights were as they are kept; 0 where no step did better than
+            the start.
         loss: of the last step, the mean over all its batches in all processes.
         validation: score of the weights kept, None where nothing was validated.
         seconds: of training, those before an interruption included.
@@ -161,7 +174,8 @@ def fit(
         folder: gets the weights, `log.csv` and, while training, the checkpoint. A checkpoint
             found there is resumed, and the result is the same as without the interruption.
         validate: score of the averaged network on held-out records, lower is better; the weights
-            with the lowest score are kept.
+            with the lowest score are kept. The start is judged too (`TrainConfig.validate_from`),
+            so that a training that only does harm changes nothing.
         progress: called after every step.
         keep_checkpoint: leave the last checkpoint in the folder, with which the same call ends at
             once, until `remove_checkpoints` is called. For work that goes on with the result and
@@ -197,7 +211,7 @@ def fit(
     wrapped = accelerator.prepare(network) if several else network
     backward = accelerator.backward if several else Tensor.backward
     update_average = moving_average(average, network, config.ema_decay)
-    log = TrainingLog(folder / LOG, state.step if state.settled else state.step - 1)
+    log = TrainingLog(folder / LOG, _last_logged(state))
     whole = _WholeOrNotAtAll()
     network.train()
     began = time.monotonic() - state.seconds
@@ -243,13 +257,26 @@ def fit(
             update_average(step)
             state.advance(last, norm)
 
+    def score_now() -> float | None:
+        """Validation score of the weights as they are; None where none is due."""
+        if validate is None or not config.validates_at(state.step):
+            return None
+        network.eval()
+        score = validate(shown)
+        network.train()
+        return score
+
+    def judge_start() -> None:
+        """Validation and log row of the weights that training starts from."""
+        score = score_now()
+        if score is not None:
+            with whole:
+                state.judge(score, shown, config.patience)
+                log.add_start(score, time.monotonic() - began)
+
     def settle() -> None:
         """Validation and log row of the step just made."""
-        score, ends = None, state.step == config.steps
-        if validate and config.validate_every and (ends or not state.step % config.validate_every):
-            network.eval()
-            score = validate(shown)
-            network.train()
+        score, ends = score_now(), state.step == config.steps
         with whole:
             if score is not None:
                 state.judge(score, shown, config.patience)
@@ -271,7 +298,9 @@ def fit(
 
     with whole.listening():
         try:
-            if not state.settled:
+            if state.step == 0:
+                judge_start()
+            elif not state.settled:
                 settle()
             while state.step < config.steps and not state.stopped:
                 take_step()
@@ -306,6 +335,13 @@ def remove_checkpoints(folder: Path) -> None:
     """Remove what `keep_checkpoint` left in a folder and in those below it."""
     for checkpoint in folder.rglob(CHECKPOINT):
         checkpoint.unlink(missing_ok=True)
+
+
+def _last_logged(state: TrainingState) -> int:
+    """The last step whose row of the log stands; -1 where the training is new."""
+    if state.step == 0:
+        return -1
+    return state.step if state.settled else state.step - 1
 
 
 def _fusible(parameters: Sequence[Tensor]) -> bool:

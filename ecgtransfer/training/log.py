@@ -11,12 +11,12 @@ LOG_COLUMNS = ("step", "loss", "learning_rate", "gradient_norm", "validation", "
 
 
 class TrainingLog:
-    """`log.csv`; rows past the step that training resumes from are dropped."""
+    """`log.csv`; rows past the step that training resumes from are dropped, all of them at -1."""
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
         self.rows: list[list[str]] = []
-        if not path.exists() or not step:
+        if not path.exists() or step < 0:
             return
         try:
             with path.open(newline="") as file:
@@ -26,6 +26,10 @@ class TrainingLog:
                 f"{path} is not readable as the log of this training ({error}); remove it and run "
                 f"the same command again"
             ) from None
+
+    def add_start(self, validation: float, seconds: float) -> None:
+        """A row for the weights that training starts from: step 0, no loss."""
+        self.rows.append(["0", "", "", "", f"{validation:.6g}", f"{seconds:.1f}"])
 
     def add(
         self, state: TrainingState, rate: float, validation: float | None, seconds: float

@@ -66,7 +66,7 @@ def test_a_resumed_training_may_keep_checkpoints_at_another_pace(undisturbed, tm
 
 def test_patience_is_counted_on_after_an_interruption(tmp_path):
     config = replace(CONFIG, validate_every=2, patience=3, checkpoint_every=1)
-    validate = scores([3, 2, 5, 5])
+    validate = scores([9, 3, 2, 5, 5])
     with pytest.raises(Killed):
         fit(network(), loss, raising(batches, 9, Killed), config, tmp_path, validate=validate)
     model = network(seed=1)
@@ -77,7 +77,9 @@ def test_patience_is_counted_on_after_an_interruption(tmp_path):
 def test_a_training_that_has_stopped_early_stays_so_when_resumed(tmp_path):
     config = replace(CONFIG, validate_every=2, patience=1)
     wanted = network()
-    wanted_result = fit(wanted, loss, batches, config, tmp_path / "one", validate=scores([2, 1, 3]))
+    wanted_result = fit(
+        wanted, loss, batches, config, tmp_path / "one", validate=scores([9, 2, 1, 3])
+    )
 
     def interrupted(state):
         if state.step == 6:
@@ -91,7 +93,7 @@ def test_a_training_that_has_stopped_early_stays_so_when_resumed(tmp_path):
             batches,
             config,
             folder,
-            validate=scores([2, 1, 3]),
+            validate=scores([9, 2, 1, 3]),
             progress=interrupted,
         )
     assert facts_of(folder)["stopped"]

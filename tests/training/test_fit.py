@@ -85,8 +85,8 @@ def interrupted(function, at):
     [
         ("batches", 1, 1),
         ("loss", 11, 11),
-        ("validate", 0, 6),
-        ("validate", 3, 24),
+        ("validate", 1, 6),
+        ("validate", 4, 24),
         ("progress", 6, 7),
         ("progress", 23, 24),
     ],
@@ -113,7 +113,7 @@ def test_ctrl_c_loses_no_step_wherever_it_comes(where, call, steps, undisturbed,
 @pytest.mark.parametrize("patience", [0, 2])
 def test_a_training_whose_last_checkpoint_is_kept_is_done_once(patience, tmp_path):
     config = replace(CONFIG, patience=patience)
-    values = [1.0, 2.0, 3.0] if patience else [4.0, 3.0, 2.0, 1.0]
+    values = [4.0, 1.0, 2.0, 3.0] if patience else [5.0, 4.0, 3.0, 2.0, 1.0]
 
     def fitted(model, batches, folder, *left):
         validate = scores(left)
@@ -208,7 +208,7 @@ def test_a_loss_that_is_not_one_number_a_record_is_refused(tmp_path):
 def test_a_validation_that_is_not_finite_is_refused(value, tmp_path):
     sentence = f"validation score after step 12 is {value}.*look at the held-out records"
     with pytest.raises(RunError, match=sentence):
-        fit(network(), loss, batches, CONFIG, tmp_path, validate=scores([1.0, value]))
+        fit(network(), loss, batches, CONFIG, tmp_path, validate=scores([2.0, 1.0, value]))
     assert not (tmp_path / "weights.safetensors").exists()
 
 
@@ -217,23 +217,62 @@ def test_early_stopping_keeps_the_best_weights(tmp_path):
 
     def validate(model):
         seen.append([p.clone() for p in model.parameters()])
-        return [5.0, 3.0, 4.0, 3.0, 1.0][len(seen) - 1]
+        return [6.0, 5.0, 3.0, 4.0, 3.0, 1.0][len(seen) - 1]
 
     config = replace(CONFIG, validate_every=2, patience=2)
     model = network()
     result = fit(model, loss, batches, config, tmp_path, validate=validate)
     assert (result.steps, result.best_step, result.validation) == (8, 4, 3.0)
-    assert all(map(torch.equal, model.parameters(), seen[1]))
-    assert not torch.equal(seen[1][0], seen[3][0])
+    assert all(map(torch.equal, model.parameters(), seen[2]))
+    assert not torch.equal(seen[2][0], seen[4][0])
     loaded = network(seed=1)
     load_weights(loaded, tmp_path / "weights.safetensors")
-    assert all(map(torch.equal, loaded.parameters(), seen[1]))
-    assert [row[0] for row in rows_of(tmp_path)[1:]] == ["2", "4", "6", "8"]
+    assert all(map(torch.equal, loaded.parameters(), seen[2]))
+    assert [row[0] for row in rows_of(tmp_path)[1:]] == ["0", "2", "4", "6", "8"]
+
+
+def test_a_training_that_does_nothing_but_harm_leaves_what_it_started_from(tmp_path):
+    start, model = network(), network()
+    config = replace(CONFIG, validate_every=2, patience=3)
+    validate = scores([1.0, 1.5, 1.25, 1.0, 0.0])
+    result = fit(model, loss, batches, config, tmp_path, validate=validate)
+    assert (result.steps, result.best_step, result.validation) == (6, 0, 1.0)
+    loaded = network(seed=1)
+    load_weights(loaded, tmp_path / "weights.safetensors")
+    for kept in (model, loaded):
+        assert all(map(torch.equal, kept.state_dict().values(), start.state_dict().values()))
+    assert rows_of(tmp_path)[1] == ["0", "", "", "", "1"]
+
+
+def test_the_start_is_kept_after_an_interruption_too(tmp_path):
+    start, model = network(), network(seed=1)
+    config = replace(CONFIG, checkpoint_every=1)
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            network(),
+            loss,
+            raising(batches, 7, KeyboardInterrupt),
+            config,
+            tmp_path,
+            validate=scores([1.0, 1.5]),
+        )
+    result = fit(model, loss, batches, config, tmp_path, validate=scores([1.25, 1.5, 1.75]))
+    assert (result.steps, result.best_step, result.validation) == (24, 0, 1.0)
+    assert all(map(torch.equal, model.state_dict().values(), start.state_dict().values()))
+    assert [row[0] for row in rows_of(tmp_path)[1:] if row[4]] == ["0", "6", "12", "18", "24"]
+
+
+def test_weights_from_before_the_first_step_that_may_be_kept_are_not_scored(tmp_path):
+    config = replace(CONFIG, validate_every=4, validate_from=9)
+    validate = scores([5.0, 3.0, 4.0, 6.0])
+    result = fit(network(), loss, batches, config, tmp_path, validate=validate)
+    assert (result.steps, result.best_step, result.validation) == (24, 16, 3.0)
+    assert [row[0] for row in rows_of(tmp_path)[1:] if row[4]] == ["12", "16", "20", "24"]
 
 
 def test_an_improvement_renews_the_patience(tmp_path):
     config = replace(CONFIG, validate_every=2, patience=2)
-    validate = scores([5, 6, 4, 6, 3, 6, 6, 0, 0])
+    validate = scores([9, 5, 6, 4, 6, 3, 6, 6, 0, 0])
     result = fit(network(), loss, batches, config, tmp_path, validate=validate)
     assert (result.steps, result.best_step, result.validation) == (14, 10, 3)
 
@@ -476,6 +515,8 @@ def test_the_rate_warms_up_in_a_line_and_falls_as_a_cosine_to_zero():
         ({"log_every": 0}, "checkpoint_every and log_every of at least 1"),
         ({"warmup_steps": -1}, "patience and seed of at least 0"),
         ({"validate_every": -1}, "patience and seed of at least 0"),
+        ({"validate_from": -1}, "validate_from from 0 to the 24 steps, got -1"),
+        ({"validate_from": 25}, "validate_from from 0 to the 24 steps, got 25"),
         ({"patience": -1}, "patience and seed of at least 0"),
         ({"seed": -1}, "patience and seed of at least 0"),
     ],
