@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -107,7 +108,8 @@ class Condition:
         """
         stated = [set(each._parts()) for each in conditions]
         if any(names != stated[0] for names in stated[1:]):
-            both = ", ".join(sorted(set.union(*stated) - set.intersection(*stated)))
+            everywhere = set(stated[0]).intersection(*stated[1:])
+            both = ", ".join(sorted(set().union(*stated) - everywhere))
             raise ConfigError(f"expected the same parts in every condition, {both} differ")
         return Condition(
             **{
@@ -115,6 +117,19 @@ class Condition:
                 for name in sorted(stated[0])
             }
         )
+
+
+#: What a function of (x, sigma, condition) takes: a condition, a bare label (B, K), or nothing.
+Given: TypeAlias = Condition | Tensor | None
+
+
+def joined(given: Sequence[Given]) -> Given:
+    """Labels or conditions of several batches one after another; None where one is missing."""
+    conditions = [each for each in given if isinstance(each, Condition)]
+    if conditions and len(conditions) == len(given):
+        return Condition.cat(conditions)
+    labels = [each for each in given if isinstance(each, Tensor)]
+    return torch.cat(labels) if len(labels) == len(given) else None
 
 
 def as_condition(given: Condition | Tensor | None) -> Condition:

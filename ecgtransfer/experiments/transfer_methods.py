@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ecgtransfer.diffusion import Denoiser, NoiseConfig, mean_denoising_loss
+from ecgtransfer.diffusion import Denoiser, NoiseConfig, label_of, mean_denoising_loss
 from ecgtransfer.errors import ConfigError, DivergedError
 from ecgtransfer.experiments.gaussian_mixture import GaussianMixture
 from ecgtransfer.experiments.networks import VectorDenoiser, VectorGuidance, VectorNetwork
@@ -539,7 +539,8 @@ def _stack(assignment: Assignment) -> Transferred:
 
 def _maximum_likelihood(assignment: Assignment) -> Transferred:
     target = assignment.target
-    label = None if target.label is None else target.label.double()
+    stated = label_of(target.label)
+    label = None if stated is None else stated.double()
     return Transferred(
         maximum_likelihood(assignment.problem.target, target.x0.double(), label).denoise
     )

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ecgtransfer.diffusion import (
     Denoiser,
@@ -19,12 +20,12 @@ from ecgtransfer.diffusion import (
     classifier_free,
     mean_denoising_loss,
 )
-from ecgtransfer.errors import ConfigError, CorpusError
+from ecgtransfer.errors import ConfigError
 from ecgtransfer.pipeline.config import METHODS
 from ecgtransfer.pipeline.run import Run, as_json, make_folder, written_whole
 from ecgtransfer.pipeline.source import WEIGHTS, Source
 from ecgtransfer.pipeline.source_records import drawn_source, recorded_source
-from ecgtransfer.pipeline.target import Target, domain_records
+from ecgtransfer.pipeline.target import Target, target_records
 from ecgtransfer.training import (
     FitResult,
     Progress,
@@ -207,19 +208,20 @@ def transfer(
     if stage.begin(asked):
         results = stage.card["results"]
         return TransferSummary(**results | {"warnings": tuple(results["warnings"])})
-    units, noise = source.model.units, source.model.config.noise
+    noise = source.model.config.noise
     work = _Work(
         source=source,
         settings=settings,
-        fit=domain_records(target.ecgset, target.labels, target.fit, units),
-        held_out=domain_records(target.ecgset, target.labels, target.held_out, units),
-        train=domain_records(target.ecgset, target.labels, target.train, units),
+        target=target,
+        fit=target_records(source, target, target.fit),
+        held_out=target_records(source, target, target.held_out),
+        train=target_records(source, target, target.train),
         folder=stage.folder,
         bars=bars,
         finished_guidance=_finished_guidance(run, asked) if settings.method == "stack" else None,
     )
     result = _BY_METHOD[settings.method](work)
-    device = units.amplitude_mv.device
+    device = source.device
     judged = result.judged or ((result.denoise, work.held_out),)
     summary = TransferSummary(
         method=settings.method,
@@ -286,6 +288,7 @@ class _Work:
 
     source: Source
     settings: TransferSettings
+    target: Target
     fit: DomainRecords
     held_out: DomainRecords
     train: DomainRecords
@@ -598,8 +601,11 @@ def _scratch(work: _Work) -> _Result:
     """The same network from random weights, on the target alone."""
     with seeded_initialisation(work.settings.seed):
         fresh = DiffusionModel(work.source.model.config)
-    fresh.units.load_state_dict(work.source.model.units.state_dict())
-    device = work.source.model.units.amplitude_mv.device
+    source = work.source.model
+    fresh.units.load_state_dict(source.units.state_dict())
+    if fresh.layout_units is not None and source.layout_units is not None:
+        fresh.layout_units.load_state_dict(source.layout_units.state_dict())
+    device = work.source.device
     return _result(*_trained(work, fresh.to(device), work.settings.finetune, work.folder))
 
 
@@ -658,18 +664,13 @@ def _result(tuned: DiffusionModel, fitted: FitResult) -> _Result:
 def _source_records(work: _Work) -> tuple[DomainRecords, DomainRecords]:
     """Source records to fit on and to hold out, of other patients."""
     settings = work.settings
-    labels = torch.cat([_labels(work.fit), _labels(work.held_out)]).numpy()
-    asked = (work.source, labels, settings.n_source, settings.seed)
+    target = work.target
+    labels = target.labels[np.concatenate([target.fit, target.held_out])]
+    asked = (work.source, target.label_space, labels, settings.n_source, settings.seed)
     if settings.source_records == "real":
         return recorded_source(*asked)
     with work.bars("source records from the model") as progress:
         return drawn_source(*asked, progress)
-
-
-def _labels(records: DomainRecords) -> Tensor:
-    if records.label is None:
-        raise CorpusError("expected labelled records, got records without labels")
-    return records.label
 
 
 @dataclass(frozen=True)
@@ -710,7 +711,13 @@ def _guidance_network(model: DiffusionModel, seed: int) -> GuidanceNetwork:
     config = model.config
     with seeded_initialisation(seed):
         network = GuidanceNetwork(
-            GuidanceConfig(labels=len(config.label_names), leads=config.unet.leads)
+            GuidanceConfig(
+                labels=len(config.label_names),
+                leads=config.unet.leads,
+                masked_labels=config.masked_labels,
+                condition_channels=config.unet.condition_channels,
+                scalars=config.unet.scalars,
+            )
         )
     return network.to(model.units.amplitude_mv.device)
 

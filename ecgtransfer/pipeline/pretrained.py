@@ -156,7 +156,10 @@ def export_source(
     source.model.denoiser.to(torch.bfloat16)
     save_weights(source.model, partial / WEIGHTS)
     if source.cascade is not None:
-        smaller = {RHYTHM: source.cascade.rhythm, BEAT_SHAPES: source.cascade.beat_shapes}
+        smaller: dict[str, torch.nn.Module] = {
+            RHYTHM: source.cascade.rhythm,
+            BEAT_SHAPES: source.cascade.beat_shapes,
+        }
         for name, model in smaller.items():
             make_folder(partial / name)
             for parameter in model.parameters():

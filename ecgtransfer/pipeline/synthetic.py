@@ -190,9 +190,9 @@ def synthesise(
         meet = meeting_point()
         if not done:
             both = 2 * disk_bytes(request.total, request.total, config.samples, len(space))
-            space = require_space(whole, both - bytes_below(stage.folder))
+            room = require_space(whole, both - bytes_below(stage.folder))
             if disk is not None and is_main_process():
-                disk(space)
+                disk(room)
         draw(shard=Shard(process + 1, processes), progress=progress)
         meet()
         if is_main_process():

@@ -287,3 +287,8 @@ def domain_records(
         condition.label if source.cascade is None else condition,
         tuple(patients.tolist()),
     )
+
+
+def target_records(source: Source, target: Target, numbers: np.ndarray) -> DomainRecords:
+    """Some of the target's records as the transfer sees them."""
+    return domain_records(source, target.ecgset, target.label_space, target.labels, numbers)

@@ -213,7 +213,8 @@ def _single_beats(
     position = starts[:, None] + np.arange(width)
     taps, weights = _cubic(position.ravel(), samples)
     values = np.einsum("cpk,pk->cp", signal[:, taps], weights)
-    single = np.moveaxis(values.reshape(signal.shape[0], len(starts), width), 1, 0).copy()
+    by_lead = values.reshape(signal.shape[0], len(starts), width)
+    single: NDArray[np.float64] = np.moveaxis(by_lead, 1, 0).copy()
     nearest = np.rint(position).astype(np.int64)
     held = (nearest >= 0) & (nearest < samples)
     held &= owner[np.clip(nearest, 0, samples - 1)] == np.asarray(numbers)[:, None]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ecgtransfer.diffusion import Denoiser
+from ecgtransfer.diffusion.condition import Given
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.transfer.guided import guided
 from ecgtransfer.transfer.records import DomainRecords, patient_folds
@@ -26,7 +27,7 @@ class MeanLogH(nn.Module):
             raise ConfigError("expected at least one guidance network to average, got none")
         self.networks = nn.ModuleList(networks)
 
-    def forward(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, sigma: Tensor, label: Given) -> Tensor:
         """(B, ...), (B,), (B, K) or None -> (B,)."""
         total: Tensor = sum(network(x, sigma, label) for network in self.networks)
         return total / len(self.networks)

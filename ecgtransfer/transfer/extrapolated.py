@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from ecgtransfer.diffusion import Denoiser
+from ecgtransfer.diffusion.condition import Given
 
 
 def extrapolated(denoise_source: Denoiser, denoise_tuned: Denoiser, scale: float) -> Denoiser:
@@ -22,7 +23,7 @@ def extrapolated(denoise_source: Denoiser, denoise_tuned: Denoiser, scale: float
     if scale == 1.0:
         return denoise_tuned
 
-    def denoise(x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+    def denoise(x: Tensor, sigma: Tensor, label: Given) -> Tensor:
         source = denoise_source(x, sigma, label)
         return source + scale * (denoise_tuned(x, sigma, label) - source)
 

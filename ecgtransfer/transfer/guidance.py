@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ecgtransfer.diffusion import Denoiser, per_record
+from ecgtransfer.diffusion.condition import Given
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.transfer.guided import LogH, expect_one_per_record, noised, slope
 
@@ -23,7 +24,7 @@ GuidanceForm: TypeAlias = Literal["mse", "kl", "logistic"]
 def guidance_loss(
     log_h: LogH,
     x0: Tensor,
-    label: Tensor | None,
+    label: Given,
     log_ratio: Tensor,
     sigma: Tensor,
     noise: Tensor,
@@ -64,7 +65,7 @@ def guidance_loss(
 def noised_classification_loss(
     log_h: LogH,
     x0: Tensor,
-    label: Tensor | None,
+    label: Given,
     is_target: Tensor,
     sigma: Tensor,
     noise: Tensor,
@@ -94,7 +95,7 @@ def noised_classification_loss(
 def cycle_loss(
     log_h: LogH,
     x0: Tensor,
-    label: Tensor | None,
+    label: Given,
     noisy_log_ratio: LogH,
     sigma: Tensor,
     noise: Tensor,
@@ -128,7 +129,7 @@ def consistency_loss(
     denoise: Denoiser,
     log_h: LogH,
     x0: Tensor,
-    label: Tensor | None,
+    label: Given,
     sigma: Tensor,
     noise: Tensor,
 ) -> Tensor:
@@ -158,9 +159,7 @@ def consistency_loss(
     return weight * error.square().flatten(1).mean(1)
 
 
-def sobolev_penalty(
-    log_h: LogH, x0: Tensor, label: Tensor | None, sigma: Tensor, noise: Tensor
-) -> Tensor:
+def sobolev_penalty(log_h: LogH, x0: Tensor, label: Given, sigma: Tensor, noise: Tensor) -> Tensor:
     """‖∇ₓ f‖² of each record, summed over coordinates (Xie, Blanchet, Xu, ICML 2026): (B,).
 
     For the logit of a domain classifier or for log h; it keeps a function fitted on few records
@@ -189,7 +188,7 @@ def clip_log_ratio(log_ratio: Tensor, limit: float) -> Tensor:
 
 
 def _value(
-    log_h: LogH, x0: Tensor, label: Tensor | None, sigma: Tensor, noise: Tensor
+    log_h: LogH, x0: Tensor, label: Given, sigma: Tensor, noise: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The value f = log h at x = x0 + σ noise, (B,), and x itself."""
     x = noised(x0, sigma, noise)

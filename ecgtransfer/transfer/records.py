@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ecgtransfer.diffusion import NoiseConfig, draw_sigma
+from ecgtransfer.diffusion import Condition, NoiseConfig, draw_sigma, label_of
 from ecgtransfer.errors import CorpusError
 
 #: Numbers behind a validation score, at least, whatever a record's size: a 12-lead ECG has four
@@ -28,12 +29,12 @@ class DomainRecords:
 
     Attributes:
         x0: (N, 8, T) clean signals in model units, or (N, ...) records of another kind.
-        label: (N, K) multi-hot in the shared label space, or None.
+        label: (N, K) multi-hot in the shared label space, the condition of each record, or None.
         patient: whose each record is, N names; a record drawn from a model is its own patient.
     """
 
     x0: Tensor
-    label: Tensor | None
+    label: Condition | Tensor | None
     patient: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -52,13 +53,14 @@ class DomainRecords:
 
     def take(
         self, index: np.ndarray | Tensor | Sequence[int], device: torch.device | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Signals and labels of some records, on `device`: (n, ...), (n, K) or None."""
+    ) -> tuple[Tensor, Any]:
+        """Signals of some records, and their labels or conditions, on `device`."""
         rows = torch.as_tensor(index, device=self.x0.device)
         x0 = self.x0.index_select(0, rows).to(device)
         if self.label is None:
             return x0, None
-        return x0, self.label.index_select(0, rows.to(self.label.device)).to(device)
+        place = self.x0.device if device is None else device
+        return x0, self.label[rows].to(place)
 
     def subset(self, index: np.ndarray) -> DomainRecords:
         """Some of the records, with their labels and patients."""
@@ -130,7 +132,8 @@ def refuse_other_labels(*domains: DomainRecords) -> None:
     Raises:
         CorpusError: the numbers of labels differ.
     """
-    widths = [None if domain.label is None else domain.label.shape[1] for domain in domains]
+    labels = [label_of(domain.label) for domain in domains]
+    widths = [None if label is None else label.shape[1] for label in labels]
     if len(set(widths)) > 1:
         raise CorpusError(
             f"expected source and target records in one label space, got {widths} labels; "

@@ -14,6 +14,7 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 from ecgtransfer.diffusion import Denoiser, per_record
+from ecgtransfer.diffusion.condition import Given
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.transfer.guided import expect_one_per_record, noised
 from ecgtransfer.transfer.records import DomainRecords, patient_folds, records_at_once
@@ -170,7 +171,7 @@ def averaged(denoisers: Sequence[Denoiser]) -> Denoiser:
     if not denoisers:
         raise ConfigError("expected at least one denoiser to average, got none")
 
-    def denoise_mean(x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+    def denoise_mean(x: Tensor, sigma: Tensor, label: Given) -> Tensor:
         return torch.stack([denoise(x, sigma, label) for denoise in denoisers]).mean(0)
 
     return denoise_mean
@@ -189,7 +190,7 @@ def stacked(
             f"expected a weight for each denoiser, got {len(weights)} for {len(others)}"
         )
 
-    def denoise_target(x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+    def denoise_target(x: Tensor, sigma: Tensor, label: Given) -> Tensor:
         source = denoise(x, sigma, label)
         total = source
         for other, weight in zip(others, weights, strict=True):
@@ -205,7 +206,7 @@ def _steps_and_error(
     denoise: Denoiser,
     others: Sequence[Denoiser],
     x0: Tensor,
-    label: Tensor | None,
+    label: Given,
     sigma: Tensor,
     noise: Tensor,
 ) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ecgtransfer.diffusion import Denoiser, NoiseConfig
+from ecgtransfer.diffusion.condition import Given, joined
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.training import FitResult, Progress, TrainConfig, fit, shuffled_batches
 from ecgtransfer.transfer.guidance import (
@@ -303,7 +304,7 @@ def _guidance_term(
         return guidance_loss(log_h, x0, label, ratio, sigma, noise, config.form)
     positive, positive_label = _positives(source, target, batch, device)
     both = torch.cat([x0, positive])
-    labels = None if label is None or positive_label is None else torch.cat([label, positive_label])
+    labels = joined([label, positive_label])
     is_target = torch.arange(len(both), device=device) >= len(x0)
     sigma, noise = draw_noise(both, config.noise, generator)
     loss = noised_classification_loss(log_h, both, labels, is_target, sigma, noise)
@@ -312,12 +313,10 @@ def _guidance_term(
 
 def _positives(
     source: DomainRecords, target: DomainRecords, batch: _Batch, device: torch.device
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor, Given]:
     """Source records drawn in proportion to r, and target records: (B, 8, T), (B, K) or None."""
     theirs = batch.positive_is_target
     x_target, label_target = target.take(batch.positive[theirs], device)
     x_source, label_source = source.take(batch.positive[~theirs], device)
     x0 = torch.cat([x_target, x_source])
-    if label_target is None or label_source is None:
-        return x0, None
-    return x0, torch.cat([label_target, label_source])
+    return x0, joined([label_target, label_source])

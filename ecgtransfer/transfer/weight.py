@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ecgtransfer.diffusion import Denoiser, per_record
+from ecgtransfer.diffusion.condition import Given
 from ecgtransfer.errors import ConfigError, RunError
 from ecgtransfer.transfer.guided import GuidanceWeight, LogH, noised, slope
 from ecgtransfer.transfer.records import records_at_once
@@ -172,7 +173,7 @@ def measure_guidance(
     denoise: Denoiser,
     log_h: LogH,
     x0: Tensor,
-    label: Tensor | None,
+    label: Given,
     edges: Sequence[float],
     *,
     draws: int = 4,
@@ -227,7 +228,7 @@ def measure_guidance(
                     denoise,
                     log_h,
                     x0[index[part]].to(device),
-                    None if label is None else label[index[part].to(label.device)].to(device),
+                    None if label is None else label[index[part]].to(device),
                     sigma[part].to(device),
                     noise[part].to(device),
                 )
@@ -245,7 +246,7 @@ def calibrate_weight(
     denoise: Denoiser,
     log_h: LogH,
     x0: Tensor,
-    label: Tensor | None,
+    label: Given,
     edges: Sequence[float],
     *,
     draws: int = 4,
@@ -287,7 +288,7 @@ def _sums(
     denoise: Denoiser,
     log_h: LogH,
     x0: Tensor,
-    label: Tensor | None,
+    label: Given,
     sigma: Tensor,
     noise: Tensor,
 ) -> Tensor:
