@@ -270,8 +270,12 @@ def train_source(
         "train": settings.train(),
     }
     if settings.factorised:
-        rhythm_config, shape_config = chosen.rhythm_config(config), chosen.shape_config(config)
-        asked |= {"rhythm": rhythm_config, "beat_shapes": shape_config}
+        rhythm_config = RhythmConfig(names, duration_s=config.samples / config.sampling_rate_hz)
+        shape_config = BeatShapeConfig(names, config.sampling_rate_hz)
+        asked |= {
+            "rhythm": {"model": rhythm_config, "train": chosen.rhythm},
+            "beat_shapes": {"model": shape_config, "train": chosen.beat_shapes},
+        }
     if start is not None:
         asked["start"] = SourceStart(start.fingerprint, start.summary.steps, start.summary.seconds)
     if stage.begin(asked):
@@ -555,9 +559,9 @@ def _begin_with(model: DiffusionModel, start: DiffusionModel) -> None:
 def _read_cascade(stage: Stage, record: DiffusionModel) -> Cascade:
     """The models of rhythm and beat shapes beside that of records."""
     asked: dict[str, Any] = stage.card["settings"]
-    rhythm = RhythmModel(RhythmConfig.from_dict(asked["rhythm"]))
+    rhythm = RhythmModel(_rhythm_config(asked["rhythm"]["model"]))
     load_weights(rhythm, stage.folder / RHYTHM / WEIGHTS)
-    shapes = BeatShapeModel(BeatShapeConfig.from_dict(asked["beat_shapes"]))
+    shapes = BeatShapeModel(_shape_config(asked["beat_shapes"]["model"]))
     load_weights(shapes, stage.folder / BEAT_SHAPES / WEIGHTS)
     return Cascade(rhythm, shapes, record).eval().requires_grad_(False)
 
@@ -572,6 +576,15 @@ def _label_counts(labels: np.ndarray, names: Sequence[str], numbers: np.ndarray)
 def no_bars(task: str) -> Iterator[Callable[[Progress], None]]:
     """Progress that is not shown."""
     yield lambda now: None
+
+
+def _rhythm_config(held: dict[str, Any]) -> RhythmConfig:
+    return RhythmConfig(**held | {"label_names": tuple(held["label_names"])})
+
+
+def _shape_config(held: dict[str, Any]) -> BeatShapeConfig:
+    names, noise = tuple(held["label_names"]), NoiseConfig(**held["noise"])
+    return BeatShapeConfig(**held | {"label_names": names, "noise": noise})
 
 
 def _diffusion_config(held: dict[str, Any]) -> DiffusionConfig:
