@@ -1,23 +1,22 @@
-"""Which shape of the source model learns most in the same CPU time.
+"""Which shape of the record model learns most in the same CPU time.
 
     python benchmarks/source_search.py --set SET --work WORK --seconds 480 [--candidate NAME ...]
 
-SET is the prepared PTB-XL. Each candidate trains on folds 1-8 for as many steps as fit into
-`--seconds` of CPU time on one thread (measured on its first steps, so that other work beside it
-matters little), with seed 0, and is scored on fold 9: denoising loss at fixed noise levels, and
-generated NORM and AFIB records against real ones by their R peaks and their spectrum, and held-out
-NORM records that are noised to some level and denoised again, by the share that is still regular.
-One seed, no intervals: what is near is alike. Adds its results to `benchmarks/source_search.json`.
+SET is the prepared PTB-XL with all its statements. Each candidate, a residual model given beats and
+beat shapes, trains on folds 1-8 for as many steps as fit into `--seconds` of CPU time on one thread
+(measured on its first steps, so that other work beside it matters little), and is scored on fold 9:
+denoising loss at fixed noise levels, and records generated with the beats and beat shapes of
+held-out NORM and AFIB records, by their regularity, the likeness of their beats and their spectrum.
+No intervals: results that are near each other are alike. Adds to `benchmarks/source_search.json`,
+by candidate and seed.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,263 +24,230 @@ from torch import Tensor
 
 from ecgtransfer.corpus import ECGSet, select_records
 from ecgtransfer.diffusion import (
+    Condition,
+    ConditionedRecords,
     DiffusionConfig,
     DiffusionModel,
     NoiseConfig,
+    condition_inputs,
     denoising_loss,
     fastest_precision,
     fit_diffusion,
-    karras_sigmas,
     sample,
+    sampling_sigmas,
+    true_condition,
 )
-from ecgtransfer.errors import SignalError
 from ecgtransfer.evaluation import band_power_error
-from ecgtransfer.models import Rotation, UNetConfig
-from ecgtransfer.signals import Recording, expand_leads, r_peaks
+from ecgtransfer.evaluation.beat_to_beat import REGULAR_RR, beat_likeness, rr_variation
+from ecgtransfer.models import UNetConfig
+from ecgtransfer.pipeline import SourceSettings
+from ecgtransfer.pipeline.conditioned import conditioned_records
+from ecgtransfer.pipeline.source import learned_labels, with_beats
+from ecgtransfer.signals import Recording, expand_leads, find_beats
 from ecgtransfer.training import TrainConfig, seeded_initialisation
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "source_search.json"
-LABELS = 9
+#: Fewest training records of a statement.
+LEAST_RECORDS = 100
 #: Noise levels at which the denoising loss is told.
-LEVELS = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 12.0)
-#: Noise levels from which held-out records are denoised again.
-BEGINNINGS = (2.0, 4.0, 6.0, 8.0, 12.0)
-#: RR intervals of a regular rhythm vary by less than this share of their mean.
-REGULAR = 0.08
+LEVELS = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0)
 #: Steps of the sampler.
-SAMPLER_STEPS = 25
+SAMPLER_STEPS = 12
 #: Held-out records behind each loss, and records generated for each label.
 SCORED, GENERATED = 256, 64
 #: Steps that are timed before a training.
 TIMED_STEPS = 12
-MORE_NOISE = NoiseConfig(log_mean=0.7, log_std=1.3)
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A shape of the network and what else differs from the rest."""
 
-    unet: UNetConfig
-    noise: NoiseConfig = MORE_NOISE
+    unet: dict[str, Any]
+    noise: NoiseConfig = NoiseConfig()
     learning_rate: float = 1e-3
     batch_size: int = 32
     ema_decay: float = 0.995
-    positions: Literal["none", "looking", "carried"] = "carried"
 
 
-def unet(widths: tuple[int, ...], **changes: Any) -> UNetConfig:
-    return UNetConfig(labels=LABELS, widths=widths, **{"blocks": 1, "conditioning": 256} | changes)
-
-
-LEVELS_3, LEVELS_4 = (128, 192, 256), (64, 128, 192, 256)
-LESS_NOISE = NoiseConfig(log_mean=0.0, log_std=1.2)
+FOLD_8 = {"widths": (128, 192, 256), "fold": 8, "conditioning": 256}
 CANDIDATES = {
-    "attention that knows no distance": Candidate(
-        unet(LEVELS_4, attention=2), LESS_NOISE, positions="none"
+    "attention at two levels, spectral gates": Candidate(FOLD_8 | {"attention": 2, "spectral": 1}),
+    "attention at the deepest level": Candidate(FOLD_8 | {"attention": 1}),
+    "the same, narrower": Candidate(
+        {"widths": (128, 160, 224), "fold": 8, "conditioning": 192, "attention": 1}
     ),
-    "rotary attention": Candidate(unet(LEVELS_4, attention=2), LESS_NOISE, positions="looking"),
-    "rotary, more noise": Candidate(unet(LEVELS_4, attention=2), positions="looking"),
-    "four layers at 63 moments": Candidate(
-        unet((64, 128, 256), attention=1, middle=4), positions="looking"
+    "folded by 4": Candidate(
+        {"widths": (96, 128, 160, 224), "fold": 4, "conditioning": 192, "attention": 1}
     ),
-    "six layers at 125 moments": Candidate(
-        unet((96, 192), attention=1, middle=6), positions="looking"
-    ),
-    "rotary, folded by 8": Candidate(unet(LEVELS_3, attention=2, fold=8), positions="looking"),
-    "rotary, folded by 8, attention everywhere": Candidate(
-        unet(LEVELS_3, attention=3, fold=8), positions="looking"
-    ),
-    "values carry distance, folded by 8": Candidate(unet(LEVELS_3, attention=2, fold=8)),
-    "values carry distance, folded by 8, still more noise": Candidate(
-        unet(LEVELS_3, attention=2, fold=8), NoiseConfig(log_mean=1.2, log_std=1.3)
+    "less noise": Candidate(
+        FOLD_8 | {"attention": 1}, noise=NoiseConfig(log_mean=0.0, log_std=1.3)
     ),
 }
 
 
 def main() -> None:
+    """Train and score the candidates."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--set", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=480, help="CPU time of each training")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--candidate", choices=CANDIDATES, action="append", help="none given: all")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    records = ECGSet.open(options.set)
+    ecgset = ECGSet.open(options.set)
+    train = select_records(ecgset.records, ("fold=1-8",))
+    settings = SourceSettings(options.set, factorised=True, least_records=LEAST_RECORDS)
+    names = learned_labels(ecgset, train, settings)
+    records = conditioned_records(ecgset, names)
+    held_out = select_records(ecgset.records, ("fold=9",))
+    parts = with_beats(records, train), with_beats(records, held_out)
     for name in options.candidate or CANDIDATES:
-        found = scores(name, CANDIDATES[name], records, options.seconds, options.work)
+        found = scores(name, names, records, parts, options)
         held = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        RESULTS.write_text(json.dumps(held | {name: found}, indent=2) + "\n")
+        held.setdefault(name, {})[f"seed {options.seed}"] = found
+        RESULTS.write_text(json.dumps(held, indent=2) + "\n")
         print(name, json.dumps(found), flush=True)
 
 
 def scores(
-    name: str, candidate: Candidate, records: ECGSet, seconds: float, work: Path
+    name: str,
+    names: tuple[str, ...],
+    records: ConditionedRecords,
+    parts: tuple[np.ndarray, np.ndarray],
+    options: argparse.Namespace,
 ) -> dict[str, Any]:
     """Train a candidate for so much CPU time and score it."""
-    with without_positions(candidate.positions):
-        return _scores(name, candidate, records, seconds, work)
-
-
-@contextmanager
-def without_positions(left: str) -> Iterator[None]:
-    """Attention that knows less of distances than ours: nothing, or only where it looks."""
-    turned = Rotation.forward
-
-    def turn(self: Rotation, x: Tensor, *, back: bool = False) -> Tensor:
-        looking = len(self.speed) == 1 and left == "looking"
-        return turned(self, x, back=back) if looking or left == "carried" else x
-
-    Rotation.forward = turn  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        Rotation.forward = turned  # type: ignore[method-assign]
-
-
-def _scores(
-    name: str, candidate: Candidate, records: ECGSet, seconds: float, work: Path
-) -> dict[str, Any]:
-    train = select_records(records.records, ("fold=1-8",))
-    held_out = select_records(records.records, ("fold=9",))
-    config = TrainConfig(
+    candidate = CANDIDATES[name]
+    channels, scalars = condition_inputs(8)
+    config = DiffusionConfig(
+        label_names=names,
+        samples=1000,
+        sampling_rate_hz=100,
+        unet=UNetConfig(
+            labels=2 * len(names),
+            blocks=1,
+            condition_channels=channels,
+            scalars=scalars,
+            **candidate.unet,
+        ),
+        noise=candidate.noise,
+        precision=fastest_precision(),
+        masked_labels=True,
+        residual=True,
+    )
+    training = TrainConfig(
         steps=TIMED_STEPS,
         batch_size=candidate.batch_size,
         learning_rate=candidate.learning_rate,
         ema_decay=candidate.ema_decay,
+        seed=options.seed,
     )
 
-    def trained(config: TrainConfig, folder: Path) -> tuple[DiffusionModel, float]:
-        with seeded_initialisation(0):
-            model = DiffusionModel(
-                DiffusionConfig(
-                    label_names=records.label_space.names,
-                    samples=records.n_samples,
-                    sampling_rate_hz=int(records.sampling_rate_hz),
-                    unet=candidate.unet,
-                    noise=candidate.noise,
-                    precision=fastest_precision(),
-                )
-            )
+    def trained(training: TrainConfig, folder: Path) -> tuple[DiffusionModel, float]:
+        with seeded_initialisation(options.seed):
+            model = DiffusionModel(config)
         marks: list[float] = []
         fit_diffusion(
             model,
             records,
-            train,
+            parts[0],
             np.array([], np.int64),
-            config,
+            training,
             folder,
             progress=lambda _: marks.append(time.process_time()),
         )
         return model, (marks[-1] - marks[1]) / (len(marks) - 2)
 
-    folder = work / name.replace(" ", "-").replace(",", "")
-    _, a_step = trained(config, folder / "timed")
-    steps = round(seconds / a_step)
-    model, a_step = trained(replace(config, steps=steps), folder / f"{seconds:g}s")
+    folder = options.work / f"{name.replace(' ', '-').replace(',', '')}-{options.seed}"
+    _, a_step = trained(training, folder / "timed")
+    steps = round(options.seconds / a_step)
+    model, a_step = trained(replace(training, steps=steps), folder / f"{options.seconds:g}s")
     model.eval()
     found: dict[str, Any] = {
         "parameters": sum(p.numel() for p in model.parameters()),
         "steps": steps,
         "cpu_seconds": round(steps * a_step),
-        "denoising_loss": losses(model, records, held_out),
+        "denoising_loss": losses(model, records, parts[1]),
     }
     for label in ("NORM", "AFIB"):
-        found[label] = generated(model, records, held_out, label)
-    found["regular_when_denoised_from"] = kept_rhythm(model, records, held_out)
+        found[label] = generated(model, records, parts[1], names.index(label))
     return found
 
 
 @torch.no_grad()
-def losses(model: DiffusionModel, records: ECGSet, held_out: np.ndarray) -> dict[str, float]:
+def losses(
+    model: DiffusionModel, records: ConditionedRecords, held_out: np.ndarray
+) -> dict[str, float]:
     """Denoising loss of the same held-out records with the same noise at each level."""
     chosen = np.random.default_rng(0).permutation(held_out)[:SCORED]
-    x0 = model.units.to_model(torch.from_numpy(records.independent_mv(chosen)))
-    label = torch.from_numpy(np.asarray(records.labels[chosen], np.float32))
+    x0, condition = true_condition(model, records, chosen)
     generator = torch.Generator().manual_seed(1)
     found = {}
     for level in LEVELS:
         noise = torch.randn(x0.shape, generator=generator)
         parts = [
-            denoising_loss(model, *part, torch.full((len(part[0]),), level), drawn)
-            for *part, drawn in zip(x0.split(64), label.split(64), noise.split(64), strict=True)
+            denoising_loss(model, x, told, torch.full((len(x),), level), drawn)
+            for x, told, drawn in zip(
+                x0.split(64), condition.split(64), noise.split(64), strict=True
+            )
         ]
         found[f"{level:g}"] = round(float(torch.cat(parts).mean()), 4)
     return found
 
 
 def generated(
-    model: DiffusionModel, records: ECGSet, held_out: np.ndarray, label: str
+    model: DiffusionModel, records: ConditionedRecords, held_out: np.ndarray, column: int
 ) -> dict[str, Any]:
-    """Rhythm and spectrum of records drawn with one label, beside held-out ones with it alone."""
-    alone, wanted = with_label_alone(records, held_out, label)
-    noise = torch.randn((GENERATED, *model.units.shape), generator=torch.Generator().manual_seed(5))
+    """Records drawn with the beats and shapes of held-out ones of a label, beside those."""
+    chosen = held_out[records.labels[held_out][:, column] == 1][:GENERATED]
+    _, condition = true_condition(model, records, chosen)
+    noise = torch.randn(
+        (len(chosen), *model.units.shape), generator=torch.Generator().manual_seed(5)
+    )
     sides = {
-        "real": records.signals_mv(alone),
-        "generated": drawn_mv(model, noise, wanted, sigmas_of(model)),
+        "real": records.independent_mv(chosen),
+        "generated": drawn_mv(model, noise, condition),
     }
-    irregular = {side: rr_variation(signals) for side, signals in sides.items()}
+    beats = {
+        side: [find_beats(Recording(expand_leads(signal), 100)) for signal in signals]
+        for side, signals in sides.items()
+    }
     return {
-        "rr_variation": {side: round(float(np.median(v)), 3) for side, v in irregular.items()},
-        "regular": {side: round(float((v < REGULAR).mean()), 3) for side, v in irregular.items()},
+        "regular": {
+            side: round(float((rr_variation(each) < REGULAR_RR).mean()), 3)
+            for side, each in beats.items()
+        },
+        "likeness_of_beats": {
+            side: round(mean_likeness(sides[side], each), 3) for side, each in beats.items()
+        },
         "log10_power_error": {
             band: round(error, 2)
-            for band, error in band_power_error(*sides.values(), sampling_rate_hz=100).items()
+            for band, error in band_power_error(
+                *(expand_leads(signals) for signals in sides.values()), sampling_rate_hz=100
+            ).items()
         },
     }
 
 
-def kept_rhythm(model: DiffusionModel, records: ECGSet, held_out: np.ndarray) -> dict[str, float]:
-    """Share of held-out NORM records, noised and denoised from each level, that is regular."""
-    alone, wanted = with_label_alone(records, held_out, "NORM")
-    x0 = model.units.to_model(torch.from_numpy(records.independent_mv(alone)))
-    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(6))
-    every = sigmas_of(model)
-    found = {}
-    for level in BEGINNINGS:
-        sigmas = torch.cat([every.new_tensor([level]), every[every < level]])
-        variation = rr_variation(drawn_mv(model, (x0 + level * noise) / level, wanted, sigmas))
-        found[f"{level:g}"] = round(float((variation < REGULAR).mean()), 3)
-    return found
+def mean_likeness(signals: np.ndarray, beats: list[Any]) -> float:
+    """Mean correlation of the ordinary beats with their record's median beat."""
+    pairs = zip(signals, beats, strict=True)
+    found = [beat_likeness(signal, each, 100) for signal, each in pairs]
+    return float(np.mean([each.correlation for each in found if each is not None]))
 
 
-def with_label_alone(
-    records: ECGSet, held_out: np.ndarray, label: str
-) -> tuple[np.ndarray, Tensor]:
-    """Numbers of held-out records that state one label alone, and that label for as many."""
-    column = records.label_space.names.index(label)
-    labels = records.labels[held_out]
-    alone = held_out[(labels[:, column] == 1) & (labels.sum(axis=1) == 1)][:GENERATED]
-    wanted = torch.zeros(len(alone), LABELS)
-    wanted[:, column] = 1
-    return alone, wanted
-
-
-def sigmas_of(model: DiffusionModel) -> Tensor:
-    """The sampler's noise levels."""
-    return karras_sigmas(SAMPLER_STEPS, model.config.noise.sigma_min, model.config.noise.sigma_max)
-
-
-def drawn_mv(model: DiffusionModel, noise: Tensor, label: Tensor, sigmas: Tensor) -> np.ndarray:
-    """Twelve leads in millivolts that the model makes of noise in units of the first level."""
+@torch.no_grad()
+def drawn_mv(model: DiffusionModel, noise: Tensor, condition: Condition) -> np.ndarray:
+    """Eight leads in millivolts that the model makes of noise, (n, 8, T)."""
+    sigmas = sampling_sigmas(SAMPLER_STEPS, model.config.noise)
     parts = [
-        model.units.to_mv(sample(model, n, y, sigmas))
-        for n, y in zip(noise.split(32), label.split(32), strict=True)
+        model.to_mv(sample(model, some, told, sigmas, "adams"), told).numpy()
+        for some, told in zip(noise.split(32), condition.split(32), strict=True)
     ]
-    return expand_leads(torch.cat(parts).numpy())
-
-
-def rr_variation(signals_mv: np.ndarray) -> np.ndarray:
-    """Standard deviation of the RR intervals over their mean, of records with three or more."""
-    found = []
-    for signal in signals_mv:
-        try:
-            rr = np.diff(r_peaks(Recording(signal, 100)))
-        except SignalError:
-            continue
-        if len(rr) > 2:
-            found.append(rr.std() / rr.mean())
-    return np.array(found)
+    return np.concatenate(parts)
 
 
 if __name__ == "__main__":
