@@ -60,12 +60,15 @@ SCORED, GENERATED = 256, 64
 TIMED_STEPS = 12
 
 
+MODEL_NOISE = NoiseConfig()
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A shape of the network and what else differs from the rest."""
 
     unet: dict[str, Any]
-    noise: NoiseConfig = NoiseConfig()
+    noise: NoiseConfig = MODEL_NOISE
     learning_rate: float = 1e-3
     batch_size: int = 32
     ema_decay: float = 0.995

@@ -70,6 +70,8 @@ PRESETS: dict[str, SourcePreset] = {
         train=TrainConfig(
             steps=500, batch_size=32, learning_rate=2e-3, ema_decay=0.99, validate_every=250
         ),
+        rhythm=replace(RHYTHM_TRAINING, steps=100, batch_size=32, ema_decay=0.9),
+        beat_shapes=replace(SHAPE_TRAINING, steps=200, batch_size=32, ema_decay=0.9),
     ),
     "cpu": SourcePreset(
         widths=(128, 192, 256),

@@ -204,7 +204,7 @@ def test_a_target_of_the_sources_own_patients_is_refused(run, source, ecgset):
 
 
 def test_records_come_in_model_units_with_labels_and_patients(source, clinic):
-    records = domain_records(clinic, clinic.labels, np.array([3, 1]), source.model.units)
+    records = domain_records(source, clinic, source.label_space, clinic.labels, np.array([3, 1]))
     expected = source.model.units.to_model(torch.from_numpy(clinic.independent_mv([3, 1])))
     assert torch.allclose(records.x0, expected, atol=1e-5)
     assert np.array_equal(records.label.numpy(), clinic.labels[[3, 1]])
