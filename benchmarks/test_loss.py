@@ -18,7 +18,7 @@ import torch
 
 from ecgtransfer.diffusion import denoising_loss, draw_sigma
 from ecgtransfer.pipeline import Run, load_source, load_target, load_target_model
-from ecgtransfer.pipeline.target import domain_records
+from ecgtransfer.pipeline.target import target_records
 
 HERE = Path(__file__).resolve().parent
 METHODS = ("source", "finetune", "tgdp")
@@ -45,7 +45,7 @@ def losses(transfers: Mapping[str, tuple[Path, str]], seed: int) -> dict:
     target = load_target(first, source)
     rng = np.random.default_rng(seed)
     numbers = np.sort(rng.permutation(target.test)[:RECORDS])
-    records = domain_records(target.ecgset, target.labels, numbers, source.model.units)
+    records = target_records(source, target, numbers)
     generator = torch.Generator().manual_seed(seed)
     index = torch.arange(len(numbers)).repeat(DRAWS)
     sigma = draw_sigma(len(index), source.model.config.noise, generator)

@@ -1,4 +1,4 @@
-"""A factorised source: rhythm, beat shapes and records, trained, given away, steered, transferred."""
+"""A factorised source: trained, given away, steered and transferred."""
 
 from dataclasses import replace
 

@@ -24,7 +24,7 @@ from ecgtransfer.pipeline import methods as methods_module
 from ecgtransfer.pipeline.methods import DRAWS_A_RECORD
 from ecgtransfer.pipeline.source import WEIGHTS
 from ecgtransfer.pipeline.source_records import matched_source
-from ecgtransfer.pipeline.target import domain_records, labels_in
+from ecgtransfer.pipeline.target import labels_in, target_records
 from ecgtransfer.training import load_weights
 from ecgtransfer.transfer import NoiseLevelWeight, guided, patient_folds
 from ecgtransfer.transfer.records import HeldOutDraws
@@ -50,8 +50,8 @@ def noisy(clinic):
 def test_every_method_leaves_a_denoiser_that_the_disk_gives_back(
     transferred, source, target, method
 ):
-    units, noise = source.model.units, source.model.config.noise
-    held_out = domain_records(target.ecgset, target.labels, target.held_out, units)
+    noise = source.model.config.noise
+    held_out = target_records(source, target, target.held_out)
     draws = HeldOutDraws.of(held_out, noise, draws=DRAWS_A_RECORD, seed=0)
     x0, label = held_out.take(draws.index)
     denoise = load_target_model(transferred.run, source, method).denoise
@@ -278,8 +278,8 @@ def test_cross_fitting_goes_on_after_the_folds_that_are_done(
 def test_the_loss_of_a_cross_fitted_transfer_is_of_each_folds_own_held_out_records(
     crossed, source, target
 ):
-    noise, units = source.model.config.noise, source.model.units
-    records = domain_records(target.ecgset, target.labels, target.train, units)
+    noise = source.model.config.noise
+    records = target_records(source, target, target.train)
     total = 0.0
     for _, part in patient_folds(records, 2, seed=0):
         draws = HeldOutDraws.of(part, noise, draws=DRAWS_A_RECORD, seed=0)
@@ -315,8 +315,8 @@ def test_a_stack_adds_the_mean_steps_of_both_parts_at_their_weights(transferred,
 
 
 def test_the_loss_of_a_stack_is_of_each_folds_own_held_out_records(transferred, source, target):
-    noise, units = source.model.config.noise, source.model.units
-    records = domain_records(target.ecgset, target.labels, target.train, units)
+    noise = source.model.config.noise
+    records = target_records(source, target, target.train)
     weights = [
         NoiseLevelWeight.from_dict(transferred.summaries["stack"].details["weights"][name])
         for name in ("tgdp", "finetune")
@@ -395,7 +395,7 @@ def test_an_interrupted_stack_goes_on_after_the_trainings_that_are_done(
 
 def test_matched_source_records_have_just_the_labels_of_the_target(source, target):
     wanted = target.labels[target.train]
-    numbers, labels = matched_source(source, wanted, 2000, seed=0)
+    numbers, labels = matched_source(source, source.label_space, wanted, 2000, seed=0)
     ecgset, train, _ = source.records()
     assert np.array_equal(labels, labels_in(source.label_space, ecgset))
     assert len(set(numbers.tolist())) == len(numbers)
@@ -404,12 +404,12 @@ def test_matched_source_records_have_just_the_labels_of_the_target(source, targe
         {tuple(row) for row in rows} for rows in (labels[train], wanted, labels[numbers])
     )
     assert drawn == here & there
-    assert np.array_equal(matched_source(source, wanted, 2000, seed=0)[0], numbers)
+    assert np.array_equal(matched_source(source, source.label_space, wanted, 2000, seed=0)[0], numbers)
 
 
 def test_matched_source_records_follow_the_mix_of_the_target(source, target):
     norm, afib = source.label_space.encode(["NORM"]), source.label_space.encode(["AFIB"])
-    numbers, labels = matched_source(source, np.stack([norm, norm, norm, afib]), 8, seed=1)
+    numbers, labels = matched_source(source, source.label_space, np.stack([norm, norm, norm, afib]), 8, seed=1)
     drawn = [source.label_space.decode(row) for row in labels[numbers]]
     assert set(drawn) == {("NORM",), ("AFIB",)}
     assert drawn.count(("NORM",)) > drawn.count(("AFIB",))
@@ -419,7 +419,7 @@ def test_matched_source_records_follow_the_mix_of_the_target(source, target):
 def test_a_target_whose_labels_the_source_lacks_is_told_what_to_do(source):
     every = np.ones((1, 9), np.float32)
     with pytest.raises(CorpusError, match=r"found none of any combination .*--source-records mod"):
-        matched_source(source, every, 10, seed=0)
+        matched_source(source, source.label_space, every, 10, seed=0)
 
 
 def test_what_the_sentence_advises_works_in_the_same_run(

@@ -51,7 +51,7 @@ def test_rhythms_of_a_set_an_annotation_and_a_csv(tmp_path, ecgset):
 def test_a_file_without_beats_in_the_record_is_refused(tmp_path):
     beats = Beats(np.array([50.0]), np.array([1], np.int8), 60.0)
     path = write_annotation(tmp_path / "late", beats, 100)
-    with pytest.raises(ConfigError, match="expected beats in the first 10 s of .*, found none"):
+    with pytest.raises(ConfigError, match=r"expected beats in the first 10 s of .*, found none"):
         read_beats(path, 10.0)
     with pytest.raises(SignalError, match="expected a WFDB annotation"):
         read_beats(tmp_path / "none.atr", 10.0)
