@@ -1,6 +1,16 @@
 """Diffusion in the EDM form: noise levels, denoisers, their loss, and the way back to a signal."""
 
 from ecgtransfer.diffusion.beat_channels import BEAT_CHANNELS, beat_channels
+from ecgtransfer.diffusion.beat_shape_model import (
+    BeatShapeConfig,
+    BeatShapeModel,
+    PrincipalComponents,
+    encoded,
+    fit_beat_shapes,
+    held_out_shape_loss,
+    rhythm_of,
+    shape_loss,
+)
 from ecgtransfer.diffusion.condition import Condition, as_condition, label_of, without_label
 from ecgtransfer.diffusion.denoiser import (
     Denoiser,
@@ -32,6 +42,8 @@ from ecgtransfer.diffusion.units import SignalUnits
 
 __all__ = [
     "BEAT_CHANNELS",
+    "BeatShapeConfig",
+    "BeatShapeModel",
     "Condition",
     "ConditionedRecords",
     "Denoiser",
@@ -41,6 +53,7 @@ __all__ = [
     "LayoutBatch",
     "NoiseConfig",
     "Precision",
+    "PrincipalComponents",
     "Records",
     "SignalUnits",
     "as_condition",
@@ -51,19 +64,24 @@ __all__ = [
     "denoised_from_score",
     "denoising_loss",
     "draw_sigma",
+    "encoded",
     "fastest_precision",
+    "fit_beat_shapes",
     "fit_diffusion",
     "gaussian_denoiser",
     "gaussian_identity",
     "held_out_loss",
+    "held_out_shape_loss",
     "karras_sigmas",
     "label_of",
     "mean_denoising_loss",
     "noise_from_denoised",
     "per_record",
+    "rhythm_of",
     "sample",
     "sampling_sigmas",
     "score_from_denoised",
+    "shape_loss",
     "true_condition",
     "without_label",
 ]

@@ -13,7 +13,7 @@ from ecgtransfer.errors import ConfigError
 
 #: Residuals of a lead are taken to be at least so large, in model units, when their level is stated.
 SMALLEST_LEVEL = 0.05
-#: Numbers that `scalars_of` adds to the levels of the leads.
+#: Numbers of `patient_numbers`.
 PATIENT_SCALARS = 4
 #: What may index the records of a condition.
 Rows = int | slice | Sequence[int] | np.ndarray | Tensor
@@ -36,6 +36,7 @@ class Condition:
         level: (B, leads) root mean square, in model units, of what the layout leaves over.
         age: (B,) years; NaN where it is not known.
         sex: (B,) 0 male, 1 female; NaN where it is not known.
+        rhythm: (B, RHYTHM_NUMBERS) what a beat shape depends on of the beats, see `rhythm_of`.
     """
 
     label: Tensor | None = None
@@ -45,6 +46,7 @@ class Condition:
     level: Tensor | None = None
     age: Tensor | None = None
     sex: Tensor | None = None
+    rhythm: Tensor | None = None
 
     def __post_init__(self) -> None:
         sizes = {name: len(part) for name, part in self._parts().items()}
@@ -135,16 +137,37 @@ def channels_of(condition: Condition) -> Tensor | None:
 def scalars_of(condition: Condition) -> Tensor | None:
     """Level, age and sex as numbers of a network, (B, leads + 4); None where no level is stated.
 
-    The natural logarithm of each lead's level; age in units of 50 years about 60; sex as -1 or 1;
-    for the latter two also whether they are known.
+    The natural logarithm of each lead's level, then `patient_numbers`.
     """
     if condition.level is None:
         return None
-    rows, level = len(condition), condition.level
-    columns = [level.clamp_min(SMALLEST_LEVEL).log()]
+    level = condition.level.clamp_min(SMALLEST_LEVEL).log()
+    return torch.cat([level, patient_numbers(condition, level)], dim=1)
+
+
+def patient_numbers(condition: Condition, like: Tensor) -> Tensor:
+    """Age and sex as numbers of a network, (B, PATIENT_SCALARS), in the type of `like` (B, ...).
+
+    Age in units of 50 years about 60, and whether it is known; sex as -1 or 1, and whether it is.
+    """
+    columns = []
     for value, centre, scale in ((condition.age, 60.0, 50.0), (condition.sex, 0.5, 0.5)):
-        stated = level.new_full((rows,), torch.nan) if value is None else value.to(level)
+        stated = like.new_full((len(like),), torch.nan) if value is None else value.to(like)
         known = ~stated.isnan()
-        columns.append(torch.where(known, (stated - centre) / scale, 0.0)[:, None])
-        columns.append(known.to(level)[:, None])
-    return torch.cat(columns, dim=1)
+        columns += [torch.where(known, (stated - centre) / scale, 0.0), known.to(like)]
+    return torch.stack(columns, dim=1)
+
+
+def masked_label(condition: Condition) -> tuple[Tensor | None, Tensor | None]:
+    """The label as a network takes it that is told what is known, (B, 2 K), and rows without any.
+
+    A statement has two columns, present and absent; both are 0 where it is not known. Rows of
+    which nothing is known are flagged, (B,) bool; None where all rows have their label.
+    """
+    if condition.label is None:
+        return None, None
+    known = condition.known
+    if known is None:
+        return torch.cat([condition.label, 1 - condition.label], dim=1), None
+    both = torch.cat([condition.label, 1 - condition.label], dim=1)
+    return both * torch.cat([known, known], dim=1), ~known.any(dim=1)

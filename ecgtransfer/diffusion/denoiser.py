@@ -10,6 +10,7 @@ from ecgtransfer.diffusion.condition import (
     Condition,
     as_condition,
     channels_of,
+    masked_label,
     scalars_of,
     without_label,
 )
@@ -125,14 +126,9 @@ class ECGDenoiser(nn.Module):
         """The label as the network takes it, and the rows that have none."""
         if given.label is None:
             return None, None
-        known = given.known
-        hidden = None if known is None else ~known.any(dim=1)
-        if not self.masked_labels:
-            return given.label, hidden
-        if known is None:
-            known = torch.ones_like(given.label, dtype=torch.bool)
-        both = torch.cat([given.label, 1 - given.label], dim=1)
-        return both * torch.cat([known, known], dim=1), hidden
+        if self.masked_labels:
+            return masked_label(given)
+        return given.label, None if given.known is None else ~given.known.any(dim=1)
 
 
 def fastest_precision() -> Precision:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ecgtransfer.diffusion.condition import Condition
 from ecgtransfer.diffusion.denoiser import Denoiser
 from ecgtransfer.errors import ConfigError
 
@@ -20,7 +21,7 @@ from ecgtransfer.errors import ConfigError
 def sample(
     denoise: Denoiser,
     noise: Tensor,
-    label: Tensor | None,
+    label: Condition | Tensor | None,
     sigmas: Tensor,
     solver: str = "dpmpp2m",
 ) -> Tensor:
@@ -29,7 +30,7 @@ def sample(
     Args:
         denoise: (x, sigma, label) -> denoised.
         noise: standard normal, (B, ...); it alone decides which record comes out.
-        label: (B, K) or None.
+        label: (B, K), a condition or None.
         sigmas: falling noise levels that end in 0, as `karras_sigmas` gives them.
         solver: "dpmpp2m" and "adams" (one denoiser call a step; second and third order in the
             step) or "heun" (two calls; second order).

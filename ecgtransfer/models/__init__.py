@@ -15,6 +15,7 @@ from ecgtransfer.models.blocks import (
     zero,
 )
 from ecgtransfer.models.encoder import Encoder1d, EncoderConfig
+from ecgtransfer.models.residual_mlp import ResidualMLP, ResidualMLPConfig
 from ecgtransfer.models.unet import UNet1d, UNetConfig
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "FeedForward",
     "FourierFeatures",
     "ResidualBlock",
+    "ResidualMLP",
+    "ResidualMLPConfig",
     "Rotation",
     "SelfAttention",
     "SpectralGate",

@@ -1,0 +1,548 @@
+"""A conditional diffusion model of beat shapes and residual levels: p(m, level | b, y).
+
+The second stage of the factorised record p(b | y) p(m, level | b, y) p(record | m, level, b, y).
+A record's median beats (`signals.beat_shapes`) and the level of its residual (`Condition.level`)
+become one vector of standardised principal components, which a small network denoises in EDM form.
+So whatever transfers a model of signals, `transfer.guided` above all, transfers one of shapes too.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ecgtransfer.diffusion.condition import (
+    PATIENT_SCALARS,
+    SMALLEST_LEVEL,
+    Condition,
+    as_condition,
+    masked_label,
+    patient_numbers,
+)
+from ecgtransfer.diffusion.denoiser import Denoiser, classifier_free, per_record
+from ecgtransfer.diffusion.noise import NoiseConfig, draw_sigma, karras_sigmas
+from ecgtransfer.diffusion.records import ConditionedRecords, hide_numbers, hide_statements
+from ecgtransfer.diffusion.sampler import sample
+from ecgtransfer.errors import ConfigError
+from ecgtransfer.models import ResidualMLP, ResidualMLPConfig
+from ecgtransfer.signals.beat_shape import (
+    ORDINARY_ROW,
+    SHAPE_ROWS,
+    VENTRICULAR_ROW,
+    shape_samples,
+)
+from ecgtransfer.signals.beats import BeatKind, Beats
+from ecgtransfer.signals.leads import INDEPENDENT_LEADS
+from ecgtransfer.training import (
+    FitResult,
+    Progress,
+    TrainConfig,
+    fit,
+    label_weights,
+    record_noise,
+    shuffled_batches,
+    step_generator,
+)
+
+#: Numbers that summarise the beats of a record for its shapes, see `rhythm_of`.
+RHYTHM_NUMBERS = 3
+#: Interval that stands for a record of fewer than two beats, seconds.
+UNSTATED_INTERVAL_S = 1.0
+#: Records whose distance from the mean shape is beyond this quantile count as if at it when the
+#: principal components are found: one artefact of 20 mV would claim a component for itself.
+OUTLYING_QUANTILE = 0.99
+#: Fewest records with ventricular beats whose shapes are worth components.
+FEWEST_SHAPES = 2
+#: Records that are denoised at a time. Always so many, with zeros where there are fewer: a matrix
+#: product of another size rounds differently, and a record shall not depend on the others.
+SAMPLED_AT_ONCE = 256
+#: Held-out records behind every validation of the denoising loss.
+RECORDS_FOR_VALIDATION = 2048
+#: Stands for a process that no training has, so that held-out noise is never a training step's.
+HELD_OUT_RANK = 1 << 20
+
+
+@dataclass(frozen=True)
+class BeatShapeConfig:
+    """Everything that fixes a beat-shape model before it has seen a record.
+
+    Attributes:
+        label_names: the label space, in the order of the label's columns.
+        sampling_rate_hz: of the shapes.
+        components, ventricular_components: principal components of the ordinary and of the
+            ventricular beat.
+        whitening: power of a component's standard deviation that it is divided by. 1 gives every
+            component unit variance; below, noise hides the weak components before the strong
+            ones, so that sampling goes from coarse to fine.
+        width, blocks, conditioning: of the network, see `ResidualMLPConfig`.
+        noise: noise levels of training and sampling, in units where x0 has mean variance 1.
+        label_balance: power of 1 / count with which rare diagnoses are drawn more often.
+    """
+
+    label_names: tuple[str, ...]
+    sampling_rate_hz: int
+    components: int = 128
+    ventricular_components: int = 64
+    whitening: float = 0.5
+    width: int = 384
+    blocks: int = 3
+    conditioning: int = 128
+    noise: NoiseConfig = field(
+        default_factory=lambda: NoiseConfig(-0.5, 1.4, sigma_min=0.01, sigma_max=40.0)
+    )
+    label_balance: float = 0.5
+
+    def __post_init__(self) -> None:
+        most = len(INDEPENDENT_LEADS) * shape_samples(self.sampling_rate_hz)
+        if not 1 <= self.ventricular_components <= most or not 1 <= self.components <= most:
+            raise ConfigError(
+                f"expected 1 to {most} components of either beat, got {self.components} and "
+                f"{self.ventricular_components}"
+            )
+        if not 0 <= self.whitening <= 1 or not 0 <= self.label_balance <= 1:
+            raise ConfigError(
+                "expected 0 <= whitening <= 1 and 0 <= label_balance <= 1, got "
+                f"{self.whitening} and {self.label_balance}"
+            )
+
+
+def rhythm_of(beats: Beats) -> NDArray[np.float32]:
+    """What a beat shape depends on of the beats of its record, (RHYTHM_NUMBERS,).
+
+    The natural logarithm of the median RR interval over 1 s; the root mean square of successive
+    differences of RR over the mean RR; the share of ventricular beats. A record of fewer than two
+    beats counts as regular at 60 a minute.
+    """
+    intervals = np.diff(np.asarray(beats.times_s, np.float64))
+    if not len(intervals):
+        intervals = np.array([UNSTATED_INTERVAL_S])
+    changes = np.diff(intervals) if len(intervals) > 1 else np.zeros(1)
+    ventricular = beats.kinds == BeatKind.VENTRICULAR
+    return np.array(
+        [
+            np.log(np.median(intervals) / UNSTATED_INTERVAL_S),
+            np.sqrt(np.mean(np.square(changes))) / intervals.mean(),
+            ventricular.mean() if len(ventricular) else 0.0,
+        ],
+        np.float32,
+    )
+
+
+class PrincipalComponents(nn.Module):
+    """Principal components of vectors (N, F), each divided by its standard deviation."""
+
+    mean: Tensor
+    basis: Tensor
+    deviation: Tensor
+
+    def __init__(self, features: int, components: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("basis", torch.eye(features, components))
+        self.register_buffer("deviation", torch.ones(components))
+
+    def fit(self, vectors: NDArray[np.floating]) -> None:
+        """Find them; outlying vectors are drawn in to `OUTLYING_QUANTILE` first.
+
+        Raises:
+            ConfigError: fewer than 2 vectors.
+        """
+        if len(vectors) < FEWEST_SHAPES:
+            raise ConfigError(
+                f"expected at least {FEWEST_SHAPES} beat shapes to find components of, got "
+                f"{len(vectors)}"
+            )
+        mean = np.mean(vectors, axis=0, dtype=np.float64)
+        away = vectors - mean
+        distance = np.linalg.norm(away, axis=1)
+        usual = np.quantile(distance, OUTLYING_QUANTILE)
+        away *= np.minimum(1.0, usual / np.maximum(distance, 1e-12))[:, None]
+        power, basis = np.linalg.eigh(away.T @ away / len(away))
+        kept = self.deviation.shape[0]
+        self.mean.copy_(torch.from_numpy(mean))
+        self.basis.copy_(torch.from_numpy(basis[:, ::-1][:, :kept].copy()))
+        self.deviation.copy_(torch.from_numpy(np.sqrt(np.maximum(power[::-1][:kept], 1e-12))))
+
+    def encode(self, vectors: Tensor) -> Tensor:
+        """(B, F) -> (B, C), unit variance."""
+        return (vectors - self.mean) @ self.basis / self.deviation
+
+    def decode(self, components: Tensor) -> Tensor:
+        """(B, C) -> (B, F)."""
+        return (components * self.deviation) @ self.basis.T + self.mean
+
+
+class BeatShapeModel(nn.Module):
+    """A `Denoiser` of beat shapes and levels, and the map between them and its vectors.
+
+    x0 (B, D) holds the components of the ordinary beat, the logarithm of the residual's level in
+    each lead, and the components of the ventricular beat. Their law is learned jointly, so that a
+    level fits its shape and a ventricular beat its ordinary one. In records without ventricular
+    beats the last part is zero, which is what the denoiser says there.
+
+    With d the standard deviations of x0, (D,), the denoiser is (Karras et al. 2022, eq. 7, one
+    sigma_data for each component)
+        D(x; sigma) = c_skip x + c_out F(c_in x; sigma, condition), c_skip = d^2 / (sigma^2 + d^2),
+        c_out = sigma d / sqrt(sigma^2 + d^2), c_in = 1 / sqrt(sigma^2 + d^2).
+    """
+
+    level_mean: Tensor
+    level_deviation: Tensor
+    spread: Tensor
+
+    def __init__(self, config: BeatShapeConfig) -> None:
+        super().__init__()
+        self.config = config
+        leads = len(INDEPENDENT_LEADS)
+        features = leads * shape_samples(config.sampling_rate_hz)
+        self.ordinary = PrincipalComponents(features, config.components)
+        self.ventricular = PrincipalComponents(features, config.ventricular_components)
+        self.register_buffer("level_mean", torch.zeros(leads))
+        self.register_buffer("level_deviation", torch.ones(leads))
+        self.parts = (config.components, leads, config.ventricular_components)
+        self.register_buffer("spread", torch.ones(sum(self.parts)))
+        self.network = ResidualMLP(
+            ResidualMLPConfig(
+                features=sum(self.parts),
+                labels=2 * len(config.label_names),
+                scalars=RHYTHM_NUMBERS + PATIENT_SCALARS,
+                width=config.width,
+                blocks=config.blocks,
+                conditioning=config.conditioning,
+            )
+        )
+
+    @property
+    def dimensions(self) -> int:
+        """D, numbers in x0."""
+        return sum(self.parts)
+
+    def measure_units(self, shapes_mv: NDArray[np.floating], level: NDArray[np.floating]) -> None:
+        """Find components and scales on training records (N, SHAPE_ROWS, 8, W) and (N, 8).
+
+        Raises:
+            ConfigError: fewer than 2 records with an ordinary beat.
+        """
+        for row, components in (
+            (ORDINARY_ROW, self.ordinary),
+            (VENTRICULAR_ROW, self.ventricular),
+        ):
+            present = shapes_mv[:, row].any(axis=(1, 2))
+            # A set without ventricular beats says nothing of them, and the model draws none.
+            if row == ORDINARY_ROW or present.sum() >= FEWEST_SHAPES:
+                components.fit(shapes_mv[present, row].reshape(int(present.sum()), -1))
+        logarithm = np.log(np.maximum(level, SMALLEST_LEVEL))
+        self.level_mean.copy_(torch.from_numpy(logarithm.mean(axis=0)))
+        self.level_deviation.copy_(torch.from_numpy(logarithm.std(axis=0) + 1e-6))
+        spread = [
+            self.ordinary.deviation ** (1 - self.config.whitening),
+            self.level_deviation.new_ones(self.parts[1]),
+            self.ventricular.deviation ** (1 - self.config.whitening),
+        ]
+        for number in (0, 2):
+            spread[number] = spread[number] / spread[number].square().mean().sqrt()
+        self.spread.copy_(torch.cat(spread))
+
+    def encode(self, shapes_mv: Tensor, level: Tensor) -> Tensor:
+        """Shapes (B, SHAPE_ROWS, 8, W) in millivolts and levels (B, 8) to x0 (B, D).
+
+        Raises:
+            ConfigError: shapes of another size.
+        """
+        width = shape_samples(self.config.sampling_rate_hz)
+        expected = (SHAPE_ROWS, len(INDEPENDENT_LEADS), width)
+        if shapes_mv.shape[1:] != expected:
+            raise ConfigError(
+                f"expected beat shapes of shape (B, {', '.join(map(str, expected))}), got "
+                f"{tuple(shapes_mv.shape)}"
+            )
+        rows = shapes_mv.flatten(2)
+        present = rows[:, VENTRICULAR_ROW].any(dim=1, keepdim=True)
+        logarithm = level.clamp_min(SMALLEST_LEVEL).log()
+        parts = [
+            self.ordinary.encode(rows[:, ORDINARY_ROW]),
+            (logarithm - self.level_mean) / self.level_deviation,
+            self.ventricular.encode(rows[:, VENTRICULAR_ROW]) * present,
+        ]
+        return torch.cat(parts, dim=1) * self.spread
+
+    def decode(self, x0: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+        """x0 (B, D) to shapes (B, SHAPE_ROWS, 8, W) in millivolts and levels (B, 8).
+
+        The ventricular shape of records without ventricular beats is zero.
+        """
+        ordinary, logarithm, ventricular = torch.split(x0 / self.spread, list(self.parts), dim=1)
+        shapes = torch.stack(
+            [
+                self.ordinary.decode(ordinary),
+                self.ventricular.decode(ventricular) * _has_ventricular(condition, x0)[:, None],
+            ],
+            dim=1,
+        )
+        level = (logarithm * self.level_deviation + self.level_mean).exp()
+        width = shape_samples(self.config.sampling_rate_hz)
+        leads = len(INDEPENDENT_LEADS)
+        return shapes.reshape(-1, SHAPE_ROWS, leads, width), level.clamp_min(SMALLEST_LEVEL)
+
+    def forward(self, x: Tensor, sigma: Tensor, label: Condition | Tensor | None) -> Tensor:
+        """D(x; sigma, condition): (B, D), (B,), a condition, bare label or None -> (B, D)."""
+        given = as_condition(label)
+        values, hidden = masked_label(given)
+        rhythm = given.rhythm
+        if rhythm is None:
+            rhythm = x.new_zeros(len(x), RHYTHM_NUMBERS)
+        scalars = torch.cat([rhythm.to(x), patient_numbers(given, x)], dim=1)
+        noise, data = per_record(sigma, x).square(), self.spread.square()
+        total = noise + data
+        inside = self.present(given, x)
+        c_in = total.rsqrt() * inside
+        output = self.network(c_in * x, sigma, values, hidden, scalars)
+        c_out = (noise * data / total).sqrt()
+        result: Tensor = (data / total * x + c_out * output) * inside
+        return result
+
+    def present(self, condition: Condition, x: Tensor) -> Tensor:
+        """1 for the components that each record has, else 0: (B, D) like x."""
+        inside = torch.ones_like(x)
+        inside[:, -self.parts[2] :] = _has_ventricular(condition, x)[:, None]
+        return inside
+
+    def condition(
+        self,
+        label: Tensor | None,
+        beats: Sequence[Beats],
+        *,
+        known: Tensor | None = None,
+        age: Tensor | None = None,
+        sex: Tensor | None = None,
+    ) -> Condition:
+        """What shapes are conditioned on.
+
+        Args:
+            label: (B, K) or None.
+            beats: of each record.
+            known: (B, K) bool; None where every statement is known.
+            age: (B,) years, NaN where not known.
+            sex: (B,) 0 male, 1 female, NaN where not known.
+        """
+        rhythm = torch.from_numpy(np.stack([rhythm_of(each) for each in beats]))
+        return Condition(label=label, known=known, age=age, sex=sex, rhythm=rhythm)
+
+    @torch.no_grad()
+    def draw(
+        self,
+        condition: Condition,
+        seeds: Sequence[int],
+        *,
+        steps: int = 40,
+        label_scale: float = 1.0,
+        denoise: Callable[[Tensor, Tensor, Condition], Tensor] | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Draw shapes (B, SHAPE_ROWS, 8, W) in millivolts and levels (B, 8).
+
+        A record depends on its seed and its row of the condition alone.
+
+        Args:
+            condition: one row a record, as `condition` makes it.
+            seeds: of the records.
+            steps: of the sampler, one call of the denoiser each.
+            label_scale: of classifier-free guidance; 1 is the law that was learned.
+            denoise: draws with another denoiser, such as a guided one; this one if None.
+
+        Raises:
+            ConfigError: another number of seeds than of rows.
+        """
+        if len(seeds) != len(condition):
+            raise ConfigError(
+                f"expected one seed for each of {len(condition)} records, got {len(seeds)}"
+            )
+        noise_config = self.config.noise
+        sigmas = karras_sigmas(steps, noise_config.sigma_min, noise_config.sigma_max)
+        walked = classifier_free(denoise or self, label_scale)
+        device = self.spread.device
+        shapes, levels = [], []
+        for start in range(0, len(seeds), SAMPLED_AT_ONCE):
+            rows = np.arange(start, min(start + SAMPLED_AT_ONCE, len(seeds)))
+            filled = np.resize(rows, SAMPLED_AT_ONCE)
+            noise = record_noise([seeds[int(row)] for row in filled], (self.dimensions,)).to(device)
+            given = condition[filled].to(device)
+            x0 = sample(walked, noise, given, sigmas, "adams")
+            shape, level = self.decode(x0, given)
+            shapes.append(shape[: len(rows)].cpu().numpy())
+            levels.append(level[: len(rows)].cpu().numpy())
+        return np.concatenate(shapes), np.concatenate(levels)
+
+
+def _has_ventricular(condition: Condition, x: Tensor) -> Tensor:
+    """1 for records with ventricular beats, else 0: (B,) in the type of x."""
+    if condition.rhythm is None:
+        return x.new_zeros(len(x))
+    flag: Tensor = condition.rhythm[:, -1] > 0
+    return flag.to(x)
+
+
+def fit_beat_shapes(
+    model: BeatShapeModel,
+    records: ConditionedRecords,
+    level: NDArray[np.floating],
+    train: np.ndarray,
+    held_out: np.ndarray,
+    config: TrainConfig,
+    folder: Path,
+    *,
+    measure_units: bool = True,
+    progress: Callable[[Progress], None] | None = None,
+    keep_checkpoint: bool = False,
+) -> FitResult:
+    """Train `model` on the records numbered `train`; `held_out` ones are only scored.
+
+    Args:
+        model: changed in place.
+        records: with labels, beats, shapes, ages and sexes; the signals are not read. Records
+            without an ordinary beat are left out.
+        level: (N, 8) residual level of each record, as `DiffusionModel.to_model` measures it.
+        train: numbers of the records to learn from.
+        held_out: numbers of the records to validate on, possibly none.
+        config: as `training.fit` has it.
+        folder: as `training.fit` has it.
+        progress: as `training.fit` has it.
+        keep_checkpoint: as `training.fit` has it.
+        measure_units: whether components and scales are found on the training records first.
+
+    Raises:
+        ConfigError: fewer than two training records with an ordinary beat, or levels of other
+            records.
+        RunError: a loss that is not finite, or a folder with the checkpoint of another training.
+    """
+    if len(level) != len(records):
+        raise ConfigError(f"expected levels of {len(records)} records, got {len(level)} of them")
+    ordinary = np.asarray(records.shapes_mv[:, ORDINARY_ROW].any(axis=(1, 2)))
+    train, held_out = train[ordinary[train]], held_out[ordinary[held_out]]
+    if len(train) < FEWEST_SHAPES:
+        raise ConfigError(
+            f"expected at least {FEWEST_SHAPES} training records with an ordinary beat, got "
+            f"{len(train)}"
+        )
+    if measure_units:
+        model.measure_units(records.shapes_mv[train], np.asarray(level[train], np.float64))
+    x0, condition = encoded(model, records, level, train)
+    label = condition.label
+    assert label is not None
+    weights = label_weights(label.numpy(), model.config.label_balance)
+    order = shuffled_batches(len(train), config.batch_size, config.seed, weights)
+
+    def loss(network: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+        device = model.spread.device
+        told = hidden(condition[rows], records.core, generator).to(device)
+        sigma = draw_sigma(len(rows), model.config.noise, generator).to(device)
+        noise = torch.randn(len(rows), model.dimensions, generator=generator).to(device)
+        return shape_loss(model, network, x0[rows].to(device), told, sigma, noise)
+
+    validate = (
+        held_out_shape_loss(model, records, level, held_out, config.seed) if len(held_out) else None
+    )
+    return fit(
+        model,
+        loss,
+        lambda step: torch.from_numpy(order(step)),
+        config,
+        folder,
+        validate=validate,
+        progress=progress,
+        keep_checkpoint=keep_checkpoint,
+    )
+
+
+def encoded(
+    model: BeatShapeModel,
+    records: ConditionedRecords,
+    level: NDArray[np.floating],
+    numbers: np.ndarray,
+) -> tuple[Tensor, Condition]:
+    """x0 of some records and all that is known of them, on the CPU."""
+    shapes = torch.from_numpy(np.asarray(records.shapes_mv[numbers], np.float32))
+    levels = torch.from_numpy(np.asarray(level[numbers], np.float32))
+    device = model.spread.device
+    x0 = torch.cat(
+        [
+            model.encode(some.to(device), of_them.to(device)).cpu()
+            for some, of_them in zip(
+                torch.split(shapes, 1000), torch.split(levels, 1000), strict=True
+            )
+        ]
+    )
+    condition = model.condition(
+        torch.from_numpy(np.asarray(records.labels[numbers], np.float32)),
+        [records.beats[number] for number in numbers],
+        age=torch.from_numpy(np.asarray(records.age[numbers], np.float32)),
+        sex=torch.from_numpy(np.asarray(records.sex[numbers], np.float32)),
+    )
+    return x0, condition
+
+
+def hidden(condition: Condition, core: Sequence[int], generator: torch.Generator) -> Condition:
+    """What a network is told in training: some statements, ages and sexes are hidden."""
+    assert condition.label is not None
+    assert condition.age is not None
+    assert condition.sex is not None
+    return replace(
+        condition,
+        known=hide_statements(condition.label.shape, core, generator),
+        age=hide_numbers(condition.age, generator),
+        sex=hide_numbers(condition.sex, generator),
+    )
+
+
+def shape_loss(
+    model: BeatShapeModel,
+    denoise: Denoiser,
+    x0: Tensor,
+    condition: Condition,
+    sigma: Tensor,
+    noise: Tensor,
+) -> Tensor:
+    """Denoising loss, a mean over the components that the record has: (B,).
+
+    With the deviation d of a component, (D - x0)^2 (sigma^2 + d^2) / (sigma d)^2, so that the best
+    linear denoiser scores 1 on every component at every noise level (Karras et al. 2022, table 1).
+    """
+    spread = model.spread.square()
+    power = per_record(sigma, x0).square()
+    error = (denoise(x0 + per_record(sigma, x0) * noise, sigma, condition) - x0).square()
+    weighted = error * (power + spread) / (power * spread)
+    present = model.present(condition, x0)
+    return (weighted * present).sum(dim=1) / present.sum(dim=1)
+
+
+def held_out_shape_loss(
+    model: BeatShapeModel,
+    records: ConditionedRecords,
+    level: NDArray[np.floating],
+    held_out: np.ndarray,
+    seed: int,
+) -> Callable[[nn.Module], float]:
+    """Denoising loss of any network on the same held-out records with the same noise."""
+    chosen = np.random.default_rng([seed, 3]).permutation(held_out)[:RECORDS_FOR_VALIDATION]
+    generator = step_generator(seed, 0, rank=HELD_OUT_RANK)
+    sigma = draw_sigma(len(chosen), model.config.noise, generator)
+    noise = torch.randn(len(chosen), model.dimensions, generator=generator)
+
+    @torch.no_grad()
+    def validate(network: nn.Module) -> float:
+        device = model.spread.device
+        x0, condition = encoded(model, records, level, chosen)
+        loss = shape_loss(
+            model,
+            network,
+            x0.to(device),
+            condition.to(device),
+            sigma.to(device),
+            noise.to(device),
+        )
+        return float(loss.mean())
+
+    return validate
