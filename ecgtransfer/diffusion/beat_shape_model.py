@@ -132,11 +132,6 @@ def rhythm_of(beats: Beats) -> NDArray[np.float32]:
     )
 
 
-def rhythm_numbers(beats: Sequence[Beats]) -> Tensor:
-    """`rhythm_of` each record, (B, RHYTHM_NUMBERS)."""
-    return torch.from_numpy(np.stack([rhythm_of(each) for each in beats]))
-
-
 class PrincipalComponents(nn.Module):
     """Principal components of vectors (N, F), each divided by its standard deviation."""
 
@@ -334,7 +329,8 @@ class BeatShapeModel(nn.Module):
             age: (B,) years, NaN where not known.
             sex: (B,) 0 male, 1 female, NaN where not known.
         """
-        return Condition(label=label, known=known, age=age, sex=sex, rhythm=rhythm_numbers(beats))
+        rhythm = torch.from_numpy(np.stack([rhythm_of(each) for each in beats]))
+        return Condition(label=label, known=known, age=age, sex=sex, rhythm=rhythm)
 
     @torch.no_grad()
     def draw(
