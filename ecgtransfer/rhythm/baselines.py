@@ -1,0 +1,206 @@
+"""Two simple laws of a train of beats, against which a rhythm model is measured.
+
+Both are proper: they have a likelihood of a whole train, and can be sampled exactly. Trains lie in
+[0, duration_s) of their `Beats`, and a first beat comes after a moment chosen without regard to
+the beats (see `densities.FirstBeat`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special, stats
+
+from ecgtransfer.errors import ConfigError
+from ecgtransfer.rhythm.densities import MODELLED_KINDS, SHORTEST_RR_S
+from ecgtransfer.signals import BeatKind, Beats
+
+FloatArray = NDArray[np.float64]
+
+#: Share of `GammaRenewal` in `ResampledTrains`, so that no train is impossible.
+DEFENSIVE_SHARE = 0.01
+#: Probability that a resampled beat changes its kind.
+KIND_ERROR = 0.01
+#: Scales of ln RR that `ResampledTrains.fitted` tries, and training trains that it tries them on.
+JITTERS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
+TRIED_ON = 200
+
+
+@dataclass(frozen=True)
+class GammaRenewal:
+    """Independent RR intervals, 0.15 s plus a gamma variable, and independent kinds.
+
+    Attributes:
+        shape, scale_s: of the gamma variable.
+        kind_probability: of each of `MODELLED_KINDS`.
+    """
+
+    shape: float
+    scale_s: float
+    kind_probability: tuple[float, ...]
+
+    @classmethod
+    def fitted(cls, beats: Sequence[Beats]) -> "GammaRenewal":
+        """Maximum likelihood over all whole RR intervals; kinds counted, one added to each.
+
+        ConfigError for fewer than two different RR intervals.
+        """
+        rr_s = np.concatenate([each.rr_s for each in beats]) if beats else np.empty(0)
+        if len(np.unique(rr_s)) < 2:
+            raise ConfigError(
+                f"expected at least 2 different RR intervals, got {len(np.unique(rr_s))} in "
+                f"{len(beats)} trains; pass more trains"
+            )
+        above = np.maximum(rr_s - SHORTEST_RR_S, 1e-6)
+        shape, _, scale = stats.gamma.fit(above, floc=0)
+        kinds = np.concatenate([each.kinds for each in beats])
+        counts = np.array([1.0 + np.sum(kinds == kind) for kind in MODELLED_KINDS])
+        return cls(float(shape), float(scale), tuple((counts / counts.sum()).tolist()))
+
+    @property
+    def mean_rr_s(self) -> float:
+        """Mean RR interval, seconds."""
+        return SHORTEST_RR_S + self.shape * self.scale_s
+
+    def log_likelihood(self, beats: Sequence[Beats]) -> FloatArray:
+        """Log-density of each train, in nats: (N,)."""
+        return np.array([self._log_likelihood(each) for each in beats])
+
+    def sample(self, duration_s: float, rng: np.random.Generator) -> Beats:
+        """One train on [0, duration_s)."""
+        # The interval at the start is drawn in proportion to its length: the gamma variable has
+        # shape a + 1 with the share of the mean that is its own, else a.
+        own = self.shape * self.scale_s / self.mean_rr_s
+        first = SHORTEST_RR_S + self.scale_s * rng.gamma(self.shape + (rng.random() < own))
+        times = [first * rng.random()]
+        while times[-1] < duration_s:
+            times.append(times[-1] + SHORTEST_RR_S + self.scale_s * rng.gamma(self.shape))
+        kinds = rng.choice(MODELLED_KINDS, size=len(times) - 1, p=self.kind_probability)
+        return Beats(np.array(times[:-1]), kinds.astype(np.int8), duration_s)
+
+    def _log_likelihood(self, beats: Beats) -> float:
+        law = stats.gamma(self.shape, loc=SHORTEST_RR_S, scale=self.scale_s)
+        if not len(beats.times_s):
+            longer = stats.gamma(self.shape + 1, loc=SHORTEST_RR_S, scale=self.scale_s)
+            rest = self.shape * self.scale_s * longer.sf(beats.duration_s)
+            rest += (SHORTEST_RR_S - beats.duration_s) * law.sf(beats.duration_s)
+            return float(np.log(max(rest, 0.0) / self.mean_rr_s + 1e-300))
+        known = beats.kinds[beats.kinds != BeatKind.UNKNOWN]
+        kinds = np.log(self.kind_probability)[np.searchsorted(MODELLED_KINDS, known)].sum()
+        first = law.logsf(beats.times_s[0]) - np.log(self.mean_rr_s)
+        last = law.logsf(beats.duration_s - beats.times_s[-1])
+        return float(kinds + first + law.logpdf(beats.rr_s).sum() + last)
+
+
+class ResampledTrains:
+    """Trains of a training set, begun at a random moment, repeated, each RR with jitter.
+
+    A train j and a moment in it are drawn uniformly; the RR intervals from there on, the first
+    after the last, are each multiplied by exp(jitter * logistic variable), at least 0.15 s; kinds
+    are kept but for 1 in 100 that is drawn anew; unknown ones count as ordinary. One train in a
+    hundred comes from `floor`.
+
+    Args:
+        beats: trains to resample; those without a whole RR interval are left out.
+        jitter: scale of the logistic variable.
+        floor: law of the defensive share.
+
+    ConfigError where no train has an RR interval.
+    """
+
+    def __init__(self, beats: Sequence[Beats], jitter: float, floor: GammaRenewal) -> None:
+        usable = [each for each in beats if len(each.rr_s)]
+        if not usable:
+            raise ConfigError(
+                f"expected a train with an RR interval, got none in {len(beats)}; pass more trains"
+            )
+        self.trains, self.jitter, self.floor = usable, jitter, floor
+        # One row for each moment to begin at: a train and one of its RR intervals.
+        counts = np.array([len(each.rr_s) for each in usable])
+        self._rr_s = np.concatenate([each.rr_s for each in usable])
+        kinds = np.concatenate([each.kinds[1:] for each in usable])
+        self._kinds = np.where(kinds == BeatKind.UNKNOWN, BeatKind.ORDINARY, kinds)
+        self._owner = np.repeat(np.arange(len(usable)), counts)
+        self._count = counts[self._owner]
+        self._first = (np.cumsum(counts) - counts)[self._owner]
+        self._total_s = np.array([each.rr_s.sum() for each in usable])[self._owner]
+
+    @classmethod
+    def fitted(cls, beats: Sequence[Beats], rng: np.random.Generator) -> "ResampledTrains":
+        """The jitter with the best leave-one-out likelihood of at most 200 of the trains."""
+        floor = GammaRenewal.fitted(beats)
+        usable = [each for each in beats if len(each.rr_s)]
+        tried = rng.permutation(len(usable))[:TRIED_ON]
+
+        def score(jitter: float) -> float:
+            law = cls(usable, jitter, floor)
+            return float(sum(law._log_likelihood(usable[i], leave_out=i) for i in tried))
+
+        return cls(usable, max(JITTERS, key=score), floor)
+
+    def log_likelihood(self, beats: Sequence[Beats]) -> FloatArray:
+        """Log-density of each train, in nats: (N,)."""
+        return np.array([self._log_likelihood(each) for each in beats])
+
+    def sample(self, duration_s: float, rng: np.random.Generator) -> Beats:
+        """One train on [0, duration_s)."""
+        if rng.random() < DEFENSIVE_SHARE:
+            return self.floor.sample(duration_s, rng)
+        rows = np.flatnonzero(self._owner == rng.integers(len(self.trains)))
+        row = rng.choice(rows, p=self._rr_s[rows] / self._rr_s[rows].sum())
+        times, kinds = [self._rr_s[row] * rng.random()], [self._kinds[row]]
+        while times[-1] < duration_s:
+            following = self._rows_after(len(kinds))[row]
+            times.append(times[-1] + self._jittered(self._rr_s[following], rng))
+            kinds.append(self._kinds[following])
+        drawn = np.array(kinds[:-1], dtype=np.int8)
+        anew = rng.random(len(drawn)) < KIND_ERROR
+        drawn[anew] = rng.choice(MODELLED_KINDS, size=int(anew.sum()))
+        return Beats(np.array(times[:-1]), drawn, duration_s)
+
+    def _rows_after(self, beats: int) -> NDArray[np.int64]:
+        """Row of the interval that comes so many beats after each row's own: (rows,)."""
+        own = np.arange(len(self._owner)) - self._first
+        following: NDArray[np.int64] = self._first + (own + beats) % self._count
+        return following
+
+    def _jittered(self, rr_s: float, rng: np.random.Generator) -> float:
+        lowest = special.expit(np.log(SHORTEST_RR_S / rr_s) / self.jitter)
+        u = lowest + (1 - lowest) * rng.random()
+        return float(max(rr_s * np.exp(self.jitter * special.logit(u)), SHORTEST_RR_S))
+
+    def _log_likelihood(self, beats: Beats, leave_out: int = -1) -> float:
+        floor = np.log(DEFENSIVE_SHARE) + self.floor.log_likelihood([beats])[0]
+        if not len(beats.times_s):
+            return float(floor)
+        rows = np.flatnonzero((self._owner != leave_out) & (self._rr_s > beats.times_s[0]))
+        if not len(rows):
+            return float(floor)
+        total = -np.log(self._total_s[rows] * (len(self.trains) - (leave_out >= 0)))
+        for number, kind in enumerate(beats.kinds):
+            following = self._rows_after(number)[rows]
+            if number:
+                total += self._log_density(beats.rr_s[number - 1], self._rr_s[following])
+            if kind != BeatKind.UNKNOWN:
+                kept = self._kinds[following] == kind
+                total += np.log((1 - KIND_ERROR) * kept + KIND_ERROR / len(MODELLED_KINDS))
+        following = self._rows_after(len(beats.times_s))[rows]
+        rest_s = max(beats.duration_s - beats.times_s[-1], SHORTEST_RR_S)
+        total += self._log_survival(rest_s, self._rr_s[following])
+        return float(
+            np.logaddexp(np.log(1 - DEFENSIVE_SHARE) + special.logsumexp(total), floor)
+        )
+
+    def _log_density(self, rr_s: float, around_s: FloatArray) -> FloatArray:
+        z = np.log(rr_s / around_s) / self.jitter
+        lowest = np.log(SHORTEST_RR_S / around_s) / self.jitter
+        log_pdf = special.log_expit(z) + special.log_expit(-z) - special.log_expit(-lowest)
+        density: FloatArray = log_pdf - np.log(self.jitter * rr_s)
+        return density
+
+    def _log_survival(self, rr_s: float, around_s: FloatArray) -> FloatArray:
+        z = np.log(rr_s / around_s) / self.jitter
+        lowest = np.log(SHORTEST_RR_S / around_s) / self.jitter
+        survival: FloatArray = special.log_expit(-z) - special.log_expit(-lowest)
+        return survival

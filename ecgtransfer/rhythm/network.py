@@ -1,0 +1,165 @@
+"""The network of a rhythm model: from a record's conditions and its beats so far to its next beat.
+
+ln RR is predicted relative to the mean of ln RR so far, so that the network need not carry the
+rate, to a per cent, through its layers.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ecgtransfer.rhythm.densities import MODELLED_KINDS, FirstBeat, NextBeat
+from ecgtransfer.rhythm.trains import Trains
+from ecgtransfer.signals import BeatKind
+
+#: Typical ln(RR / 1 s) and its standard deviation over PTB-XL: the network's units of ln RR.
+LOG_RR_MEAN, LOG_RR_STD = math.log(0.8), 0.25
+#: Smallest scale of ln RR in the mixture of the next beat: about the millisecond within which
+#: R peaks can be located.
+SMALLEST_SCALE = 1e-3
+#: Typical age and its standard deviation over PTB-XL, years.
+AGE_MEAN, AGE_STD = 60.0, 17.0
+#: Numbers that `History.features` holds for each beat.
+HISTORY_FEATURES = 10 + len(BeatKind)
+#: Beats that a record of ten seconds has, about: the unit of their number.
+TYPICAL_BEATS = 10.0
+
+
+class History(NamedTuple):
+    """What the network is told after each beat of each record.
+
+    features: (B, L, HISTORY_FEATURES).
+    mean_log_rr: (B, L) mean of ln(RR / 1 s) so far, 0 before the second beat.
+    has_rr: (B, L) bool, from the second beat on.
+    """
+
+    features: Tensor
+    mean_log_rr: Tensor
+    has_rr: Tensor
+
+
+def describe_history(trains: Trains, dtype: torch.dtype) -> History:
+    """Last interval and kind, and running statistics of all intervals, after each beat."""
+    present = trains.present
+    has_rr = present.clone()
+    has_rr[:, :1] = False
+    first_s = trains.times_s[:, :1]
+    rr_s = torch.where(has_rr, trains.times_s.diff(dim=1, prepend=first_s), 1.0).to(dtype)
+    z = torch.where(has_rr, (rr_s.log() - LOG_RR_MEAN) / LOG_RR_STD, 0.0)
+    has_step = has_rr & F.pad(has_rr, (1, 0))[:, :-1]
+    step = torch.where(has_step, z.diff(dim=1, prepend=z[:, :1]), 0.0)
+    intervals = has_rr.cumsum(1).to(dtype)
+    divisor = intervals.clamp_min(1)
+    mean = z.cumsum(1) / divisor
+    variance = (z.square().cumsum(1) / divisor - mean.square()).clamp_min(1e-6)
+    mean_log_rr = LOG_RR_MEAN + LOG_RR_STD * mean
+    # The interval that would make up for the last one: a full compensatory pause.
+    made_up_s = (2 * mean_log_rr.exp() - rr_s).clamp_min(0.2)
+    made_up = torch.where(has_rr, (made_up_s.log() - LOG_RR_MEAN) / LOG_RR_STD, 0.0)
+    unusual = (present & (trains.kinds > BeatKind.ORDINARY)).cumsum(1)
+    numbers = [
+        z,
+        step,
+        made_up,
+        has_rr.to(dtype),
+        mean,
+        torch.where(intervals > 1, variance.log() / 4, 0.0),
+        step.abs().cumsum(1) / divisor,
+        unusual / present.cumsum(1).clamp_min(1),
+        intervals / TYPICAL_BEATS,
+        first_s.to(dtype).expand_as(z),
+    ]
+    kinds = F.one_hot(trains.kinds, len(BeatKind)).to(dtype)
+    features = torch.cat([torch.stack(numbers, -1), kinds], -1) * present[..., None]
+    return History(features, torch.where(has_rr, mean_log_rr, 0.0), has_rr)
+
+
+class RhythmNetwork(nn.Module):
+    """A gated recurrent network over beats, with mixtures of the first and of the next beat.
+
+    Args:
+        labels: K, statements of a label.
+        width: of all hidden layers.
+        components, first_components: of the mixtures of `NextBeat` and `FirstBeat`, for each kind.
+    """
+
+    def __init__(self, labels: int, width: int, components: int, first_components: int) -> None:
+        super().__init__()
+        kinds = len(MODELLED_KINDS)
+        self.shape = (kinds, components)
+        self.first_shape = (kinds, first_components)
+        self.condition = nn.Sequential(
+            nn.Linear(2 * labels + 4, width), nn.SiLU(), nn.Linear(width, width)
+        )
+        self.first = nn.Sequential(
+            nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 3 * kinds * first_components)
+        )
+        self.history = nn.Linear(HISTORY_FEATURES, width)
+        self.initial = nn.Linear(width, width)
+        self.recurrent = nn.GRU(width, width, batch_first=True)
+        self.next = nn.Sequential(
+            nn.Linear(2 * width, width),
+            nn.SiLU(),
+            nn.Linear(width, width),
+            nn.SiLU(),
+            nn.Linear(width, 3 * kinds * components + 1),
+        )
+        _spread(self.first[-1], self.first_shape, (-1.5, -1.5))
+        _spread(self.next[-1], self.shape, (-4.0, -2.0))
+
+    def embed(self, label: Tensor, known: Tensor, age: Tensor, sex: Tensor) -> Tensor:
+        """Embedding of the conditions: (B, K), (B, K) bool, (B,) years, (B,) -> (B, width)."""
+        dtype = self.initial.weight.dtype
+        numbers = torch.stack([(age - AGE_MEAN) / AGE_STD, sex - 0.5], 1).to(dtype)
+        stated = ~numbers.isnan()
+        seen = torch.where(known, label.to(dtype), 0.0)
+        parts = [seen, known.to(dtype), torch.where(stated, numbers, 0.0), stated.to(dtype)]
+        embedding: Tensor = self.condition(torch.cat(parts, 1))
+        return embedding
+
+    def first_beat(self, condition: Tensor) -> FirstBeat:
+        """Law of the first beat: (B, width) -> (B,)."""
+        weight, location, log_scale = _mixture(self.first(condition), self.first_shape)
+        return FirstBeat(weight, LOG_RR_MEAN + location, log_scale)
+
+    def states(
+        self, history: History, condition: Tensor, before: Tensor | None = None
+    ) -> Tensor:
+        """State after each beat: (B, L, width); `before` (B, width) is the one to go on from."""
+        told = F.silu(self.history(history.features) + condition[:, None])
+        start = self.initial(condition) if before is None else before
+        states: Tensor = self.recurrent(told, start[None])[0]
+        return states
+
+    def next_beat(self, state: Tensor, condition: Tensor, history: History) -> NextBeat:
+        """Law of the next beat: (E, width), (E, width), history of E beats -> (E,)."""
+        output = self.next(torch.cat([state, condition], -1))
+        weight, shift, log_scale = _mixture(output[..., :-1], self.shape)
+        guess = LOG_RR_MEAN + LOG_RR_STD * output[..., -1]
+        around = torch.where(history.has_rr, history.mean_log_rr, guess)
+        floor = torch.full_like(log_scale, 2 * math.log(SMALLEST_SCALE))
+        log_scale = torch.logaddexp(2 * log_scale, floor) / 2
+        return NextBeat(weight, around[..., None, None] + shift, log_scale)
+
+
+def _mixture(output: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Joint log weight, location and log scale: (..., 3 * kinds * C) -> 3 (..., kinds, C)."""
+    weight, location, log_scale = output.unflatten(-1, (3, *shape)).unbind(-3)
+    weight = weight.flatten(-2).log_softmax(-1).unflatten(-1, shape)
+    return weight, location, log_scale.clamp(-8.0, 1.0)
+
+
+@torch.no_grad()
+def _spread(layer: nn.Module, shape: tuple[int, int], log_scales: tuple[float, float]) -> None:
+    """Begin with ordinary beats, components side by side, the same whatever the input."""
+    assert isinstance(layer, nn.Linear)
+    kinds, components = shape
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    weight, location, log_scale = layer.bias[: 3 * kinds * components].view(3, *shape)
+    weight[MODELLED_KINDS.index(BeatKind.ORDINARY)] = 3.0
+    location.copy_(torch.linspace(-0.3, 0.3, components))
+    log_scale.copy_(torch.linspace(*log_scales, components))
