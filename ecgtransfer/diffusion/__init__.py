@@ -11,6 +11,7 @@ from ecgtransfer.diffusion.beat_shape_model import (
     rhythm_of,
     shape_loss,
 )
+from ecgtransfer.diffusion.cascade import Cascade, CascadeConditions, spread_label
 from ecgtransfer.diffusion.condition import Condition, as_condition, label_of, without_label
 from ecgtransfer.diffusion.denoiser import (
     Denoiser,
@@ -45,6 +46,8 @@ __all__ = [
     "BEAT_CHANNELS",
     "BeatShapeConfig",
     "BeatShapeModel",
+    "Cascade",
+    "CascadeConditions",
     "Condition",
     "ConditionedRecords",
     "Denoiser",
@@ -84,6 +87,7 @@ __all__ = [
     "sampling_sigmas",
     "score_from_denoised",
     "shape_loss",
+    "spread_label",
     "true_condition",
     "without_label",
 ]

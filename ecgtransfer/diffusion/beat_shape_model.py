@@ -59,7 +59,7 @@ OUTLYING_QUANTILE = 0.99
 FEWEST_SHAPES = 2
 #: Records that are denoised at a time. Always so many, with zeros where there are fewer: a matrix
 #: product of another size rounds differently, and a record shall not depend on the others.
-SAMPLED_AT_ONCE = 256
+SAMPLED_AT_ONCE = 16
 #: Held-out records behind every validation of the denoising loss.
 RECORDS_FOR_VALIDATION = 2048
 #: Stands for a process that no training has, so that held-out noise is never a training step's.

@@ -8,14 +8,14 @@ the beat shapes m and the level of the residual from a `BeatShapeModel`, and the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ecgtransfer.diffusion.beat_shape_model import BeatShapeModel, rhythm_numbers
+from ecgtransfer.diffusion.beat_shape_model import BeatShapeModel
 from ecgtransfer.diffusion.condition import Condition
 from ecgtransfer.diffusion.denoiser import Denoiser
 from ecgtransfer.diffusion.model import DiffusionModel
@@ -104,8 +104,15 @@ class CascadeConditions:
         patient = Condition(told.label, told.known, age=age, sex=sex)
         if self.beats is not None:
             return patient, [self.beats[(first + row) % len(self.beats)] for row in range(rows)]
+        assert told.label is not None
+        assert told.known is not None
         drawn = self.cascade.rhythm.sample(
-            patient, stream_seeds(seeds, RHYTHM_STREAM), heart_rate_bpm=self.heart_rate_bpm
+            told.label,
+            told.known,
+            age,
+            sex,
+            stream_seeds(seeds, RHYTHM_STREAM),
+            None if self.heart_rate_bpm is None else [self.heart_rate_bpm] * rows,
         )
         return patient, drawn
 
@@ -119,7 +126,9 @@ class CascadeConditions:
         self, patient: Condition, beats: Sequence[Beats], seeds: Sequence[int]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         return self.cascade.beat_shapes.draw(
-            replace(patient, rhythm=rhythm_numbers(beats)),
+            self.cascade.beat_shapes.condition(
+                patient.label, beats, known=patient.known, age=patient.age, sex=patient.sex
+            ),
             stream_seeds(seeds, SHAPE_STREAM),
             label_scale=self.label_scale,
             denoise=self.shape_denoiser,

@@ -190,3 +190,17 @@ def masked_label(condition: Condition) -> tuple[Tensor | None, Tensor | None]:
         return torch.cat([condition.label, 1 - condition.label], dim=1), None
     both = torch.cat([condition.label, 1 - condition.label], dim=1)
     return both * torch.cat([known, known], dim=1), ~known.any(dim=1)
+
+
+def label_inputs(condition: Condition, masked: bool) -> tuple[Tensor | None, Tensor | None]:
+    """The label as a network takes it, and the rows that have none: (B, K or 2 K), (B,) bool.
+
+    Args:
+        condition: with or without a label.
+        masked: whether the network is told of each statement if it is known, see `masked_label`.
+    """
+    if condition.label is None:
+        return None, None
+    if masked:
+        return masked_label(condition)
+    return condition.label, None if condition.known is None else ~condition.known.any(dim=1)

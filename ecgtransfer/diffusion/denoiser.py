@@ -10,7 +10,7 @@ from ecgtransfer.diffusion.condition import (
     Condition,
     as_condition,
     channels_of,
-    masked_label,
+    label_inputs,
     scalars_of,
     without_label,
 )
@@ -122,13 +122,11 @@ class ECGDenoiser(nn.Module):
         result: Tensor = x / variance + c_out * output.to(x.dtype)
         return result
 
-    def _label(self, given: Condition) -> tuple[Tensor | None, Tensor | None]:
-        """The label as the network takes it, and the rows that have none."""
-        if given.label is None:
-            return None, None
-        if self.masked_labels:
-            return masked_label(given)
-        return given.label, None if given.known is None else ~given.known.any(dim=1)
+
+def _stated_inputs(given: Condition) -> dict[str, Tensor]:
+    """What a network is told beside label and noise level; a plain network is told nothing."""
+    inputs = {"channels": channels_of(given), "scalars": scalars_of(given)}
+    return {name: value for name, value in inputs.items() if value is not None}
 
 
 def fastest_precision() -> Precision:

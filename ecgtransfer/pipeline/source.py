@@ -270,7 +270,7 @@ def train_source(
         "train": settings.train(),
     }
     if settings.factorised:
-        rhythm_config = RhythmConfig(names, duration_s=config.samples / config.sampling_rate_hz)
+        rhythm_config = RhythmConfig.of_records(names, config.samples / config.sampling_rate_hz)
         shape_config = BeatShapeConfig(names, config.sampling_rate_hz)
         asked |= {
             "rhythm": {"model": rhythm_config, "train": chosen.rhythm},
@@ -291,11 +291,16 @@ def train_source(
         with bars("rhythm") as shown:
             fitted = fit_rhythm(
                 rhythm,
-                records,
+                records.beats,
+                records.labels,
+                np.ones(records.labels.shape, bool),
+                records.age,
+                records.sex,
                 train,
                 held_out,
                 replace(chosen.rhythm, seed=settings.seed),
                 stage.folder / RHYTHM,
+                core_labels=[names[column] for column in records.core],
                 progress=shown,
                 keep_checkpoint=True,
             )
@@ -579,7 +584,8 @@ def no_bars(task: str) -> Iterator[Callable[[Progress], None]]:
 
 
 def _rhythm_config(held: dict[str, Any]) -> RhythmConfig:
-    return RhythmConfig(**held | {"label_names": tuple(held["label_names"])})
+    names, window_s = tuple(held["label_names"]), tuple(held["window_s"])
+    return RhythmConfig(**held | {"label_names": names, "window_s": window_s})
 
 
 def _shape_config(held: dict[str, Any]) -> BeatShapeConfig:

@@ -95,7 +95,10 @@ class RhythmNetwork(nn.Module):
             nn.Linear(2 * labels + 4, width), nn.SiLU(), nn.Linear(width, width)
         )
         self.first = nn.Sequential(
-            nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 3 * kinds * first_components)
+            nn.SiLU(),
+            nn.Linear(width, width),
+            nn.SiLU(),
+            nn.Linear(width, 3 * kinds * first_components),
         )
         self.history = nn.Linear(HISTORY_FEATURES, width)
         self.initial = nn.Linear(width, width)
@@ -125,9 +128,7 @@ class RhythmNetwork(nn.Module):
         weight, location, log_scale = _mixture(self.first(condition), self.first_shape)
         return FirstBeat(weight, LOG_RR_MEAN + location, log_scale)
 
-    def states(
-        self, history: History, condition: Tensor, before: Tensor | None = None
-    ) -> Tensor:
+    def states(self, history: History, condition: Tensor, before: Tensor | None = None) -> Tensor:
         """State after each beat: (B, L, width); `before` (B, width) is the one to go on from."""
         told = F.silu(self.history(history.features) + condition[:, None])
         start = self.initial(condition) if before is None else before
