@@ -78,6 +78,23 @@ def beat_likeness(
     if len(at) < FEWEST_BEATS:
         return None
     single = np.moveaxis(signal[:, at[:, None] + offsets], 1, 0)  # (beats, leads, samples)
+    return window_likeness(single, -int(offsets[0]), sampling_rate_hz)
+
+
+def window_likeness(
+    single: NDArray[np.floating], r_sample: int, sampling_rate_hz: float
+) -> BeatLikeness | None:
+    """Likeness of beats that are cut out already; None with fewer than 3.
+
+    Args:
+        single: (beats, leads, samples), R at the same sample of each.
+        r_sample: that sample.
+        sampling_rate_hz: of the beats.
+    """
+    if len(single) < FEWEST_BEATS:
+        return None
+    first, last = (r_sample + round(edge * sampling_rate_hz) for edge in COMPARED_S)
+    single = single[:, :, max(0, first) : last]
     single = single - single.mean(axis=2, keepdims=True)
     middle = np.median(single, axis=0)
     size = np.linalg.norm(single, axis=2) * np.linalg.norm(middle, axis=1)
@@ -85,7 +102,7 @@ def beat_likeness(
     peak = np.abs(middle).argmax(axis=1)
     heights = np.take_along_axis(single, peak[None, :, None], axis=2)[:, :, 0]
     spread = heights.std(axis=0) / np.maximum(np.abs(heights.mean(axis=0)), 1e-12)
-    return BeatLikeness(float(correlation.mean()), float(np.median(spread)), len(at))
+    return BeatLikeness(float(correlation.mean()), float(np.median(spread)), len(single))
 
 
 def beat_agreement(requested: Beats, found: Beats) -> BeatAgreement:

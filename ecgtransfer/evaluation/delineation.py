@@ -37,6 +37,7 @@ import numpy.typing as npt
 from scipy.signal import detrend
 
 from ecgtransfer.errors import ConfigError, CorpusError, SignalError
+from ecgtransfer.evaluation.beat_to_beat import window_likeness
 from ecgtransfer.evaluation.metrics import BoolArray, FloatArray
 from ecgtransfer.signals import (
     INDEPENDENT_LEADS,
@@ -100,6 +101,8 @@ SAME_P, FEWEST_P = 0.5, 0.5
 #: slow forces are, and is at most so long. The end, and the next limit, were set on 400 records of
 #: PTB-XL: they tell fibrillation from other rhythms with an AUC of 0.96, without them 0.93.
 P_MARGIN_MS, Q_MARGIN_MS, LONGEST_P_MS = 20, 20, 180
+#: How far a beat's P wave is moved to where it fits the mean one, and by which steps, samples.
+P_SHIFT_MS, P_SHIFT_STEP = 40, 2
 #: What begins later before QRS than this is no conducted P wave but a slur of the QRS.
 SHORTEST_PR_MS = 80
 #: T is sought from so long after the J point on.
@@ -151,6 +154,9 @@ class Intervals:
     qrs_axis_deg: frontal axis from net QRS areas, atan2(2 aVF / sqrt 3, I), in (-180, 180].
     late_qrs_i_mv, late_qrs_v1_mv, late_qrs_v6_mv: mean level over the second half of QRS, whose
         sign tells the bundle branch blocks apart.
+    beat_correlation: how alike the beats of that shape are, `beat_to_beat.BeatLikeness`.
+    r_spread: standard deviation of the R amplitude over those beats, as a share of its mean.
+    pr_jitter_ms: standard deviation of the time of the P wave before R over the beats that have it.
     limb_lead_disagreement_mv: `signals.limb_lead_disagreement_mv` of a record of twelve leads, also
         of one that failed; None where four were computed from the other eight.
     """
@@ -171,6 +177,9 @@ class Intervals:
     late_qrs_i_mv: float | None = None
     late_qrs_v1_mv: float | None = None
     late_qrs_v6_mv: float | None = None
+    beat_correlation: float | None = None
+    r_spread: float | None = None
+    pr_jitter_ms: float | None = None
     limb_lead_disagreement_mv: float | None = None
 
     def to_dict(self) -> dict[str, object]:
@@ -298,6 +307,7 @@ def _measure(eight_mv: FloatArray, found: FloatArray) -> Intervals:
     qt_ms = None if t_end is None else _ms(t_end - onset)
     share = None if p_onset is None else _p_share(single, p_onset, onset)
     has_p = share is not None and share >= FEWEST_P
+    alike = window_likeness(single, before, RATE_HZ)
     twelve = expand_leads(median)
     j60 = end + _samples(ST_POINT_MS)
     half = _samples(ST_HALF_WIDTH_MS)
@@ -320,6 +330,11 @@ def _measure(eight_mv: FloatArray, found: FloatArray) -> Intervals:
         late_qrs_i_mv=float(late["I"]),
         late_qrs_v1_mv=float(late["V1"]),
         late_qrs_v6_mv=float(late["V6"]),
+        beat_correlation=None if alike is None else alike.correlation,
+        r_spread=None if alike is None else alike.r_spread,
+        pr_jitter_ms=_p_jitter_ms(single, p_onset, onset)
+        if p_onset is not None and has_p
+        else None,
     )
 
 
@@ -472,6 +487,28 @@ def _p_share(single: FloatArray, p_onset: int, qrs_onset: int) -> float:
     size = np.linalg.norm(waves, axis=1) * np.linalg.norm(others, axis=1)
     alike = (waves * others).sum(axis=1) >= SAME_P * np.maximum(size, np.finfo(np.float64).tiny)
     return float(alike.mean())
+
+
+def _p_jitter_ms(single: FloatArray, p_onset: int, qrs_onset: int) -> float | None:
+    """Standard deviation of the shift at which each beat's P wave fits the mean one, ms.
+
+    Over beats (b, 8, w) whose P wave correlates with the mean one at some shift up to
+    `P_SHIFT_MS`; None with fewer than two.
+    """
+    start = max(0, p_onset - _samples(P_MARGIN_MS))
+    stop = min(qrs_onset - _samples(Q_MARGIN_MS), start + _samples(LONGEST_P_MS))
+    most = min(_samples(P_SHIFT_MS), start)
+    shifts = np.arange(-most, most + 1, P_SHIFT_STEP)
+    mean = detrend(single[:, :, start:stop].mean(axis=0), axis=1)
+    fit = np.empty((len(shifts), len(single)))
+    for place, shift in enumerate(shifts):
+        moved = detrend(single[:, :, start + shift : stop + shift], axis=2)
+        size = np.linalg.norm(moved, axis=(1, 2)) * np.linalg.norm(mean)
+        fit[place] = (moved * mean).sum(axis=(1, 2)) / np.maximum(size, 1e-12)
+    fitting = fit.max(axis=0) >= SAME_P
+    if fitting.sum() < FEWEST_BEATS:
+        return None
+    return _ms(float(shifts[fit.argmax(axis=0)][fitting].std()))
 
 
 def _measure_chunk(

@@ -246,6 +246,9 @@ MEASURES = (
     Measure("QTc", "ms", lambda found: found.qtc_ms),
     Measure("beats with the P wave", "share", lambda found: found.p_wave_share),
     Measure("QRS axis", "degrees", _axis),
+    Measure("likeness of beats", "correlation", lambda found: found.beat_correlation),
+    Measure("spread of R over beats", "of mean R", lambda found: found.r_spread),
+    Measure("PR jitter over beats", "ms", lambda found: found.pr_jitter_ms),
     Measure("lowest ST of twelve leads", "mV", _lowest_st),
     Measure("highest ST of twelve leads", "mV", _highest_st),
 )

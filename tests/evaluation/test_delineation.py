@@ -310,3 +310,30 @@ def test_other_shapes_rates_and_workers_are_refused():
         measure_intervals(np.zeros((1, 8, 1000)), 100, workers=0)
     with pytest.raises(SignalError, match="above 0 Hz"):
         measure_intervals(np.zeros((1, 8, 1000)), 0)
+
+
+def test_equal_beats_are_alike_and_their_p_waves_do_not_jitter():
+    recording = _repeated(np.random.default_rng(0), p_shift_ms=0.0)
+    found = delineate(recording)
+    assert found.beat_correlation > 0.99
+    assert found.r_spread < 0.02
+    assert found.pr_jitter_ms < 2
+
+
+def test_p_waves_that_move_from_beat_to_beat_are_told():
+    found = delineate(_repeated(np.random.default_rng(0), p_shift_ms=12.0))
+    assert found.pr_jitter_ms == pytest.approx(12, abs=5)
+    assert found.beat_correlation > 0.9
+
+
+def _repeated(rng, p_shift_ms):
+    """A record of equal QRS and T waves whose P waves are shifted at random."""
+    rate, samples = 500, 5000
+    t = np.arange(samples) / rate
+    one = np.zeros(samples)
+    for beat in np.arange(0.7, 9.5, 0.8):
+        p = beat - 0.17 + p_shift_ms * rng.normal() / 1000
+        for at, height, width in ((p, 0.15, 0.02), (beat, 1.2, 0.012), (beat + 0.28, 0.3, 0.05)):
+            one += height * np.exp(-0.5 * ((t - at) / width) ** 2)
+    eight = np.outer(np.linspace(0.6, 1.2, 8), one) + 0.002 * rng.normal(size=(8, samples))
+    return Recording(expand_leads(eight).astype(np.float32), rate)

@@ -434,7 +434,7 @@ def test_tables_and_json_hold_every_number(compared):
         assert {len(row) for row in rows} == {len(rows[0])}
         assert all(isinstance(cell, str) for row in rows for cell in row)
     measures = {row.measure for row in compared.intervals if row.group == ALL}
-    assert len(measures) == 10
+    assert len(measures) == 13
     assert [verdict.passed for verdict in compared.verdicts()][:2] == [None, True]
 
 
