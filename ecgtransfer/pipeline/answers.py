@@ -12,6 +12,7 @@ from ecgtransfer.errors import ConfigError, RunError
 from ecgtransfer.evaluation import LabelledRecords, Table, Verdict
 from ecgtransfer.pipeline.config import METHODS
 from ecgtransfer.pipeline.run import Run, Stage
+from ecgtransfer.pipeline.seen import corpus_name
 from ecgtransfer.pipeline.source import Source
 from ecgtransfer.pipeline.synthetic import (
     SET,
@@ -201,7 +202,10 @@ def labelled_source(
     if most is not None and len(train) > most:
         train = np.sort(np.random.default_rng([seed, 7]).permutation(train)[:most])
     records = labelled(ecgset, labels, train)
-    if ecgset.fingerprint == target.ecgset.fingerprint or records.patients is None:
+    same_corpus = corpus_name(ecgset) is not None and corpus_name(ecgset) == corpus_name(
+        target.ecgset
+    )
+    if ecgset.fingerprint == target.ecgset.fingerprint or same_corpus or records.patients is None:
         return records
     apart = np.array([f"source {patient}" for patient in records.patients])
     return replace(records, patients=apart)

@@ -165,6 +165,8 @@ def export_source(
             for parameter in model.parameters():
                 parameter.data = parameter.data.to(torch.bfloat16)
             save_weights(model, partial / name / WEIGHTS)
+    if source.seen is not None:
+        source.seen.write(partial)
     if scores:
         write_json(partial / SCORES, scores)
     with written_whole(partial / MODEL_CARD) as path:

@@ -56,10 +56,17 @@ from ecgtransfer.pipeline.run import (
     read_json,
     write_json,
 )
+from ecgtransfer.pipeline.seen import SEEN, Seen
 from ecgtransfer.rhythm import RhythmConfig, RhythmModel, fit_rhythm
 from ecgtransfer.settings import UNSTATED_AT_DEFAULT
 from ecgtransfer.signals import INDEPENDENT_LEADS
-from ecgtransfer.training import FitResult, Progress, load_weights, seeded_initialisation
+from ecgtransfer.training import (
+    FitResult,
+    Progress,
+    is_main_process,
+    load_weights,
+    seeded_initialisation,
+)
 
 #: Gives a progress callback for a training, by its name.
 Bars = Callable[[str], AbstractContextManager[Callable[[Progress], None]]]
@@ -136,6 +143,8 @@ class Source:
         summary: what the training came to.
         start: the training that it began with; None where it began with fresh weights.
         cascade: rhythm, beat shapes and records, of a factorised model.
+        seen: patients and signals that the model was trained or validated on; None for a model
+            that does not state them.
     """
 
     model: DiffusionModel
@@ -147,6 +156,7 @@ class Source:
     summary: SourceSummary
     start: SourceStart | None = None
     cascade: Cascade | None = None
+    seen: Seen | None = None
 
     @property
     def device(self) -> torch.device:
@@ -334,6 +344,11 @@ def train_source(
             progress=progress or shown,
             keep_checkpoint=True,
         )
+    seen = Seen.of(ecgset, np.concatenate([train, held_out]))
+    if start is not None and start.seen is not None:
+        seen = seen | start.seen
+    if is_main_process():
+        seen.write(stage.folder)
     probe = held_out[:RECORDS_FOR_IDENTITIES] if len(held_out) else train[:RECORDS_FOR_IDENTITIES]
     summary = SourceSummary(
         records=len(train),
@@ -443,8 +458,8 @@ def adopt_source(run: Run, theirs: Stage, records: Path | None = None) -> None:
 
 def source_files(stage: Stage) -> tuple[str, ...]:
     """Files of a finished source stage, apart from where its records lie."""
-    smaller = [f"{name}/{WEIGHTS}" for name in (RHYTHM, BEAT_SHAPES)]
-    return (REQUEST, WEIGHTS, CARD, *(n for n in smaller if (stage.folder / n).exists()))
+    optional = [*(f"{name}/{WEIGHTS}" for name in (RHYTHM, BEAT_SHAPES)), SEEN]
+    return (REQUEST, WEIGHTS, CARD, *(n for n in optional if (stage.folder / n).exists()))
 
 
 def load_source(run: Run) -> Source:
@@ -485,6 +500,7 @@ def read_source(stage: Stage) -> Source:
         summary=source_summary(stage.card["results"]),
         start=SourceStart(**asked["start"]) if "start" in asked else None,
         cascade=cascade,
+        seen=Seen.read(stage.folder),
     )
 
 

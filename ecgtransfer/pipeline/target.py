@@ -13,6 +13,7 @@ from ecgtransfer.diffusion import Condition
 from ecgtransfer.errors import ConfigError, CorpusError, RunError
 from ecgtransfer.evaluation import Protocol, Split, protocol_splits
 from ecgtransfer.pipeline.run import Run, written_whole
+from ecgtransfer.pipeline.seen import Seen, corpus_name
 from ecgtransfer.pipeline.source import Source, absolute
 from ecgtransfer.transfer import DomainRecords
 
@@ -204,20 +205,28 @@ def _split(table: pd.DataFrame, labels: np.ndarray, settings: TargetSettings) ->
 
 
 def _without_source_patients(source: Source, ecgset: ECGSet, selected: np.ndarray) -> np.ndarray:
-    """The selected records whose patients the source model never met, trained on or held out.
+    """The selected records of patients that the source model was neither trained nor validated on.
 
-    Only within one set do patient names mean the same person; a target that is another part of
-    the source's set (a device, a site) may share patients with it.
+    Patients are compared within a corpus, whatever sets were prepared from it, and signals in any
+    case (`seen`).
 
     Raises:
-        CorpusError: nobody is left.
+        CorpusError: nobody is left, or the source does not state whom of the target's corpus it
+            has seen.
     """
-    if ecgset.fingerprint != source.set_fingerprint:
+    if source.seen is not None:
+        left = selected[~source.seen.holds(ecgset, selected)]
+    elif ecgset.fingerprint == source.set_fingerprint:
+        _, train, held_out = source.records()
+        left = selected[~Seen.of(ecgset, np.concatenate([train, held_out])).holds(ecgset, selected)]
+    elif corpus_name(ecgset) is not None and corpus_name(ecgset) == source.summary.corpus["name"]:
+        raise CorpusError(
+            f"expected a source model that states which patients of {corpus_name(ecgset)} it has "
+            "seen, got one of an earlier version that does not; train or export it anew, or name "
+            "the very set that it was trained on as the target"
+        )
+    else:
         return selected
-    _, train, held_out = source.records()
-    patients = ecgset.records.patient.astype(str)
-    met = set(patients.iloc[np.concatenate([train, held_out])])
-    left = selected[~patients.iloc[selected].isin(met).to_numpy()]
     if len(left) == 0:
         raise CorpusError(
             f"expected target patients whom the source model never met, all {len(selected)} "

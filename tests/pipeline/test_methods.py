@@ -404,12 +404,16 @@ def test_matched_source_records_have_just_the_labels_of_the_target(source, targe
         {tuple(row) for row in rows} for rows in (labels[train], wanted, labels[numbers])
     )
     assert drawn == here & there
-    assert np.array_equal(matched_source(source, source.label_space, wanted, 2000, seed=0)[0], numbers)
+    assert np.array_equal(
+        matched_source(source, source.label_space, wanted, 2000, seed=0)[0], numbers
+    )
 
 
 def test_matched_source_records_follow_the_mix_of_the_target(source, target):
     norm, afib = source.label_space.encode(["NORM"]), source.label_space.encode(["AFIB"])
-    numbers, labels = matched_source(source, source.label_space, np.stack([norm, norm, norm, afib]), 8, seed=1)
+    numbers, labels = matched_source(
+        source, source.label_space, np.stack([norm, norm, norm, afib]), 8, seed=1
+    )
     drawn = [source.label_space.decode(row) for row in labels[numbers]]
     assert set(drawn) == {("NORM",), ("AFIB",)}
     assert drawn.count(("NORM",)) > drawn.count(("AFIB",))

@@ -92,7 +92,7 @@ def test_a_model_card_states_data_command_scores_and_limits(exported, source):
         "# our-hospital",
         f"{source.summary.records} records",
         f"NORM {source.summary.labels['NORM']}",
-        f"--preset tiny --steps {STEPS} --batch-size 4 --precision float32 --seed 0`",
+        f"--preset tiny --steps {STEPS} --batch-size 4 --precision float32 --seed 0 --plain`",
         "- AUROC: 0.900 [0.850, 0.930]\n- records: 40\n",
         "### rules\n\n\n#### rows\n\n| class | obey |\n| --- | --- |\n| NORM | 80 % |\n",
         "#### verdicts\n\n- Passed.\n- Kept.\n",
