@@ -68,7 +68,7 @@ TOLD_EVERY = 50
 class LeadReading(NamedTuple):
     """What the judge says of one lead.
 
-    rhythm: sinus, avb, paced, afib, bbb or ventricular; unknown where it failed.
+    rhythm: sinus, avb, paced, afib, bbb or ventricular; unknown where it found no QRS.
     qrs_ms, pr_ms: medians over beats, None where it found none.
     """
 
@@ -76,6 +76,10 @@ class LeadReading(NamedTuple):
     qrs_ms: float | None
     pr_ms: float | None
     ventricular_beats: int
+
+
+#: Of a lead without any QRS.
+NOTHING = LeadReading("unknown", None, None, 0)
 
 
 class Reading(NamedTuple):
@@ -328,7 +332,7 @@ def judged(
             print(f"{folder.name}: {done} of {len(rows)} read", file=sys.stderr, flush=True)
         readings.append(read(ecgset, int(candidates[row]), judge))
     table = ecgset.records.iloc[candidates[rows]]
-    patients = table.patient if "patient" in table else table.name
+    patients = table["patient" if "patient" in table else "name"]
     return Judged(
         labels=labels[rows],
         names=names,
@@ -383,7 +387,10 @@ def read(ecgset: ECGSet, number: int, judge: Any) -> Reading:
     waves = openecg.encode(v1, fs=RATE_HZ, model=judge).events("frame")
     spans = [(start, end) for start, end, wave in waves if wave in ALL_SUPER_QRS_CLASSES]
     ii, also_v1 = (
+        # `openecg.report` breaks on a lead without any QRS.
         lead_reading(openecg.report(lead, fs=RATE_HZ, model=judge).to_dict())
+        if len(openecg.detect_qrs(lead, RATE_HZ))
+        else NOTHING
         for lead in (recording.lead_mv("II"), v1)
     )
     return Reading(ii, also_v1, late_level_mv(v1, spans, RATE_HZ))
