@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -24,7 +25,9 @@ from ecgtransfer.rhythm import RhythmModel
 from ecgtransfer.signals import Beats
 
 #: Streams of randomness of a record beside that of its noise, which is its seed's own.
-RHYTHM_STREAM, SHAPE_STREAM = 1, 2
+RHYTHM_STREAM, SHAPE_STREAM, SELECTION_STREAM = 1, 2, 3
+#: The first of the streams of further trains, of which one is selected.
+CANDIDATE_STREAM = 1000
 
 
 class Cascade(nn.Module):
@@ -48,6 +51,28 @@ class Cascade(nn.Module):
         return self.record.config.label_names
 
 
+class RhythmSelector(Protocol):
+    """Takes one of several trains a record, such as `transfer.RhythmSelection`."""
+
+    @property
+    def candidates(self) -> int:
+        """How many trains a record it chooses among."""
+        ...
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it prefers no train to another."""
+        ...
+
+    def select(
+        self,
+        candidates: Sequence[Sequence[Beats]],
+        generators: Sequence[np.random.Generator],
+    ) -> list[Beats]:
+        """One of the candidates of each record."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class CascadeConditions:
     """Draws what records are conditioned on: a `synthesis.ConditionSource`.
@@ -62,6 +87,7 @@ class CascadeConditions:
         age: in years; None for unknown.
         sex: 0 male, 1 female; None for unknown.
         shape_denoiser: of the target's beat shapes; None for the source's.
+        select_rhythm: takes one of several drawn rhythms; None takes the first.
     """
 
     cascade: Cascade
@@ -72,6 +98,7 @@ class CascadeConditions:
     age: float | None = None
     sex: float | None = None
     shape_denoiser: Denoiser | None = None
+    select_rhythm: RhythmSelector | None = None
 
     def __call__(
         self, label: Tensor, seeds: Sequence[int], first: int = 0
@@ -106,15 +133,27 @@ class CascadeConditions:
             return patient, [self.beats[(first + row) % len(self.beats)] for row in range(rows)]
         assert told.label is not None
         assert told.known is not None
-        drawn = self.cascade.rhythm.sample(
-            told.label,
-            told.known,
-            age,
-            sex,
-            stream_seeds(seeds, RHYTHM_STREAM),
-            None if self.heart_rate_bpm is None else [self.heart_rate_bpm] * rows,
-        )
-        return patient, drawn
+        drawn = [
+            self.cascade.rhythm.sample(
+                told.label,
+                told.known,
+                age,
+                sex,
+                stream_seeds(seeds, stream),
+                None if self.heart_rate_bpm is None else [self.heart_rate_bpm] * rows,
+            )
+            for stream in self._rhythm_streams()
+        ]
+        if self.select_rhythm is None or len(drawn) == 1:
+            return patient, drawn[0]
+        generators = map(np.random.default_rng, stream_seeds(seeds, SELECTION_STREAM))
+        return patient, self.select_rhythm.select(list(zip(*drawn, strict=True)), list(generators))
+
+    def _rhythm_streams(self) -> list[int]:
+        """Streams of the trains of each record that one is selected from."""
+        selector = self.select_rhythm
+        more = 0 if selector is None or selector.is_constant else selector.candidates - 1
+        return [RHYTHM_STREAM, *(CANDIDATE_STREAM + number for number in range(more))]
 
     def shapes(
         self, label: Tensor, seeds: Sequence[int], first: int = 0

@@ -21,11 +21,18 @@ from ecgtransfer.diffusion import (
     mean_denoising_loss,
 )
 from ecgtransfer.errors import ConfigError
+from ecgtransfer.pipeline.cascade_transfer import (
+    CascadeChanges,
+    CascadeSettings,
+    load_cascade_changes,
+    transfer_cascade,
+)
 from ecgtransfer.pipeline.config import METHODS
 from ecgtransfer.pipeline.run import Run, as_json, make_folder, written_whole
 from ecgtransfer.pipeline.source import WEIGHTS, Source
 from ecgtransfer.pipeline.source_records import drawn_source, recorded_source
 from ecgtransfer.pipeline.target import Target, target_records
+from ecgtransfer.settings import UNSTATED_AT_DEFAULT
 from ecgtransfer.training import (
     FitResult,
     Progress,
@@ -105,6 +112,7 @@ class TransferSettings:
             one fold each, and take the mean (see `cross_fit`, `cross_fit_stack`;
             `docs/decisions/005` for the default).
         seed: of everything that is drawn.
+        cascade: training of rhythm and beat shapes, of a factorised source.
     """
 
     method: str = "tgdp"
@@ -117,6 +125,7 @@ class TransferSettings:
     lora: LoraConfig = field(default_factory=LoraConfig)
     folds: int = 3
     seed: int = 0
+    cascade: CascadeSettings = field(default=CascadeSettings(), metadata=UNSTATED_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -159,7 +168,8 @@ class TransferSummary:
             records also stop the training and calibrate the guidance weight, which flatters the
             method: `benchmarks/test_loss.py` scores test records.
         warnings: sentences that the user should read.
-        details: diagnostics of the ratio and the guidance weight, where the method has them.
+        details: diagnostics of the ratio and the guidance weight, where the method has them; of a
+            factorised source also those of rhythm and beat shapes, "cascade".
     """
 
     method: str
@@ -174,12 +184,16 @@ class TransferSummary:
 
 @dataclass(frozen=True)
 class TargetModel:
-    """A denoiser of the target with what generation has to know beside it."""
+    """A denoiser of the target with what generation has to know beside it.
+
+    `cascade_changes` are the target's rhythm and beat shapes, where the transfer changed them.
+    """
 
     denoise: Denoiser
     source: Source
     method: str
     fingerprint: str
+    cascade_changes: CascadeChanges | None = None
 
 
 def stage_name(method: str) -> str:
@@ -221,6 +235,17 @@ def transfer(
         finished_guidance=_finished_guidance(run, asked) if settings.method == "stack" else None,
     )
     result = _BY_METHOD[settings.method](work)
+    cascade = transfer_cascade(
+        source,
+        target,
+        (work.fit, work.held_out, work.train),
+        settings.method,
+        settings.cascade,
+        stage.folder,
+        folds=settings.folds,
+        seed=settings.seed,
+        bars=bars,
+    )
     device = source.device
     judged = result.judged or ((result.denoise, work.held_out),)
     summary = TransferSummary(
@@ -233,7 +258,7 @@ def transfer(
         ),
         seconds=result.seconds,
         warnings=result.warnings,
-        details=result.details,
+        details=result.details | cascade,
     )
     stage.finish(summary)
     return summary
@@ -276,7 +301,10 @@ def load_target_model(
             [classifier_free(one, label_scale) for one in tuned],
             [NoiseLevelWeight.from_dict(results["details"]["weights"][each]) for each in STACKED],
         )
-    return TargetModel(denoise, source, method, str(card["fingerprint"]))
+    changes = load_cascade_changes(
+        source, method, stage.folder, results["details"].get("cascade", {}), label_scale
+    )
+    return TargetModel(denoise, source, method, str(card["fingerprint"]), changes)
 
 
 @dataclass(frozen=True)

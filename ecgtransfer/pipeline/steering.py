@@ -9,6 +9,7 @@ from ecgtransfer.corpus import ECGSet
 from ecgtransfer.corpus.ecgset import is_ecgset
 from ecgtransfer.diffusion import CascadeConditions
 from ecgtransfer.errors import ConfigError, CorpusError, RunError
+from ecgtransfer.pipeline.cascade_transfer import CascadeChanges
 from ecgtransfer.pipeline.run import as_json
 from ecgtransfer.pipeline.source import Source
 from ecgtransfer.signals import Beats, read_annotation, read_beats_csv
@@ -121,9 +122,20 @@ def read_beats(path: Path, duration_s: float) -> list[Beats]:
 
 
 def cascade_conditions(
-    source: Source, names: tuple[str, ...], steering: Steering, label_scale: float
+    source: Source,
+    names: tuple[str, ...],
+    steering: Steering,
+    label_scale: float,
+    changes: CascadeChanges | None = None,
 ) -> CascadeConditions | None:
     """What generated records are conditioned on; None for a source that knows labels alone.
+
+    Args:
+        source: of the run.
+        names: of the run's label space.
+        steering: what is asked of rhythm and patient.
+        label_scale: classifier-free guidance of the source's beat shapes, 1 for none.
+        changes: the target's rhythm and beat shapes; None for the source's.
 
     Raises:
         RunError: steering of a source that knows labels alone.
@@ -135,16 +147,20 @@ def cascade_conditions(
                 "sex, got one that knows labels alone; train one anew, or leave these options out"
             )
         return None
+    changes = changes or CascadeChanges()
     config = source.model.config
     duration_s = config.samples / config.sampling_rate_hz
     return CascadeConditions(
         source.cascade,
         names,
-        label_scale=label_scale,
+        # A changed denoiser follows its labels already.
+        label_scale=1.0 if changes.shape_denoiser is not None else label_scale,
         heart_rate_bpm=steering.heart_rate_bpm,
         beats=None if steering.beats is None else read_beats(steering.beats, duration_s),
         age=steering.age,
         sex=None if steering.sex is None else float(steering.sex == "female"),
+        shape_denoiser=changes.shape_denoiser,
+        select_rhythm=changes.select_rhythm,
     )
 
 

@@ -161,7 +161,11 @@ def synthesise(
     stage = run.stage(synthetic_stage(settings.name, method))
     asked = {"generate": settings, "model": target_model.fingerprint} | settings.steering.inputs()
     conditions = cascade_conditions(
-        source, space.names, settings.steering, settings.sampler.classifier_free_scale
+        source,
+        space.names,
+        settings.steering,
+        settings.sampler.classifier_free_scale,
+        target_model.cascade_changes,
     )
     done = stage.begin(asked, alone=False)  # `generate` keeps others out, shard by shard
     config = source.model.config

@@ -7,6 +7,11 @@ from ecgtransfer.transfer.adapters import (
     with_difffit,
     with_lora,
 )
+from ecgtransfer.transfer.beat_shape_guidance import (
+    BeatShapeGuidance,
+    BeatShapeGuidanceConfig,
+    TunableBeatShapes,
+)
 from ecgtransfer.transfer.cross_fit import CrossFittedGuidance, MeanLogH, cross_fit
 from ecgtransfer.transfer.density_ratio import (
     DomainClassifier,
@@ -30,6 +35,11 @@ from ecgtransfer.transfer.guidance import (
 from ecgtransfer.transfer.guided import GuidanceWeight, LogH, guided
 from ecgtransfer.transfer.potential import GuidanceConfig, GuidanceNetwork
 from ecgtransfer.transfer.records import DomainRecords, patient_folds
+from ecgtransfer.transfer.rhythm_selection import (
+    SELECTION_FEATURES,
+    RhythmSelection,
+    selection_features,
+)
 from ecgtransfer.transfer.stacking import (
     StackFit,
     averaged,
@@ -47,6 +57,9 @@ from ecgtransfer.transfer.weight import (
 )
 
 __all__ = [
+    "SELECTION_FEATURES",
+    "BeatShapeGuidance",
+    "BeatShapeGuidanceConfig",
     "CrossFittedGuidance",
     "DomainClassifier",
     "DomainClassifierConfig",
@@ -63,8 +76,10 @@ __all__ = [
     "MeanLogH",
     "NoiseLevelWeight",
     "RatioDiagnostics",
+    "RhythmSelection",
     "StackFit",
     "TgdpConfig",
+    "TunableBeatShapes",
     "averaged",
     "calibrate_weight",
     "clip_log_ratio",
@@ -86,6 +101,7 @@ __all__ = [
     "noised_classification_loss",
     "patient_folds",
     "ratio_diagnostics",
+    "selection_features",
     "sobolev_penalty",
     "stacked",
     "trainable_parameters",

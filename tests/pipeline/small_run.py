@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from ecgtransfer.evaluation import ClassifierConfig
 from ecgtransfer.pipeline import SamplerSettings, TransferSettings, UtilitySettings
+from ecgtransfer.pipeline.cascade_transfer import CascadeSettings, shape_guidance
 from ecgtransfer.training import TrainConfig
 from ecgtransfer.transfer import DomainClassifierConfig, FinetuneConfig, TgdpConfig
 
@@ -14,6 +15,11 @@ TRAIN = TrainConfig(
     steps=STEPS, batch_size=4, learning_rate=1e-3, warmup_steps=1, validate_every=3, log_every=1
 )
 SAMPLER = SamplerSettings(steps=2)
+CASCADE = CascadeSettings(
+    draws=2,
+    tgdp=replace(shape_guidance(), train=TRAIN, eta_guidance=1.0),
+    finetune=FinetuneConfig(train=TRAIN),
+)
 CLASSIFIER = ClassifierConfig(widths=(16, 16), steps=2, pretraining_steps=2, batch_size=4, folds=2)
 UTILITY = UtilitySettings(arms=("control",), ratios=(1.0,), seeds=1, classifier=CLASSIFIER)
 
@@ -28,6 +34,7 @@ def transfer_settings(method="tgdp", **changes):
             "finetune": FinetuneConfig(train=TRAIN),
             "adapter": FinetuneConfig(train=replace(TRAIN, learning_rate=3e-2)),
             "folds": 2 if method == "stack" else 1,
+            "cascade": CASCADE,
         }
         | changes
     )

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ecgtransfer.corpus import ECGSet, label_space
+from ecgtransfer.diffusion import CascadeConditions
 from ecgtransfer.errors import ConfigError, RunError
 from ecgtransfer.pipeline import (
     GenerateSettings,
@@ -26,11 +27,14 @@ from ecgtransfer.pipeline import (
     train_source,
     transfer,
 )
+from ecgtransfer.pipeline.cascade_transfer import _Part, _select_rhythm, source_trains
 from ecgtransfer.pipeline.conditioned import ages, record_shapes, sexes
+from ecgtransfer.pipeline.run import read_json
 from ecgtransfer.pipeline.source import adopt_source, learned_labels, source_files
 from ecgtransfer.pipeline.target import target_records
 from ecgtransfer.signals import Beats, read_annotation
-from tests.pipeline.small_run import SAMPLER, STEPS, no_bars, transfer_settings
+from ecgtransfer.transfer import DomainRecords, RhythmSelection
+from tests.pipeline.small_run import CASCADE, SAMPLER, STEPS, no_bars, transfer_settings
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +217,87 @@ def test_every_method_carries_a_factorised_source_over(tmp_path, run, few_labels
     )
     assert drawn.label_space.names == ("PVC", "NORM", "AFIB")
     assert drawn.labels.tolist() == [[1, 1, 0]] * 2
+    if method == "source":
+        assert model.cascade_changes is None
+        assert "cascade" not in summary.details
+        return
+    stated = summary.details["cascade"]
+    assert stated["rhythm"] == {"left_alone": "12 records of 12 patients are too few"}
+    assert np.isfinite(stated["beat_shapes"]["held_out_loss"])
+    assert np.isfinite(stated["beat_shapes"]["source_loss"])
+    assert model.cascade_changes.select_rhythm is None
+    shapes = source.cascade.beat_shapes
+    given = shapes.condition(
+        records.label.label,
+        [target.ecgset.beats[number] for number in target.train[:2]],
+        known=records.label.known,
+    )
+    x = torch.randn(2, shapes.dimensions, generator=torch.Generator().manual_seed(0))
+    ours = model.cascade_changes.shape_denoiser(x, sigma, given)
+    assert torch.isfinite(ours).all()
+    assert (ours - shapes(x, sigma, given)).abs().max() > 0
+
+
+def fastest(n):
+    """Selects the train of the highest rate, almost surely."""
+    return RhythmSelection(
+        centre=(0.0,) * 7,
+        scale=(1.0,) * 7,
+        weights=(1.0, *[0.0] * 6),
+        intercept=0.0,
+        slope=1e4,
+        offset=0.0,
+        ridge=1.0,
+        log_loss=0.5,
+        standard_error=0.01,
+        candidates=n,
+    )
+
+
+def test_selected_rhythms_are_those_of_the_first_and_further_draws(factorised):
+    cascade, label = factorised.cascade, torch.tensor([[1.0, 0.0], [0.0, 1.0]] * 2)
+    names, seeds = ("NORM", "AFIB"), [3, 4, 5, 6]
+
+    def rates(selector, rows=slice(None)):
+        conditions = CascadeConditions(cascade, names, select_rhythm=selector)
+        _, beats = conditions.rhythm(label[rows], seeds[rows])
+        return [each.heart_rate_bpm for each in beats]
+
+    plain, selected = rates(None), rates(fastest(6))
+    assert all(ours >= theirs for ours, theirs in zip(selected, plain, strict=True))
+    assert selected != plain
+    assert rates(fastest(1)) == plain
+    assert rates(replace(fastest(6), log_loss=1.0)) == plain  # tells no train from another
+    assert rates(fastest(6), slice(2, 3)) == selected[2:3]
+    given = [Beats(np.arange(1, 9, 1.0), np.ones(8, np.int8), 10.0)]
+    conditions = CascadeConditions(cascade, names, beats=given, select_rhythm=fastest(6))
+    assert conditions.rhythm(label, seeds)[1] == given * 4
+
+
+def test_rhythm_is_selected_from_twenty_records_on(tmp_path, factorised, few_labels):
+    """The target's trains are the source's own, twice as fast."""
+    numbers = np.resize(np.arange(len(few_labels)), 40)
+    label = torch.zeros(40, len(factorised.model.config.label_names))
+    label[:, factorised.model.config.label_names.index("NORM")] = 1
+    given = factorised.cascade.beat_shapes.condition(
+        label,
+        [few_labels.beats[number] for number in numbers],
+        known=torch.ones_like(label, dtype=torch.bool),
+        age=torch.full((40,), torch.nan),
+        sex=torch.full((40,), torch.nan),
+    )
+    drawn = source_trains(factorised.cascade, given, 1, seed=9)
+    fast = [
+        Beats(each.times_s[each.times_s < 9.9] / 2, each.kinds[each.times_s < 9.9], 10.0)
+        for (each,) in drawn
+    ]
+    records = DomainRecords(torch.zeros(40, 2), given, tuple(f"p{k}" for k in range(40)))
+    stated = _select_rhythm(factorised.cascade, _Part(records, fast), CASCADE, tmp_path, 0)
+    assert stated["selects"]
+    assert stated["log_loss"] + stated["standard_error"] < stated["log_loss_of_chance"]
+    selection = RhythmSelection.from_dict(read_json(tmp_path / "rhythm.json"))
+    ours, theirs = selection.log_ratio(fast), selection.log_ratio([each for (each,) in drawn])
+    assert np.median(ours) > np.median(theirs) + 0.5
 
 
 def test_a_factorised_source_is_given_away_without_its_records(tmp_path, run, factorised):
