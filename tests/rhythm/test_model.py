@@ -18,6 +18,7 @@ from ecgtransfer.rhythm import (
     fit_rhythm,
     hidden_statements,
 )
+from ecgtransfer.rhythm.densities import SHORTEST_RR_S
 from ecgtransfer.signals import Beats
 from ecgtransfer.training import TrainConfig, load_weights, seeded_initialisation
 
@@ -41,10 +42,14 @@ def test_the_likelihood_of_all_trains_sums_to_one():
     middle, step = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]
     none = log_p(made, [train_of()]).exp().sum()
     one = step * log_p(made, [train_of(t, kinds=[0]) for t in middle]).exp().sum()
-    pairs = list(itertools.combinations(middle[2::5], 2))
-    pairs = [pair for pair in pairs if pair[1] - pair[0] > 0.1501]
-    two = [train_of(*pair, kinds=[0, 0]) for pair in pairs]
-    double = (5 * step) ** 2 * log_p(made, two).exp().sum()
+    # Two beats: the first anywhere, the second from 0.15 s after it on, by the midpoint rule.
+    double, first_step = 0.0, (end - start - SHORTEST_RR_S) / 60
+    for place in range(60):
+        first = start + (place + 0.5) * first_step
+        room = (end - first - SHORTEST_RR_S) / 40
+        gaps = SHORTEST_RR_S + (np.arange(40) + 0.5) * room
+        two = [train_of(first, first + gap, kinds=[0, 0]) for gap in gaps]
+        double += first_step * room * float(log_p(made, two).exp().sum())
     assert 0.1 < double < 0.9
     assert float(none + one + double) == pytest.approx(1, abs=0.01)
 
