@@ -420,7 +420,9 @@ def test_matched_source_records_follow_the_mix_of_the_target(source, target):
 
 def test_matched_source_records_are_dealt_again_where_the_source_is_short(source):
     norm, afib = source.label_space.encode(["NORM"]), source.label_space.encode(["AFIB"])
-    numbers, labels = matched_source(source, source.label_space, np.stack([norm, norm, norm, afib]), 400, seed=2)
+    numbers, labels = matched_source(
+        source, source.label_space, np.stack([norm, norm, norm, afib]), 400, seed=2
+    )
     assert len(numbers) == 400
     ours = numbers[(labels[numbers] == afib).all(1)]
     assert len(ours) / 400 == pytest.approx(0.25, abs=0.07)
