@@ -171,9 +171,9 @@ def steering_card(steering: Steering) -> dict[str, object]:
     return {"steering": as_json(steering) | steering.inputs()}
 
 
-def patient_columns(steering: Steering) -> dict[str, object]:
+def patient_columns(steering: Steering) -> dict[str, str | float]:
     """Columns of the generated set's table: age and sex, where they were asked for."""
-    stated = {"age": steering.age, "sex": steering.sex}
+    stated: dict[str, str | float | None] = {"age": steering.age, "sex": steering.sex}
     return {name: value for name, value in stated.items() if value is not None}
 
 

@@ -81,7 +81,7 @@ def generate(
     solver: str = "dpmpp2m",
     seed: int = 0,
     conditions: ConditionSource | None = None,
-    columns: Mapping[str, object] | None = None,
+    columns: Mapping[str, str | float] | None = None,
     batch_size: int = 64,
     network_batch: int | None = None,
     shard: Shard | None = None,
@@ -225,7 +225,7 @@ class _Drawing:
     solver: str
     device: torch.device
     conditions: ConditionSource | None
-    columns: Mapping[str, object]
+    columns: Mapping[str, str | float]
     batch_size: int
     progress: Callable[[int, int], None]
     disk: Callable[[DiskSpace], None] | None
@@ -252,7 +252,9 @@ class _Drawing:
                 drawn = [
                     self._draw(start, min(start + plan.network_batch, last)) for start in calls
                 ]
-                table = plan.table(first, last).assign(**self.columns)
+                table = plan.table(first, last)
+                for name, value in self.columns.items():
+                    table[name] = value
                 if self.conditions is not None:
                     table[BEATS_COLUMN] = [each.to_text() for _, beats in drawn for each in beats]
                 writer.append(

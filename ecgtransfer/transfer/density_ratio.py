@@ -138,6 +138,13 @@ class DomainClassifier(nn.Module):
         self.register_buffer("slope", torch.ones(()))
         self.register_buffer("offset", torch.zeros(()))
 
+    @classmethod
+    def of_signals(
+        cls, config: DomainClassifierConfig, leads: int, labels: int
+    ) -> DomainClassifier:
+        """The classifier of signals (B, leads, T), an `Encoder1d` of the configured shape."""
+        return cls(Encoder1d(_encoder_shape(config, leads, labels)), config.noise is not None)
+
     def logit(self, x: Tensor, sigma: Tensor | None, label: Given) -> Tensor:
         """Uncalibrated log P(target)/P(source), domains counted alike: (B, ...) -> (B,).
 
@@ -191,15 +198,23 @@ def signal_encoder(config: DomainClassifierConfig, records: DomainRecords) -> nn
     label, condition = label_of(records.label), records.label
     conditioned = isinstance(condition, Condition)
     channels = channels_of(condition) if isinstance(condition, Condition) else None
-    shape = EncoderConfig(
+    shape = _encoder_shape(
+        config,
+        records.x0.shape[1] + (0 if channels is None else channels.shape[1]),
+        0 if label is None else label.shape[1] * (1 + conditioned),
+    )
+    return ConditionedEncoder(shape) if conditioned else Encoder1d(shape)
+
+
+def _encoder_shape(config: DomainClassifierConfig, leads: int, labels: int) -> EncoderConfig:
+    return EncoderConfig(
         outputs=1,
-        leads=records.x0.shape[1] + (0 if channels is None else channels.shape[1]),
-        labels=0 if label is None else label.shape[1] * (1 + conditioned),
+        leads=leads,
+        labels=labels,
         noise=config.noise is not None,
         widths=config.widths,
         blocks=config.blocks,
     )
-    return ConditionedEncoder(shape) if conditioned else Encoder1d(shape)
 
 
 @dataclass(frozen=True, eq=False)
