@@ -4,7 +4,8 @@
 
 PYTHON is the interpreter of an environment with `ecgen` 1.1.0; without it ecgen is left out. All
 generate the same, 12 leads, 10 s, 100 Hz, with the same number of threads, each at the better of
-two numbers of records a call; weights are random: the arithmetic is the same. Of the peers only
+two numbers of records a call, ours with all its stages: rhythm, beat shapes, records; weights are
+random: the arithmetic is the same. Of the peers only
 some steps of their samplers are timed, which are alike, and multiplied. Also the machine's rate of
 matrix products, the share of it that training and sampling reach (floating point operations as
 `torch.utils.flop_counter` counts them: products, convolutions and attention), and the time that
@@ -33,17 +34,26 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ecgtransfer.corpus import label_space
 from ecgtransfer.diffusion import (
+    BeatShapeConfig,
+    BeatShapeModel,
+    Cascade,
+    CascadeConditions,
+    Condition,
     Denoiser,
     DiffusionConfig,
     DiffusionModel,
+    LayoutBatch,
+    beat_channels,
     denoising_loss,
     draw_sigma,
     fastest_precision,
     sample,
     sampling_sigmas,
+    spread_label,
 )
 from ecgtransfer.pipeline import PRESETS, SamplerSettings
-from ecgtransfer.signals import expand_leads
+from ecgtransfer.rhythm import RhythmConfig, RhythmModel
+from ecgtransfer.signals import Beats, expand_leads, shape_samples
 from ecgtransfer.simulation import SOURCE_HOSPITAL, simulate_ecgset
 from ecgtransfer.training import (
     averaged_copy,
@@ -56,6 +66,8 @@ from ecgtransfer.transfer import GuidanceConfig, GuidanceNetwork, guided
 
 HERE = Path(__file__).resolve().parent
 LABELS, LEADS, SAMPLES = 9, 8, 1000
+#: Statements that the model knows, the labels among them.
+STATEMENTS = 47
 #: Records a call that are tried.
 OUR_BATCHES, ECGEN_BATCHES, SSSD_BATCHES = (16, 32), (8, 32), (1, 4)
 #: Timed steps of ecgen's 50 and SSSD-ECG's 200.
@@ -127,13 +139,17 @@ def our_training(model: DiffusionModel, repeats: int) -> tuple[list[float], int,
     generator = torch.Generator().manual_seed(0)
     batch = preset.train.batch_size
     signals = torch.randn(batch, LEADS, SAMPLES, generator=generator)
-    label = torch.eye(LABELS)[torch.arange(batch) % LABELS]
+    names = config.label_names
+    told = spread_label(torch.eye(LABELS)[torch.arange(batch) % LABELS], names[:LABELS], names)
+    beats = [Beats(np.arange(0.4, 9.9, 0.8), np.ones(12, np.int8), 10.0)] * batch
+    shapes_mv = np.random.default_rng(0).normal(size=(batch, 2, LEADS, shape_samples(100)))
 
     def train() -> None:
-        x0 = model.units.to_model(signals)
+        known = model.condition(told.label, known=told.known, beats=beats, shapes_mv=shapes_mv)
+        x0, condition = model.to_model(signals, known)
         sigma = draw_sigma(batch, config.noise, generator)
         noise = torch.randn(x0.shape, generator=generator)
-        loss = denoising_loss(model, x0, label, sigma, noise).mean()
+        loss = denoising_loss(model, x0, condition, sigma, noise).mean()
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -146,18 +162,39 @@ def our_training(model: DiffusionModel, repeats: int) -> tuple[list[float], int,
 
 def our_generation(model: DiffusionModel, repeats: int) -> dict[str, dict[str, Any]]:
     """Guided and unguided, with the operations of a record."""
-    guidance = GuidanceNetwork(GuidanceConfig(labels=LABELS)).requires_grad_(False)
+    config = model.config
+    names = config.label_names
+    guidance = GuidanceNetwork(
+        GuidanceConfig(
+            labels=len(names),
+            masked_labels=True,
+            condition_channels=config.unet.condition_channels,
+            scalars=config.unet.scalars,
+        )
+    ).requires_grad_(False)
+    duration_s = config.samples / config.sampling_rate_hz
+    cascade = Cascade(
+        RhythmModel(RhythmConfig.of_records(names, duration_s)),
+        BeatShapeModel(BeatShapeConfig(names, config.sampling_rate_hz)),
+        model,
+    )
+    conditions = CascadeConditions(cascade, names[:LABELS])
     sampler = SamplerSettings()
     sigmas = sampling_sigmas(sampler.steps, model.config.noise)
 
     def drawing(denoise: Denoiser, batch: int) -> Callable[[], object]:
         noise = record_noise(range(batch), (LEADS, SAMPLES))
         label = torch.eye(LABELS)[torch.arange(batch) % LABELS]
-        return lambda: expand_leads(
-            model.units.to_mv(sample(denoise, noise, label, sigmas, sampler.solver)).numpy()
-        )
 
-    def countable(x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+        @torch.no_grad()
+        def draw() -> object:
+            condition, _ = conditions(label, range(batch))
+            x0 = sample(denoise, noise, condition, sigmas, sampler.solver)
+            return expand_leads(model.to_mv(x0, condition).numpy())
+
+        return draw
+
+    def countable(x: Tensor, sigma: Tensor, label: Condition) -> Tensor:
         """The counter cannot follow a slope whose variable is itself the input of a module."""
         log_h: Tensor = guidance(x.clone(), sigma, label)
         return log_h
@@ -211,7 +248,7 @@ def batch_making(batch: int, repeats: int) -> Spread:
         records = simulate_ecgset(
             Path(folder) / "set", SOURCE_HOSPITAL, RECORDS, 0, label_space("icbeb9")
         )
-        labels = np.asarray(records.labels, np.float32)
+        labels, beats = np.asarray(records.labels, np.float32), records.beats
         order = shuffled_batches(RECORDS, batch, 0, label_weights(labels))
 
         def make() -> None:
@@ -219,6 +256,8 @@ def batch_making(batch: int, repeats: int) -> Spread:
                 index = order(step)
                 torch.from_numpy(records.independent_mv(index))
                 torch.from_numpy(labels[index])
+                LayoutBatch.of([beats[number] for number in index], SAMPLES, 100)
+                np.stack([beat_channels(beats[number], SAMPLES, 100) for number in index])
 
         return spread([seconds / BATCHES for seconds in timed(make, repeats)])
 
@@ -232,11 +271,13 @@ def main() -> None:
     repeats, busy = options.repeats, os.getloadavg()[0]
     preset = PRESETS["cpu"]
     config = DiffusionConfig(
-        label_names=tuple(str(number) for number in range(LABELS)),
+        label_names=tuple(str(number) for number in range(STATEMENTS)),
         samples=SAMPLES,
         sampling_rate_hz=100,
-        unet=preset.unet(LABELS, LEADS),
+        unet=preset.unet(STATEMENTS, LEADS, factorised=True),
         precision=fastest_precision(),
+        masked_labels=True,
+        residual=True,
     )
     model = DiffusionModel(config)
     products = product_rates(repeats)

@@ -9,6 +9,7 @@ import typer
 from ecgtransfer.pipeline import (
     Run,
     SourceSettings,
+    StageSummary,
     corpus_in_words,
     find_source,
     read_source,
@@ -88,10 +89,14 @@ def train(
         "labels": ", ".join(f"{label} {count}" for label, count in summary.labels.items()),
         "corpus": corpus_in_words(summary.corpus),
         "stages": ", ".join(
-            f"{name.replace('_', ' ')} {each.steps} steps, held-out loss {each.validation_loss}"
+            f"{name.replace('_', ' ')} {each.steps} steps, held-out loss {_loss(each)}"
             for name, each in summary.stages.items()
         )
         or "records alone",
     }
     rows = [(name.replace("_", " "), value) for name, value in told.items()]
     output.result(summary, Facts(f"Source model in {run / 'source'}", rows))
+
+
+def _loss(stage: StageSummary) -> str:
+    return "not measured" if stage.validation_loss is None else f"{stage.validation_loss:.3f}"

@@ -55,6 +55,8 @@ UNSTATED_INTERVAL_S = 1.0
 #: Records whose distance from the mean shape is beyond this quantile count as if at it when the
 #: principal components are found: one artefact of 20 mV would claim a component for itself.
 OUTLYING_QUANTILE = 0.99
+#: Smallest deviation of a component, as a share of the largest.
+SMALLEST_DEVIATION = 1e-3
 #: Fewest records with ventricular beats whose shapes are worth components.
 FEWEST_SHAPES = 2
 #: Records that are denoised at a time. Always so many, with zeros where there are fewer: a matrix
@@ -165,7 +167,10 @@ class PrincipalComponents(nn.Module):
         kept = self.deviation.shape[0]
         self.mean.copy_(torch.from_numpy(mean))
         self.basis.copy_(torch.from_numpy(basis[:, ::-1][:, :kept].copy()))
-        self.deviation.copy_(torch.from_numpy(np.sqrt(np.maximum(power[::-1][:kept], 1e-12))))
+        deviation = np.sqrt(np.maximum(power[::-1][:kept], 0.0))
+        # Fewer vectors than components leave some without spread; others may have it there.
+        smallest = max(SMALLEST_DEVIATION * float(deviation[0]), 1e-6)
+        self.deviation.copy_(torch.from_numpy(np.maximum(deviation, smallest)))
 
     def encode(self, vectors: Tensor) -> Tensor:
         """(B, F) -> (B, C), unit variance."""

@@ -51,24 +51,32 @@ def denoised_from_noise(noise: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
     return x - per_record(sigma, x) * noise
 
 
-def classifier_free(denoise: Denoiser, scale: float) -> Denoiser:
+def classifier_free(
+    denoise: Denoiser, scale: float, unlabelled: Denoiser | None = None
+) -> Denoiser:
     """Classifier-free guidance (Ho and Salimans 2022).
 
     D(x; none) + scale (D(x; label) - D(x; none)), where none keeps beats, layout and whatever else
     the record is conditioned on.
 
     At scale 1 it is `denoise` itself; above, records become more typical of their label and less
-    varied. It is independent of the transfer and may be applied before or after `guided`.
+    varied. It comes last: a denoiser of the target made from a scaled one of the source is of
+    another law than the target's denoiser scaled (`ecgtransfer.transfer.guided_at_scale`).
+
+    Args:
+        denoise: D, of records with and without a label.
+        scale: how strongly the label counts.
+        unlabelled: the denoiser of records without a label, where that is another one.
     """
     if scale == 1.0:
         return denoise
+    denoise_without = denoise if unlabelled is None else unlabelled
 
     def guided_by_label(x: Tensor, sigma: Tensor, label: Condition | Tensor | None) -> Tensor:
-        with_label = denoise(x, sigma, label)
+        without = denoise_without(x, sigma, without_label(label))
         if as_condition(label).label is None:
-            return with_label
-        without = denoise(x, sigma, without_label(label))
-        return without + scale * (with_label - without)
+            return without
+        return without + scale * (denoise(x, sigma, label) - without)
 
     return guided_by_label
 

@@ -35,6 +35,7 @@ from ecgtransfer.pipeline.shown import (
 from ecgtransfer.pipeline.source import (
     Source,
     SourceSummary,
+    StageSummary,
     absolute,
     adopt_source,
     corpus_in_words,
@@ -82,6 +83,7 @@ __all__ = [
     "SourceSettings",
     "SourceSummary",
     "Stage",
+    "StageSummary",
     "Steering",
     "Target",
     "TargetModel",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from ecgtransfer.corpus import ECGSet
+from ecgtransfer.corpus import ECGSet, label_space
 from ecgtransfer.evaluation import ClassifierConfig
 from ecgtransfer.pipeline.answers import Answer, first_with
 from ecgtransfer.pipeline.fidelity import FidelitySettings, evaluate_fidelity
@@ -131,7 +131,7 @@ def run_demo(folder: Path, settings: DemoSettings, speaker: Speaker) -> DemoSumm
     run = Run.create(folder)
     adopt_source(run, find_source(settings.source))
     source = load_source(run)
-    clinic = _clinic(run, source, settings)
+    clinic = _clinic(run, settings)
     target = settle_target(
         run,
         source,
@@ -198,8 +198,8 @@ def _answers(
     return utility, fidelity, physiology, privacy
 
 
-def _clinic(run: Run, source: Source, settings: DemoSettings) -> Path:
-    """The clinic's set, in the label space of the source."""
+def _clinic(run: Run, settings: DemoSettings) -> Path:
+    """The clinic's set, in the nine classes of ICBEB2018."""
     stage = run.stage(CLINIC)
     folder = stage.folder / "set"
     asked = {
@@ -213,7 +213,7 @@ def _clinic(run: Run, source: Source, settings: DemoSettings) -> Path:
             TARGET_HOSPITAL,
             settings.target_records,
             settings.seed,
-            source.label_space,
+            label_space("icbeb9"),
             overwrite=folder.exists(),
         )
         stage.finish({"records": len(ecgset), "fingerprint": ecgset.fingerprint})

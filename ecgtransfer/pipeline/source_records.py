@@ -25,9 +25,11 @@ def matched_source(
     """Numbers of source training records whose labels follow the target's, with their labels.
 
     For each of n draws from the target's label rows, a source record of the very same labels.
-    Given its label a record is as the source has it, and only that matters: log h is used
-    through its slope in x, which the law of the labels does not touch. What is gained is that
-    the classifier cannot tell the domains by their class mix, and the ratio varies less.
+    Where the source has fewer of a combination than are drawn, its records are dealt again, each
+    once before any a second time: the mix of labels is the target's in any case. Given its label
+    a record is as the source has it, and only that matters: log h is used through its slope in x,
+    which the law of the labels does not touch. What is gained is that the classifier cannot tell
+    the domains by their class mix, and the ratio varies less.
 
     Raises:
         CorpusError: no label combination of the target occurs in the source.
@@ -47,12 +49,14 @@ def matched_source(
     wanted: dict[bytes, int] = {}
     for place in rng.integers(len(rows), size=n):
         wanted[rows[place]] = wanted.get(rows[place], 0) + 1
-    numbers = np.sort(
-        np.concatenate(
-            [rng.permutation(by_labels[row])[:count] for row, count in sorted(wanted.items())]
-        )
-    )
-    return numbers, labels
+    parts = [_dealt(by_labels[row], count, rng) for row, count in sorted(wanted.items())]
+    return np.sort(np.concatenate(parts)), labels
+
+
+def _dealt(numbers: list[int], count: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` of the numbers in random order, each once before any a second time."""
+    rounds = -(-count // len(numbers))
+    return np.concatenate([rng.permutation(numbers) for _ in range(rounds)])[:count]
 
 
 def recorded_source(

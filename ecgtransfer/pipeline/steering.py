@@ -171,6 +171,12 @@ def steering_card(steering: Steering) -> dict[str, object]:
     return {"steering": as_json(steering) | steering.inputs()}
 
 
+def patient_columns(steering: Steering) -> dict[str, object]:
+    """Columns of the generated set's table: age and sex, where they were asked for."""
+    stated = {"age": steering.age, "sex": steering.sex}
+    return {name: value for name, value in stated.items() if value is not None}
+
+
 def _first_seconds(beats: Beats, duration_s: float) -> Beats:
     inside = beats.times_s < duration_s
     return Beats(beats.times_s[inside], beats.kinds[inside], duration_s)

@@ -20,7 +20,12 @@ from ecgtransfer.pipeline.config import METHODS
 from ecgtransfer.pipeline.methods import load_target_model, stage_name
 from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.source import Source
-from ecgtransfer.pipeline.steering import Steering, cascade_conditions, steering_card
+from ecgtransfer.pipeline.steering import (
+    Steering,
+    cascade_conditions,
+    patient_columns,
+    steering_card,
+)
 from ecgtransfer.pipeline.target import TARGET, Target, load_target
 from ecgtransfer.settings import UNSTATED_AT_DEFAULT
 from ecgtransfer.synthesis import (
@@ -173,6 +178,7 @@ def synthesise(
         whole,
         label_space=space,
         conditions=conditions,
+        columns=patient_columns(settings.steering),
         sigmas=sampling_sigmas(settings.sampler.steps, config.noise),
         card_extra={
             "model_fingerprint": target_model.fingerprint,

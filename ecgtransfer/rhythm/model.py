@@ -111,7 +111,8 @@ class RhythmModel(nn.Module):
         """
         trains = stack_trains(beats, self.config.window_s)
         self._check(len(beats), label, known, age, sex)
-        return self(trains, label, known, age, sex)
+        log_p: Tensor = self(trains, label, known, age, sex)
+        return log_p
 
     def forward(
         self, trains: Trains, label: Tensor, known: Tensor, age: Tensor, sex: Tensor
@@ -207,7 +208,9 @@ class RhythmModel(nn.Module):
             state = network.states(latest, condition, state)[:, 0]
             after = network.next_beat(state, condition, History(*(part[:, 0] for part in latest)))
             kind, rr_s = after.draw(numbers[:, len(times)])
-            times.append(times[-1] + rr_s.clamp_max(2 * end_s))
+            # Within the rounding of `Beats` and of times below.
+            rr_s = rr_s.clamp(SHORTEST_RR_S + 2 * TIME_STEP_S, 2 * end_s)
+            times.append(times[-1] + rr_s)
             kinds.append(kind)
         all_times, all_kinds = torch.stack(times, 1).numpy(), torch.stack(kinds, 1).numpy()
         trains = []
@@ -280,8 +283,7 @@ def fit_rhythm(
 
     Conditions are hidden at random, so that the model answers to any part of them:
     `hidden_statements` with a tenth of the records without any and, where `core_labels` are given,
-    45 % with those alone; age and sex of 20 % each. Records of folder `held_out` are only scored,
-    with all that is known of them: their negative log-likelihood is the validation of `fit`.
+    45 % with those alone; age and sex of 20 % each.
 
     Args:
         model: trained in place.
@@ -290,11 +292,14 @@ def fit_rhythm(
         known: (N, K) bool, where the label is known.
         age: (N,) years, NaN where unknown.
         sex: (N,) 0 male, 1 female, NaN where unknown.
-        train, held_out: numbers of records.
+        train: numbers of the records to learn from.
+        held_out: numbers of records that are only scored, with all that is known of them; their
+            mean negative log-likelihood is the validation of `fit`.
         config: how long and how fast.
         folder: of the weights, the log and the checkpoint; see `fit`.
         core_labels: the statements that other sets are labelled with.
-        progress, keep_checkpoint: those of `fit`.
+        progress: called after every step.
+        keep_checkpoint: as `fit`.
 
     Raises:
         ConfigError: no training record, a core label that the label space lacks, conditions of

@@ -148,8 +148,9 @@ class RhythmNetwork(nn.Module):
 
 def _mixture(output: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
     """Joint log weight, location and log scale: (..., 3 * kinds * C) -> 3 (..., kinds, C)."""
-    weight, location, log_scale = output.unflatten(-1, (3, *shape)).unbind(-3)
-    weight = weight.flatten(-2).log_softmax(-1).unflatten(-1, shape)
+    parts = output.reshape(*output.shape[:-1], 3, *shape)
+    weight, location, log_scale = parts.unbind(-3)
+    weight = weight.flatten(-2).log_softmax(-1).reshape(location.shape)
     return weight, location, log_scale.clamp(-8.0, 1.0)
 
 

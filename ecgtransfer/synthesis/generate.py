@@ -81,6 +81,7 @@ def generate(
     solver: str = "dpmpp2m",
     seed: int = 0,
     conditions: ConditionSource | None = None,
+    columns: Mapping[str, object] | None = None,
     batch_size: int = 64,
     network_batch: int | None = None,
     shard: Shard | None = None,
@@ -113,6 +114,8 @@ def generate(
         seed: of the run; each record has its own (`record_seed`), stated in the table.
         conditions: draws beats and whatever else records are conditioned on; None for the label
             alone.
+        columns: of the table, with the same value for every record, such as the age that
+            `conditions` ask for; what they follow from must be in `card_extra`.
         batch_size: records drawn between two saves, rounded up to whole calls of the network;
             changes no sample, label or row of the result.
         network_batch: records in one call of the network, the last call being filled up; fewer
@@ -167,6 +170,7 @@ def generate(
         solver,
         device,
         conditions,
+        columns or {},
         batch_size,
         progress or _nobody,
         disk,
@@ -221,6 +225,7 @@ class _Drawing:
     solver: str
     device: torch.device
     conditions: ConditionSource | None
+    columns: Mapping[str, object]
     batch_size: int
     progress: Callable[[int, int], None]
     disk: Callable[[DiskSpace], None] | None
@@ -247,7 +252,7 @@ class _Drawing:
                 drawn = [
                     self._draw(start, min(start + plan.network_batch, last)) for start in calls
                 ]
-                table = plan.table(first, last)
+                table = plan.table(first, last).assign(**self.columns)
                 if self.conditions is not None:
                     table[BEATS_COLUMN] = [each.to_text() for _, beats in drawn for each in beats]
                 writer.append(

@@ -32,7 +32,7 @@ from ecgtransfer.transfer.guidance import (
     noised_classification_loss,
     sobolev_penalty,
 )
-from ecgtransfer.transfer.guided import GuidanceWeight, LogH, guided
+from ecgtransfer.transfer.guided import GuidanceWeight, LogH, guided, guided_at_scale
 from ecgtransfer.transfer.potential import GuidanceConfig, GuidanceNetwork
 from ecgtransfer.transfer.records import DomainRecords, patient_folds
 from ecgtransfer.transfer.rhythm_selection import (
@@ -93,6 +93,7 @@ __all__ = [
     "fit_guidance",
     "guidance_loss",
     "guided",
+    "guided_at_scale",
     "log_density_ratio",
     "measure_guidance",
     "measure_stack",

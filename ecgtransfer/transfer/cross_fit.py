@@ -39,9 +39,9 @@ class CrossFittedGuidance:
 
     Attributes:
         log_h: the mean over folds.
-        measured: how far each fold's guidance explains the patients that it missed, summed.
-        weight: calibrated on that sum; for one network, so the mean, which is less noisy, is
-            followed a little less far than would be best.
+        measured: how far each fold's guidance explains the patients that it missed, summed, with
+            the <u, u> of the mean.
+        weight: of the mean, calibrated on that sum.
     """
 
     log_h: MeanLogH
@@ -83,12 +83,12 @@ def cross_fit(
     Raises:
         CorpusError: fewer patients than folds, or fewer than two folds.
     """
-    networks: list[nn.Module] = []
-    measured: list[GuidanceFit] = []
-    for number, (fit, held_out) in enumerate(patient_folds(target, folds, seed)):
-        network = fit_fold(number, fit, held_out)
-        networks.append(network)
-        measured.append(
+    parts = patient_folds(target, folds, seed)
+    networks = [fit_fold(number, *part) for number, part in enumerate(parts)]
+    mean = MeanLogH(networks).requires_grad_(False)
+    total = reduce(
+        add,
+        (
             measure_guidance(
                 denoise,
                 network,
@@ -98,7 +98,9 @@ def cross_fit(
                 draws=draws,
                 generator=torch.Generator().manual_seed(seed + number),
                 device=device,
+                followed=mean,
             )
-        )
-    total = reduce(add, measured)
-    return CrossFittedGuidance(MeanLogH(networks).requires_grad_(False), total, total.weight())
+            for number, (network, (_, held_out)) in enumerate(zip(networks, parts, strict=True))
+        ),
+    )
+    return CrossFittedGuidance(mean, total, total.weight())

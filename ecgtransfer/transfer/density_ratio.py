@@ -13,7 +13,8 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ecgtransfer.diffusion import NoiseConfig, per_record
+from ecgtransfer.diffusion import Condition, NoiseConfig, label_of, per_record
+from ecgtransfer.diffusion.condition import Given, channels_of, joined
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.models import Encoder1d, EncoderConfig
 from ecgtransfer.training import (
@@ -26,6 +27,7 @@ from ecgtransfer.training import (
     shuffled_batches,
 )
 from ecgtransfer.training.fit import WEIGHTS
+from ecgtransfer.transfer.conditioned_encoder import ConditionedEncoder
 from ecgtransfer.transfer.diagnostics import RatioDiagnostics, ratio_diagnostics
 from ecgtransfer.transfer.guidance import sobolev_penalty
 from ecgtransfer.transfer.guided import noised
@@ -136,23 +138,7 @@ class DomainClassifier(nn.Module):
         self.register_buffer("slope", torch.ones(()))
         self.register_buffer("offset", torch.zeros(()))
 
-    @classmethod
-    def of_signals(
-        cls, config: DomainClassifierConfig, leads: int, labels: int
-    ) -> DomainClassifier:
-        """The classifier of signals (B, leads, T), an `Encoder1d` of the configured shape."""
-        noise = config.noise is not None
-        shape = EncoderConfig(
-            outputs=1,
-            leads=leads,
-            labels=labels,
-            noise=noise,
-            widths=config.widths,
-            blocks=config.blocks,
-        )
-        return cls(Encoder1d(shape), noise)
-
-    def logit(self, x: Tensor, sigma: Tensor | None, label: Tensor | None) -> Tensor:
+    def logit(self, x: Tensor, sigma: Tensor | None, label: Given) -> Tensor:
         """Uncalibrated log P(target)/P(source), domains counted alike: (B, ...) -> (B,).
 
         Raises:
@@ -171,7 +157,7 @@ class DomainClassifier(nn.Module):
         scale = (sigma**2 + 1).rsqrt()
         return scale * self._encoded(per_record(scale, x) * x, sigma, label)
 
-    def _encoded(self, x: Tensor, sigma: Tensor | None, label: Tensor | None) -> Tensor:
+    def _encoded(self, x: Tensor, sigma: Tensor | None, label: Given) -> Tensor:
         """The encoder's one number per record: (B,)."""
         logit: Tensor = self.encoder(x, sigma, label)
         if logit.shape != (len(x), 1):
@@ -181,7 +167,7 @@ class DomainClassifier(nn.Module):
             )
         return logit[:, 0]
 
-    def forward(self, x: Tensor, sigma: Tensor | None, label: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, sigma: Tensor | None, label: Given) -> Tensor:
         """Calibrated log-ratio: (B, ...), (B,) or None, (B, K) or None -> (B,).
 
         The batches that it was fitted on were balanced, and both domains weigh the same in its
@@ -198,6 +184,22 @@ class DomainClassifier(nn.Module):
             x0, label = records.take(index, device_of(self))
             parts.append(self(x0, None, label).cpu())
         return torch.cat(parts)
+
+
+def signal_encoder(config: DomainClassifierConfig, records: DomainRecords) -> nn.Module:
+    """A fresh encoder of signals (B, leads, T) and of what the records are conditioned on."""
+    label, condition = label_of(records.label), records.label
+    conditioned = isinstance(condition, Condition)
+    channels = channels_of(condition) if isinstance(condition, Condition) else None
+    shape = EncoderConfig(
+        outputs=1,
+        leads=records.x0.shape[1] + (0 if channels is None else channels.shape[1]),
+        labels=0 if label is None else label.shape[1] * (1 + conditioned),
+        noise=config.noise is not None,
+        widths=config.widths,
+        blocks=config.blocks,
+    )
+    return ConditionedEncoder(shape) if conditioned else Encoder1d(shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,14 +270,10 @@ def fit_domain_classifier(
             f"expected signals of shape (N, leads, T), got {tuple(source.x0.shape)}; say with "
             "encoder= which network reads other records"
         )
-    labels = 0 if source.label is None else source.label.shape[1]
     train = config.train
     with seeded_initialisation(train.seed):
-        classifier = (
-            DomainClassifier.of_signals(config, source.x0.shape[1], labels)
-            if encoder is None
-            else DomainClassifier(encoder(), config.noise is not None)
-        )
+        network = signal_encoder(config, source) if encoder is None else encoder()
+        classifier = DomainClassifier(network, config.noise is not None)
     half = train.batch_size // 2
     draw_source = shuffled_batches(len(source), half, train.seed)
     draw_target = shuffled_batches(len(target), half, train.seed + 1)
@@ -284,16 +282,12 @@ def fit_domain_classifier(
         for place, domain in enumerate((held_out_source, held_out_target))
     ]
 
-    def batches(step: int) -> tuple[Tensor, Tensor | None]:
+    def batches(step: int) -> tuple[Tensor, Given]:
         x_source, label_source = source.take(draw_source(step))
         x_target, label_target = target.take(draw_target(step))
-        if label_source is None or label_target is None:
-            return torch.cat([x_source, x_target]), None
-        return torch.cat([x_source, x_target]), torch.cat([label_source, label_target])
+        return torch.cat([x_source, x_target]), joined([label_source, label_target])
 
-    def loss(
-        network: nn.Module, batch: tuple[Tensor, Tensor | None], generator: torch.Generator
-    ) -> Tensor:
+    def loss(network: nn.Module, batch: tuple[Tensor, Given], generator: torch.Generator) -> Tensor:
         return _domain_loss(network, batch, config, generator)
 
     def validate(network: nn.Module) -> float:
@@ -388,7 +382,7 @@ def cross_fitted_platt(
 
 def _domain_loss(
     network: nn.Module,
-    batch: tuple[Tensor, Tensor | None],
+    batch: tuple[Tensor, Given],
     config: DomainClassifierConfig,
     generator: torch.Generator,
 ) -> Tensor:

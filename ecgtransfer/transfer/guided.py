@@ -12,7 +12,15 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from ecgtransfer.diffusion import Condition, Denoiser, per_record
+from ecgtransfer.diffusion import (
+    Condition,
+    Denoiser,
+    as_condition,
+    classifier_free,
+    per_record,
+    without_label,
+)
+from ecgtransfer.diffusion.condition import Given
 from ecgtransfer.errors import ConfigError
 
 #: (x (B, ...), sigma (B,), label (B, K), a `Condition` or None) -> log h, (B,).
@@ -45,6 +53,62 @@ def guided(denoise: Denoiser, log_h: LogH, weight: GuidanceWeight = 1.0) -> Deno
         return denoise(x, sigma, label) + per_record(step, x) * slope(log_h, x, sigma, label)
 
     return denoise_target
+
+
+def guided_at_scale(
+    denoise: Denoiser,
+    log_h: LogH,
+    scale: float,
+    weight: GuidanceWeight = 1.0,
+    weight_without_label: GuidanceWeight | None = None,
+) -> Denoiser:
+    """The target's denoiser with classifier-free guidance at a label scale.
+
+    D_q(x; none) + scale (D_q(x; label) - D_q(x; none)), with both denoisers `guided`. For the
+    exact log h that is the exact target at that scale. The source scaled and log h added once is
+    not: there the label is amplified in the source's law alone.
+
+    Args:
+        denoise: the source's denoiser D_p, which knows records without a label.
+        log_h: the guidance, which knows them too (`TgdpConfig.knows_no_label`).
+        scale: how strongly the label counts; 1 is `guided`.
+        weight: how far the guidance is followed with a label.
+        weight_without_label: the same without one; None is the same weight. Both are calibrated
+            at scale 1, for no denoising loss belongs to another scale.
+
+    Raises:
+        ConfigError: as `guided`.
+    """
+    if weight_without_label is None:
+        weight_without_label = weight
+    return classifier_free(
+        guided(denoise, log_h, weight), scale, guided(denoise, log_h, weight_without_label)
+    )
+
+
+def hiding_labels(
+    function: Callable[[Tensor, Tensor, Any], Tensor], hidden: Tensor
+) -> Callable[[Tensor, Tensor, Any], Tensor]:
+    """A `Denoiser` or `LogH` that is told no label of the records flagged in `hidden`, (B,) bool.
+
+    They go through in a call of their own, with whatever else they are conditioned on.
+    """
+
+    def told_less(x: Tensor, sigma: Tensor, label: Given) -> Tensor:
+        if label is None or as_condition(label).label is None or not hidden.any():
+            return function(x, sigma, label)
+        if hidden.all():
+            return function(x, sigma, without_label(label))
+        shown, rest = (~hidden).nonzero()[:, 0], hidden.nonzero()[:, 0]
+        values = torch.cat(
+            [
+                function(x[shown], sigma[shown], label[shown]),
+                function(x[rest], sigma[rest], without_label(label[rest])),
+            ]
+        )
+        return values[torch.cat([shown, rest]).argsort()]
+
+    return told_less
 
 
 def slope(

@@ -27,7 +27,8 @@ class StackFit:
 
     Attributes:
         edges: borders of the noise levels, one more than bins.
-        gram: Σ λ <dᵢ, dⱼ> with dᵢ = Dᵢ - D_p, (bins, M, M).
+        gram: Σ λ <dᵢ, dⱼ> with dᵢ = Dᵢ - D_p, of the denoisers that are to be followed where
+            those are means of several, (bins, M, M).
         along: Σ λ <dᵢ, x0 - D_p>, (bins, M).
     """
 
@@ -77,6 +78,7 @@ def measure_stack(
     draws: int = 4,
     generator: torch.Generator | None = None,
     device: torch.device | None = None,
+    followed: Sequence[Denoiser] | None = None,
 ) -> StackFit:
     """Normal equations on target records that none of the denoisers was trained on.
 
@@ -88,6 +90,8 @@ def measure_stack(
         draws: noise draws a record and bin.
         generator: randomness of noise level and noise, on the device of the records.
         device: where the networks are; None takes that of the records.
+        followed: the denoisers that the weights are for, where `others` are but those of one fold,
+            which never saw these records; see `measure_guidance`.
 
     Raises:
         ConfigError: no other denoiser, or edges that are no increasing noise levels.
@@ -111,11 +115,12 @@ def measure_stack(
         for start in range(0, len(index), at_once):
             part = slice(start, start + at_once)
             clean, label = records.take(index[part], device)
-            steps, error = _steps_and_error(
-                denoise, others, clean, label, sigma[part].to(device), noise[part].to(device)
-            )
-            gram[level] += (steps @ steps.T).cpu().numpy()
+            at = clean, label, sigma[part].to(device), noise[part].to(device)
+            steps, error = _steps_and_error(denoise, others, *at)
             along[level] += (steps @ error).cpu().numpy()
+            if followed is not None:
+                steps, _ = _steps_and_error(denoise, followed, *at)
+            gram[level] += (steps @ steps.T).cpu().numpy()
     return StackFit(edges, gram, along)
 
 
@@ -132,6 +137,8 @@ def cross_fit_stack(
 ) -> StackFit:
     """Fit the denoisers once for each fold of patients, and pool what each says of its own fold.
 
+    The weights are for the mean of each method's denoisers over folds.
+
     Args:
         denoise: the source's denoiser D_p.
         target: all training records of the target.
@@ -147,19 +154,65 @@ def cross_fit_stack(
         CorpusError: fewer patients than folds, or fewer than two folds.
         ConfigError: another number of denoisers from one fold to the next.
     """
-    measured = (
-        measure_stack(
-            denoise,
-            fit_fold(number, fit, held_out),
-            held_out,
-            edges,
-            draws=draws,
-            generator=torch.Generator().manual_seed(seed + number),
-            device=device,
-        )
-        for number, (fit, held_out) in enumerate(patient_folds(target, folds, seed))
+    parts = patient_folds(target, folds, seed)
+    fitted = [fit_fold(number, *part) for number, part in enumerate(parts)]
+    return measure_folds(
+        denoise,
+        fitted,
+        [held_out for _, held_out in parts],
+        edges,
+        draws=draws,
+        seed=seed,
+        device=device,
     )
-    return reduce(add, measured)
+
+
+def measure_folds(
+    denoise: Denoiser,
+    fitted: Sequence[Sequence[Denoiser]],
+    held_out: Sequence[DomainRecords],
+    edges: Sequence[float],
+    *,
+    draws: int = 4,
+    seed: int = 0,
+    device: torch.device | None = None,
+) -> StackFit:
+    """What the denoisers of each fold say of the records that they missed, for their means.
+
+    Args:
+        denoise: the source's denoiser D_p.
+        fitted: for each fold, denoisers of the target by the same methods in the same order.
+        held_out: for each fold, the records that it missed.
+        edges: noise levels of the weights.
+        draws: noise draws a record and noise level.
+        seed: of the noise.
+        device: where the networks are; None takes that of the records.
+
+    Raises:
+        ConfigError: another number of denoisers from one fold to the next.
+    """
+    numbers = {len(others) for others in fitted}
+    if len(numbers) != 1:
+        raise ConfigError(
+            f"expected as many denoisers in every fold, got {', '.join(map(str, sorted(numbers)))}"
+        )
+    means = [averaged(each) for each in zip(*fitted, strict=True)]
+    return reduce(
+        add,
+        (
+            measure_stack(
+                denoise,
+                others,
+                records,
+                edges,
+                draws=draws,
+                generator=torch.Generator().manual_seed(seed + number),
+                device=device,
+                followed=means,
+            )
+            for number, (others, records) in enumerate(zip(fitted, held_out, strict=True))
+        ),
+    )
 
 
 def averaged(denoisers: Sequence[Denoiser]) -> Denoiser:

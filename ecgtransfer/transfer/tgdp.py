@@ -25,7 +25,7 @@ from ecgtransfer.transfer.guidance import (
     noised_classification_loss,
     sobolev_penalty,
 )
-from ecgtransfer.transfer.guided import LogH
+from ecgtransfer.transfer.guided import LogH, hiding_labels
 from ecgtransfer.transfer.records import (
     DomainRecords,
     HeldOutDraws,
@@ -63,6 +63,10 @@ class TgdpConfig:
             own source, real source records and the consistency loss pull log h to two different
             functions; on a half-trained one 10 was worse than consistency alone, 100 better.
         sobolev: weight of the penalty on the slope of log h at noised target records.
+        label_dropout: share of target records whose label is hidden from the consistency loss, so
+            that log h knows records without a label and classifier-free guidance works
+            (`guided_at_scale`). The other two losses hide none: they compare with source records
+            whose mix of labels need not be that of the source model without a label.
         log_ratio_clip: largest size of log r that the guidance loss uses.
         noise: noise levels of training.
         train: how long and how fast.
@@ -75,6 +79,7 @@ class TgdpConfig:
     eta_cycle: float = 0.1
     eta_consistency: float = 100.0
     sobolev: float = 0.0
+    label_dropout: float = 0.1
     log_ratio_clip: float = 10.0
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     train: TrainConfig = field(
@@ -106,11 +111,18 @@ class TgdpConfig:
             )
         if not self.log_ratio_clip > 0:
             raise ConfigError(f"expected log_ratio_clip above 0, got {self.log_ratio_clip}")
+        if not 0 <= self.label_dropout < 1:
+            raise ConfigError(f"expected 0 <= label_dropout < 1, got {self.label_dropout}")
 
     @property
     def classifies(self) -> bool:
         """Whether the guidance loss is a classification of noised records with 0/1 targets."""
         return self.form == "logistic" and self.resample
+
+    @property
+    def knows_no_label(self) -> bool:
+        """Whether log h learns of records without a label."""
+        return self.eta_consistency > 0 and self.label_dropout > 0
 
     @property
     def needs_ratio(self) -> bool:
@@ -192,8 +204,15 @@ def fit_guidance(
             total = total + config.sobolev * sobolev_penalty(model, x0, label, sigma, noise)
         total = total / x0[0].numel()
         if config.eta_consistency:
+            hidden = torch.rand(len(x0), generator=generator) < config.label_dropout
+            hidden = hidden.to(device)
             total = total + config.eta_consistency * consistency_loss(
-                denoise, model, x0, label, sigma, noise
+                hiding_labels(denoise, hidden),
+                hiding_labels(model, hidden),
+                x0,
+                label,
+                sigma,
+                noise,
             )
         return total
 

@@ -90,7 +90,7 @@ class GuidanceFit:
     Attributes:
         edges: borders of the noise levels, one more than bins.
         along: <u, x0 - D_p> with u = σ² ∇ₓ log h.
-        square: <u, u>.
+        square: <u, u>, of the guidance that is to be followed where that is a mean of several.
         error: <x0 - D_p, x0 - D_p>.
     """
 
@@ -180,6 +180,7 @@ def measure_guidance(
     generator: torch.Generator | None = None,
     batch_size: int | None = None,
     device: torch.device | None = None,
+    followed: LogH | None = None,
 ) -> GuidanceFit:
     """Sums for the least-squares weight on target records that the guidance was not trained on.
 
@@ -196,6 +197,9 @@ def measure_guidance(
         batch_size: records that go through the networks at once, None as many as is wise; changes
             no draw.
         device: where the networks are; None takes that of `x0`.
+        followed: the guidance that the weight is for, where `log_h` is but one of the networks
+            that it averages, the one that never saw these records. The mean of <u, e> over
+            networks is that of their mean, but the mean of <u, u> is larger by their spread.
 
     Raises:
         ConfigError: no record, no draw, or edges that do not increase from above 0.
@@ -231,6 +235,7 @@ def measure_guidance(
                     None if label is None else label[index[part]].to(device),
                     sigma[part].to(device),
                     noise[part].to(device),
+                    followed,
                 )
         if not bool(total.isfinite().all()):
             raise RunError(
@@ -291,14 +296,21 @@ def _sums(
     label: Given,
     sigma: Tensor,
     noise: Tensor,
+    followed: LogH | None,
 ) -> Tensor:
     """λ-weighted <u, e>, <u, u>, <e, e> of one batch, e = x0 - D_p: (3,) in double precision."""
     with torch.no_grad():
         x = noised(x0, sigma, noise)
         error = (x0 - denoise(x, sigma, label)).flatten(1).double()
-        u = (per_record(sigma, x) ** 2 * slope(log_h, x, sigma, label)).flatten(1).double()
+
+        def step(guidance: LogH) -> Tensor:
+            u = per_record(sigma, x) ** 2 * slope(guidance, x, sigma, label)
+            return u.flatten(1).double()
+
+        u = step(log_h)
+        square = u.square() if followed is None else step(followed).square()
         weight = (sigma**2 + 1) / sigma**2
-        products = torch.stack([(u * error).sum(1), u.square().sum(1), error.square().sum(1)])
+        products = torch.stack([(u * error).sum(1), square.sum(1), error.square().sum(1)])
         return (products * weight.double()).sum(1).cpu()
 
 

@@ -102,6 +102,22 @@ def test_classifier_free_guidance_is_the_stated_extrapolation():
     assert_close(classifier_free(denoise, 3.0)(x, torch.ones(2), None), x)
 
 
+def test_the_branch_without_label_may_be_another_denoiser():
+    def labelled(x, sigma, label):
+        assert label is not None
+        return x + label.sum()
+
+    def unlabelled(x, sigma, label):
+        assert label is None
+        return x + 5
+
+    x, label = torch.zeros(2, 8, 4), torch.ones(2, 1)
+    denoise = classifier_free(labelled, 3.0, unlabelled)
+    assert_close(denoise(x, torch.ones(2), label), torch.full_like(x, 5 + 3 * (2 - 5)))
+    assert_close(denoise(x, torch.ones(2), None), torch.full_like(x, 5))
+    assert classifier_free(labelled, 1.0, unlabelled) is labelled
+
+
 def test_a_number_per_record_must_be_one_per_record():
     with pytest.raises(ConfigError, match="one number for each of 3 records"):
         per_record(torch.ones(3, 1), torch.zeros(3, 8, 4))

@@ -7,6 +7,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from ecgtransfer.diffusion import (
+    Condition,
     DiffusionConfig,
     DiffusionModel,
     NoiseConfig,

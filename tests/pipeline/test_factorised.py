@@ -89,6 +89,7 @@ def test_training_leaves_three_models_that_load_as_they_were(run, factorised, se
         "card.json",
         "rhythm/weights.safetensors",
         "beat_shapes/weights.safetensors",
+        "seen.parquet",
     )
     assert set(factorised.summary.stages) == {"rhythm", "beat_shapes"}
     again = load_source(run)
@@ -136,6 +137,8 @@ def test_a_heart_rate_is_what_is_generated(run, factorised):
     rates = [each.heart_rate_bpm for each in ecgset.beats]
     assert min(rates) >= 49.5
     assert max(rates) <= 55.5
+    assert set(ecgset.records.age) == {30}
+    assert set(ecgset.records.sex) == {"female"}
     assert ecgset.card["steering"] == {
         "heart_rate_bpm": [50, 55], "age": 30, "sex": "female", "beats": None
     }  # fmt: skip

@@ -9,6 +9,7 @@ from ecgtransfer.transfer import (
     MeanLogH,
     cross_fit,
     guided,
+    measure_guidance,
     noise_level_edges,
     patient_folds,
 )
@@ -58,22 +59,23 @@ def test_the_weight_is_measured_on_the_records_that_the_fold_missed(shape):
     # Records so far apart that noise leaves no doubt which one a point comes from.
     x0 = 1000.0 * torch.arange(12.0).reshape(12, *[1] * len(shape)).expand(12, *shape)
     target = DomainRecords(x0, None, tuple(map(str, range(12))))
-    wrong = []
 
-    class Watching(nn.Module):
+    class Known(nn.Module):
+        """A slope of 1 at records that it was fitted on, and of 0 at others."""
+
         def __init__(self, fit):
             super().__init__()
-            self.fitted = {int(value) for value in fit.x0.flatten(1)[:, 0] / 1000}
+            self.fitted = fit.x0.flatten(1)[:, 0] / 1000
 
         def forward(self, x, sigma, label):
-            places = (x.detach().flatten(1)[:, 0] / 1000).round().int().tolist()
-            wrong.extend(set(places) & self.fitted)
-            return x.flatten(1).sum(1)
+            place = (x.detach().flatten(1)[:, 0] / 1000).round()
+            return torch.isin(place, self.fitted) * x.flatten(1).sum(1)
 
-    cross_fit(
-        lambda x, sigma, label: x, target, lambda _, fit, held_out: Watching(fit), EDGES, folds=3
+    found = cross_fit(
+        lambda x, sigma, label: x, target, lambda _, fit, held_out: Known(fit), EDGES, folds=3
     )
-    assert not wrong
+    assert found.measured.along == (0.0,) * 5
+    assert min(found.measured.square) > 0  # of the mean, which knows every record from two folds
 
 
 def test_exact_folds_are_followed_all_the_way(pair, shape, rng):
@@ -84,6 +86,37 @@ def test_exact_folds_are_followed_all_the_way(pair, shape, rng):
     error = found.guided(pair.denoise_source)(x, sigma, None) - pair.denoise_target(x, sigma)
     start = pair.denoise_source(x, sigma) - pair.denoise_target(x, sigma)
     assert error.abs().sum() < 0.2 * start.abs().sum()
+
+
+class Disturbed(Exact):
+    """An exact log h with a step of its own besides, the same everywhere."""
+
+    def __init__(self, pair, slope):
+        super().__init__(pair)
+        self.slope = slope
+
+    def forward(self, x, sigma, label):
+        step = self.slope * x.flatten(1).sum(1) / (1 + sigma**2)
+        return super().forward(x, sigma, label) + step
+
+
+def test_the_mean_is_followed_as_far_as_the_mean_deserves(pair, shape, rng):
+    # What disturbs each network cancels in their mean, which is exact.
+    target = drawn(pair, shape, rng, 400)
+    found = cross_fit(
+        pair.denoise_source,
+        target,
+        lambda number, *_: Disturbed(pair, (0.8, -0.8)[number]),
+        EDGES,
+        folds=2,
+        draws=16,
+    )
+    assert_close(torch.tensor(found.weight.values), torch.ones(5), atol=0.25, rtol=0)
+    fresh = pair.draw_target((2000, *shape), rng)
+    best = measure_guidance(pair.denoise_source, found.log_h, fresh, None, EDGES, generator=rng)
+    assert_close(found.weight.values, best.weight().values, atol=0.25, rtol=0)
+    explained, most = found.measured.explained(found.weight), best.explained(best.weight())
+    assert_close(torch.tensor(explained), torch.tensor(most), atol=0.15, rtol=0)
 
 
 def test_folds_that_point_away_are_not_followed(pair, shape, rng):

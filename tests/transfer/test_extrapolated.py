@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from ecgtransfer.experiments.problems import problem
 from ecgtransfer.transfer import extrapolated, guided
 
 
@@ -31,11 +32,15 @@ def test_with_the_true_target_it_is_the_guided_denoiser_at_that_weight(pair, inp
     assert_close(denoise(*inputs), guided(pair.denoise_source, pair.log_h, scale)(*inputs))
 
 
-def test_the_label_reaches_both_denoisers(shape):
-    x, sigma, label = torch.zeros(3, *shape), torch.ones(3), torch.eye(3)
-
-    def times(number):
-        return lambda x, sigma, label: number * label.argmax(1) * torch.ones_like(sigma)
-
-    denoise = extrapolated(times(1.0), times(3.0), 2.0)
-    assert_close(denoise(x, sigma, label), 5.0 * torch.arange(3))
+@pytest.mark.parametrize("scale", [0.0, 1.0, 2.0])
+def test_the_label_reaches_the_fine_tuned_model_alone(scale, rng):
+    # D_source(x; none) + scale (D_tuned(x; y) - D_source(x; none)), in closed form.
+    laws = problem("conditional")
+    x0, component = laws.target.sample(40, rng)
+    label, sigma = laws.target.one_hot(component), torch.linspace(0.1, 3, 40)
+    x = x0 + sigma[:, None] * torch.randn(x0.shape, generator=rng)
+    found = extrapolated(laws.source.denoise, laws.target.denoise, scale)(x, sigma, label)
+    unconditional = laws.source.denoise(x, sigma, None)
+    step = laws.target.denoise(x, sigma, label) - unconditional
+    assert_close(found, unconditional + scale * step)
+    assert not torch.allclose(unconditional, laws.source.denoise(x, sigma, label), atol=0.1)

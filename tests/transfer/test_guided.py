@@ -4,8 +4,9 @@ from torch.testing import assert_close
 
 from ecgtransfer.diffusion import classifier_free, karras_sigmas, sample
 from ecgtransfer.errors import ConfigError
-from ecgtransfer.transfer import guided
-from ecgtransfer.transfer.guided import noised, slope
+from ecgtransfer.experiments.problems import problem
+from ecgtransfer.transfer import guided, guided_at_scale
+from ecgtransfer.transfer.guided import hiding_labels, noised, slope
 
 SIGMA = torch.logspace(-2, 1.5, 64, dtype=torch.float64)
 
@@ -149,3 +150,57 @@ def test_noise_of_another_shape_is_refused(x):
         noised(x, SIGMA, x[:1])
     with pytest.raises(ConfigError, match="sigma to be one number per record"):
         noised(x, SIGMA[:, None], x)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 2.0, 3.5])
+def test_the_exact_log_h_at_a_label_scale_is_the_exact_target_at_that_scale(scale, rng):
+    laws = problem("conditional")
+    x0, component = laws.target.sample(64, rng)
+    label = laws.target.one_hot(component)
+    x = x0 + SIGMA[:, None] * torch.randn(x0.shape, generator=rng)
+    expected = classifier_free(laws.target.denoise, scale)(x, SIGMA, label)
+    found = guided_at_scale(laws.source.denoise, laws.log_h, scale)
+    assert_close(found(x, SIGMA, label), expected)
+    # The source's labels amplified and log h added once is another law, but at scale 1.
+    once = guided(classifier_free(laws.source.denoise, scale), laws.log_h)(x, SIGMA, label)
+    assert torch.allclose(once, expected, atol=0.02) == (scale == 1.0)
+
+
+def test_at_a_label_scale_the_sampler_reaches_the_law_of_the_exact_target(rng):
+    laws, n = problem("conditional"), 2000
+    label = torch.eye(3)[torch.zeros(n, dtype=torch.long)]
+    noise = torch.randn(n, 2, generator=rng)
+    sigmas = karras_sigmas(20, 0.02, 20.0)
+    wanted, found = (
+        sample(denoise, noise, label, sigmas)
+        for denoise in (
+            classifier_free(laws.target.denoise, 2.0),
+            guided_at_scale(laws.source.denoise, laws.log_h, 2.0),
+        )
+    )
+    assert_close(found, wanted, atol=1e-6, rtol=0)
+
+
+def test_each_branch_is_followed_by_its_own_weight(rng):
+    laws = problem("conditional")
+    x0, component = laws.target.sample(64, rng)
+    x, label = x0 + SIGMA[:, None], laws.target.one_hot(component)
+    denoise = guided_at_scale(laws.source.denoise, laws.log_h, 2.0, 0.3, 0.8)
+    labelled = guided(laws.source.denoise, laws.log_h, 0.3)(x, SIGMA, label)
+    unlabelled = guided(laws.source.denoise, laws.log_h, 0.8)(x, SIGMA, None)
+    assert_close(denoise(x, SIGMA, label), 2 * labelled - unlabelled)
+    same = guided_at_scale(laws.source.denoise, laws.log_h, 2.0, 0.3)
+    unlabelled = guided(laws.source.denoise, laws.log_h, 0.3)(x, SIGMA, None)
+    assert_close(same(x, SIGMA, label), 2 * labelled - unlabelled)
+
+
+@pytest.mark.parametrize("hidden", [[0, 1, 0, 0, 1], [0] * 5, [1] * 5])
+def test_hidden_labels_are_no_labels_for_these_records_alone(hidden, rng):
+    laws, hidden = problem("conditional"), torch.tensor(hidden).bool()
+    x, sigma = torch.randn(5, 2, generator=rng), torch.rand(5, generator=rng) + 0.1
+    label = torch.eye(3)[[0, 1, 2, 0, 1]]
+    for function in (laws.log_h, laws.target.denoise):
+        both = function(x, sigma, label), function(x, sigma, None)
+        expected = torch.where(hidden.reshape(-1, *[1] * (both[0].ndim - 1)), both[1], both[0])
+        assert_close(hiding_labels(function, hidden)(x, sigma, label), expected)
+        assert_close(hiding_labels(function, hidden)(x, sigma, None), both[1])

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ecgtransfer.diffusion import denoising_loss
+from ecgtransfer.diffusion import denoising_loss, per_record
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.transfer import (
     DomainRecords,
@@ -120,6 +120,10 @@ def test_each_fold_is_weighed_on_the_patients_that_it_missed(pair, held_out):
         return [part, pair.denoise_target]
 
     pooled = cross_fit_stack(pair.denoise_source, records, fit_fold, EDGES, folds=3, seed=4)
+    means = [
+        extrapolated(pair.denoise_source, pair.denoise_target, 0.5 + 1),
+        pair.denoise_target,
+    ]
     folds = patient_folds(records, 3, seed=4)
     assert asked == [
         (number, fit.patient, missed.patient) for number, (fit, missed) in enumerate(folds)
@@ -134,11 +138,25 @@ def test_each_fold_is_weighed_on_the_patients_that_it_missed(pair, held_out):
             missed,
             EDGES,
             generator=torch.Generator().manual_seed(4 + number),
+            followed=means,
         )
         for number, (_, missed) in enumerate(folds)
     ]
     np.testing.assert_allclose(pooled.gram, sum(fit.gram for fit in apart))
     np.testing.assert_allclose(pooled.along, sum(fit.along for fit in apart))
+
+
+def test_the_weights_are_those_of_the_means_over_folds(pair, shape, held_out, rng):
+    # What disturbs each fold's denoiser cancels in the mean, which is exact.
+    def fit_fold(number, fit, held_out):
+        def denoise(x, sigma, label):
+            step = (0.8, -0.8)[number] * per_record(sigma**2 / (1 + sigma**2), x)
+            return pair.denoise_target(x, sigma) + step
+
+        return [denoise]
+
+    found = cross_fit_stack(pair.denoise_source, held_out, fit_fold, EDGES, folds=2, draws=8)
+    assert_close(values(found.weights())[0], torch.ones(5), atol=0.25, rtol=0)
 
 
 def test_the_mean_of_denoisers(pair, shape, rng):
@@ -155,6 +173,14 @@ def test_what_does_not_fit_together_is_refused(pair, held_out, rng):
         fit + fitted(pair, [pair.denoise_target] * 2, held_out, rng)
     with pytest.raises(ConfigError, match="at least one denoiser to stack"):
         fitted(pair, [], held_out, rng)
+    with pytest.raises(ConfigError, match="as many denoisers in every fold, got 1, 2"):
+        cross_fit_stack(
+            pair.denoise_source,
+            held_out,
+            lambda number, *_: [pair.denoise_target] * (number + 1),
+            EDGES,
+            folds=2,
+        )
     with pytest.raises(ConfigError, match="a weight for each denoiser, got 1 for 2"):
         stacked(
             pair.denoise_source,

@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ecgtransfer.diffusion import NoiseConfig
+from ecgtransfer.diffusion import NoiseConfig, denoising_loss
 from ecgtransfer.errors import ConfigError, CorpusError
+from ecgtransfer.experiments.problems import problem
 from ecgtransfer.training import TrainConfig
-from ecgtransfer.transfer import DomainRecords, TgdpConfig, fit_guidance
+from ecgtransfer.transfer import DomainRecords, TgdpConfig, fit_guidance, guided
 from ecgtransfer.transfer.tgdp import held_out_consistency
 from tests.gaussian import GaussianPair
 
@@ -160,11 +161,81 @@ def test_labels_reach_the_guidance_with_their_records(rng, tmp_path):
         tmp_path,
         log_ratio=torch.zeros(50),
     )
-    assert all(torch.allclose(x[:, 0, 0], label[:, 0], atol=1e-4) for x, _, label in seen)
+    seen = [(x, label) for x, _, label in seen if label is not None]
+    assert all(torch.allclose(x[:, 0, 0], label[:, 0], atol=1e-4) for x, label in seen)
     # 16 source records, then 8 target and 8 source records as positives.
-    kinds = seen[0][2][:, 1]
+    kinds = next(label[:, 1] for x, label in seen if len(x) == 32)
     assert kinds[:16].sum() == 0
     assert kinds[16:].sum() == 8
+
+
+class Labelled(torch.nn.Module):
+    """log h = <x, a(label)>, with a vector for each label and one for none."""
+
+    def __init__(self):
+        super().__init__()
+        self.of_label = torch.nn.Parameter(torch.zeros(3, 2))
+        self.of_none = torch.nn.Parameter(torch.zeros(2))
+        self.asked = []
+
+    def forward(self, x, sigma, label):
+        self.asked.append((len(x), label is None))
+        a = self.of_none if label is None else label.to(x) @ self.of_label
+        return (x * a).sum(1) / (1 + sigma**2)
+
+
+def trained_with_labels(rng, tmp_path, **change):
+    laws = problem("conditional")
+
+    def drawn(law, n, name):
+        x0, component = law.sample(n, rng)
+        return DomainRecords(x0, law.one_hot(component), tuple(f"{name}{i}" for i in range(n)))
+
+    network = Labelled()
+    config = replace(
+        ALL, **(ONLY | {"eta_consistency": 1.0} | change), train=replace(TRAIN, steps=60)
+    )
+    fit_guidance(
+        laws.source.denoise,
+        network,
+        drawn(laws.source, 400, "s"),
+        drawn(laws.target, 300, "t"),
+        drawn(laws.target, 100, "v"),
+        config,
+        tmp_path,
+        log_ratio=torch.zeros(400),
+    )
+    return laws, network
+
+
+def test_some_labels_are_hidden_from_the_consistency_term_so_that_log_h_knows_no_label(
+    rng, tmp_path
+):
+    laws, network = trained_with_labels(rng, tmp_path)
+    trained = [each for each in network.asked if each[0] < 250]
+    hidden = sum(n for n, is_hidden in trained if is_hidden)
+    assert hidden / sum(n for n, _ in trained) == pytest.approx(0.1, abs=0.02)
+    # Without a label it says where the target lies as a whole, better than the source does.
+    x0 = laws.target.sample(4000, rng)[0]
+    sigma, noise = torch.full((4000,), 1.0), torch.randn(4000, 2, generator=rng)
+
+    def loss(denoise):
+        return float(denoising_loss(denoise, x0, None, sigma, noise).mean())
+
+    start, best = loss(laws.source.denoise), loss(laws.target.denoise)
+    found = loss(guided(laws.source.denoise, network.requires_grad_(False)))
+    assert start - found > 0.1 * (start - best)  # a linear log h moves every mode alike
+
+
+@pytest.mark.parametrize("change", [{"label_dropout": 0.0}, {"eta_consistency": 0.0}])
+def test_without_hidden_labels_log_h_says_nothing_where_there_is_no_label(rng, tmp_path, change):
+    # Source records have the target's labels, not the source's mix: the other two terms would
+    # teach a law without labels that the source's denoiser does not have.
+    change = {"eta_guidance": 1.0} | change
+    _, network = trained_with_labels(rng, tmp_path, **change)
+    assert not replace(ALL, **change).knows_no_label
+    assert torch.equal(network.of_none.data, torch.zeros(2))
+    assert network.of_label.abs().min() > 0
 
 
 def test_the_clip_bounds_what_one_record_weighs(domains, tmp_path):
@@ -257,6 +328,7 @@ def test_held_out_patients_that_were_trained_on_are_refused(domains, tmp_path):
         (ONLY, "loss weights that are not below 0 and not all 0"),
         ({"sobolev": float("inf")}, "loss weights that are not below 0"),
         ({"log_ratio_clip": 0.0}, "log_ratio_clip above 0"),
+        ({"label_dropout": 1.0}, "0 <= label_dropout < 1, got 1"),
     ],
 )
 def test_a_configuration_that_cannot_be_is_refused(change, match):

@@ -68,6 +68,20 @@ def test_the_batch_size_changes_no_weight(pair, held_out):
     assert_close(one.values, two.values)
 
 
+def test_the_guidance_that_is_followed_gives_the_square_alone(pair, held_out, rng):
+    def measured(log_h, followed=None):
+        rng = torch.Generator().manual_seed(2)
+        return measure_guidance(
+            pair.denoise_source, log_h, held_out, None, EDGES, generator=rng, followed=followed
+        )
+
+    def half(*at):
+        return pair.log_h(*at) / 2
+
+    one, two, both = measured(pair.log_h), measured(half), measured(pair.log_h, half)
+    assert (both.along, both.square, both.error) == (one.along, two.square, one.error)
+
+
 def test_fits_of_folds_add_up_to_the_fit_of_all(pair, held_out, rng):
     one, two = (
         measure_guidance(pair.denoise_source, pair.log_h, part, None, EDGES, generator=rng)
