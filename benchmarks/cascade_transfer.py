@@ -101,7 +101,7 @@ def prepare(folder: Path, into: Path) -> None:
     columns = [ecgset.label_space.names.index(name) for name in names]
     usable = np.array([len(each) >= FEWEST_BEATS for each in beats])
     rng = np.random.default_rng(0)
-    patient = table.patient.astype(str).to_numpy()
+    patient = np.array(table.patient.astype(str).tolist())
     taken: set[str] = set()
     targets = {}
     for device in RECORDERS:

@@ -143,7 +143,8 @@ def test_what_is_fine_tuned_is_the_model_itself(model, rng, tmp_path):
     held_out, _ = shifted(model, 32, rng)
     sigma = torch.ones(64)
     with torch.no_grad():
-        model.network.leave.weight.normal_(generator=rng).mul_(0.1)
+        for parameter in model.parameters():
+            parameter.normal_(generator=rng).mul_(0.1)
     plain = model(records.x0, sigma, records.label)
     assert_close(tunable(records.x0, sigma, records.label), plain)
     dropped = torch.from_numpy(np.arange(64) % 2 == 0)
