@@ -241,7 +241,7 @@ def test_every_method_carries_a_factorised_source_over(tmp_path, run, few_labels
 def fastest(n):
     """Selects the train of the highest rate, almost surely."""
     return RhythmSelection(
-        centre=(0.0,) * 7,
+        centre=(np.log(80.0), *[0.0] * 6),
         scale=(1.0,) * 7,
         weights=(1.0, *[0.0] * 6),
         intercept=0.0,
@@ -261,7 +261,7 @@ def test_selected_rhythms_are_those_of_the_first_and_further_draws(factorised):
     def rates(selector, rows=slice(None)):
         conditions = CascadeConditions(cascade, names, select_rhythm=selector)
         _, beats = conditions.rhythm(label[rows], seeds[rows])
-        return [each.heart_rate_bpm for each in beats]
+        return [60 / np.median(each.rr_s) for each in beats]
 
     plain, selected = rates(None), rates(fastest(6))
     assert all(ours >= theirs for ours, theirs in zip(selected, plain, strict=True))
@@ -274,23 +274,21 @@ def test_selected_rhythms_are_those_of_the_first_and_further_draws(factorised):
     assert conditions.rhythm(label, seeds)[1] == given * 4
 
 
-def test_rhythm_is_selected_from_twenty_records_on(tmp_path, factorised, few_labels):
-    """The target's trains are the source's own, twice as fast."""
-    numbers = np.resize(np.arange(len(few_labels)), 40)
+def test_rhythm_is_selected_from_twenty_records_on(tmp_path, factorised):
+    """The target's trains are regular and fast, of two rates, whatever the source draws."""
     label = torch.zeros(40, len(factorised.model.config.label_names))
-    label[:, factorised.model.config.label_names.index("NORM")] = 1
+    fast = [
+        Beats(np.arange(0.1, 9.9, rr), np.ones(len(np.arange(0.1, 9.9, rr)), np.int8), 10.0)
+        for rr in np.tile([0.4, 0.42], 20)
+    ]
     given = factorised.cascade.beat_shapes.condition(
         label,
-        [few_labels.beats[number] for number in numbers],
+        fast,
         known=torch.ones_like(label, dtype=torch.bool),
         age=torch.full((40,), torch.nan),
         sex=torch.full((40,), torch.nan),
     )
     drawn = source_trains(factorised.cascade, given, 1, seed=9)
-    fast = [
-        Beats(each.times_s[each.times_s < 9.9] / 2, each.kinds[each.times_s < 9.9], 10.0)
-        for (each,) in drawn
-    ]
     records = DomainRecords(torch.zeros(40, 2), given, tuple(f"p{k}" for k in range(40)))
     stated = _select_rhythm(factorised.cascade, _Part(records, fast), CASCADE, tmp_path, 0)
     assert stated["selects"]
