@@ -264,6 +264,9 @@ def main() -> None:
     parser.add_argument("--choose", action="store_true", help="compare the criteria instead")
     parser.add_argument("--most", type=int, default=MOST, help="records a class and side")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--work", type=Path, help="folder where readings are kept for the next call"
+    )
     parser.add_argument("--to", type=Path, help="file for the JSON")
     options = parser.parse_args()
     if (options.generated is None) != options.choose:
@@ -326,11 +329,7 @@ def judged(
     labels = np.asarray(ecgset.labels)[candidates] == 1
     drawn = draw(labels, names, names if others else CLASSES, options.most, options.seed)
     rows = np.unique(np.concatenate(list(drawn.values())))
-    readings = []
-    for done, row in enumerate(rows):
-        if done % TOLD_EVERY == 0:
-            print(f"{folder.name}: {done} of {len(rows)} read", file=sys.stderr, flush=True)
-        readings.append(read(ecgset, int(candidates[row]), judge))
+    readings = read_all(ecgset, candidates[rows].tolist(), judge, options.work)
     table = ecgset.records.iloc[candidates[rows]]
     patients = table["patient" if "patient" in table else "name"]
     return Judged(
@@ -340,6 +339,31 @@ def judged(
         readings=readings,
         drawn={name: np.searchsorted(rows, numbers) for name, numbers in drawn.items()},
     )
+
+
+def read_all(
+    ecgset: ECGSet, numbers: Sequence[int], judge: Any, work: Path | None
+) -> list[Reading]:
+    """Readings of these records; those that are in `work` already are not made again."""
+    kept: dict[int, Reading] = {}
+    file = None
+    if work is not None:
+        work.mkdir(parents=True, exist_ok=True)
+        file = work / f"{ecgset.fingerprint[:12]}-openecg-{version('openecg')}.jsonl"
+        for line in file.read_text().splitlines() if file.exists() else ():
+            number, (ii, v1, late) = json.loads(line)
+            kept[number] = Reading(LeadReading(*ii), LeadReading(*v1), late)
+    for done, number in enumerate(numbers):
+        if done % TOLD_EVERY == 0:
+            told = f"{ecgset.folder.name}: {done} of {len(numbers)} read"
+            print(told, file=sys.stderr, flush=True)
+        if number in kept:
+            continue
+        kept[number] = read(ecgset, number, judge)
+        if file is not None:
+            with file.open("a") as lines:
+                lines.write(json.dumps((number, kept[number])) + "\n")
+    return [kept[number] for number in numbers]
 
 
 def require_readable(names: Sequence[str], seconds: float) -> None:
@@ -379,21 +403,39 @@ def draw(
 
 def read(ecgset: ECGSet, number: int, judge: Any) -> Reading:
     """The judge's reading of one record, resampled to its rate."""
+    recording = resample(ecgset.recording(number), RATE_HZ)
+    ii, _ = read_lead(recording.lead_mv("II"), judge)
+    v1, spans = read_lead(recording.lead_mv("V1"), judge)
+    return Reading(ii, v1, late_level_mv(recording.lead_mv("V1"), spans, RATE_HZ))
+
+
+def read_lead(
+    signal_mv: npt.NDArray[np.floating], judge: Any
+) -> tuple[LeadReading, list[tuple[int, int]]]:
+    """The reading of a lead (n,) in mV at `RATE_HZ`, and the samples of its QRS complexes."""
     import openecg
     from openecg.eval import ALL_SUPER_QRS_CLASSES
 
-    recording = resample(ecgset.recording(number), RATE_HZ)
-    v1 = recording.lead_mv("V1")
-    waves = openecg.encode(v1, fs=RATE_HZ, model=judge).events("frame")
-    spans = [(start, end) for start, end, wave in waves if wave in ALL_SUPER_QRS_CLASSES]
-    ii, also_v1 = (
-        # `openecg.report` breaks on a lead without any QRS.
-        lead_reading(openecg.report(lead, fs=RATE_HZ, model=judge).to_dict())
-        if len(openecg.detect_qrs(lead, RATE_HZ))
-        else NOTHING
-        for lead in (recording.lead_mv("II"), v1)
-    )
-    return Reading(ii, also_v1, late_level_mv(v1, spans, RATE_HZ))
+    if len(openecg.detect_qrs(signal_mv, RATE_HZ)) == 0:
+        return NOTHING, []  # where `openecg.report` breaks
+    remembering = Remembering(judge)
+    report = openecg.report(signal_mv, fs=RATE_HZ, model=remembering).to_dict()
+    found = lead_reading(report)
+    waves = remembering.waves.events("frame")
+    return found, [(start, end) for start, end, wave in waves if wave in ALL_SUPER_QRS_CLASSES]
+
+
+class Remembering:
+    """The judge's network, and the waves that it found last: a report keeps but their medians."""
+
+    def __init__(self, judge: Any) -> None:
+        self.judge = judge
+        self.waves: Any = None
+
+    def encode(self, signal: npt.NDArray[np.floating], fs: int) -> Any:
+        """Waves, beats and rhythm, sample by sample; what `openecg` asks of a network."""
+        self.waves = self.judge.encode(signal, fs=fs)
+        return self.waves
 
 
 def lead_reading(report: Mapping[str, Any]) -> LeadReading:

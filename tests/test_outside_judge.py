@@ -25,6 +25,7 @@ from benchmarks.outside_judge import (
     lead_reading,
     one_threaded_judge,
     read,
+    read_all,
     require_readable,
     verdict,
 )
@@ -308,35 +309,64 @@ def test_the_judge_runs_in_one_thread(monkeypatch):
     assert runtime.InferenceSession is session
 
 
+def set_of(*recordings):
+    """What `read` needs of a set."""
+    return SimpleNamespace(recording=lambda number: recordings[number])
+
+
+FLAT = Recording(np.zeros((12, 1000), np.float32), 100)
+
+
 def test_a_record_is_read_in_its_leads_at_the_rate_of_the_judge(monkeypatch):
     (recording,), _ = simulate([("CRBBB",)], SOURCE_HOSPITAL, seed=0)
     seen = []
 
+    class Network:
+        def encode(self, signal, fs):
+            seen.append(signal)
+            assert fs == 500
+            spans = [(0, 100, 0), (100, 150, 2), (150, 300, 3), (1000, 1050, 4)]
+            return SimpleNamespace(events=lambda layer: spans if layer == "frame" else None)
+
     def report(signal, fs, model):
-        seen.append((signal, fs, model))
+        model.encode(signal, fs=fs)
         told = REPORT | {"beats": {"vpc_count": len(seen)}}
         return SimpleNamespace(to_dict=lambda: told)
 
-    def encode(signal, fs, model):
-        spans = [(0, 100, 0), (100, 150, 2), (150, 300, 3), (1000, 1050, 4)]
-        return SimpleNamespace(events=lambda layer: spans if layer == "frame" else None)
-
     package, evaluation = ModuleType("openecg"), ModuleType("openecg.eval")
-    package.report, package.encode = report, encode
+    package.report = report
     package.detect_qrs = lambda signal, fs: [0] if np.ptp(signal) else []
     evaluation.ALL_SUPER_QRS_CLASSES = (2, 4)
     monkeypatch.setitem(sys.modules, "openecg", package)
     monkeypatch.setitem(sys.modules, "openecg.eval", evaluation)
-    fake_set = SimpleNamespace(recording=lambda number: recording)
-    flat_set = SimpleNamespace(recording=lambda _: Recording(np.zeros((12, 1000), np.float32), 100))
-    assert read(flat_set, 0, "judge") == Reading(NOTHING, NOTHING, 0.0)
-    found = read(fake_set, 0, "judge")
+    found = read(set_of(recording), 0, Network())
     assert (found.ii.ventricular_beats, found.v1.ventricular_beats) == (1, 2)
-    assert [(len(signal), fs, model) for signal, fs, model in seen] == [(5000, 500, "judge")] * 2
-    for (signal, _, _), name in zip(seen, ("II", "V1"), strict=True):
+    for signal, name in zip(seen, ("II", "V1"), strict=True):
+        assert len(signal) == 5000
         assert np.corrcoef(signal[::5][50:-50], recording.lead_mv(name)[50:-50])[0, 1] > 0.99
-    expected = late_level_mv(seen[1][0], [(100, 150), (1000, 1050)], 500)
+    expected = late_level_mv(seen[1], [(100, 150), (1000, 1050)], 500)
     assert found.late_qrs_v1_mv == pytest.approx(expected)
+    assert read(set_of(FLAT), 0, Network()) == Reading(NOTHING, NOTHING, None)
+
+
+def test_readings_that_are_kept_are_not_made_again(ecgset, tmp_path, monkeypatch):
+    monkeypatch.setattr(outside_judge, "version", lambda name: "0")
+    made = []
+
+    def counted(opened, number, judge):
+        made.append(number)
+        return TYPICAL[CLASSES[number % 6]]
+
+    monkeypatch.setattr(outside_judge, "read", counted)
+    first = read_all(ecgset, [3, 1], "judge", tmp_path / "work")
+    again = read_all(ecgset, [1, 2, 3], "judge", tmp_path / "work")
+    assert made == [3, 1, 2]
+    assert first == [TYPICAL[CLASSES[number]] for number in (3, 1)]
+    assert again == [TYPICAL[CLASSES[number]] for number in (1, 2, 3)]
+    read_all(ecgset, [1], "judge", None)
+    monkeypatch.setattr(outside_judge, "version", lambda name: "1")
+    read_all(ecgset, [1], "judge", tmp_path / "work")
+    assert made == [3, 1, 2, 1, 1]
 
 
 def test_the_program_reads_what_it_draws_and_writes_what_it_found(
@@ -381,15 +411,13 @@ def test_the_program_wants_a_generated_set_or_a_choice(more, monkeypatch, capsys
     assert "give either --generated or --choose" in capsys.readouterr().err
 
 
-def test_the_judge_itself_finds_simulated_bundle_branch_blocks(tmp_path):
+def test_the_judge_itself_finds_simulated_bundle_branch_blocks():
     for package in ("onnxruntime", "openecg"):
         pytest.importorskip(package, reason=f"{package} is not installed")
     judge = one_threaded_judge()
-    recordings, _ = simulate([("CLBBB",), ("CRBBB",)] * 3, SOURCE_HOSPITAL, seed=0)
-    fake_set = SimpleNamespace(recording=lambda number: recordings[number])
-    found = [read(fake_set, number, judge) for number in range(6)]
+    recordings, _ = simulate([("CLBBB",), ("CRBBB",)] * 2, SOURCE_HOSPITAL, seed=0)
+    found = [read(set_of(*recordings), number, judge) for number in range(4)]
     assert all(each.late_qrs_v1_mv < 0 for each in found[::2])
     assert all(each.late_qrs_v1_mv > 0 for each in found[1::2])
     assert all(each.ii.qrs_ms is not None and each.v1.qrs_ms > 100 for each in found)
-    flat_set = SimpleNamespace(recording=lambda _: Recording(np.zeros((12, 1000), np.float32), 100))
-    assert read(flat_set, 0, judge)[:2] == (NOTHING, NOTHING)
+    assert read(set_of(FLAT), 0, judge) == Reading(NOTHING, NOTHING, None)
