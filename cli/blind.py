@@ -29,7 +29,7 @@ def blind(
 ) -> None:
     """Write recorded and synthetic ECGs on paper, shuffled, for a reader; later, score the answers.
 
-    Example: ecgtransfer evaluate blind runs/clinic --to readings/clinic --records 20
+    Example: ecgtransfer evaluate blind runs/clinic --to readings/clinic --records 50
     """
     output = Output(json, quiet)
     if score:
@@ -48,4 +48,6 @@ def blind(
         test = write_blind(run, load_target(run, source), settings, to, progress)
     facts = [(word.replace("_", " "), value) for word, value in test.to_dict().items()]
     after = f"ecgtransfer evaluate blind {to} --score"
-    output.result(test.to_dict(), Facts("Blind test", facts), f"When it is filled in: {after}")
+    warnings = [test.warning()] if test.warning() else []
+    after = f"When it is filled in: {after}"
+    output.result(test.to_dict(), Facts("Blind test", facts), *warnings, after)

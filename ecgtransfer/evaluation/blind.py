@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
+from scipy.stats import beta, binom, binomtest
 
 from ecgtransfer.corpus import ECGSet
 from ecgtransfer.corpus.writing import sole_writer
@@ -63,6 +63,11 @@ FORMAT, FORMAT_VERSION = "ecgtransfer.blind", 1
 #: A reader could not tell them apart where the interval of the accuracy holds chance and ends no
 #: further above it than this: 65 of 100 right at most. A longer one leaves it open.
 NEAR_CHANCE = 0.15
+
+#: A test should call a set that nobody can tell apart so with this chance ...
+CLEAR = 0.8
+#: ... which takes so many ECGs of each kind (`chance_of_no_difference`: 0.42 at 20, 0.77 at 40).
+ENOUGH_RECORDS = 45
 
 #: Letters of a line of the key.
 KEY_LINE = 76
@@ -112,11 +117,27 @@ class BlindTest:
     seed: int
     key_sha256: str
 
-    def __str__(self) -> str:
+    @property
+    def power(self) -> float:
+        """Chance with which a set that nobody can tell apart will be called so."""
+        return chance_of_no_difference(2 * self.records)
+
+    def warning(self) -> str:
+        """A sentence where the test is too small to find that nobody can tell them apart."""
+        if self.power >= CLEAR:
+            return ""
         return (
+            f"{self.records} ECGs of each kind are few: a set that nobody can tell from recorded "
+            f"ones would be called so in {100 * self.power:.0f} % of readings; take "
+            f"{ENOUGH_RECORDS} of each for {100 * CLEAR:.0f} %."
+        )
+
+    def __str__(self) -> str:
+        told = (
             f"{self.folder}: {self.records} recorded and {self.records} generated ECGs, "
             f"{self.matched} pairs with the same labels; key {self.key_sha256[:12]}"
         )
+        return f"{told}. {self.warning()}".removesuffix(". ")
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
@@ -126,6 +147,7 @@ class BlindTest:
             "generated": self.records,
             "pairs_with_the_same_labels": self.matched,
             "seed": self.seed,
+            "chance_to_find_no_difference": self.power,
             "key_sha256": self.key_sha256,
         }
 
@@ -162,7 +184,15 @@ class ReaderScore:
         else:
             found = f"It is open whether {self.reader} can tell them apart"
         left = f", {self.unanswered} unanswered" if self.unanswered else ""
-        return f"{found}: accuracy {_two(self.accuracy)} over {self.answered} ECGs{left}."
+        told = f"{found}: accuracy {_two(self.accuracy)} over {self.answered} ECGs{left}."
+        power = chance_of_no_difference(self.answered)
+        balanced = self.chance < 0.5 + NEAR_CHANCE / 2
+        if found.startswith("It is open") and balanced and power < CLEAR:
+            told += (
+                f" So few ECGs show in {100 * power:.0f} % of readings that nobody can tell them "
+                f"apart; {2 * ENOUGH_RECORDS} do in {100 * CLEAR:.0f} %."
+            )
+        return told
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
@@ -387,6 +417,21 @@ def proportion(successes: int, trials: int) -> Estimate | None:
         return None
     interval = binomtest(successes, trials).proportion_ci(CONFIDENCE, method="exact")
     return Estimate(successes / trials, float(interval.low), float(interval.high))
+
+
+def chance_of_no_difference(ecgs: int) -> float:
+    """Chance with which so many guesses, of as many ECGs of each kind, are called what they are.
+
+    The probability that a binomial of `ecgs` trials of 1/2 has an exact interval (`proportion`)
+    that holds 1/2 and ends at 1/2 + `NEAR_CHANCE` at most. 0 for no ECG.
+    """
+    right = np.arange(ecgs + 1)
+    # The ends of Clopper and Pearson, as `proportion` has them one by one.
+    tail = (1 - CONFIDENCE) / 2
+    high = np.where(right < ecgs, beta.ppf(1 - tail, right + 1, np.maximum(ecgs - right, 1)), 1.0)
+    low = np.where(right > 0, beta.ppf(tail, np.maximum(right, 1), ecgs - right + 1), 0.0)
+    called = (low <= 0.5) & (high >= 0.5) & (high <= 0.5 + NEAR_CHANCE)
+    return float(binom.pmf(right, ecgs, 0.5)[called].sum())
 
 
 def cohen_kappa(first: npt.ArrayLike, second: npt.ArrayLike, weights: npt.ArrayLike) -> FloatArray:

@@ -51,6 +51,7 @@ from ecgtransfer.evaluation.metrics import (
     bootstrap,
     estimate,
     weighted_macro_auroc,
+    wilson_estimate,
 )
 from ecgtransfer.evaluation.verdict import Verdict
 
@@ -77,6 +78,11 @@ ALLOWED_COPIES = 0
 #: fitted model is a little nearer to the sample it was fitted to; at 0.55 an attacker who is shown
 #: one member and one stranger is right 55 times in 100.
 TOLERANCE = 0.05
+
+#: What no test here finds.
+NOT_LOOKED_FOR = (
+    "copies shifted further, stretched in time or cut into pieces, and patients of the source"
+)
 
 #: Chance with which a leak of the stated size would have been found.
 POWER = 0.8
@@ -338,8 +344,19 @@ class PrivacyResult:
             else f"Passed: none of {len(tests)} tests {of_patients} found a training patient in "
             "the generated set."
         )
+        whole += f" {self.scope()}"
         notes = (Verdict(None, note) for note in self.notes)
         return (Verdict(not failed, whole), *tests, *notes)
+
+    def scope(self) -> str:
+        """What was looked for and what was not: a pass says nothing about the latter."""
+        spaces = " and ".join(found.space for found in self.spaces)
+        return (
+            f"Looked for: copies shifted by up to {self.copies.largest_lag_s:g} s, whatever their "
+            "amplitude and baseline; generated records closer to training than to hold-out "
+            f"patients, and an attacker who tells the two apart, both in {spaces} space. Not "
+            f"looked for: {NOT_LOOKED_FOR}."
+        )
 
     def rows(self) -> list[tuple[str, ...]]:
         """(measure, space, generated, without a leak, limit, verdict) for a table, header first."""
@@ -623,9 +640,12 @@ def measure_closeness(
 
     Intervals: patients of each side are resampled with their counts. Which patients attract, how
     many do, and which generated records were drawn are all in these counts. The draws are spread by
-    sqrt(P / (P - 1)) t / z for P patients, which a bootstrap of few is short of. Simulated, those
-    of the share cover at 93 to 96 % from 10 patients a side on; those of the ratios, which forget
-    that the second nearest patient is drawn too, at 90 %: no test rests on them.
+    sqrt(P / (P - 1)) t / z for P patients, which a bootstrap of few is short of. Where few patients
+    attract all, as with a generator of few prototypes, resampling finds no variance: three that are
+    training patients by chance looked like a certain leak. So the interval of the share is at least
+    Wilson's for as many records as the counts are worth (`_worth`). Simulated, those of the share
+    cover at 94 to 99 % from 10 patients a side on; those of the ratios, which forget that the
+    second nearest patient is drawn too, at 90 %: no test rests on them.
 
     Raises:
         CorpusError: distances that are negative or not finite, patients of another number, fewer
@@ -677,14 +697,49 @@ def measure_closeness(
         influence = (sums[:, 0] - value * sums[:, 1]) / sums[:, 1].mean()
         values.append(value)
         draws.append(value + _resampled_means(influence, resamples, rng))
+    share = estimate(per_training / (per_training + per_hold_out), share_draws)
     return Closeness(
-        share=estimate(per_training / (per_training + per_hold_out), share_draws),
+        share=_at_least(share, _share_of_few(counts[0], counts[1])),
         ratio_training=estimate(values[0], draws[0]),
         ratio_hold_out=estimate(values[1], draws[1]),
         ratio_excess=estimate(values[1] - values[0], draws[1] - draws[0]),
         training_patients=training.patients,
         hold_out_patients=hold_out.patients,
     )
+
+
+def _share_of_few(training: FloatArray, hold_out: FloatArray) -> Estimate:
+    """The share, by the counts of patients (P,) and (Q,), with Wilson's interval.
+
+    r, the plain share of training, has Wilson's interval for as many records as the counts are
+    worth, whose ends are reckoned to equal numbers of patients: r / (r + (1 - r) P / Q).
+    """
+    patients, others = len(training), len(hold_out)
+    plain = float(training.sum() / (training.sum() + hold_out.sum()))
+    found = wilson_estimate(plain, max(_worth(np.concatenate([training, hold_out])), 1.0))
+    value, low, high = (
+        share / (share + (1 - share) * patients / others)
+        for share in (found.value, found.low, found.high)
+    )
+    return Estimate(value, low, high)
+
+
+def _worth(counts: FloatArray) -> float:
+    """How many independent records the counts w of N patients are worth for a share of them.
+
+    A random half (or other part) of the patients has a share of all records with the variance
+    p (1 - p) N / (N - 1) (Σ w² / (Σ w)² - 1 / N), as sampling without replacement has. So it is 1
+    where one patient attracts all, about k where k of many do, and grows without bound where all
+    attract as many.
+    """
+    patients = len(counts)
+    concentrated = float(np.square(counts / counts.sum()).sum()) - 1 / patients
+    return (patients - 1) / patients / max(concentrated, float(np.finfo(np.float64).eps))
+
+
+def _at_least(found: Estimate, other: Estimate) -> Estimate:
+    """An interval that holds both."""
+    return Estimate(found.value, min(found.low, other.low), max(found.high, other.high))
 
 
 def infer_membership(

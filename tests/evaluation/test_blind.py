@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from ecgtransfer.corpus import LabelSpace, label_space, microvolts, write_ecgset
@@ -17,6 +17,11 @@ from ecgtransfer.corpus.writing import sole_writer
 from ecgtransfer.errors import ConfigError, CorpusError, RunError
 from ecgtransfer.evaluation import blind
 from ecgtransfer.evaluation.blind import (
+    CLEAR,
+    ENOUGH_RECORDS,
+    BlindTest,
+    ReaderScore,
+    chance_of_no_difference,
     cohen_kappa,
     fleiss_kappa,
     proportion,
@@ -570,3 +575,46 @@ def test_a_changed_key_is_refused(large):
 def test_proportions_of_nothing_are_none():
     assert proportion(0, 0) is None
     assert (proportion(0, 4).low, proportion(4, 4).high) == (0, 1)
+
+
+@pytest.mark.parametrize("ecgs", [0, 1, 40, 81])
+def test_the_chance_to_find_no_difference_is_that_of_all_numbers_of_right_answers(ecgs):
+    """Counted by the very intervals that judge a reader."""
+    expected = 0.0
+    for right in range(ecgs + 1):
+        found = proportion(right, ecgs)
+        if found is not None and found.low <= 0.5 <= found.high <= 0.5 + blind.NEAR_CHANCE:
+            expected += binom.pmf(right, ecgs, 0.5)
+    assert chance_of_no_difference(ecgs) == pytest.approx(expected, abs=1e-12)
+
+
+def test_enough_records_are_the_fewest_that_clear_a_set_nobody_can_tell_apart():
+    chances = [chance_of_no_difference(2 * n) for n in range(ENOUGH_RECORDS, ENOUGH_RECORDS + 20)]
+    assert min(chances) >= CLEAR
+    assert chance_of_no_difference(40) == pytest.approx(0.42, abs=0.005)
+
+
+def test_a_test_that_is_too_small_says_so(tmp_path):
+    few, enough = (BlindTest(tmp_path, n, 3, 0, "0" * 64) for n in (20, 50))
+    assert few.warning() == (
+        "20 ECGs of each kind are few: a set that nobody can tell from recorded ones would be "
+        "called so in 42 % of readings; take 45 of each for 80 %."
+    )
+    assert str(few).endswith(few.warning())
+    assert enough.warning() == ""
+    assert str(enough).endswith("key 000000000000")
+    assert few.to_dict()["chance_to_find_no_difference"] == pytest.approx(few.power)
+
+
+def test_an_open_answer_of_few_ecgs_says_how_little_they_could_show():
+    def reader(answered, right):
+        accuracy = proportion(right, answered)
+        return ReaderScore("anna", None, None, accuracy, None, {}, answered, 0, 0.5).sentence()
+
+    assert reader(40, 21).endswith(
+        "So few ECGs show in 42 % of readings that nobody can tell them apart; 90 do in 80 %."
+    )
+    assert reader(100, 58).startswith("It is open")
+    assert reader(100, 58).endswith("over 100 ECGs.")
+    assert reader(40, 38).startswith("anna could tell them apart")
+    assert "So few" not in reader(40, 38)

@@ -9,6 +9,7 @@ from scipy.spatial.distance import cdist
 
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.evaluation import lag_correlation, privacy
+from ecgtransfer.evaluation.metrics import wilson_estimate
 from ecgtransfer.evaluation.privacy import (
     COPY_CORRELATION,
     PrivacySide,
@@ -87,7 +88,11 @@ def test_a_generator_of_fresh_patients_passes(training, hold_out, fresh):
     for found in result.spaces:
         assert found.closeness.share.low < 0.5 < found.closeness.share.high
         assert found.membership.auc.low < 0.5 < found.membership.auc.high
-    assert result.verdicts()[0].sentence.startswith("Passed: none of 5 tests")
+    whole = result.verdicts()[0].sentence
+    assert whole.startswith("Passed: none of 5 tests")
+    assert "Looked for: copies shifted by up to 2 s, whatever their amplitude" in whole
+    assert "both in signal and embedding space. Not looked for: copies shifted further" in whole
+    assert whole.endswith("and patients of the source.")
 
 
 def test_a_generator_that_returns_hold_out_patients_leaks_no_training_patient(training, hold_out):
@@ -226,9 +231,49 @@ def test_one_patient_that_attracts_all_widens_the_interval(rng):
     assert found.share.value == 1
     even, _ = distances(rng, 20, 20, 5000)
     even[np.arange(5000), np.arange(5000) % 20] = 0.01
-    assert measure_closeness(even, far).share.low == 1
+    # Twenty of forty patients attract as many each, which a random half does by chance once in
+    # 40 choose 20; the counts are worth 39 records.
+    assert measure_closeness(even, far).share.low == pytest.approx(wilson_estimate(1.0, 39).low)
     near[rng.random(5000) < 0.4, 0] = 100
     assert measure_closeness(near, far).share.low < 0.55
+
+
+@pytest.mark.parametrize("prototypes", [3, 10])
+def test_a_generator_of_few_prototypes_does_not_fail_by_chance(prototypes, rng):
+    """Prototypes from neither side are near 80 training patients more often than near 26 others.
+
+    Of three, all are nearest to training patients in about (80 / 106)³ of studies, and then
+    resampling finds no variance.
+    """
+    failed = 0
+    for _ in range(60):
+        kinds = rng.normal(size=(prototypes, 8))
+        made = kinds[rng.integers(prototypes, size=200)] + 0.05 * rng.normal(size=(200, 8))
+        near, far = (cdist(made, rng.normal(size=(n, 8))) for n in (80, 26))
+        failed += not measure_closeness(near, far, resamples=100).passed
+    assert failed <= 4
+
+
+def test_counts_are_worth_as_many_records_as_patients_attract():
+    assert privacy._worth(np.array([100.0] + [0.0] * 49)) == pytest.approx(1)
+    five = np.r_[np.full(5, 20.0), np.zeros(995)]
+    assert privacy._worth(five) == pytest.approx(5, rel=0.01)
+    assert privacy._worth(np.full(20, 5.0)) > 1e9  # no patient attracts more than another
+
+
+def test_the_worth_of_counts_is_the_variance_of_a_random_part(rng):
+    counts = rng.integers(0, 9, size=30).astype(float)
+    shares = [rng.permutation(counts)[:12].sum() / counts.sum() for _ in range(20_000)]
+    assert 0.4 * 0.6 / privacy._worth(counts) == pytest.approx(np.var(shares), rel=0.05)
+
+
+def test_the_share_of_few_is_wilsons_for_equal_numbers_of_patients():
+    found = privacy._share_of_few(np.array([5.0] + [0.0] * 9), np.array([5.0] + [0.0] * 9))
+    assert found.value == 0.5
+    expected = wilson_estimate(0.5, privacy._worth(np.r_[5.0, np.zeros(9), 5.0, np.zeros(9)]))
+    assert (found.low, found.high) == (expected.low, expected.high)
+    uneven = privacy._share_of_few(np.full(80, 1.0), np.full(20, 1.0))
+    assert uneven.value == pytest.approx(0.5)
 
 
 def test_many_records_of_one_patient_count_once(rng):

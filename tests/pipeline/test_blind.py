@@ -3,6 +3,7 @@ import pytest
 
 from ecgtransfer.errors import RunError
 from ecgtransfer.evaluation import score_blind_test
+from ecgtransfer.evaluation.blind import chance_of_no_difference
 from ecgtransfer.pipeline import BlindSettings, write_blind
 from ecgtransfer.pipeline import blind as blind_module
 
@@ -29,6 +30,10 @@ def test_only_records_of_the_target_are_real(answered, tmp_path, monkeypatch):
     write_blind(answered.run, answered.target, BlindSettings("tgdp", "mixed"), tmp_path / "test")
     known = np.union1d(answered.target.train, answered.target.test)
     assert asked["among"].tolist() == known.tolist()
+
+
+def test_as_many_ecgs_are_drawn_as_can_show_that_nobody_tells_them_apart():
+    assert chance_of_no_difference(2 * BlindSettings.records) > 0.8
 
 
 def test_a_set_must_be_named_where_there_are_several(answered, tmp_path):
