@@ -21,6 +21,7 @@ LAYERS = [
     "simulation",
     "models",
     "training",
+    "rhythm",
     "diffusion",
     "transfer",
     "synthesis",

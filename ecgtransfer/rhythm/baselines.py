@@ -188,9 +188,7 @@ class ResampledTrains:
         following = self._rows_after(len(beats.times_s))[rows]
         rest_s = max(beats.duration_s - beats.times_s[-1], SHORTEST_RR_S)
         total += self._log_survival(rest_s, self._rr_s[following])
-        return float(
-            np.logaddexp(np.log(1 - DEFENSIVE_SHARE) + special.logsumexp(total), floor)
-        )
+        return float(np.logaddexp(np.log(1 - DEFENSIVE_SHARE) + special.logsumexp(total), floor))
 
     def _log_density(self, rr_s: float, around_s: FloatArray) -> FloatArray:
         z = np.log(rr_s / around_s) / self.jitter

@@ -37,7 +37,7 @@ class NextBeat(NamedTuple):
     log_scale: Tensor
 
     def log_density(self, rr_s: Tensor, kind: Tensor) -> Tensor:
-        """ln p(kind, RR), RR in seconds: (...) and (...) -> (...); -inf below 0.15 s."""
+        """Log of p(kind, RR), RR in seconds: (...) and (...) -> (...); -inf below 0.15 s."""
         log_rr = rr_s.log()
         z = self._standardised(log_rr)
         log_pdf = F.logsigmoid(z) + F.logsigmoid(-z) - self.log_scale - self._log_left()
@@ -45,7 +45,7 @@ class NextBeat(NamedTuple):
         return density.masked_fill(rr_s < SHORTEST_RR_S, -math.inf)
 
     def log_survival(self, rr_s: Tensor) -> Tensor:
-        """ln P(next RR > rr), rr in seconds: (...) -> (...); 0 up to 0.15 s."""
+        """Log of P(next RR > rr), rr in seconds: (...) -> (...); 0 up to 0.15 s."""
         z = self._standardised(rr_s.clamp_min(SHORTEST_RR_S).log())
         return torch.logsumexp(self.log_weight + F.logsigmoid(-z) - self._log_left(), (-2, -1))
 
@@ -66,7 +66,7 @@ class NextBeat(NamedTuple):
         return (log_rr[..., None, None] - self.location) / self.log_scale.exp()
 
     def _log_left(self) -> Tensor:
-        """ln of the probability that a component leaves above 0.15 s."""
+        """Log of the probability that a component leaves above 0.15 s."""
         below = (math.log(SHORTEST_RR_S) - self.location) / self.log_scale.exp()
         return F.logsigmoid(-below)
 
@@ -89,14 +89,14 @@ class FirstBeat(NamedTuple):
     log_scale: Tensor
 
     def log_density(self, time_s: Tensor, kind: Tensor) -> Tensor:
-        """ln p(kind, time), time in seconds: (...) and (...) -> (...)."""
+        """Log of p(kind, time), time in seconds: (...) and (...) -> (...)."""
         z = self._standardised(time_s)
         log_pdf = torch.special.log_ndtr(-z) - self._log_mean()
         density = torch.logsumexp(_of_kind(self.log_weight + log_pdf, kind), (-2, -1))
         return density.masked_fill(time_s < 0, -math.inf)
 
     def log_survival(self, time_s: Tensor) -> Tensor:
-        """ln P(no beat up to a time in seconds): (...) -> (...).
+        """Log of P(no beat up to a time in seconds): (...) -> (...).
 
         1 - integral of S / mu = s(z - scale) - (t / mu) s(z), with the normal survival function s
         and z = (ln t - location) / scale.
@@ -126,7 +126,7 @@ class FirstBeat(NamedTuple):
 
 
 def _log(time_s: Tensor) -> Tensor:
-    """ln of a time, finite at 0 so that its gradient is too."""
+    """Log of a time, finite at 0 so that its gradient is too."""
     return time_s.clamp_min(torch.finfo(time_s.dtype).tiny).log()
 
 

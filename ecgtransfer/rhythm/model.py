@@ -104,7 +104,8 @@ class RhythmModel(nn.Module):
         """
         trains = stack_trains(beats, self.config.window_s)
         self._check(len(beats), label, known, age, sex)
-        return self(trains, label, known, age, sex)
+        log_p: Tensor = self(trains, label, known, age, sex)
+        return log_p
 
     def forward(
         self, trains: Trains, label: Tensor, known: Tensor, age: Tensor, sex: Tensor
@@ -164,22 +165,18 @@ class RhythmModel(nn.Module):
         conditions = network.embed(label, known, age, sex)
         generators = [np.random.default_rng(seed) for seed in seeds]
         drawn: list[Beats | None] = [None] * len(seeds)
-        tries = np.zeros(len(seeds), dtype=np.int64)
+        tries = 0
         while waiting := [i for i, train in enumerate(drawn) if train is None]:
-            again = 1 if not tries[waiting[0]] else max(1, TRIES_AT_ONCE // len(waiting))
+            if tries >= MOST_TRIES:
+                raise ConfigError(self._no_such_rate(tries, ranges, label, known, waiting[0]))
+            again = 1 if not tries else max(1, TRIES_AT_ONCE // len(waiting))
             rows = np.repeat(waiting, again)
             uniform = np.concatenate([self._uniforms(generators[i], again) for i in waiting])
-            for row, train in zip(rows, self._draw(network, conditions[rows], uniform), strict=True):
+            trains = self._draw(network, conditions[rows], uniform)
+            for row, train in zip(rows, trains, strict=True):
                 if drawn[row] is None and _has_rate(train, ranges[row]):
                     drawn[row] = train
-            tries[waiting] += again
-            for i in waiting:
-                if drawn[i] is None and tries[i] >= MOST_TRIES:
-                    raise ConfigError(
-                        f"none of {tries[i]} trains of beats for {self._in_words(label[i], known[i])} "
-                        f"has a heart rate of {ranges[i, 0]:g} to {ranges[i, 1]:g} bpm; ask for "
-                        f"a rate that these records have"
-                    )
+            tries += again
         return [train for train in drawn if train is not None]
 
     def _uniforms(self, generator: np.random.Generator, trains: int) -> NDArray[np.float64]:
@@ -202,11 +199,11 @@ class RhythmModel(nn.Module):
             history = describe_history(so_far, torch.float64)
             latest = History(*(part[:, -1:] for part in history))
             state = network.states(latest, condition, state)[:, 0]
-            after = network.next_beat(
-                state, condition, History(*(part[:, 0] for part in latest))
-            )
+            after = network.next_beat(state, condition, History(*(part[:, 0] for part in latest)))
             kind, rr_s = after.draw(numbers[:, len(times)])
-            times.append(times[-1] + rr_s.clamp_max(2 * end_s))
+            # Within the rounding of `Beats` and of times below.
+            rr_s = rr_s.clamp(SHORTEST_RR_S + 2 * TIME_STEP_S, 2 * end_s)
+            times.append(times[-1] + rr_s)
             kinds.append(kind)
         all_times, all_kinds = torch.stack(times, 1).numpy(), torch.stack(kinds, 1).numpy()
         trains = []
@@ -231,7 +228,158 @@ class RhythmModel(nn.Module):
                 f"got {tuple(age.shape)} and {tuple(sex.shape)}"
             )
 
-    def _in_words(self, label: Tensor, known: Tensor) -> str:
-        present = ((label > 0) & known).tolist()
+    def _no_such_rate(
+        self, tries: int, ranges: NDArray[np.float64], label: Tensor, known: Tensor, record: int
+    ) -> str:
+        present = ((label[record] > 0) & known[record]).tolist()
         named = [name for name, on in zip(self.config.label_names, present, strict=True) if on]
-        return " + ".join(named) or "no statement"
+        low, high = ranges[record]
+        return (
+            f"none of {tries} trains of beats for {' + '.join(named) or 'no statement'} has a "
+            f"heart rate of {low:g} to {high:g} bpm; ask for a rate that such records have"
+        )
+
+
+def hidden_statements(
+    known: Tensor, core: Tensor, generator: torch.Generator, *, hide_all: float, show_core: float
+) -> Tensor:
+    """Hide statements of training records at random: (B, K) bool known, (K,) bool core -> (B, K).
+
+    A record shows none with probability `hide_all`, the core ones alone with probability
+    `show_core`, and else hides each with a probability that is uniform on (0, 1) and its own.
+    """
+    way = torch.rand(len(known), generator=generator)
+    share = torch.rand(len(known), 1, generator=generator)
+    shown = torch.rand(known.shape, generator=generator) >= share
+    shown[way < hide_all + show_core] = core
+    shown[way < hide_all] = False
+    return known & shown
+
+
+def fit_rhythm(
+    model: RhythmModel,
+    beats: Sequence[Beats],
+    label: ArrayLike,
+    known: ArrayLike,
+    age: ArrayLike,
+    sex: ArrayLike,
+    train: NDArray[np.int64],
+    held_out: NDArray[np.int64],
+    config: TrainConfig,
+    folder: Path,
+    *,
+    core_labels: Sequence[str] = (),
+    progress: Callable[[Progress], None] | None = None,
+    keep_checkpoint: bool = False,
+) -> FitResult:
+    """Train `model` on the records numbered `train` by maximum likelihood.
+
+    Conditions are hidden at random, so that the model answers to any part of them:
+    `hidden_statements` with a tenth of the records without any and, where `core_labels` are given,
+    45 % with those alone; age and sex of 20 % each.
+
+    Args:
+        model: trained in place.
+        beats: of N records.
+        label: (N, K) multi-hot.
+        known: (N, K) bool, where the label is known.
+        age: (N,) years, NaN where unknown.
+        sex: (N,) 0 male, 1 female, NaN where unknown.
+        train: numbers of the records to learn from.
+        held_out: numbers of records that are only scored, with all that is known of them; their
+            mean negative log-likelihood is the validation of `fit`.
+        config: how long and how fast.
+        folder: of the weights, the log and the checkpoint; see `fit`.
+        core_labels: the statements that other sets are labelled with.
+        progress: called after every step.
+        keep_checkpoint: as `fit`.
+
+    Raises:
+        ConfigError: no training record, a core label that the label space lacks, conditions of
+            other shapes, or records shorter than the window.
+        RunError: as `fit`.
+    """
+    names = model.config.label_names
+    if not len(train):
+        raise ConfigError("expected at least 1 training record, got none; pass their numbers")
+    if missing := [name for name in core_labels if name not in names]:
+        raise ConfigError(f"expected core labels among {', '.join(names)}, got {missing[0]!r}")
+    trains = stack_trains(beats, model.config.window_s)
+    conditions = (
+        torch.as_tensor(np.asarray(label, np.float32)),
+        torch.as_tensor(np.asarray(known, np.bool_)),
+        torch.as_tensor(np.asarray(age, np.float32)),
+        torch.as_tensor(np.asarray(sex, np.float32)),
+    )
+    model._check(len(beats), *conditions)
+    core = torch.tensor([name in core_labels for name in names])
+    show_core = SHOW_CORE if core.any() else 0.0
+    order = shuffled_batches(len(train), config.batch_size, config.seed)
+    numbers = torch.from_numpy(np.asarray(train, np.int64))
+
+    def batch_of(index: Tensor) -> tuple[Trains, tuple[Tensor, ...]]:
+        return trains.select(index), tuple(part[index] for part in conditions)
+
+    def loss(
+        network: nn.Module,
+        batch: tuple[Trains, tuple[Tensor, ...]],
+        generator: torch.Generator,
+    ) -> Tensor:
+        seen, (shown_label, shown, years, gender) = batch
+        shown = hidden_statements(shown, core, generator, hide_all=HIDE_ALL, show_core=show_core)
+        person = torch.rand(2, len(years), generator=generator) < HIDE_PERSON
+        log_p: Tensor = network(
+            seen,
+            shown_label,
+            shown,
+            years.masked_fill(person[0], math.nan),
+            gender.masked_fill(person[1], math.nan),
+        )
+        return -log_p
+
+    def validate(network: nn.Module) -> float:
+        with torch.no_grad():
+            seen, told = batch_of(torch.from_numpy(np.asarray(held_out, np.int64)))
+            return -float(network(seen, *told).mean())
+
+    return fit(
+        model,
+        loss,
+        lambda step: batch_of(numbers[torch.from_numpy(order(step))]),
+        config,
+        folder,
+        validate=validate if len(held_out) else None,
+        progress=progress,
+        keep_checkpoint=keep_checkpoint,
+    )
+
+
+def _rate_ranges(heart_rate_bpm: ArrayLike | None, records: int) -> NDArray[np.float64]:
+    """Checked ranges of the heart rate, (records, 2), NaN where none is asked for."""
+    if heart_rate_bpm is None:
+        return np.full((records, 2), np.nan)
+    ranges = np.asarray(heart_rate_bpm, dtype=np.float64)
+    if ranges.shape != (records, 2):
+        raise ConfigError(
+            f"expected a lowest and a highest heart rate for each of {records} records, got an "
+            f"array of shape {ranges.shape}"
+        )
+    asked = ~np.isnan(ranges).all(1)
+    if not np.all((ranges[asked, 0] >= 0) & (ranges[asked, 0] < ranges[asked, 1])):
+        raise ConfigError(
+            f"expected heart rates from a lowest to a higher highest, got {ranges.tolist()}"
+        )
+    return ranges
+
+
+def _has_rate(beats: Beats, range_bpm: NDArray[np.float64]) -> bool:
+    """Whether the heart rate lies in the range; always where no range is asked for."""
+    if np.isnan(range_bpm).all():
+        return True
+    rr_s = beats.rr_s
+    return bool(len(rr_s)) and bool(range_bpm[0] <= 60 / np.median(rr_s) <= range_bpm[1])
+
+
+def _rows(after: NextBeat, chosen: Tensor) -> NextBeat:
+    """The distributions of some of the beats."""
+    return NextBeat(*(part[chosen] for part in after))

@@ -95,7 +95,10 @@ class RhythmNetwork(nn.Module):
             nn.Linear(2 * labels + 4, width), nn.SiLU(), nn.Linear(width, width)
         )
         self.first = nn.Sequential(
-            nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 3 * kinds * first_components)
+            nn.SiLU(),
+            nn.Linear(width, width),
+            nn.SiLU(),
+            nn.Linear(width, 3 * kinds * first_components),
         )
         self.history = nn.Linear(HISTORY_FEATURES, width)
         self.initial = nn.Linear(width, width)
@@ -125,9 +128,7 @@ class RhythmNetwork(nn.Module):
         weight, location, log_scale = _mixture(self.first(condition), self.first_shape)
         return FirstBeat(weight, LOG_RR_MEAN + location, log_scale)
 
-    def states(
-        self, history: History, condition: Tensor, before: Tensor | None = None
-    ) -> Tensor:
+    def states(self, history: History, condition: Tensor, before: Tensor | None = None) -> Tensor:
         """State after each beat: (B, L, width); `before` (B, width) is the one to go on from."""
         told = F.silu(self.history(history.features) + condition[:, None])
         start = self.initial(condition) if before is None else before
@@ -147,8 +148,9 @@ class RhythmNetwork(nn.Module):
 
 def _mixture(output: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
     """Joint log weight, location and log scale: (..., 3 * kinds * C) -> 3 (..., kinds, C)."""
-    weight, location, log_scale = output.unflatten(-1, (3, *shape)).unbind(-3)
-    weight = weight.flatten(-2).log_softmax(-1).unflatten(-1, shape)
+    parts = output.reshape(*output.shape[:-1], 3, *shape)
+    weight, location, log_scale = parts.unbind(-3)
+    weight = weight.flatten(-2).log_softmax(-1).reshape(location.shape)
     return weight, location, log_scale.clamp(-8.0, 1.0)
 
 
