@@ -1,5 +1,6 @@
 """The beats of a recording: when each comes, and of which kind it is."""
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 from statistics import median
@@ -144,29 +145,29 @@ class Beats:
         return cls(np.array(times), np.array(kinds, dtype=np.int8), duration_s)
 
 
-# Kinds. The limits were set on simulated records, whose kinds are known, and on half of PTB-XL
-# (odd folds), where records without PVC or PAC hold few such beats.
-#: A beat has the record's own shape from this likeness on (see `qrs.Complexes`), and surely another
-#: below the second.
-OWN_SHAPE, OTHER_SHAPE = 0.85, 0.85
-#: Width of a QRS: the middle 90 % of the path of the eight leads in lead space. 95 ms are 110 ms
-#: between QRS onset and end.
-WIDE_MS, WIDER = 95.0, 1.25
-PATH_SHARE = 0.9
-#: The path is measured between these, seconds from R.
+# The limits below were set on simulated records, whose kinds are known, and on the odd folds of
+# PTB-XL, where records without PVC or PAC hold few such beats.
+#: Likeness (see `qrs.Complexes`) below which a beat has another shape than the record's own: where
+#: it is much wider than those, where it is wide, and where it is early and not narrow.
+OTHER_IF_WIDER, OTHER_IF_WIDE, OTHER_IF_EARLY = 0.93, 0.85, 0.75
+#: Width of a QRS: the middle 90 % of the path of the eight leads, in ms. 70 in healthy hearts, 95
+#: at a QRS duration of about 110 ms, 130 in left bundle branch block.
+PATH_SHARE, WIDE_MS, WIDER, NOT_NARROW_MS = 0.9, 95.0, 1.3, 80.0
+#: What is taken for the path, seconds from R.
 WIDTH_REACH_S = (-0.13, 0.17)
-#: Nearer to the start or to the end a wide QRS is cut off.
+#: Nearer to the start or to the end, an unusual QRS may be a part of one.
 CUT_OFF_S = (0.08, 0.12)
-#: Three or more beats of one other shape at the record's own rate, within this share, are conducted
-#: (intermittent block or pacing), not ventricular.
-RUN, RUN_RR = 3, 0.15
-#: An early beat has an RR interval below the first share of the median of four neighbouring
-#: intervals, or below the second of both adjacent ones (of which every other one is short in
-#: bigeminy). Intervals before and after ventricular beats are no neighbours.
-EARLY_SHARE, EARLY_SHARE_OF_BOTH, NEIGHBOURS = 0.8, 0.75, 2
-#: A rhythm is regular if its other intervals, and its early ones, differ by less from their median,
-#: in the median and as a share of it.
-REGULAR = 0.07
+#: A ventricular beat that is not wide comes before this share of the median RR interval.
+EARLY_VENTRICULAR = 0.9
+
+#: A supraventricular beat has an RR interval below the first share of the median of two on either
+#: side, or below the second of both adjacent ones (bigeminy), and below the third of the one
+#: before, for sinus arrhythmia is gradual. Only intervals between ordinary beats count.
+EARLY, EARLY_OF_BOTH, ABRUPT, NEIGHBOURS = 0.8, 0.75, 0.85, 2
+#: In a regular rhythm the median distance of the RR intervals to their median is below this share:
+#: of those that neither end in nor follow an early beat and, where these are fewer than two, of
+#: the early ones.
+REGULAR = 0.05
 
 
 def find_beats(recording: Recording) -> Beats:
@@ -182,21 +183,38 @@ def find_beats(recording: Recording) -> Beats:
 
 
 def _kinds(complexes: Complexes, duration_s: float) -> NDArray[np.int8]:
-    times, like = complexes.times_s, complexes.likeness
-    kinds = np.full(len(times), BeatKind.ORDINARY, dtype=np.int8)
+    """Kind of each complex (n,); all are unknown where no two have one shape."""
+    times = complexes.times_s
     own = complexes.groups == 0
     if own.sum() < 2:
-        kinds[:] = BeatKind.UNKNOWN
-        return kinds
-    other = like < OWN_SHAPE
-    if other.any():
-        width_ms = _widths_ms(complexes)
-        wide = width_ms >= min(WIDE_MS, WIDER * float(np.median(width_ms[own])))
+        return np.full(len(times), BeatKind.UNKNOWN, dtype=np.int8)
+    kinds = np.full(len(times), BeatKind.ORDINARY, dtype=np.int8)
+    if complexes.likeness.min() < OTHER_IF_WIDER:
+        # Beats of one other shape are judged together.
+        together = np.where(own, -1 - np.arange(len(own)), complexes.groups)
+        like = _medians(complexes.likeness, together)
+        width_ms = _medians(_widths_ms(complexes), together)
+        own_ms = float(np.median(width_ms[own]))
+        rr = np.diff(times, prepend=-np.inf)
+        early = _medians((rr < EARLY_VENTRICULAR * np.median(rr)).astype(np.float64), together)
+        ventricular = (
+            ((like < OTHER_IF_WIDER) & (width_ms >= max(WIDE_MS, WIDER * own_ms)))
+            | ((like < OTHER_IF_WIDE) & (width_ms >= min(WIDE_MS, WIDER * own_ms)))
+            | ((like < OTHER_IF_EARLY) & (width_ms >= NOT_NARROW_MS) & (early >= 0.5))
+        )
         complete = (times >= CUT_OFF_S[0]) & (times < duration_s - CUT_OFF_S[1])
-        kinds[other] = BeatKind.UNKNOWN
-        kinds[other & wide & complete] = BeatKind.VENTRICULAR
+        kinds[(like < OTHER_IF_WIDE) | ventricular] = BeatKind.UNKNOWN
+        kinds[ventricular & complete] = BeatKind.VENTRICULAR
     kinds[_supraventricular(times, kinds)] = BeatKind.SUPRAVENTRICULAR
     return kinds
+
+
+def _medians(values: FloatArray, groups: NDArray[np.int64]) -> FloatArray:
+    """Median (n,) of the values of each one's group."""
+    medians = np.empty(len(values))
+    for group in np.unique(groups):
+        medians[groups == group] = np.median(values[groups == group])
+    return medians
 
 
 def _supraventricular(times_s: FloatArray, kinds: NDArray[np.int8]) -> NDArray[np.int64]:
@@ -208,11 +226,9 @@ def _supraventricular(times_s: FloatArray, kinds: NDArray[np.int8]) -> NDArray[n
     for k, own in rr.items():
         near = [rr[j] for j in range(k - NEIGHBOURS, k + NEIGHBOURS + 1) if j != k and j in rr]
         both = [rr[j] for j in (k - 1, k + 1) if j in rr]
-        if len(near) < NEIGHBOURS:
+        if len(near) < NEIGHBOURS or own >= ABRUPT * rr.get(k - 1, math.inf):
             continue
-        if own < EARLY_SHARE * median(near) or (
-            len(both) == 2 and own < EARLY_SHARE_OF_BOTH * min(both)
-        ):
+        if own < EARLY * median(near) or (len(both) == 2 and own < EARLY_OF_BOTH * min(both)):
             early.append(k)
     # The interval after an early beat is a pause.
     others = [own for k, own in rr.items() if k not in early and k - 1 not in early]
@@ -239,4 +255,5 @@ def _widths_ms(complexes: Complexes) -> FloatArray:
     near = np.maximum(speed[columns % len(speed)] - np.median(speed), 0)
     path = np.cumsum(near, axis=1) / np.maximum(near.sum(axis=1, keepdims=True), 1e-12)
     edge = 0.5 * (1 - PATH_SHARE)
-    return 1000 / rate * ((path < 1 - edge).sum(axis=1) - (path < edge).sum(axis=1))
+    samples = (path < 1 - edge).sum(axis=1) - (path < edge).sum(axis=1)
+    return np.asarray(samples * (1000 / rate))

@@ -31,7 +31,9 @@ IntArray = NDArray[np.int64]
 #: Centre of the detection band; half of the amplitude passes at 7 and 18 Hz.
 CENTRE_HZ = 12.0
 #: Band in which complexes are aligned and compared: -6 dB at both corners.
-QRS_BAND_HZ = (3.0, 25.0)
+SHAPE_BAND_HZ = (3.0, 35.0)
+#: What a recording must contain: beats are sought above twice the upper corner.
+QRS_BAND_HZ = (5.0, 25.0)
 #: Shortest recording in which beats are looked for.
 SHORTEST_S = 2.0
 #: Rates of the envelope and of the leads to align, about, whatever the recording's own.
@@ -62,6 +64,8 @@ LOW, LOW_AMPLITUDE = 0.35, 0.42
 #: over amplitude, both as shares) is a T wave up to the first limit only, and then a ventricular
 #: beat.
 STEEP, STEEP_T_S, T_S, P_S = 0.4, 0.36, 0.5, 0.28
+#: The earliest T wave, and the largest as a share of the height of its own complex.
+EARLIEST_T_S, T_OF_QRS = 0.15, 0.33
 #: A wave accompanies the complexes if the envelope is of similar height, within this tolerance of
 #: the same distance, at this share of them.
 SIMILAR, TOLERANCE_S, USUALLY = 1.6, 0.05, 0.65
@@ -73,8 +77,9 @@ SAME_SHAPE = 0.8
 #: R is the first deflection of at least this share of the largest (R, not the late S of a right
 #: bundle branch block), sought so far from the middle.
 R_SHARE, AMPLITUDE_REACH_S = 0.8, 0.08
-#: A complex nearer to an edge than this is cut off.
-EDGE_S = 0.03
+#: A complex is cut off if R is nearer to an edge than the first of these, or nearer than the second
+#: and the shape is not the record's own.
+EDGE_S, PARTIAL_S = 0.03, 0.08
 #: Leads with the largest differences are spared, this many, when a complex is compared with the
 #: record's own: an artefact is in few leads.
 SPARED_LEADS = 2
@@ -94,7 +99,7 @@ class Complexes:
     times_s (n,): R peaks, seconds after the first sample.
     groups (n,): number of the complex's shape. 0 is the commonest among beats that are not early.
     likeness (n,): correlation with the median of group 0, without the two least similar leads.
-    leads_mv (8, m): leads between 3 and 25 Hz at `rate_hz`; the second after the end leads back to
+    leads_mv (8, m): leads between 3 and 35 Hz at `rate_hz`; the second after the end leads back to
         the start.
     """
 
@@ -127,7 +132,9 @@ def find_complexes(recording: Recording) -> Complexes:
     leads, leads_hz = _shape_leads(spectrum, joined, rate_hz)
     middles_s = _middles_s(envelope, envelope_hz, leads, leads_hz)
     times, groups, likeness = _aligned(leads, leads_hz, middles_s)
-    kept = np.flatnonzero((times >= EDGE_S) & (times <= (n - 1) / rate_hz - EDGE_S))
+    inside = np.minimum(times, (n - 1) / rate_hz - times)
+    whole = (inside >= EDGE_S) & ((inside >= PARTIAL_S) | (likeness >= SAME_SHAPE))
+    kept = np.flatnonzero(whole)
     kept = kept[np.argsort(times[kept], kind="stable")]
     while len(close := np.flatnonzero(np.diff(times[kept]) < SHORTEST_RR_S)):
         first, second = kept[close[0]], kept[close[0] + 1]
@@ -154,7 +161,7 @@ def early_beats(rr_s: FloatArray) -> IntArray:
 
 
 def _joined_spectrum(eight_mv: NDArray[Any], rate_hz: float) -> tuple[NDArray[np.complex128], int]:
-    """Fourier transform of the leads (8, f), joined from end to start, and its length in samples."""
+    """Fourier transform of the leads (8, f), joined end to start, and its length in samples."""
     n = eight_mv.shape[1]
     joined = fft.next_fast_len(n + round(JOIN_S * rate_hz), real=True)
     leads = np.empty((len(eight_mv), joined))
@@ -198,7 +205,7 @@ def _shape_leads(
 
 @lru_cache(maxsize=16)
 def _shape_gain(bins: int, step_hz: float) -> FloatArray:
-    low, high = QRS_BAND_HZ
+    low, high = SHAPE_BAND_HZ
     squared = np.square(np.arange(bins) * step_hz)
     return np.asarray(squared / (squared + low**2) * np.exp2(-squared / high**2))
 
@@ -235,7 +242,8 @@ def _heights(envelope: FloatArray, rate_hz: float) -> tuple[FloatArray, FloatArr
         usual = [median(each[max(0, k - half) : k + half + 1]) for k in range(len(each))]
         first = 0.5 * min(len(height), STRETCH_S * rate_hz)
         centres = first + round(HOP_S * rate_hz) * np.arange(len(usual))
-        return height / np.maximum(np.interp(np.arange(len(height)), centres, usual), _TINY)
+        here = np.interp(np.arange(len(height)), centres, usual)
+        return np.asarray(height / np.maximum(here, _TINY))
 
     return shares(power), shares(smallest)
 
@@ -253,7 +261,7 @@ def _middles_s(
     kept = certain.copy()
     doubtful = np.flatnonzero(~certain)
     if len(doubtful):
-        amplitude = _amplitudes(leads, peaks * (leads_hz / rate_hz), leads_hz)
+        amplitude = _amplitudes(leads, np.asarray(peaks / rate_hz, np.float64), leads_hz)
         amplitude /= np.median(amplitude[certain])
         lowest = LOWEST_OF_REST * float(np.median(height))
         for k in doubtful:
@@ -268,11 +276,11 @@ def _middles_s(
     return (peaks + _vertices(height[peaks - 1], height[peaks], height[peaks + 1])) / rate_hz
 
 
-def _amplitudes(leads: FloatArray, at: FloatArray, rate_hz: float) -> FloatArray:
-    """Largest magnitude over the leads near each place (n,), in samples."""
+def _amplitudes(leads: FloatArray, at_s: FloatArray, rate_hz: float) -> FloatArray:
+    """Largest magnitude over the leads near each time (n,)."""
     magnitude = np.linalg.norm(leads, axis=0)
     reach = round(AMPLITUDE_REACH_S * rate_hz)
-    near = np.round(at).astype(np.int64)[:, None] + np.arange(-reach, reach + 1)
+    near = np.round(at_s * rate_hz).astype(np.int64)[:, None] + np.arange(-reach, reach + 1)
     return np.asarray(magnitude[near % len(magnitude)].max(axis=1))
 
 
@@ -284,6 +292,18 @@ def _accompanies(
     distances = peak - certain
     after = distances[(distances > 0) & (distances <= (STEEP_T_S if steep else T_S) * rate_hz)]
     before = distances[(distances < 0) & (distances >= -P_S * rate_hz)]
+    # The T wave of a ventricular beat is larger than others, but smaller than its QRS.
+    soon = len(after) > 0 and after[-1] <= STEEP_T_S * rate_hz
+    if soon and height[peak] < T_OF_QRS * height[peak - after[-1]]:
+        return True
+    # The complex of this T wave may have come before the recording.
+    if peak <= T_S * rate_hz and not (distances > 0).any():
+        reach = np.arange(round(EARLIEST_T_S * rate_hz), round(STEEP_T_S * rate_hz))
+        places = certain[certain + reach[-1] < len(height)]
+        if len(places) and height[peak] < SIMILAR * np.median(
+            height[places[:, None] + reach].max(axis=1)
+        ):
+            return True
     for own in (*after[-1:], *before[:1]):
         places = certain[distances != own] + own
         places = places[(places >= tolerance) & (places + tolerance < len(height))]
@@ -307,19 +327,21 @@ def _aligned(
     if count == 0:
         return times, groups, likeness
     at = np.round(middles_s * rate_hz).astype(np.int64)
-    moved = _moved_windows(leads, at, rate_hz)  # (n, shifts, 8 * width)
+    first, last = (round(edge * rate_hz) for edge in SHAPE_S)
+    moved = _moved_windows(leads, at, (first, last), round(SHIFT_S * rate_hz))
     shift = moved.shape[1] // 2
     centred = moved[:, shift]
     alike = (moved.reshape(-1, moved.shape[2]) @ centred.T).reshape(count, -1, count).max(axis=1)
     alike = np.maximum(alike, alike.T)
-    popularity = (alike >= SAME_SHAPE).sum(axis=1) + alike.mean(axis=1)
-    # Where every other beat is premature, the record's own shape is the other one.
-    popularity[early_beats(np.diff(middles_s))] -= count
+    # Early beats vote against their shape: in bigeminy, the record's own shape is the other one.
+    votes = np.ones(count)
+    votes[early_beats(np.diff(middles_s))] = -1
+    popularity = (alike >= SAME_SHAPE) @ votes + alike.mean(axis=1)
     rest = np.ones(count, dtype=np.bool_)
     for group in range(count):
-        first = int(np.where(rest, popularity, -np.inf).argmax())
-        members = np.flatnonzero(rest & (alike[first] >= SAME_SHAPE))
-        model = centred[first]
+        seed = int(np.where(rest, popularity, -np.inf).argmax())
+        members = np.flatnonzero(rest & (alike[seed] >= SAME_SHAPE))
+        model = centred[seed]
         for _ in range(2):
             places = (moved[members] @ model).argmax(axis=1)
             model = _unit(np.median(moved[members, places], axis=0))
@@ -329,8 +351,10 @@ def _aligned(
         places = np.clip(fits.argmax(axis=1), 1, 2 * shift - 1)
         rows = np.arange(len(members))
         part = _vertices(fits[rows, places - 1], fits[rows, places], fits[rows, places + 1])
-        offset = round(SHAPE_S[0] * rate_hz) + _r_place(model.reshape(len(leads), -1))
-        times[members] = (at[members] + places - shift + part + offset) / rate_hz
+        moved_to = at[members] + places - shift
+        columns = moved_to[:, None] + np.arange(first, last)
+        median_beat = np.median(leads[:, columns % leads.shape[1]], axis=1)
+        times[members] = (moved_to + part + first + _r_place(median_beat)) / rate_hz
         groups[members] = group
         rest[members] = False
         if not rest.any():
@@ -338,10 +362,11 @@ def _aligned(
     return times, groups, likeness
 
 
-def _moved_windows(leads: FloatArray, at: IntArray, rate_hz: float) -> FloatArray:
-    """What lies about each place, without offsets and of norm 1, at every shift."""
-    first, last = (round(edge * rate_hz) for edge in SHAPE_S)
-    shift = round(SHIFT_S * rate_hz)
+def _moved_windows(
+    leads: FloatArray, at: IntArray, edges: tuple[int, int], shift: int
+) -> FloatArray:
+    """What lies about each place, without offsets and of norm 1: (n, 2 shift + 1, 8 width)."""
+    first, last = edges
     columns = at[:, None] + np.arange(first - shift, last + shift)
     around = leads[:, columns % leads.shape[1]]  # (8, n, width + 2 shift)
     windows = np.lib.stride_tricks.sliding_window_view(around, last - first, axis=2)
@@ -371,9 +396,9 @@ def _unit(shape: FloatArray) -> FloatArray:
     return np.asarray(shape / max(float(np.linalg.norm(shape)), _TINY))
 
 
-def _r_place(model: FloatArray) -> float:
-    """Sample, with a fraction, of the first large deflection of a shape (8, width)."""
-    size = np.linalg.norm(model, axis=0)
+def _r_place(beat: FloatArray) -> float:
+    """Sample, with a fraction, of the first large deflection of a beat (8, width)."""
+    size = np.linalg.norm(beat, axis=0)
     left, middle, right = size[:-2], size[1:-1], size[2:]
     top = (middle >= left) & (middle >= right) & (middle >= R_SHARE * size.max())
     if not top.any():
