@@ -53,7 +53,7 @@ def test_the_likelihood_of_all_trains_sums_to_one():
         area.append(own * inner)
     double = torch.from_numpy(np.concatenate(area)) @ log_p(made, two).exp()
     assert 0.1 < double < 0.9
-    assert float(none + one + double) == pytest.approx(1, abs=2e-3)
+    assert float(none + one + double) == pytest.approx(1, abs=5e-3)
 
 
 def test_samples_follow_the_likelihood():
