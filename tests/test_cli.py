@@ -688,7 +688,7 @@ def test_an_error_is_one_line_and_leaves_nothing(call, tmp_path, monkeypatch, li
 
 
 def test_a_bug_keeps_its_traceback(call, tmp_path, ecgset, monkeypatch):
-    def bug(*_):
+    def bug(*_, **__):
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(train, "train_source", bug)

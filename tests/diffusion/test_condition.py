@@ -54,7 +54,7 @@ def test_conditions_that_state_different_parts_are_not_put_together():
 
 
 def test_parts_of_other_lengths_are_refused():
-    with pytest.raises(ConfigError, match="expected as many rows in every part.*label 2, level 3"):
+    with pytest.raises(ConfigError, match=r"expected as many rows in every part.*label 2, level 3"):
         Condition(label=torch.zeros(2, 1), level=torch.ones(3, 8))
     with pytest.raises(ConfigError, match="expected `known` of the label's shape"):
         Condition(label=torch.zeros(2, 2), known=torch.ones(2, 1, dtype=torch.bool))

@@ -60,7 +60,7 @@ def test_an_annotation_without_a_rate_is_refused(tmp_path):
 
 
 def test_a_missing_annotation_is_refused(tmp_path):
-    with pytest.raises(SignalError, match="expected a WFDB annotation in .*which cannot be read"):
+    with pytest.raises(SignalError, match=r"expected a WFDB annotation in .*which cannot be read"):
         read_annotation(tmp_path / "none.atr", 10.0)
 
 
