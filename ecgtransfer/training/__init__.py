@@ -27,6 +27,7 @@ from ecgtransfer.training.processes import (
     process_number,
     wait_for_everyone,
 )
+from ecgtransfer.training.rates import check_factors, fit_best_rate
 
 __all__ = [
     "WEIGHTS",
@@ -37,7 +38,9 @@ __all__ = [
     "TrainConfig",
     "available_cores",
     "averaged_copy",
+    "check_factors",
     "fit",
+    "fit_best_rate",
     "is_main_process",
     "label_weights",
     "load_weights",

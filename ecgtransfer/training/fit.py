@@ -139,6 +139,7 @@ class FitResult:
         loss: of the last step, the mean over all its batches in all processes.
         validation: score of the weights kept, None where nothing was validated.
         seconds: of training, those before an interruption included.
+        learning_rate: of the configuration; of the candidate that was kept, see `fit_best_rate`.
     """
 
     steps: int
@@ -146,6 +147,7 @@ class FitResult:
     loss: float
     validation: float | None
     seconds: float
+    learning_rate: float
 
 
 def fit(
@@ -328,6 +330,7 @@ def fit(
         loss=state.loss,
         validation=None if state.best is None else state.best_score,
         seconds=state.seconds,
+        learning_rate=config.learning_rate,
     )
 
 
