@@ -34,7 +34,7 @@ from ecgtransfer.pipeline.source import BEAT_SHAPES, WEIGHTS, Bars, Source
 from ecgtransfer.pipeline.target import Target
 from ecgtransfer.rhythm import in_window
 from ecgtransfer.signals import Beats
-from ecgtransfer.training import TrainConfig, is_main_process, load_weights, seeded_initialisation
+from ecgtransfer.training import TrainConfig, is_main_process, load_weights
 from ecgtransfer.transfer import (
     BeatShapeGuidance,
     DomainRecords,
@@ -73,12 +73,12 @@ def shape_guidance() -> TgdpConfig:
         train=TrainConfig(
             steps=600,
             batch_size=64,
-            learning_rate=1e-3,
-            warmup_steps=50,
+            learning_rate=3e-3,
+            warmup_steps=20,
             weight_decay=0.1,
-            ema_decay=0.99,
-            validate_every=50,
-            patience=4,
+            ema_decay=0.98,
+            validate_every=10,
+            patience=8,
             gradient_clip=10.0,
         ),
     )
@@ -409,8 +409,7 @@ def _fit_shape_guidance(
     work: ShapeWork, fit: DomainRecords, held_out: DomainRecords, folder: Path, title: str = ""
 ) -> BeatShapeGuidance:
     """One guidance network, or as an interrupted transfer finished it there."""
-    with seeded_initialisation(work.seed):
-        network = BeatShapeGuidance(work.model).to(work.model.spread.device)
+    network = BeatShapeGuidance(work.model).to(work.model.spread.device)
     if (folder / WEIGHTS).exists():
         load_weights(network, folder / WEIGHTS)
         return network.eval().requires_grad_(False)

@@ -9,7 +9,6 @@ from ecgtransfer.transfer.adapters import (
 )
 from ecgtransfer.transfer.beat_shape_guidance import (
     BeatShapeGuidance,
-    BeatShapeGuidanceConfig,
     TunableBeatShapes,
 )
 from ecgtransfer.transfer.cross_fit import CrossFittedGuidance, MeanLogH, cross_fit
@@ -59,7 +58,6 @@ from ecgtransfer.transfer.weight import (
 __all__ = [
     "SELECTION_FEATURES",
     "BeatShapeGuidance",
-    "BeatShapeGuidanceConfig",
     "CrossFittedGuidance",
     "DomainClassifier",
     "DomainClassifierConfig",
