@@ -123,7 +123,7 @@ def words(ecgset, clinic):
     shorter = ("--steps", STEPS)
     return {
         "train": (
-            *("train", "RUN", "--source", ecgset.folder, "--preset", "tiny", *shorter),
+            *("train", "RUN", "--source", ecgset.folder, "--preset", "tiny", "--plain", *shorter),
             *("--batch-size", 4, "--precision", "float32"),
         ),
         "transfer": (
