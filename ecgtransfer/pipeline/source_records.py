@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ecgtransfer.corpus import patient_split
 from ecgtransfer.diffusion import sample, sampling_sigmas
 from ecgtransfer.errors import CorpusError
 from ecgtransfer.pipeline.source import Source
@@ -13,8 +12,6 @@ from ecgtransfer.pipeline.target import domain_records, labels_in
 from ecgtransfer.training import Progress, record_noise
 from ecgtransfer.transfer import DomainRecords
 
-#: Share of the source records that validate and calibrate the domain classifiers.
-HELD_OUT_SHARE = 0.25
 #: Sampler, and records at a time, for source records that are drawn from the model.
 SOLVER, SAMPLER_STEPS, AT_ONCE = "adams", 12, 32
 
@@ -59,10 +56,8 @@ def _dealt(numbers: list[int], count: int, rng: np.random.Generator) -> np.ndarr
     return np.concatenate([rng.permutation(numbers) for _ in range(rounds)])[:count]
 
 
-def recorded_source(
-    source: Source, target_labels: np.ndarray, n: int, seed: int
-) -> tuple[DomainRecords, DomainRecords]:
-    """Recorded ones with the target's labels, to fit on and to hold out, of other patients.
+def recorded_source(source: Source, target_labels: np.ndarray, n: int, seed: int) -> DomainRecords:
+    """Recorded ones with the target's labels.
 
     Args:
         source: the source with its training records.
@@ -75,13 +70,7 @@ def recorded_source(
     """
     numbers, labels = matched_source(source, target_labels, n, seed)
     ecgset, _, _ = source.records()
-    share = (1 - HELD_OUT_SHARE, HELD_OUT_SHARE)
-    fit, held_out = patient_split(ecgset.records.iloc[numbers], labels[numbers], share, seed)
-    units = source.model.units
-    return (
-        domain_records(ecgset, labels, numbers[fit], units),
-        domain_records(ecgset, labels, numbers[held_out], units),
-    )
+    return domain_records(ecgset, labels, numbers, source.model.units)
 
 
 def drawn_source(
@@ -90,13 +79,13 @@ def drawn_source(
     n: int,
     seed: int,
     progress: Callable[[Progress], None],
-) -> tuple[DomainRecords, DomainRecords]:
+) -> DomainRecords:
     """Records of the very law that the guidance corrects, the source model's own.
 
     Args:
         source: the source; its records are not needed.
         target_labels: (N, K) of the target's training records, which give the labels.
-        n: how many are drawn, to fit on and to hold out together.
+        n: how many are drawn.
         seed: of labels and noise.
         progress: called after every batch.
     """
@@ -112,10 +101,5 @@ def drawn_source(
         drawn = record_noise(seeds[part], model.units.shape).to(device)
         parts.append(sample(model, drawn, label[part].to(device), sigmas, SOLVER).cpu())
         progress(Progress(min(start + AT_ONCE, n), n, 0.0, None))
-    x0 = torch.cat(parts)
     names = tuple(f"drawn {number}" for number in range(n))
-    cut = round(n * (1 - HELD_OUT_SHARE))
-    return (
-        DomainRecords(x0[:cut], label[:cut], names[:cut]),
-        DomainRecords(x0[cut:], label[cut:], names[cut:]),
-    )
+    return DomainRecords(torch.cat(parts), label, names)

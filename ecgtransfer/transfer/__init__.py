@@ -12,6 +12,7 @@ from ecgtransfer.transfer.density_ratio import (
     DomainClassifier,
     DomainClassifierConfig,
     DomainClassifierFit,
+    EncoderEnsemble,
     fit_domain_classifier,
     log_density_ratio,
 )
@@ -34,6 +35,7 @@ from ecgtransfer.transfer.stacking import (
     StackFit,
     averaged,
     cross_fit_stack,
+    measure_folds,
     measure_stack,
     stacked,
 )
@@ -52,6 +54,7 @@ __all__ = [
     "DomainClassifierConfig",
     "DomainClassifierFit",
     "DomainRecords",
+    "EncoderEnsemble",
     "FinetuneConfig",
     "GuidanceConfig",
     "GuidanceFit",
@@ -80,6 +83,7 @@ __all__ = [
     "guided",
     "guided_at_scale",
     "log_density_ratio",
+    "measure_folds",
     "measure_guidance",
     "measure_stack",
     "merged",

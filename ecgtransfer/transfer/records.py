@@ -60,6 +60,17 @@ class DomainRecords:
             return x0, None
         return x0, self.label.index_select(0, rows.to(self.label.device)).to(device)
 
+    def joined(self, other: DomainRecords) -> DomainRecords:
+        """These records and then those of another domain in the same label space."""
+        label = None
+        if self.label is not None and other.label is not None:
+            label = torch.cat([self.label, other.label])
+        return DomainRecords(torch.cat([self.x0, other.x0]), label, self.patient + other.patient)
+
+    def unlabelled(self) -> DomainRecords:
+        """The same records with their labels hidden."""
+        return DomainRecords(self.x0, None, self.patient)
+
     def subset(self, index: np.ndarray) -> DomainRecords:
         """Some of the records, with their labels and patients."""
         x0, label = self.take(index, self.x0.device)
