@@ -141,6 +141,18 @@ MUTANTS = (
         "x0 + per_record(sigma, x0) * noise",
         "x0 + per_record(sigma, x0) ** 2 * noise",
     ),
+    Mutant(
+        "label scale: the branch without label is not guided",
+        GUIDED,
+        "scale, guided(denoise, log_h, weight_without_label)",
+        "scale, denoise",
+    ),
+    Mutant(
+        "label scale: the branch without label by the weight with one",
+        GUIDED,
+        "guided(denoise, log_h, weight_without_label)",
+        "guided(denoise, log_h, weight)",
+    ),
     # The losses. Each of the three Jensen errors has its minimum at E[log r], exactly.
     Mutant(
         "guidance loss, mse: regression on log r",
@@ -245,14 +257,32 @@ MUTANTS = (
     Mutant(
         "domain classifier: positives and negatives swapped",
         RATIO,
-        "sign[len(f) // 2 :] = -1",
-        "sign[: len(f) // 2] = -1",
+        "torch.where(batch.is_target.to(device), -f, f)",
+        "torch.where(batch.is_target.to(device), f, -f)",
     ),
     Mutant(
         "domain classifier: the calibration's offset with the wrong sign",
         RATIO,
-        "label) + self.offset",
-        "label) - self.offset",
+        "self.slope * logit + self.offset",
+        "self.slope * logit - self.offset",
+    ),
+    Mutant(
+        "domain classifier: a network is judged on records that it learned from",
+        RATIO,
+        "torch.from_numpy(self.fold[index]).to(device)",
+        "torch.from_numpy((self.fold[index] + 1) % (self.fold.max() + 1)).to(device)",
+    ),
+    Mutant(
+        "domain classifier: a network learns from its own fold",
+        RATIO,
+        "(fold != number) & (is_target == domain)",
+        "(fold == number) & (is_target == domain)",
+    ),
+    Mutant(
+        "calibration: Platt's target of the larger domain for both",
+        RATIO,
+        "off = 1 / ((min(n, m)",
+        "off = 1 / ((max(n, m)",
     ),
     # The guidance weight, <u, x0 - D_p> / <u, u>.
     Mutant(
@@ -267,8 +297,14 @@ MUTANTS = (
     Mutant(
         "guidance weight: sigma in place of sigma^2",
         WEIGHT,
-        "u = (per_record(sigma, x) ** 2 * slope",
-        "u = (per_record(sigma, x) * slope",
+        "u = per_record(sigma, x) ** 2 * slope",
+        "u = per_record(sigma, x) * slope",
+    ),
+    Mutant(
+        "guidance weight: the square of one network in place of the mean's",
+        WEIGHT,
+        "u.square() if followed is None else step(followed).square()",
+        "u.square()",
     ),
     Mutant(
         "cross-fitting: the sum of the folds' log h in place of the mean",
@@ -299,6 +335,18 @@ MUTANTS = (
         "torch.arange(len(both), device=device) < len(x0)",
     ),
     Mutant(
+        "training: labels hidden from log h but not from the source's denoiser",
+        TGDP,
+        "hiding_labels(denoise, hidden)",
+        "denoise",
+    ),
+    Mutant(
+        "training: source records as positives by a ratio that knows nothing",
+        TGDP,
+        "if not ratio and self.classifies:",
+        "if ratio and self.classifies:",
+    ),
+    Mutant(
         "training: no division by the coordinates of a record",
         TGDP,
         "total = total / x0[0].numel()",
@@ -324,6 +372,12 @@ MUTANTS = (
         EXTRAPOLATED,
         "return source + scale *",
         "return source - scale *",
+    ),
+    Mutant(
+        "extrapolated: from the source with its label",
+        EXTRAPOLATED,
+        "denoise_source(x, sigma, None)",
+        "denoise_source(x, sigma, label)",
     ),
     Mutant(
         "score_from_denoised: the wrong sign",

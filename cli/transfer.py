@@ -93,7 +93,12 @@ def transfer(
         int, typer.Option(min=1, help="Of the update of every weight matrix by lora.")
     ] = LoraConfig.rank,
     steps: Annotated[int | None, typer.Option(min=1, help="Of guidance or fine-tuning.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Of guidance or fine-tuning.")] = None,
+    learning_rate: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Of guidance or fine-tuning; of several, held-out training patients choose."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -119,7 +124,7 @@ def transfer(
         lora=LoraConfig(lora_rank, float(lora_rank)),
         folds=folds,
         seed=seed,
-    ).trained_for(steps, learning_rate)
+    ).trained_for(steps, learning_rate or ())
     about_target = TargetSettings(
         target, tuple(select or ()), train_records, protocol, _part(part), seed
     )
@@ -155,7 +160,7 @@ def _rows(summary: TransferSummary) -> list[tuple[str, object]]:
     rows: list[tuple[str, object]] = [
         ("target records", summary.target_records),
         ("trained parameters", summary.trained_parameters),
-        ("denoising loss, calibration records", summary.held_out_loss),
+        ("denoising loss, calibration records, label scale 1", summary.held_out_loss),
         ("the same of the source model", summary.source_loss),
         ("seconds", summary.seconds),
     ]
@@ -164,10 +169,14 @@ def _rows(summary: TransferSummary) -> list[tuple[str, object]]:
             ("E_p[r] (1 if true)", _with_error(ratio, "mean_ratio")),
             ("E_q[1/r] (1 if true)", _with_error(ratio, "mean_inverse_ratio")),
             ("effective share of the source records", ratio["effective_fraction"]),
-            ("domain classifier AUC", ratio["auc"]),
+            ("domain classifier AUC, out of fold", ratio["auc"]),
+            ("its log loss (0.693 at chance)", _with_error(ratio, "log_loss")),
             ("its calibration error", ratio["calibration_error"]),
         ]
-    weights = {"guidance weight": summary.details.get("weight")}
+    weights = {
+        "guidance weight": summary.details.get("weight"),
+        "guidance weight without label": summary.details.get("weight_without_label"),
+    }
     weights |= {
         f"weight of {name}": each for name, each in summary.details.get("weights", {}).items()
     }

@@ -363,9 +363,7 @@ def assignment(
     target = _drawn(chosen.target, max(n, *FULL.sizes), "target", generator).subset(np.arange(n))
     path = folder / "sources" / f"{name}-seed{seed}.safetensors"
     source = _source_model(settings, chosen, source_fit, source_held_out, seed, path)
-    return Assignment(
-        chosen, source, source_fit, source_held_out, target, settings.steps, seed, scratch
-    )
+    return Assignment(chosen, source, source_fit, target, settings.steps, seed, scratch)
 
 
 def score_board(settings: StudySettings, chosen: Problem, seed: int) -> ScoreBoard:

@@ -7,7 +7,8 @@ the fine-tuned denoiser, are made once.
 The rule: every training has a few candidates of one setting. Kept is the candidate whose denoiser
 has the least denoising loss on the held-out fifth of the target records, with the same noise for
 all methods, which is also what stops each training early. Only the domain classifier of clean
-records gives no denoiser; it is chosen by its logistic loss on the same records.
+records gives no denoiser; it is chosen by its logistic loss out of fold on the records that it is
+fitted on.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from ecgtransfer.transfer import (
     CrossFittedGuidance,
     DomainClassifier,
     DomainClassifierConfig,
+    DomainClassifierFit,
     DomainRecords,
     FinetuneConfig,
     LoraConfig,
@@ -62,12 +64,14 @@ NOISE = NoiseConfig(log_mean=-0.5, log_std=1.2, sigma_min=0.03, sigma_max=20.0)
 #: cross-fitted methods hold out each fifth in turn.
 FOLDS = 5
 
-#: Learning rates that the rule decides between, for weights that begin at random and for those of
-#: the source model. Four times lower, fine-tuning is stopped before it is done.
+#: Learning rates that the rule decides between, for weights that begin at random.
 RATES = (2e-3, 8e-3)
 
+#: For those of the source model, which few records may only spoil at the rates above.
+TUNING_RATES = (2e-4, *RATES)
+
 #: Of factors and scales that start where they change nothing.
-ADAPTER_RATES = (5e-3, 2e-2)
+ADAPTER_RATES = (5e-4, 5e-3, 2e-2)
 
 #: Strengths of the Sobolev penalty, and scales of Domain Guidance, that it decides between.
 SOBOLEV_WEIGHTS = (0.01, 0.1)
@@ -127,7 +131,7 @@ class Assignment:
     Attributes:
         problem: with the exact answer, which only the methods of the group "reference" look at.
         source: the source's denoiser, which learned from source records.
-        source_fit, source_held_out: source records.
+        source_fit: source records.
         target: all target records for training.
         steps: of each training at most.
         seed: of everything that is drawn.
@@ -137,7 +141,6 @@ class Assignment:
     problem: Problem
     source: VectorDenoiser
     source_fit: DomainRecords
-    source_held_out: DomainRecords
     target: DomainRecords
     steps: int
     seed: int
@@ -177,7 +180,7 @@ class Assignment:
     @cached_property
     def finetuned(self) -> Trained:
         """The whole source model, trained on by early stopping."""
-        return self._tuned("finetune", lambda: self.unfrozen_source(), RATES)
+        return self._tuned("finetune", lambda: self.unfrozen_source(), TUNING_RATES)
 
     @cached_property
     def noisy_classifier(self) -> Trained:
@@ -188,6 +191,15 @@ class Assignment:
     def clean_classifier(self) -> Trained:
         """Domain classifier of clean records."""
         return self._classifier("clean", None, dict.fromkeys(RATES, 0.0))
+
+    @cached_property
+    def classifier_fits(self) -> dict[int, DomainClassifierFit]:
+        """What records out of fold say of each classifier, by the `id` of its network."""
+        return {}
+
+    def beats_chance(self, classifier: Trained) -> bool:
+        """Whether a classifier tells the domains apart better than chance, out of fold."""
+        return self.classifier_fits[id(classifier.network)].diagnostics.beats_chance
 
     @cached_property
     def log_ratio(self) -> Tensor:
@@ -240,6 +252,10 @@ class Assignment:
         held_out: DomainRecords,
     ) -> tuple[nn.Module, float]:
         """A guidance network with the seconds of its training."""
+        config = config.trusting(
+            not config.needs_ratio or self.beats_chance(self.clean_classifier),
+            not config.eta_cycle or self.beats_chance(self.noisy_classifier),
+        )
         with seeded_initialisation(self.seed):
             network = VectorGuidance(self.problem.dimension, self.problem.labels)
         result = fit_guidance(
@@ -299,7 +315,7 @@ class Assignment:
         fit, held_out = self.split
 
         def train(rate: float) -> tuple[nn.Module, float]:
-            config = FinetuneConfig(noise=NOISE, train=self.train_config(rate))
+            config = FinetuneConfig(noise=NOISE, rate_factors=(1.0,), train=self.train_config(rate))
             network, result = finetune(
                 start(), fit, held_out, config, self.folder / f"{name}-{rate}"
             )
@@ -315,27 +331,29 @@ class Assignment:
         self, name: str, noise: NoiseConfig | None, candidates: Mapping[float, float]
     ) -> Trained:
         """A domain classifier; candidates are learning rates with their Sobolev weights."""
-        fit, held_out = self.split
-        losses: dict[int, float] = {}
+        fit, _ = self.split
 
         def train(rate: float) -> tuple[nn.Module, float]:
-            result = fit_domain_classifier(
+            config = self.train_config(rate)
+            # Random weights are no candidate, and those of the first steps know little.
+            first = min(config.validate_every, config.steps)
+            found = fit_domain_classifier(
                 self.source_fit,
                 fit,
-                self.source_held_out,
-                held_out,
                 DomainClassifierConfig(
-                    noise=noise, sobolev=candidates[rate], train=self.train_config(rate)
+                    noise=noise,
+                    sobolev=candidates[rate],
+                    train=replace(config, validate_from=first),
                 ),
                 self.folder / f"{name}-{rate}",
                 encoder=lambda: VectorNetwork(self.problem.dimension, self.problem.labels, 1),
             )
-            losses[id(result.classifier)] = float(result.result.validation or 0.0)
-            return result.classifier, result.result.seconds
+            self.classifier_fits[id(found.classifier)] = found
+            return found.classifier, found.result.seconds
 
         def score(network: nn.Module) -> float:
             if noise is None:
-                return losses[id(network)]
+                return float(self.classifier_fits[id(network)].result.validation or 0.0)
             return self.rule(guided(self.source, network))
 
         return self.best(tuple(candidates), train, score, "learning_rate")
@@ -506,7 +524,8 @@ def _stack(assignment: Assignment) -> Transferred:
     """Cross-fitted guidance and fine-tuning, as often, in the best sum at each noise level."""
     result, seconds = assignment.cross_fitted
     source, rate = assignment.source, assignment.finetuned.chosen["learning_rate"]
-    config = FinetuneConfig(noise=NOISE, train=assignment.train_config(rate))
+    train = assignment.train_config(rate)
+    config = FinetuneConfig(noise=NOISE, rate_factors=(1.0,), train=train)
     tuned: list[Denoiser] = []
     spent: list[float] = [seconds]
 

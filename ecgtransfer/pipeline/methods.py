@@ -1,9 +1,10 @@
 """Stages `transfer-<method>`: each ends in a `Denoiser` of the target, by whatever way."""
 
 import copy
+import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -28,7 +29,14 @@ from ecgtransfer.pipeline.cascade_transfer import (
     transfer_cascade,
 )
 from ecgtransfer.pipeline.config import METHODS
-from ecgtransfer.pipeline.run import Run, as_json, make_folder, written_whole
+from ecgtransfer.pipeline.run import (
+    Run,
+    as_json,
+    make_folder,
+    read_json,
+    write_json,
+    written_whole,
+)
 from ecgtransfer.pipeline.source import WEIGHTS, Source
 from ecgtransfer.pipeline.source_records import drawn_source, recorded_source
 from ecgtransfer.pipeline.target import Target, target_records
@@ -43,16 +51,17 @@ from ecgtransfer.training import (
     seeded_initialisation,
 )
 from ecgtransfer.transfer import (
-    DomainClassifier,
     DomainClassifierConfig,
     DomainClassifierFit,
     DomainRecords,
     FinetuneConfig,
     GuidanceConfig,
+    GuidanceFit,
     GuidanceNetwork,
     LoraConfig,
     MeanLogH,
     NoiseLevelWeight,
+    RatioDiagnostics,
     TgdpConfig,
     averaged,
     cross_fit,
@@ -61,6 +70,8 @@ from ecgtransfer.transfer import (
     fit_domain_classifier,
     fit_guidance,
     guided,
+    guided_at_scale,
+    measure_folds,
     measure_guidance,
     merged,
     noise_level_edges,
@@ -71,27 +82,37 @@ from ecgtransfer.transfer import (
 )
 from ecgtransfer.transfer.records import HeldOutDraws, refuse_folds_without_patients
 
-#: Noise draws a held-out target record behind the loss that a transfer is judged by.
-DRAWS_A_RECORD = 8
+#: Noise draws a held-out target record behind the loss that a transfer is judged by, and the
+#: stream that their noise is from: another than that of any draws that a training was chosen by.
+DRAWS_A_RECORD, JUDGING_STREAM = 8, 7
 #: Methods that rest on guidance networks, and the parts of a stack in the order of its weights.
 GUIDED, STACKED = ("tgdp", "stack"), ("tgdp", "finetune")
 #: Settings that a guidance network depends on, beside source and target.
 OF_GUIDANCE = ("source_records", "n_source", "tgdp", "classifier", "folds", "seed")
-#: Folders of a fold's trainings.
-GUIDANCE, TUNED = "guidance", "finetune"
+#: Folders of a fold's trainings, and what the file beside them says of its density ratios.
+GUIDANCE, TUNED, RATIO = "guidance", "finetune", "ratio.json"
 #: Methods that leave a whole model of the target beside their card.
 WITH_OWN_WEIGHTS = ("finetune", "lora", "difffit", "scratch")
 #: Ten times the rate of full fine-tuning, at which adapters are far from done after 600 steps.
 ADAPTER_LEARNING_RATE = 2e-3
 
 Bars = Callable[[str], AbstractContextManager[Callable[[Progress], None]]]
+#: From random weights a tenth of the rate of fine-tuning gets nowhere; ten times it may.
+SCRATCH_RATE_FACTORS = (1.0, 10.0)
+
+Trained = TypeVar("Trained", TgdpConfig, FinetuneConfig)
 WithTraining = TypeVar("WithTraining", DomainClassifierConfig, TgdpConfig, FinetuneConfig)
 
 
 def adapter_training() -> FinetuneConfig:
-    """Training of lora and difffit: that of fine-tuning at a higher rate."""
+    """Training of lora and difffit: that of fine-tuning at higher rates."""
     config = FinetuneConfig()
     return replace(config, train=replace(config.train, learning_rate=ADAPTER_LEARNING_RATE))
+
+
+def scratch_training() -> FinetuneConfig:
+    """Training of scratch: that of fine-tuning, offered higher rates in place of lower ones."""
+    return FinetuneConfig(rate_factors=SCRATCH_RATE_FACTORS)
 
 
 @dataclass(frozen=True)
@@ -104,8 +125,9 @@ class TransferSettings:
         n_source: how many of them; their labels follow the target's, see `matched_source`.
         tgdp: weights of the loss terms and the guidance network's training.
         classifier: training of the domain classifiers.
-        finetune: training of finetune and scratch.
+        finetune: training of finetune, and of that part of a stack.
         adapter: training of lora and difffit.
+        scratch: training of scratch.
         lora: shape of the low-rank update.
         folds: of patients, for tgdp and stack: 1 holds a fifth out of the target records, once,
             which a stack cannot be weighed on; more fit guidance and denoiser as often, on all but
@@ -122,6 +144,7 @@ class TransferSettings:
     classifier: DomainClassifierConfig = field(default_factory=DomainClassifierConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     adapter: FinetuneConfig = field(default_factory=adapter_training)
+    scratch: FinetuneConfig = field(default_factory=scratch_training)
     lora: LoraConfig = field(default_factory=LoraConfig)
     folds: int = 3
     seed: int = 0
@@ -142,19 +165,34 @@ class TransferSettings:
             raise ConfigError(f"expected at least 8 source records, got {self.n_source}")
 
     def trained_for(
-        self, steps: int | None = None, learning_rate: float | None = None
+        self, steps: int | None = None, learning_rates: Sequence[float] = ()
     ) -> "TransferSettings":
-        """The same with other steps or rate for what the method trains, guidance or denoiser."""
-        changes: dict[str, Any] = {}
-        if steps is not None:
-            changes["steps"] = steps
-        if learning_rate is not None:
-            changes["learning_rate"] = learning_rate
+        """The same with other steps or rates for what the method trains, guidance or denoiser.
+
+        Args:
+            steps: None leaves them.
+            learning_rates: the ones that held-out records choose from; none leaves the defaults.
+
+        Raises:
+            ConfigError: a number of steps below 1, or a rate that is not above 0.
+        """
+
+        def changed(config: Trained) -> Trained:
+            train = config.train
+            if steps is not None:
+                train = replace(train, steps=steps)
+            if not learning_rates:
+                return replace(config, train=train)
+            train = replace(train, learning_rate=learning_rates[0])
+            factors = tuple(rate / learning_rates[0] for rate in learning_rates)
+            return replace(config, train=train, rate_factors=factors)
+
         return replace(
             self,
-            tgdp=replace(self.tgdp, train=replace(self.tgdp.train, **changes)),
-            finetune=replace(self.finetune, train=replace(self.finetune.train, **changes)),
-            adapter=replace(self.adapter, train=replace(self.adapter.train, **changes)),
+            tgdp=changed(self.tgdp),
+            finetune=changed(self.finetune),
+            adapter=changed(self.adapter),
+            scratch=changed(self.scratch),
         )
 
 
@@ -163,12 +201,15 @@ class TransferSummary:
     """What a transfer came to.
 
     Attributes:
-        held_out_loss: denoising loss of the target's denoiser on held-out target records, and
+        held_out_loss: denoising loss of the target's denoiser at label scale 1 on held-out target
+            records, with other noise than that which stopped and chose its training, and
         source_loss: that of the source's denoiser on the same records with the same noise. Those
             records also stop the training and calibrate the guidance weight, which flatters the
-            method: `benchmarks/test_loss.py` scores test records.
+            method: `benchmarks/test_loss.py` scores test records. Over folds each network is
+            judged alone, on the records that it missed; their mean does at least as well.
         warnings: sentences that the user should read.
-        details: diagnostics of the ratio and the guidance weight, where the method has them; of a
+        details: diagnostics of the ratios that guide (`ratio` is their mean over folds, `ratios`
+            each of them) and the guidance weights at label scale 1, where the method has them; of a
             factorised source also those of rhythm and beat shapes, "cascade".
     """
 
@@ -273,15 +314,19 @@ def load_target_model(
         run: the run.
         source: its source.
         method: of `METHODS`; "source" needs no transfer.
-        label_scale: classifier-free guidance of the denoisers that learned with labels hidden,
-            1 for none. For tgdp that is the source's, and log h is added to it once.
+        label_scale: classifier-free guidance of the target's denoiser, 1 for none. Guidance
+            networks have learned of records without a label, and have a weight for them.
+
+    Raises:
+        ConfigError: a label scale other than 1 for guidance that was told every label.
+        RunError: no finished transfer by that method.
     """
     stage = run.stage(stage_name(method))
     model = source.model
     if method == "source" and not stage.is_done:
         return TargetModel(classifier_free(model, label_scale), source, method, source.fingerprint)
     card = stage.card
-    settings, results = card["settings"]["transfer"], card["results"]
+    settings, details = card["settings"]["transfer"], card["results"]["details"]
     if method in WITH_OWN_WEIGHTS:
         model = _read_model(model, stage.folder / WEIGHTS)
     denoise = classifier_free(model, label_scale)
@@ -290,21 +335,38 @@ def load_target_model(
         networks = [_guidance_network(model, settings["seed"]) for _ in folders]
         for network, folder in zip(networks, folders, strict=True):
             load_weights(network, folder / GUIDANCE / WEIGHTS)
+        named = "weight" if method == "tgdp" else "weights"
+        without = details.get(f"{named}_without_label")
+        if without is None and label_scale != 1:
+            raise ConfigError(
+                f"expected guidance that knows records without a label for label scale "
+                f"{label_scale:g}, got that of {stage.folder}, which was told every label; take "
+                "label scale 1, or transfer again with a weight on the consistency loss"
+            )
     if method == "tgdp":
-        log_h = MeanLogH(networks).eval().requires_grad_(False)
-        denoise = guided(denoise, log_h, NoiseLevelWeight.from_dict(results["details"]["weight"]))
+        denoise = guided_at_scale(
+            model,
+            MeanLogH(networks).eval().requires_grad_(False),
+            label_scale,
+            NoiseLevelWeight.from_dict(details["weight"]),
+            without and NoiseLevelWeight.from_dict(without),
+        )
     elif method == "stack":
         tuned = [_read_model(model, folder / TUNED / WEIGHTS) for folder in folders]
-        denoise = _stacked(
-            denoise,
-            networks,
-            [classifier_free(one, label_scale) for one in tuned],
-            [NoiseLevelWeight.from_dict(results["details"]["weights"][each]) for each in STACKED],
+        labelled, unlabelled = (
+            _stacked(model, networks, tuned, _weights_from(weights or details["weights"]))
+            for weights in (details["weights"], without)
         )
+        denoise = classifier_free(labelled, label_scale, unlabelled)
     changes = load_cascade_changes(
-        source, method, stage.folder, results["details"].get("cascade", {}), label_scale
+        source, method, stage.folder, details.get("cascade", {}), label_scale
     )
     return TargetModel(denoise, source, method, str(card["fingerprint"]), changes)
+
+
+def _weights_from(held: Mapping[str, Any]) -> list[NoiseLevelWeight]:
+    """Weights of a stack from its card, in the order of `STACKED`."""
+    return [NoiseLevelWeight.from_dict(held[each]) for each in STACKED]
 
 
 @dataclass(frozen=True)
@@ -353,7 +415,7 @@ def _target_loss(
     """
     total = 0.0
     for denoise, records in judged:
-        draws = HeldOutDraws.of(records, noise, draws=DRAWS_A_RECORD, seed=seed)
+        draws = judging_draws(records, noise, seed)
         x0, label = records.take(draws.index, device)
         total += len(records) * mean_denoising_loss(
             denoise, x0, label, draws.sigma.to(device), draws.noise.to(device), batch_size=64
@@ -361,36 +423,47 @@ def _target_loss(
     return total / sum(len(records) for _, records in judged)
 
 
+def judging_draws(records: DomainRecords, noise: NoiseConfig, seed: int) -> HeldOutDraws:
+    """Noise that judges a transfer: no training was stopped, chosen or weighed by it."""
+    own = int(np.random.SeedSequence([seed, JUDGING_STREAM]).generate_state(1)[0])
+    return HeldOutDraws.of(records, noise, draws=DRAWS_A_RECORD, seed=own)
+
+
 def _tgdp(work: _Work) -> _Result:
     """Guidance by the density ratio: classifiers, log h, calibrated weight."""
     settings, model = work.settings, work.source.model
     began = time.monotonic()
     sources = _source_records(work)
-    clean = _domain_classifier(work, sources)
     edges, device = _weight_edges(model), _device_of(model)
+    fitted: list[_Guidance] = []
     guidance: nn.Module
     if settings.folds == 1:
-        guidance = _fit_guidance(
-            work, sources, work.fit, work.held_out, work.folder, clean.classifier
-        )
-        measured = measure_guidance(
-            model,
-            guidance,
-            work.held_out.x0,
-            work.held_out.label,
-            edges,
-            generator=torch.Generator().manual_seed(settings.seed),
-            device=device,
-        )
+        fitted.append(_fit_guidance(work, sources, work.fit, work.held_out, work.folder))
+        guidance = fitted[0].network
+
+        def measured_on(records: DomainRecords) -> GuidanceFit:
+            return measure_guidance(
+                model,
+                guidance,
+                records.x0,
+                records.label,
+                edges,
+                generator=torch.Generator().manual_seed(settings.seed),
+                device=device,
+            )
+
+        measured, without = measured_on(work.held_out), None
+        if settings.tgdp.knows_no_label:
+            without = measured_on(work.held_out.unlabelled()).weight()
         judged = [(guided(model, guidance, measured.weight()), work.held_out)]
     else:
-        fitted: list[tuple[nn.Module, DomainRecords]] = []
+        held_outs: list[DomainRecords] = []
 
         def fit_fold(number: int, fit: DomainRecords, held_out: DomainRecords) -> nn.Module:
             fold = _Fold.of(work, number)
-            network = _fit_guidance(work, sources, fit, held_out, fold.folder, None, fold.title)
-            fitted.append((network, held_out))
-            return network
+            fitted.append(_fit_guidance(work, sources, fit, held_out, fold.folder, fold.title))
+            held_outs.append(held_out)
+            return fitted[-1].network
 
         crossed = cross_fit(
             model,
@@ -400,21 +473,28 @@ def _tgdp(work: _Work) -> _Result:
             folds=settings.folds,
             seed=settings.seed,
             device=device,
+            without_label=settings.tgdp.knows_no_label,
         )
         guidance, measured = crossed.log_h, crossed.measured
-        judged = [(guided(model, network, crossed.weight), part) for network, part in fitted]
+        without = crossed.weight_without_label
+        judged = [
+            (guided(model, one.network, crossed.weight), part)
+            for one, part in zip(fitted, held_outs, strict=True)
+        ]
     weight = measured.weight()
+    details = _ratio_details(fitted) | {
+        "weight": weight.as_dict(),
+        "explained": list(measured.explained(weight)),
+        "explained_at_weight_1": list(measured.explained(1.0)),
+    }
+    if without is not None:
+        details["weight_without_label"] = without.as_dict()
     return _Result(
         denoise=guided(model, guidance, weight),
         trained_parameters=sum(p.numel() for p in guidance.parameters()),
         seconds=time.monotonic() - began,
-        warnings=_warnings(clean),
-        details=_ratio_details(clean)
-        | {
-            "weight": weight.as_dict(),
-            "explained": list(measured.explained(weight)),
-            "explained_at_weight_1": list(measured.explained(1.0)),
-        },
+        warnings=_warnings(fitted),
+        details=details,
         judged=judged,
     )
 
@@ -424,43 +504,58 @@ def _stack(work: _Work) -> _Result:
     settings, model = work.settings, work.source.model
     began = time.monotonic()
     sources = _source_records(work)
-    clean = _domain_classifier(work, sources)
-    networks: list[nn.Module] = []
+    fitted: list[_Guidance] = []
     tuned: list[DiffusionModel] = []
     held_outs: list[DomainRecords] = []
 
     def fit_fold(number: int, fit: DomainRecords, held_out: DomainRecords) -> list[Denoiser]:
         fold = _Fold.of(work, number)
         _take_guidance_over(work, number)
-        networks.append(_fit_guidance(work, sources, fit, held_out, fold.folder, None, fold.title))
+        fitted.append(_fit_guidance(work, sources, fit, held_out, fold.folder, fold.title))
         tuned.append(_fit_tuned(work, fit, held_out, fold))
         held_outs.append(held_out)
-        return [guided(model, networks[-1]), tuned[-1]]
+        return [guided(model, fitted[-1].network), tuned[-1]]
 
-    measured = cross_fit_stack(
+    edges, device = _weight_edges(model), _device_of(model)
+    weights = cross_fit_stack(
         model,
         work.train,
         fit_fold,
-        _weight_edges(model),
+        edges,
         folds=settings.folds,
         seed=settings.seed,
-        device=_device_of(model),
-    )
-    weights = measured.weights()
+        device=device,
+    ).weights()
+    details = _ratio_details(fitted) | {"weights": _weights_by_part(weights)}
+    if settings.tgdp.knows_no_label:
+        parts = zip(fitted, tuned, strict=True)
+        without = measure_folds(
+            model,
+            [[guided(model, guidance.network), one] for guidance, one in parts],
+            [held_out.unlabelled() for held_out in held_outs],
+            edges,
+            seed=settings.seed,
+            device=device,
+        ).weights()
+        details["weights_without_label"] = _weights_by_part(without)
+    networks = [guidance.network for guidance in fitted]
     return _Result(
         denoise=_stacked(model, networks, tuned, weights),
         trained_parameters=sum(
             p.numel() for network in (*networks, *tuned) for p in network.parameters()
         ),
         seconds=time.monotonic() - began,
-        warnings=_warnings(clean),
-        details=_ratio_details(clean)
-        | {"weights": dict(zip(STACKED, (weight.as_dict() for weight in weights), strict=True))},
+        warnings=_warnings(fitted),
+        details=details,
         judged=[
             (_stacked(model, [network], [one], weights), held_out)
             for network, one, held_out in zip(networks, tuned, held_outs, strict=True)
         ],
     )
+
+
+def _weights_by_part(weights: Sequence[NoiseLevelWeight]) -> dict[str, dict[str, list[float]]]:
+    return {name: weight.as_dict() for name, weight in zip(STACKED, weights, strict=True)}
 
 
 def _stacked(
@@ -494,104 +589,152 @@ def _take_guidance_over(work: _Work, number: int) -> None:
     with main_process_first():
         if not (ours / WEIGHTS).exists():
             make_folder(ours)
+            shutil.copy2(theirs.parent / RATIO, ours.parent / RATIO)
             with written_whole(ours / WEIGHTS) as partial:
                 shutil.copy2(theirs / WEIGHTS, partial)
 
 
-def _domain_classifier(
-    work: _Work, sources: tuple[DomainRecords, DomainRecords]
-) -> DomainClassifierFit:
-    """The classifier of clean records whose diagnostics the card shows."""
-    with work.bars("domain classifier") as progress:
-        return fit_domain_classifier(
-            sources[0],
-            work.fit,
-            sources[1],
-            work.held_out,
-            _with_seed(work.settings.classifier, work.settings.seed),
-            work.folder / "domain_classifier",
-            progress=progress,
-            keep_checkpoint=True,
+@dataclass(frozen=True)
+class _Ratios:
+    """What the density ratios behind one guidance network were worth.
+
+    Attributes:
+        clean, noisy: of the classifier of clean records and the noise-dependent one, out of fold;
+            None where the loss asks for none.
+        target_positives, eta_cycle: as the training used them, see `TgdpConfig.trusting`.
+    """
+
+    clean: RatioDiagnostics | None
+    noisy: RatioDiagnostics | None
+    target_positives: float
+    eta_cycle: float
+
+    @classmethod
+    def read(cls, path: Path) -> "_Ratios":
+        """What `as_json` made of it; a number that JSON has not was infinite."""
+        held = read_json(path)
+        for name in ("clean", "noisy"):
+            if held[name] is not None:
+                finite: dict[str, Any] = {
+                    key: math.inf if value is None else value for key, value in held[name].items()
+                }
+                held[name] = RatioDiagnostics(**finite)
+        return cls(**held)
+
+
+@dataclass(frozen=True)
+class _Guidance:
+    """A fitted guidance network, and the ratios that guided it."""
+
+    network: GuidanceNetwork
+    ratios: _Ratios
+
+
+def _ratio_details(fitted: Sequence[_Guidance]) -> dict[str, Any]:
+    """The ratios that guide, and the mean over folds of those of clean records."""
+    clean = [each.ratios.clean for each in fitted if each.ratios.clean is not None]
+    details: dict[str, Any] = {"ratios": [asdict(each.ratios) for each in fitted]}
+    if clean:
+        details["ratio"] = asdict(RatioDiagnostics.mean(clean))
+    return details
+
+
+def _warnings(fitted: Sequence[_Guidance]) -> tuple[str, ...]:
+    """Sentences on domains that hardly overlap, and on ratios that know nothing."""
+    clean = [each.ratios.clean for each in fitted if each.ratios.clean is not None]
+    if not clean:
+        return ()
+    mean = RatioDiagnostics.mean(clean)
+    warnings = [] if mean.warning is None else [mean.warning]
+    if failed := sum(not each.beats_chance for each in clean):
+        of = "" if len(clean) == 1 else f" in {failed} of {len(clean)} folds"
+        warnings.append(
+            f"the density ratio tells the domains apart no better than chance{of} (log loss "
+            f"{mean.log_loss:.3f} out of fold, {math.log(2):.3f} at chance): there the guidance "
+            "learns from target records alone"
         )
-
-
-def _ratio_details(clean: DomainClassifierFit) -> dict[str, Any]:
-    return {
-        "ratio": asdict(clean.diagnostics),
-        "ratio_uncalibrated": asdict(clean.uncalibrated),
-    }
-
-
-def _warnings(clean: DomainClassifierFit) -> tuple[str, ...]:
-    warning = clean.diagnostics.warning
-    return () if warning is None else (warning,)
+    return tuple(warnings)
 
 
 def _fit_guidance(
     work: _Work,
-    sources: tuple[DomainRecords, DomainRecords],
+    sources: DomainRecords,
     fit: DomainRecords,
     held_out: DomainRecords,
     folder: Path,
-    clean: DomainClassifier | None,
     title: str = "",
-) -> GuidanceNetwork:
+) -> _Guidance:
     """One guidance network, with the classifiers that its losses ask for.
 
     A network that an interrupted transfer finished in this folder is taken as it is.
 
     Args:
         work: settings and source model.
-        sources: source records to fit on, and held out.
+        sources: source records.
         fit: target records.
         held_out: target records of other patients, which neither network nor classifiers learn
             from.
         folder: for all of them.
-        clean: domain classifier of clean records that was fitted on just these; None fits one
-            where it is needed.
         title: after the names of the progress bars.
     """
     settings, model = work.settings, work.source.model
     guidance = _guidance_network(model, settings.seed)
     if (folder / GUIDANCE / WEIGHTS).exists():
         load_weights(guidance, folder / GUIDANCE / WEIGHTS)
-        return guidance.eval().requires_grad_(False)
-    noise = model.config.noise
-    domains = (sources[0], fit, sources[1], held_out)
-    classifier = _with_seed(settings.classifier, settings.seed)
-    noisy = None
-    if settings.tgdp.needs_ratio and clean is None:
+        return _Guidance(guidance.eval().requires_grad_(False), _Ratios.read(folder / RATIO))
+    config = replace(_with_seed(settings.tgdp, settings.seed), noise=model.config.noise)
+    clean = noisy = clean_facts = noisy_facts = None
+    if config.needs_ratio:
         with work.bars(f"domain classifier{title}") as progress:
-            clean = fit_domain_classifier(
-                *domains,
-                classifier,
-                folder / "domain_classifier",
-                progress=progress,
-                keep_checkpoint=True,
-            ).classifier
-    if settings.tgdp.eta_cycle:
+            found = _fit_classifier(work, sources, fit, folder / "domain_classifier", progress)
+        clean, clean_facts = found.classifier.log_ratio(sources), found.diagnostics
+    if config.eta_cycle:
+        own = folder / "noisy_domain_classifier"
         with work.bars(f"noise-dependent classifier{title}") as progress:
-            noisy = fit_domain_classifier(
-                *domains,
-                replace(classifier, noise=noise),
-                folder / "noisy_domain_classifier",
-                progress=progress,
-                keep_checkpoint=True,
-            ).classifier
+            found = _fit_classifier(work, sources, fit, own, progress, model.config.noise)
+        noisy, noisy_facts = found.classifier, found.diagnostics
+    config = config.trusting(
+        clean_facts is None or clean_facts.beats_chance,
+        noisy_facts is None or noisy_facts.beats_chance,
+    )
+    ratios = _Ratios(clean_facts, noisy_facts, config.target_positives, config.eta_cycle)
+    if is_main_process():
+        make_folder(folder)
+        write_json(folder / RATIO, as_json(ratios))
     with work.bars(f"guidance{title}") as progress:
         fit_guidance(
             model,
             guidance,
-            sources[0],
+            sources,
             fit,
             held_out,
-            replace(_with_seed(settings.tgdp, settings.seed), noise=noise),
+            config,
             folder / GUIDANCE,
-            log_ratio=None if clean is None else clean.log_ratio(sources[0]),
+            log_ratio=clean,
             noisy_log_ratio=noisy,
             progress=progress,
         )
-    return guidance.requires_grad_(False)
+    return _Guidance(guidance.requires_grad_(False), ratios)
+
+
+def _fit_classifier(
+    work: _Work,
+    sources: DomainRecords,
+    fit: DomainRecords,
+    folder: Path,
+    progress: Callable[[Progress], None],
+    noise: NoiseConfig | None = None,
+) -> DomainClassifierFit:
+    """A domain classifier of these records alone."""
+    settings = work.settings
+    return fit_domain_classifier(
+        sources,
+        fit,
+        replace(_with_seed(settings.classifier, settings.seed), noise=noise),
+        folder,
+        progress=progress,
+        keep_checkpoint=True,
+    )
 
 
 def _fit_tuned(
@@ -634,7 +777,7 @@ def _scratch(work: _Work) -> _Result:
     if fresh.layout_units is not None and source.layout_units is not None:
         fresh.layout_units.load_state_dict(source.layout_units.state_dict())
     device = work.source.device
-    return _result(*_trained(work, fresh.to(device), work.settings.finetune, work.folder))
+    return _result(*_trained(work, fresh.to(device), work.settings.scratch, work.folder))
 
 
 def _source(work: _Work) -> _Result:
@@ -685,12 +828,16 @@ def _result(tuned: DiffusionModel, fitted: FitResult) -> _Result:
         denoise=tuned.requires_grad_(False),
         trained_parameters=trained,
         seconds=fitted.seconds,
-        details={"best_step": fitted.best_step, "steps": fitted.steps},
+        details={
+            "best_step": fitted.best_step,
+            "steps": fitted.steps,
+            "learning_rate": fitted.learning_rate,
+        },
     )
 
 
-def _source_records(work: _Work) -> tuple[DomainRecords, DomainRecords]:
-    """Source records to fit on and to hold out, of other patients."""
+def _source_records(work: _Work) -> DomainRecords:
+    """Source records that classifiers and guidance learn from."""
     settings = work.settings
     target = work.target
     labels = target.labels[np.concatenate([target.fit, target.held_out])]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ecgtransfer.corpus import LabelSpace, patient_split
+from ecgtransfer.corpus import LabelSpace
 from ecgtransfer.diffusion import CascadeConditions, Condition, sample, sampling_sigmas
 from ecgtransfer.errors import CorpusError
 from ecgtransfer.pipeline.source import Source
@@ -13,8 +13,6 @@ from ecgtransfer.pipeline.target import domain_records, labels_in
 from ecgtransfer.training import Progress, record_noise
 from ecgtransfer.transfer import DomainRecords
 
-#: Share of the source records that validate and calibrate the domain classifiers.
-HELD_OUT_SHARE = 0.25
 #: Sampler, and records at a time, for source records that are drawn from the model.
 SOLVER, SAMPLER_STEPS, AT_ONCE = "adams", 12, 32
 
@@ -61,8 +59,8 @@ def _dealt(numbers: list[int], count: int, rng: np.random.Generator) -> np.ndarr
 
 def recorded_source(
     source: Source, space: LabelSpace, target_labels: np.ndarray, n: int, seed: int
-) -> tuple[DomainRecords, DomainRecords]:
-    """Recorded ones with the target's labels, to fit on and to hold out, of other patients.
+) -> DomainRecords:
+    """Recorded ones with the target's labels.
 
     Args:
         source: the source with its training records.
@@ -76,12 +74,7 @@ def recorded_source(
     """
     numbers, labels = matched_source(source, space, target_labels, n, seed)
     ecgset, _, _ = source.records()
-    share = (1 - HELD_OUT_SHARE, HELD_OUT_SHARE)
-    fit, held_out = patient_split(ecgset.records.iloc[numbers], labels[numbers], share, seed)
-    return (
-        domain_records(source, ecgset, space, labels, numbers[fit]),
-        domain_records(source, ecgset, space, labels, numbers[held_out]),
-    )
+    return domain_records(source, ecgset, space, labels, numbers)
 
 
 def drawn_source(
@@ -91,14 +84,14 @@ def drawn_source(
     n: int,
     seed: int,
     progress: Callable[[Progress], None],
-) -> tuple[DomainRecords, DomainRecords]:
+) -> DomainRecords:
     """Records of the very law that the guidance corrects, the source model's own.
 
     Args:
         source: the source; its records are not needed.
         space: label space of the run.
         target_labels: (N, K) of the target's training records, which give the labels.
-        n: how many are drawn, to fit on and to hold out together.
+        n: how many are drawn.
         seed: of labels and noise.
         progress: called after every batch.
     """
@@ -121,6 +114,4 @@ def drawn_source(
         progress(Progress(min(start + AT_ONCE, n), n, 0.0, None))
     names = tuple(f"drawn {number}" for number in range(n))
     whole = Condition.cat(told)
-    records = DomainRecords(torch.cat(x0), whole.label if source.cascade is None else whole, names)
-    cut = round(n * (1 - HELD_OUT_SHARE))
-    return records.subset(np.arange(cut)), records.subset(np.arange(cut, n))
+    return DomainRecords(torch.cat(x0), whole.label if source.cascade is None else whole, names)

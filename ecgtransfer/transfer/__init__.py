@@ -16,6 +16,7 @@ from ecgtransfer.transfer.density_ratio import (
     DomainClassifier,
     DomainClassifierConfig,
     DomainClassifierFit,
+    EncoderEnsemble,
     fit_domain_classifier,
     log_density_ratio,
 )
@@ -43,6 +44,7 @@ from ecgtransfer.transfer.stacking import (
     StackFit,
     averaged,
     cross_fit_stack,
+    measure_folds,
     measure_stack,
     stacked,
 )
@@ -63,6 +65,7 @@ __all__ = [
     "DomainClassifierConfig",
     "DomainClassifierFit",
     "DomainRecords",
+    "EncoderEnsemble",
     "FinetuneConfig",
     "GuidanceConfig",
     "GuidanceFit",
@@ -93,6 +96,7 @@ __all__ = [
     "guided",
     "guided_at_scale",
     "log_density_ratio",
+    "measure_folds",
     "measure_guidance",
     "measure_stack",
     "merged",

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from ecgtransfer.diffusion import as_condition
 from ecgtransfer.diffusion.condition import Given, channels_of, label_inputs
-from ecgtransfer.models import Encoder1d, EncoderConfig
+from ecgtransfer.models import Encoder1d
 
 
 class ConditionedEncoder(nn.Module):
@@ -15,13 +15,13 @@ class ConditionedEncoder(nn.Module):
     the same statements: else what is known would reveal the domain.
 
     Args:
-        config: of the encoder; its `leads` are those of signal, beats and layout together, its
-            `labels` twice the statements.
+        encoder: its leads are those of signal, beats and layout together, its labels twice the
+            statements.
     """
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, encoder: Encoder1d) -> None:
         super().__init__()
-        self.encoder = Encoder1d(config)
+        self.encoder = encoder
 
     def forward(self, x: Tensor, sigma: Tensor | None, label: Given) -> Tensor:
         """(B, leads, T), (B,) or None, a condition with beats and layout -> (B, outputs)."""

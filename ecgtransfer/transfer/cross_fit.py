@@ -42,14 +42,17 @@ class CrossFittedGuidance:
         measured: how far each fold's guidance explains the patients that it missed, summed, with
             the <u, u> of the mean.
         weight: of the mean, calibrated on that sum.
+        weight_without_label: the same measured on records whose label is hidden, for a label
+            scale; None where that was not asked for.
     """
 
     log_h: MeanLogH
     measured: GuidanceFit
     weight: NoiseLevelWeight
+    weight_without_label: NoiseLevelWeight | None = None
 
     def guided(self, denoise: Denoiser) -> Denoiser:
-        """The target's denoiser."""
+        """The target's denoiser, at label scale 1."""
         return guided(denoise, self.log_h, self.weight)
 
 
@@ -63,6 +66,7 @@ def cross_fit(
     draws: int = 4,
     seed: int = 0,
     device: torch.device | None = None,
+    without_label: bool = False,
 ) -> CrossFittedGuidance:
     """Fit guidance once for each fold of patients; nothing is held back from all of them.
 
@@ -79,6 +83,7 @@ def cross_fit(
         draws: noise draws a held-out record and noise level.
         seed: of folds and noise.
         device: where the networks are; None takes that of the records.
+        without_label: also weigh the guidance of records without a label.
 
     Raises:
         CorpusError: fewer patients than folds, or fewer than two folds.
@@ -86,14 +91,14 @@ def cross_fit(
     parts = patient_folds(target, folds, seed)
     networks = [fit_fold(number, *part) for number, part in enumerate(parts)]
     mean = MeanLogH(networks).requires_grad_(False)
-    total = reduce(
-        add,
-        (
+
+    def measured(labelled: bool) -> GuidanceFit:
+        each = (
             measure_guidance(
                 denoise,
                 network,
                 held_out.x0,
-                held_out.label,
+                held_out.label if labelled else None,
                 edges,
                 draws=draws,
                 generator=torch.Generator().manual_seed(seed + number),
@@ -101,6 +106,9 @@ def cross_fit(
                 followed=mean,
             )
             for number, (network, (_, held_out)) in enumerate(zip(networks, parts, strict=True))
-        ),
-    )
-    return CrossFittedGuidance(mean, total, total.weight())
+        )
+        return reduce(add, each)
+
+    total = measured(labelled=True)
+    unlabelled = measured(labelled=False).weight() if without_label else None
+    return CrossFittedGuidance(mean, total, total.weight(), unlabelled)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from scipy.stats import rankdata
 from torch import Tensor
+from torch.nn import functional as F
 
 from ecgtransfer.errors import ConfigError
 
@@ -44,6 +46,8 @@ class RatioDiagnostics:
         auc: area under the ROC curve of source against target; 0.5 for equal domains.
         calibration_error: mean distance between predicted and observed share of target records,
             both domains counted alike.
+        log_loss: mean logistic loss, both domains counted alike; log 2 = 0.693 for r = 1.
+        log_loss_error: its standard error.
     """
 
     n_source: int
@@ -55,6 +59,26 @@ class RatioDiagnostics:
     effective_fraction: float
     auc: float
     calibration_error: float
+    log_loss: float
+    log_loss_error: float
+
+    @classmethod
+    def mean(cls, several: Sequence[RatioDiagnostics]) -> RatioDiagnostics:
+        """The mean of each number over several ratios, such as those of the folds of a transfer.
+
+        Standard errors are averaged too: the ratios share most of their records.
+        """
+        means = {
+            each.name: sum(getattr(one, each.name) for one in several) / len(several)
+            for each in fields(cls)
+        }
+        counts = {name: round(means[name]) for name in ("n_source", "n_target")}
+        return cls(**means | counts)
+
+    @property
+    def beats_chance(self) -> bool:
+        """Whether r tells the domains apart better than r = 1, by more than a standard error."""
+        return self.log_loss + self.log_loss_error < math.log(2)
 
     @property
     def effective_records(self) -> float:
@@ -91,19 +115,24 @@ class RatioDiagnostics:
             "records held out)",
             f"effective sample size {self.effective_fraction:.1%} "
             f"({self.effective_records:.1f} of {self.n_source} source records), domain AUC "
-            f"{self.auc:.3f}, calibration error {self.calibration_error:.3f}",
+            f"{self.auc:.3f}, calibration error {self.calibration_error:.3f}, log loss "
+            f"{self.log_loss:.3f} ± {self.log_loss_error:.2g} (log 2 = 0.693 at chance)",
         ]
         if self.warning:
             lines.append(f"warning: {self.warning}")
         return "\n".join(lines)
 
 
-def ratio_diagnostics(log_ratio_source: Tensor, log_ratio_target: Tensor) -> RatioDiagnostics:
+def ratio_diagnostics(
+    log_ratio_source: Tensor, log_ratio_target: Tensor, auc: float | None = None
+) -> RatioDiagnostics:
     """Identities, overlap, separation and calibration of the density ratio.
 
     Args:
         log_ratio_source: (N,) log q/p of source records that the classifier was not fitted on.
         log_ratio_target: (M,) the same for target records.
+        auc: where each fold has a calibration of its own, so that these values do not rank records
+            of different folds; None ranks them.
 
     Raises:
         ConfigError: fewer than two records of a domain, or values that are not finite.
@@ -112,6 +141,7 @@ def ratio_diagnostics(log_ratio_source: Tensor, log_ratio_target: Tensor) -> Rat
     target = _one_dimensional(log_ratio_target, "target")
     mean, error = _mean_of_exponentials(source)
     inverse, inverse_error = _mean_of_exponentials(-target)
+    log_loss, log_loss_error = balanced_log_loss(source, target)
     return RatioDiagnostics(
         n_source=len(source),
         n_target=len(target),
@@ -120,8 +150,10 @@ def ratio_diagnostics(log_ratio_source: Tensor, log_ratio_target: Tensor) -> Rat
         mean_inverse_ratio=inverse,
         mean_inverse_ratio_error=inverse_error,
         effective_fraction=effective_fraction(source),
-        auc=domain_auc(source, target),
+        auc=domain_auc(source, target) if auc is None else auc,
         calibration_error=calibration_error(source, target),
+        log_loss=log_loss,
+        log_loss_error=log_loss_error,
     )
 
 
@@ -134,16 +166,50 @@ def effective_fraction(log_ratio: Tensor) -> float:
     return float(log_fraction.exp())
 
 
-def domain_auc(source: Tensor, target: Tensor) -> float:
+def domain_auc(
+    source: Tensor,
+    target: Tensor,
+    fold_source: np.ndarray | None = None,
+    fold_target: np.ndarray | None = None,
+) -> float:
     """Probability that a target record scores above a source record, ties counted half.
 
     Args:
         source: (N,) logits or log-ratios of source records.
         target: (M,) of target records.
+        fold_source: (N,) the fold of each, where each fold has a network of its own, whose logits
+            rank its own fold alone: only pairs of one fold are counted. None counts all pairs.
+        fold_target: (M,) the same for target records.
+
+    Raises:
+        ConfigError: no fold with records of both domains.
     """
-    n, m = len(source), len(target)
-    ranks = rankdata(torch.cat([source, target]).double().numpy(force=True))
-    return float((ranks[n:].sum() - m * (m + 1) / 2) / (n * m))
+    if fold_source is None or fold_target is None:
+        fold_source, fold_target = np.zeros(len(source), int), np.zeros(len(target), int)
+    ours, theirs = (part.double().numpy(force=True) for part in (source, target))
+    above = pairs = 0.0
+    for number in np.unique(fold_target):
+        low, high = ours[fold_source == number], theirs[fold_target == number]
+        ranks = rankdata(np.concatenate([low, high]))
+        above += ranks[len(low) :].sum() - len(high) * (len(high) + 1) / 2
+        pairs += len(low) * len(high)
+    if not pairs:
+        raise ConfigError("expected a fold with records of both domains, got none")
+    return float(above / pairs)
+
+
+def balanced_log_loss(source: Tensor, target: Tensor) -> tuple[float, float]:
+    """Mean logistic loss of log-ratios with its standard error, both domains counted alike.
+
+    log 2 where every log-ratio is 0. The expectation is least for the true ratio.
+
+    Args:
+        source: (N,) log q/p of source records.
+        target: (M,) log q/p of target records.
+    """
+    losses = F.softplus(source.double()), F.softplus(-target.double())
+    variance = sum(float(loss.var()) / len(loss) for loss in losses if len(loss) > 1)
+    return float(sum(loss.mean() for loss in losses)) / 2, math.sqrt(variance) / 2
 
 
 def calibration_error(source: Tensor, target: Tensor, bins: int = CALIBRATION_BINS) -> float:

@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from ecgtransfer.diffusion import NoiseConfig, denoising_loss
 from ecgtransfer.errors import ConfigError
-from ecgtransfer.training import FitResult, Progress, TrainConfig, fit, shuffled_batches
+from ecgtransfer.training import (
+    FitResult,
+    Progress,
+    TrainConfig,
+    check_factors,
+    fit_best_rate,
+    shuffled_batches,
+)
 from ecgtransfer.transfer.adapters import trainable_parameters
 from ecgtransfer.transfer.records import (
     DomainRecords,
@@ -39,11 +46,16 @@ class FinetuneConfig:
         label_dropout: share of records that are denoised without their label, so that
             classifier-free guidance still works afterwards.
         noise: noise levels of training.
-        train: how long and how fast; the weights with the lowest held-out loss are kept.
+        rate_factors: each times `train.learning_rate` is tried from the same start, and the one
+            with the lowest held-out loss is kept. At its full rate fine-tuning of a good source
+            model on few records did only harm.
+        train: how long and how fast; the weights with the lowest held-out loss are kept, those of
+            the start included.
     """
 
     label_dropout: float = 0.1
     noise: NoiseConfig = field(default_factory=NoiseConfig)
+    rate_factors: tuple[float, ...] = (1.0, 0.1)
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
             steps=600,
@@ -64,6 +76,7 @@ class FinetuneConfig:
                 "expected validate_every of at least 1, for fine-tuning is stopped early, got "
                 f"{self.train.validate_every}"
             )
+        check_factors(self.rate_factors)
 
 
 def finetune(
@@ -86,7 +99,7 @@ def finetune(
         denoiser: where training starts, a module (x, sigma, label, dropped) -> denoised.
         target: training records.
         held_out_target: target records of other patients; training stops when their denoising
-            loss no longer falls, and the best weights are kept.
+            loss no longer falls, and the best weights are kept, the start's if no step does better.
         config: how long and how fast.
         folder: gets weights, log and, while training, the checkpoint.
         progress: called after every step.
@@ -137,12 +150,13 @@ def finetune(
         return total / len(draws.index)
 
     tuned = copy.deepcopy(denoiser)
-    result = fit(
+    result = fit_best_rate(
         tuned,
         loss,
         lambda step: target.take(order(step)),
         train,
         folder,
+        config.rate_factors,
         validate=validate,
         progress=progress,
         keep_checkpoint=keep_checkpoint,

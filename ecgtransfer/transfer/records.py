@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ecgtransfer.diffusion import Condition, NoiseConfig, draw_sigma, label_of
+from ecgtransfer.diffusion import Condition, NoiseConfig, draw_sigma, label_of, without_label
+from ecgtransfer.diffusion.condition import joined
 from ecgtransfer.errors import CorpusError
 
 #: Numbers behind a validation score, at least, whatever a record's size: a 12-lead ECG has four
@@ -61,6 +62,15 @@ class DomainRecords:
             return x0, None
         place = self.x0.device if device is None else device
         return x0, self.label[rows].to(place)
+
+    def joined(self, other: DomainRecords) -> DomainRecords:
+        """These records and then those of another domain in the same label space."""
+        label = joined([self.label, other.label])
+        return DomainRecords(torch.cat([self.x0, other.x0]), label, self.patient + other.patient)
+
+    def unlabelled(self) -> DomainRecords:
+        """The same records with their labels hidden."""
+        return DomainRecords(self.x0, without_label(self.label), self.patient)
 
     def subset(self, index: np.ndarray) -> DomainRecords:
         """Some of the records, with their labels and patients."""

@@ -310,7 +310,7 @@ class _Trains:
     def platt(self, logit: FloatArray, rows: NDArray[np.bool_]) -> tuple[float, float]:
         """Slope and offset of some trains' logits."""
         parts = (logit[rows & ~self.is_target], logit[rows & self.is_target])
-        slope, offset = platt(*(torch.from_numpy(part) for part in parts))
+        slope, offset = platt(torch.from_numpy(parts[0]), torch.from_numpy(parts[1]))
         return slope, offset
 
     def calibrated_out_of_fold(self, logit: FloatArray) -> FloatArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from ecgtransfer.diffusion import Denoiser, NoiseConfig
 from ecgtransfer.diffusion.condition import Given, joined
 from ecgtransfer.errors import ConfigError
-from ecgtransfer.training import FitResult, Progress, TrainConfig, fit, shuffled_batches
+from ecgtransfer.training import (
+    FitResult,
+    Progress,
+    TrainConfig,
+    check_factors,
+    fit_best_rate,
+    shuffled_batches,
+)
 from ecgtransfer.transfer.guidance import (
     GuidanceForm,
     clip_log_ratio,
@@ -69,6 +76,8 @@ class TgdpConfig:
             whose mix of labels need not be that of the source model without a label.
         log_ratio_clip: largest size of log r that the guidance loss uses.
         noise: noise levels of training.
+        rate_factors: each times `train.learning_rate` is tried, and the one with the lowest
+            consistency loss on held-out target records is kept.
         train: how long and how fast.
     """
 
@@ -82,6 +91,7 @@ class TgdpConfig:
     label_dropout: float = 0.1
     log_ratio_clip: float = 10.0
     noise: NoiseConfig = field(default_factory=NoiseConfig)
+    rate_factors: tuple[float, ...] = (1.0,)
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
             steps=400,
@@ -113,6 +123,7 @@ class TgdpConfig:
             raise ConfigError(f"expected log_ratio_clip above 0, got {self.log_ratio_clip}")
         if not 0 <= self.label_dropout < 1:
             raise ConfigError(f"expected 0 <= label_dropout < 1, got {self.label_dropout}")
+        check_factors(self.rate_factors)
 
     @property
     def classifies(self) -> bool:
@@ -128,6 +139,26 @@ class TgdpConfig:
     def needs_ratio(self) -> bool:
         """Whether training asks for log r of the source records."""
         return self.eta_guidance > 0 and not (self.classifies and self.target_positives == 1)
+
+    def trusting(self, ratio: bool, noisy_ratio: bool) -> TgdpConfig:
+        """The same without what rests on a ratio that knows no more than chance.
+
+        With r = 1 for want of knowledge the positives that are source records are negatives, and
+        the minimiser is log of (share of target positives) h + (the rest), whose slope is that
+        much smaller; target records alone are as good as an exact r. A noise-dependent classifier
+        of no use pulls log h to a constant. A form of the guidance loss that weighs records by r,
+        or a cycle loss that stands alone, stays as it is.
+
+        Args:
+            ratio: whether the clean ratio beats chance, `RatioDiagnostics.beats_chance`.
+            noisy_ratio: the same of the noise-dependent classifier.
+        """
+        changed = self
+        if not ratio and self.classifies:
+            changed = replace(changed, target_positives=1.0)
+        if not noisy_ratio and (self.eta_guidance or self.eta_consistency):
+            changed = replace(changed, eta_cycle=0.0)
+        return changed
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,8 +187,8 @@ def fit_guidance(
     """Train `network`, a `LogH`, in place; the denoiser stays as it is.
 
     Every record of a step has a noise level of its own. The weights with the lowest consistency
-    loss on the held-out target records are kept. `calibrate_weight` on those same records comes
-    next.
+    loss on the held-out target records are kept, those of the start if no step does better.
+    `calibrate_weight` on those same records comes next.
 
     Args:
         denoise: the source's denoiser D_p, on the device of training.
@@ -217,7 +248,16 @@ def fit_guidance(
         return total
 
     validate = held_out_consistency(denoise, held_out_target, config.noise, config.train.seed)
-    return fit(network, loss, batches, config.train, folder, validate=validate, progress=progress)
+    return fit_best_rate(
+        network,
+        loss,
+        batches,
+        config.train,
+        folder,
+        config.rate_factors,
+        validate=validate,
+        progress=progress,
+    )
 
 
 def held_out_consistency(

@@ -7,19 +7,22 @@ from torch.testing import assert_close
 
 from ecgtransfer.diffusion import mean_denoising_loss
 from ecgtransfer.errors import ConfigError, DivergedError
+from ecgtransfer.experiments import transfer_methods
 from ecgtransfer.experiments.networks import VectorDenoiser
 from ecgtransfer.experiments.problems import problem
 from ecgtransfer.experiments.transfer_methods import (
     FOLDS,
     METHODS,
     NOISE,
+    RATES,
+    TUNING_RATES,
     Assignment,
     maximum_likelihood,
     method,
     terms,
 )
 from ecgtransfer.training import seeded_initialisation
-from ecgtransfer.transfer import DomainRecords
+from ecgtransfer.transfer import DomainRecords, RatioDiagnostics
 
 TRAINED = [name for name, each in METHODS.items() if each.group != "reference"]
 
@@ -43,7 +46,6 @@ def assignment(name, n, folder, steps=3, seed=0):
         problem=chosen,
         source=source,
         source_fit=drawn(chosen.source, 400, "source", rng),
-        source_held_out=drawn(chosen.source, 50, "held-out source", rng),
         target=drawn(chosen.target, n, "target", rng),
         steps=steps,
         seed=seed,
@@ -190,6 +192,28 @@ def test_a_few_steps_of_consistency_lower_the_loss_on_fresh_target_records(tmp_p
     before = loss(given.source)
     for name in ("consistency", "calibrated"):
         assert loss(METHODS[name].transfer(given).denoise) < before - 0.03
+
+
+@pytest.mark.parametrize("beats", [False, True])
+def test_a_ratio_that_knows_nothing_draws_no_positives(tmp_path, monkeypatch, beats):
+    given, used = assignment("paper", 20, tmp_path), []
+    fit_guidance = transfer_methods.fit_guidance
+
+    def watched(*arguments, **options):
+        used.append(arguments[5])
+        return fit_guidance(*arguments, **options)
+
+    monkeypatch.setattr(transfer_methods, "fit_guidance", watched)
+    monkeypatch.setattr(RatioDiagnostics, "beats_chance", beats)
+    fit, held_out = given.split
+    given.fitted_guidance("guidance", terms(guidance=True, cycle=True), 2e-3, fit, held_out)
+    assert used[0].target_positives == (0.5 if beats else 1.0)
+    assert used[0].eta_cycle == (1.0 if beats else 0.0)
+
+
+def test_fine_tuning_is_offered_a_rate_ten_times_lower(short):
+    assert min(TUNING_RATES) * 10 <= min(RATES)
+    assert short[1]["finetune"].chosen["learning_rate"] in TUNING_RATES
 
 
 def test_an_unknown_method_is_refused_with_the_names():

@@ -30,9 +30,12 @@ def transfer_settings(method="tgdp", **changes):
             "method": method,
             "n_source": 16,
             "tgdp": TgdpConfig(train=TRAIN, eta_cycle=0.0),
-            "classifier": DomainClassifierConfig(widths=(16, 16), train=TRAIN),
+            "classifier": DomainClassifierConfig(widths=(16, 16), folds=2, train=TRAIN),
             "finetune": FinetuneConfig(train=TRAIN),
-            "adapter": FinetuneConfig(train=replace(TRAIN, learning_rate=3e-2)),
+            "adapter": FinetuneConfig(
+                rate_factors=(1.0,), train=replace(TRAIN, learning_rate=3e-2)
+            ),
+            "scratch": FinetuneConfig(rate_factors=(1.0,), train=TRAIN),
             "folds": 2 if method == "stack" else 1,
             "cascade": CASCADE,
         }

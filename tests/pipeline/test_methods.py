@@ -1,3 +1,5 @@
+import csv
+import json
 import shutil
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -21,12 +23,12 @@ from ecgtransfer.pipeline import (
     transfer,
 )
 from ecgtransfer.pipeline import methods as methods_module
-from ecgtransfer.pipeline.methods import DRAWS_A_RECORD
+from ecgtransfer.pipeline.methods import DRAWS_A_RECORD, judging_draws
 from ecgtransfer.pipeline.source import WEIGHTS
 from ecgtransfer.pipeline.source_records import matched_source
 from ecgtransfer.pipeline.target import labels_in, target_records
 from ecgtransfer.training import load_weights
-from ecgtransfer.transfer import NoiseLevelWeight, guided, patient_folds
+from ecgtransfer.transfer import NoiseLevelWeight, RatioDiagnostics, guided, patient_folds
 from ecgtransfer.transfer.records import HeldOutDraws
 from tests.pipeline.small_run import TRAIN, Interrupting, Silent, no_bars, transfer_settings
 
@@ -52,7 +54,7 @@ def test_every_method_leaves_a_denoiser_that_the_disk_gives_back(
 ):
     noise = source.model.config.noise
     held_out = target_records(source, target, target.held_out)
-    draws = HeldOutDraws.of(held_out, noise, draws=DRAWS_A_RECORD, seed=0)
+    draws = judging_draws(held_out, noise, seed=0)
     x0, label = held_out.take(draws.index)
     denoise = load_target_model(transferred.run, source, method).denoise
     loss = mean_denoising_loss(denoise, x0, label, draws.sigma, draws.noise, batch_size=64)
@@ -87,15 +89,71 @@ def test_the_source_needs_no_transfer(transferred, trained, source, noisy, done)
         assert torch.equal(model.denoise(*noisy), source.model(*noisy))
 
 
-def test_labels_are_amplified_in_the_source_and_the_guidance_is_added_once(
-    transferred, source, noisy
+def test_a_transfer_is_judged_by_other_noise_than_chose_its_training(transferred, source, target):
+    units, noise = source.model.units, source.model.config.noise
+    held_out = domain_records(target.ecgset, target.labels, target.held_out, units)
+    judging = judging_draws(held_out, noise, seed=0)
+    choosing = HeldOutDraws.of(held_out, noise, draws=DRAWS_A_RECORD, seed=0)
+    assert not torch.isin(judging.sigma, choosing.sigma).any()
+    chosen = min(validations(transferred.run.folder / "transfer-finetune"))
+    assert transferred.summaries["finetune"].held_out_loss != pytest.approx(chosen, rel=1e-3)
+
+
+def validations(folder):
+    """Every validation score of the trainings in a folder."""
+    for log in folder.rglob("log.csv"):
+        with log.open(newline="") as file:
+            yield from (
+                float(row["validation"]) for row in csv.DictReader(file) if row["validation"]
+            )
+
+
+@pytest.mark.parametrize("method", ["tgdp", "stack", "finetune"])
+def test_a_label_scale_amplifies_the_label_of_the_targets_denoiser(
+    transferred, source, noisy, method
 ):
-    plain = load_target_model(transferred.run, source, "tgdp", 1.0).denoise
-    amplified = load_target_model(transferred.run, source, "tgdp", 2.5).denoise
-    unlabelled = (noisy[0], noisy[1], None)
+    scaled = load_target_model(transferred.run, source, method, 2.5).denoise
+    labelled = load_target_model(transferred.run, source, method, 1.0).denoise(*noisy)
+    unlabelled = without_label(transferred, source, noisy, method)
     with torch.no_grad():
-        change = 1.5 * (source.model(*noisy) - source.model(*unlabelled))
-        assert torch.allclose(amplified(*noisy) - plain(*noisy), change, atol=1e-5)
+        expected = unlabelled + 2.5 * (labelled - unlabelled)
+        assert torch.allclose(scaled(*noisy), expected, atol=1e-4)
+        assert not torch.allclose(scaled(*noisy), labelled, atol=1e-4)
+
+
+@torch.no_grad()
+def without_label(transferred, source, noisy, method):
+    """The target's denoiser of records without a label, from what the disk holds."""
+    x, sigma, _ = noisy
+    stage, details = f"transfer-{method}", transferred.summaries[method].details
+    plain = source.model(x, sigma, None)
+    if method == "finetune":
+        tuned = DiffusionModel(source.model.config)
+        load_weights(tuned, transferred.run.folder / stage / WEIGHTS)
+        return tuned.eval()(x, sigma, None)
+    if method == "tgdp":
+        network = methods_module._guidance_network(source.model, seed=0)
+        load_weights(network, transferred.run.folder / stage / "guidance" / WEIGHTS)
+        weight = NoiseLevelWeight.from_dict(details["weight_without_label"])
+        return guided(source.model, network.eval(), weight)(x, sigma, None)
+    folds = [
+        parts_of_the_stack(transferred, source, (x, sigma, None), number) for number in range(2)
+    ]
+    for name, parts in zip(("tgdp", "finetune"), zip(*folds, strict=True), strict=True):
+        weight = NoiseLevelWeight.from_dict(details["weights_without_label"][name])(sigma)
+        plain = plain + weight[:, None, None] * (parts[0] + parts[1]) / 2
+    return plain
+
+
+def test_guidance_that_was_told_every_label_has_no_other_label_scale(
+    copied, settled, source, target
+):
+    run, settings = copied(settled), transfer_settings()
+    tgdp = replace(settings.tgdp, eta_consistency=0.0)
+    transfer(run, source, target, replace(settings, tgdp=tgdp), no_bars)
+    load_target_model(run, source, "tgdp", 1.0)
+    with pytest.raises(ConfigError, match=r"records without a label for label scale 2, .*transfer"):
+        load_target_model(run, source, "tgdp", 2.0)
 
 
 def test_a_transfer_leaves_the_source_as_it_is(trained, transferred, source):
@@ -109,11 +167,14 @@ def test_a_transfer_leaves_the_source_as_it_is(trained, transferred, source):
 
 
 def test_what_the_user_should_read_is_carried_and_kept(transferred):
-    (warning,) = transferred.summaries["tgdp"].warnings
-    assert "the domains hardly overlap" in warning
-    assert transferred.run.stage("transfer-tgdp").card["results"]["warnings"] == [warning]
+    overlap, chance = transferred.summaries["tgdp"].warnings
+    assert "the domains hardly overlap" in overlap
+    assert "no better than chance (log loss 0." in chance
+    held = transferred.run.stage("transfer-tgdp").card["results"]
+    assert held["warnings"] == [overlap, chance]
     ratio = transferred.summaries["tgdp"].details["ratio"]
     assert {"mean_ratio", "mean_inverse_ratio", "effective_fraction", "auc"} <= ratio.keys()
+    assert ratio["n_source"] == 16
     for method in ("finetune", "lora", "difffit", "scratch", "source"):
         assert transferred.summaries[method].warnings == ()
 
@@ -210,6 +271,66 @@ def test_a_kill_after_the_last_training_repeats_none(
     assert not list(run.folder.rglob("checkpoint.safetensors"))
 
 
+@pytest.mark.parametrize("beats", [False, True])
+def test_a_ratio_that_knows_nothing_draws_no_positives(
+    copied, settled, source, target, monkeypatch, beats
+):
+    used, fit_guidance = [], methods_module.fit_guidance
+
+    def watched(*arguments, **options):
+        used.append(arguments[5])
+        return fit_guidance(*arguments, **options)
+
+    monkeypatch.setattr(RatioDiagnostics, "beats_chance", beats)
+    monkeypatch.setattr(methods_module, "fit_guidance", watched)
+    settings = transfer_settings(folds=2)
+    settings = replace(settings, tgdp=replace(settings.tgdp, eta_cycle=0.5))
+    summary = transfer(copied(settled), source, target, settings, no_bars)
+    expected = (0.5, 0.5) if beats else (1.0, 0.0)
+    assert [(config.target_positives, config.eta_cycle) for config in used] == [expected] * 2
+    ratios = summary.details["ratios"]
+    assert [(each["target_positives"], each["eta_cycle"]) for each in ratios] == [expected] * 2
+    sentences = [each for each in summary.warnings if "no better than chance" in each]
+    assert len(sentences) == (0 if beats else 1)
+    assert beats or "in 2 of 2 folds" in sentences[0]
+
+
+def test_the_card_tells_of_the_ratios_that_guide(crossed):
+    run, summary, _ = crossed
+    ratios = summary.details["ratios"]
+    for number, each in enumerate(ratios):
+        held = json.loads((run.folder / f"transfer-tgdp/fold-{number}/ratio.json").read_text())
+        assert held == each
+        assert each["noisy"] is None
+    for name, value in summary.details["ratio"].items():
+        mean = (ratios[0]["clean"][name] + ratios[1]["clean"][name]) / 2
+        assert value == pytest.approx(round(mean) if name in ("n_source", "n_target") else mean)
+
+
+def test_without_a_loss_that_asks_for_a_ratio_there_is_none(copied, settled, source, target):
+    settings = transfer_settings()
+    settings = replace(settings, tgdp=replace(settings.tgdp, target_positives=1.0))
+    summary = transfer(copied(settled), source, target, settings, no_bars)
+    assert "ratio" not in summary.details
+    assert summary.details["ratios"][0]["clean"] is None
+    assert summary.warnings == ()
+
+
+def test_the_rate_that_held_out_records_choose_is_kept_and_told(
+    copied, settled, transferred, source, target
+):
+    run, rates = copied(settled), {}
+    for learning_rates in ((1e-3,), (1e-4,), (1e-3, 1e-4)):
+        settings = transfer_settings("finetune").trained_for(learning_rates=learning_rates)
+        rates[learning_rates] = transfer(run, source, target, settings, no_bars)
+        shutil.rmtree(run.folder / "transfer-finetune")
+    both = rates[1e-3, 1e-4]
+    alone = rates[both.details["learning_rate"],]
+    assert both.held_out_loss == alone.held_out_loss
+    assert both.details == alone.details
+    assert both == replace(transferred.summaries["finetune"], seconds=both.seconds)
+
+
 def test_the_cycle_loss_brings_its_own_classifier(copied, settled, source, target):
     run, tasks = copied(settled), []
 
@@ -243,7 +364,6 @@ def test_cross_fitting_trains_a_guidance_for_each_fold_and_takes_their_mean(
 ):
     run, summary, tasks = crossed
     assert tasks == [
-        "domain classifier",
         "domain classifier, fold 1 of 2",
         "guidance, fold 1 of 2",
         "domain classifier, fold 2 of 2",
@@ -282,7 +402,7 @@ def test_the_loss_of_a_cross_fitted_transfer_is_of_each_folds_own_held_out_recor
     records = target_records(source, target, target.train)
     total = 0.0
     for _, part in patient_folds(records, 2, seed=0):
-        draws = HeldOutDraws.of(part, noise, draws=DRAWS_A_RECORD, seed=0)
+        draws = judging_draws(part, noise, seed=0)
         x0, label = part.take(draws.index)
         total += len(part) * mean_denoising_loss(
             source.model, x0, label, draws.sigma, draws.noise, batch_size=64
@@ -323,7 +443,7 @@ def test_the_loss_of_a_stack_is_of_each_folds_own_held_out_records(transferred, 
     ]
     total = 0.0
     for number, (_, part) in enumerate(patient_folds(records, 2, seed=0)):
-        draws = HeldOutDraws.of(part, noise, draws=DRAWS_A_RECORD, seed=0)
+        draws = judging_draws(part, noise, seed=0)
         x0, label = part.take(draws.index)
         x = x0 + draws.sigma[:, None, None] * draws.noise
         steps = parts_of_the_stack(transferred, source, (x, draws.sigma, label), number)
@@ -457,7 +577,7 @@ def test_what_the_sentence_advises_works_in_the_same_run(
     settings = transfer_settings(source_records="model", n_source=12)
     summary = transfer(run, source, target, settings, bars)
     assert tasks == ["source records from the model", "domain classifier", "guidance"]
-    assert summary.details["ratio"]["n_source"] == 3
+    assert summary.details["ratio"]["n_source"] == 12
 
 
 def test_an_adopted_source_serves_another_run(tmp_path, trained, target):
@@ -487,8 +607,10 @@ def test_settings_are_checked_at_birth(wrong, sentence):
 
 
 def test_steps_and_rate_are_those_of_what_the_method_trains():
-    changed = transfer_settings().trained_for(9, 0.5)
-    for train in (changed.tgdp.train, changed.finetune.train, changed.adapter.train):
-        assert (train.steps, train.learning_rate) == (9, 0.5)
+    changed = transfer_settings().trained_for(9, (0.5, 0.1))
+    for config in (changed.tgdp, changed.finetune, changed.adapter, changed.scratch):
+        assert (config.train.steps, config.train.learning_rate) == (9, 0.5)
+        assert config.rate_factors == (1.0, 0.2)
     assert changed.classifier.train == TRAIN
     assert transfer_settings().trained_for() == transfer_settings()
+    assert transfer_settings().trained_for(9).finetune.rate_factors == (1.0, 0.1)

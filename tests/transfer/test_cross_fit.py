@@ -119,6 +119,24 @@ def test_the_mean_is_followed_as_far_as_the_mean_deserves(pair, shape, rng):
     assert_close(torch.tensor(explained), torch.tensor(most), atol=0.15, rtol=0)
 
 
+def test_records_without_a_label_get_a_weight_of_their_own(pair, shape, rng):
+    class TwiceWithout(Exact):
+        """The exact log h with a label, twice that without one."""
+
+        def forward(self, x, sigma, label):
+            return super().forward(x, sigma, label) * (2 if label is None else 1)
+
+    records = drawn(pair, shape, rng, 400)
+    target = DomainRecords(records.x0, torch.ones(400, 1), records.patient)
+    options = {"folds": 2, "draws": 16}
+    fitted = [pair.denoise_source, target, lambda *_: TwiceWithout(pair), EDGES]
+    found = cross_fit(*fitted, **options, without_label=True)
+    assert_close(torch.tensor(found.weight.values), torch.ones(5), atol=0.25, rtol=0)
+    halves = torch.tensor(found.weight_without_label.values)
+    assert_close(halves, torch.full((5,), 0.5), atol=0.13, rtol=0)
+    assert cross_fit(*fitted, **options).weight_without_label is None
+
+
 def test_folds_that_point_away_are_not_followed(pair, shape, rng):
     target = drawn(pair, shape, rng, 60)
     found = cross_fit(pair.denoise_source, target, lambda *_: Exact(pair, -1.0), EDGES, folds=3)

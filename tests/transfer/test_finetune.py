@@ -55,7 +55,7 @@ def test_finetuning_moves_every_parameter_of_a_copy_and_none_of_the_original(
 def test_only_parameters_that_need_a_gradient_are_trained(denoiser, rng, tmp_path):
     chosen = "network.out.bias"
     denoiser.requires_grad_(False).get_parameter(chosen).requires_grad_(True)
-    train = replace(TRAIN, steps=2, validate_every=2)
+    train = replace(TRAIN, steps=2, validate_every=2, validate_from=2)  # whatever it comes to
     tuned, _ = finetune(
         denoiser, target(rng, 20, "t"), target(rng, 10, "v"), replace(CONFIG, train=train), tmp_path
     )
@@ -82,15 +82,32 @@ def test_training_stops_when_held_out_records_no_longer_gain(denoiser, rng, tmp_
     # Two training records of noise teach nothing about the held-out ones.
     noise = DomainRecords(3 * torch.randn(2, 2, 32, generator=rng), torch.eye(2), ("t0", "t1"))
     train = replace(TRAIN, steps=400, validate_every=5, patience=2, learning_rate=1e-2)
-    _, result = finetune(
-        denoiser, noise, target(rng, 20, "v"), replace(CONFIG, train=train), tmp_path
-    )
+    config = replace(CONFIG, rate_factors=(1.0,), train=train)
+    _, result = finetune(denoiser, noise, target(rng, 20, "v"), config, tmp_path)
     assert result.steps < 400
     assert result.best_step <= result.steps - 10
 
 
+def test_a_rate_that_does_harm_leaves_the_start_or_gives_way_to_a_lower_one(
+    denoiser, rng, tmp_path
+):
+    records, held_out = target(rng, 60, "t"), target(rng, 30, "v")
+    good, _ = finetune(denoiser, records, held_out, CONFIG, tmp_path / "good")
+    train = replace(TRAIN, learning_rate=30.0, gradient_clip=1e9, ema_decay=0.0)
+    config = replace(CONFIG, rate_factors=(1.0,), train=train)
+    kept, result = finetune(good, records, held_out, config, tmp_path / "harmful")
+    assert (result.best_step, result.learning_rate) == (0, 30.0)
+    before = good.state_dict()
+    assert all(torch.equal(value, before[name]) for name, value in kept.state_dict().items())
+    lower = replace(config, rate_factors=(1.0, 1e-5))
+    _, chosen = finetune(good, records, held_out, lower, tmp_path / "lower")
+    assert chosen.learning_rate == pytest.approx(3e-4)
+    assert chosen.best_step > 0
+    assert chosen.validation < result.validation
+
+
 def test_some_records_are_trained_without_their_label(denoiser, rng, tmp_path):
-    train = replace(TRAIN, steps=12, validate_every=12)
+    train = replace(TRAIN, steps=12, validate_every=12, validate_from=12)
 
     def embedding_of_no_label(dropout):
         config = replace(CONFIG, train=train, label_dropout=dropout)
@@ -117,5 +134,7 @@ def test_held_out_patients_that_were_trained_on_are_refused(denoiser, rng, tmp_p
 def test_a_configuration_that_cannot_be_is_refused():
     with pytest.raises(ConfigError, match="0 <= label_dropout < 1, got 1"):
         FinetuneConfig(label_dropout=1.0)
+    with pytest.raises(ConfigError, match="at least one finite factor of the learning rate"):
+        FinetuneConfig(rate_factors=(0.0,))
     with pytest.raises(ConfigError, match="validate_every of at least 1"):
         FinetuneConfig(train=TrainConfig(steps=1))

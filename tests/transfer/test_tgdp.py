@@ -10,6 +10,7 @@ from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.experiments.problems import problem
 from ecgtransfer.training import TrainConfig
 from ecgtransfer.transfer import DomainRecords, TgdpConfig, fit_guidance, guided
+from ecgtransfer.transfer.guided import slope
 from ecgtransfer.transfer.tgdp import held_out_consistency
 from tests.gaussian import GaussianPair
 
@@ -176,7 +177,7 @@ class Labelled(torch.nn.Module):
         super().__init__()
         self.of_label = torch.nn.Parameter(torch.zeros(3, 2))
         self.of_none = torch.nn.Parameter(torch.zeros(2))
-        self.asked = []
+        self.asked, self.denoised = [], []
 
     def forward(self, x, sigma, label):
         self.asked.append((len(x), label is None))
@@ -192,11 +193,16 @@ def trained_with_labels(rng, tmp_path, **change):
         return DomainRecords(x0, law.one_hot(component), tuple(f"{name}{i}" for i in range(n)))
 
     network = Labelled()
+
+    def denoise(x, sigma, label):
+        network.denoised.append((len(x), label is None))
+        return laws.source.denoise(x, sigma, label)
+
     config = replace(
         ALL, **(ONLY | {"eta_consistency": 1.0} | change), train=replace(TRAIN, steps=60)
     )
     fit_guidance(
-        laws.source.denoise,
+        denoise,
         network,
         drawn(laws.source, 400, "s"),
         drawn(laws.target, 300, "t"),
@@ -215,6 +221,8 @@ def test_some_labels_are_hidden_from_the_consistency_term_so_that_log_h_knows_no
     trained = [each for each in network.asked if each[0] < 250]
     hidden = sum(n for n, is_hidden in trained if is_hidden)
     assert hidden / sum(n for n, _ in trained) == pytest.approx(0.1, abs=0.02)
+    # The source's denoiser is told no more than log h.
+    assert [each for each in network.denoised if each[0] < 250] == trained
     # Without a label it says where the target lies as a whole, better than the source does.
     x0 = laws.target.sample(4000, rng)[0]
     sigma, noise = torch.full((4000,), 1.0), torch.randn(4000, 2, generator=rng)
@@ -296,6 +304,44 @@ def test_the_length_of_a_record_does_not_shift_the_balance_of_the_losses(term, t
     assert [pull(2), pull(50)] == pytest.approx([expected] * 2, rel=0.2)
 
 
+def test_a_ratio_that_knows_nothing_halves_the_slope_unless_it_is_not_trusted(domains, tmp_path):
+    # With half of the positives drawn by r = 1 the minimiser is log(h/2 + 1/2).
+    config = replace(ALL, **(ONLY | {"eta_guidance": 1.0}), train=replace(TRAIN, steps=300))
+    x = torch.linspace(-0.5, 1.5, 40).reshape(-1, 1, 1)
+    sigma = torch.full((40,), 0.5)
+    true = slope(PAIR.log_h, x, sigma, None)
+
+    def steepness(config, name):
+        network, _ = trained(domains, config, tmp_path / name, log_ratio=torch.zeros(4000))
+        found = slope(network, x, sigma, None)
+        return float((found * true).sum() / true.square().sum())
+
+    assert steepness(config, "half") < 0.75
+    assert steepness(config.trusting(False, True), "target") == pytest.approx(1.0, abs=0.2)
+
+
+def test_terms_that_rest_on_a_ratio_which_knows_nothing_are_left_out():
+    assert ALL.trusting(True, True) == ALL
+    assert ALL.trusting(False, True) == replace(ALL, target_positives=1.0)
+    assert ALL.trusting(True, False) == replace(ALL, eta_cycle=0.0)
+    weighed = replace(ALL, form="kl")
+    assert weighed.trusting(False, True) == weighed
+    alone = replace(ALL, eta_guidance=0.0, eta_consistency=0.0)
+    assert alone.trusting(False, False).eta_cycle == ALL.eta_cycle
+
+
+def test_the_learning_rate_is_chosen_by_held_out_records(domains, tmp_path):
+    config = replace(
+        short(eta_cycle=0.0), train=replace(TRAIN, steps=40, validate_every=20, batch_size=32)
+    )
+    scores = {}
+    for factors in ((1e-3,), (1.0,), (1e-3, 1.0)):
+        folder = tmp_path / f"{len(factors)}{factors[0]}"
+        _, scores[factors] = trained(domains, replace(config, rate_factors=factors), folder)
+    assert scores[1e-3, 1.0].validation == scores[1.0,].validation < scores[1e-3,].validation
+    assert scores[1e-3, 1.0].learning_rate == TRAIN.learning_rate
+
+
 def test_without_its_inputs_a_loss_is_refused(domains, tmp_path):
     with pytest.raises(ConfigError, match="log_ratio of the source records for the guidance loss"):
         trained(domains, short(), tmp_path, log_ratio=None)
@@ -329,6 +375,7 @@ def test_held_out_patients_that_were_trained_on_are_refused(domains, tmp_path):
         ({"sobolev": float("inf")}, "loss weights that are not below 0"),
         ({"log_ratio_clip": 0.0}, "log_ratio_clip above 0"),
         ({"label_dropout": 1.0}, "0 <= label_dropout < 1, got 1"),
+        ({"rate_factors": ()}, "at least one finite factor of the learning rate"),
     ],
 )
 def test_a_configuration_that_cannot_be_is_refused(change, match):
