@@ -10,7 +10,7 @@ from operator import add
 import torch
 from torch import Tensor, nn
 
-from ecgtransfer.diffusion import Denoiser
+from ecgtransfer.diffusion import Denoiser, without_label
 from ecgtransfer.diffusion.condition import Given
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.transfer.guided import guided
@@ -98,7 +98,7 @@ def cross_fit(
                 denoise,
                 network,
                 held_out.x0,
-                held_out.label if labelled else None,
+                held_out.label if labelled else without_label(held_out.label),
                 edges,
                 draws=draws,
                 generator=torch.Generator().manual_seed(seed + number),

@@ -63,8 +63,9 @@ ASK = {
 }
 
 PASSED, FAILED, NEITHER = {True}, {False}, {None}
-#: How a verdict may come out. At twenty records a class few rules can be decided. Copies teach a classifier nothing new. The mean of twenty patients is
-#: a little like each of them, by which an attacker knows them (Homer et al. 2008).
+#: How a verdict may come out. At twenty records a class few rules can be decided. Copies teach a
+#: classifier nothing new. The mean of twenty patients is a little like each of them, by which an
+#: attacker knows them (Homer et al. 2008).
 EXPECTED = {
     hold_out_patients: {
         "utility": PASSED | NEITHER,

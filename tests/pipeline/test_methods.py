@@ -90,8 +90,8 @@ def test_the_source_needs_no_transfer(transferred, trained, source, noisy, done)
 
 
 def test_a_transfer_is_judged_by_other_noise_than_chose_its_training(transferred, source, target):
-    units, noise = source.model.units, source.model.config.noise
-    held_out = domain_records(target.ecgset, target.labels, target.held_out, units)
+    noise = source.model.config.noise
+    held_out = target_records(source, target, target.held_out)
     judging = judging_draws(held_out, noise, seed=0)
     choosing = HeldOutDraws.of(held_out, noise, draws=DRAWS_A_RECORD, seed=0)
     assert not torch.isin(judging.sigma, choosing.sigma).any()
