@@ -18,6 +18,13 @@ What was measured at 100 Hz against the truth of 108 simulated records of each o
   healthy hearts in PTB-XL would last 73 ms in the median, where textbooks have 90. With this one
   they last 82, right bundle branch block 139 and left 156 (100 records each).
 
+On real ECGs (LUDB, 100 patients; `benchmarks/delineation.py`) the median error and the median
+absolute error against cardiologists, at 100 Hz and for the median over leads of each lead's own
+interval, are +7 and 8 ms for PR, -5 and 7 for QRS, -16 and 16 for QT; 90 % are within 21, 17 and
+31. Global intervals, from the earliest onset to the latest end in any lead, are longer: by that
+measure QRS is 32 ms too short and QT 46, so these intervals compare sets of records and are no
+clinical measurements. PR is also stated for 5 of the 12 records in which no P wave was marked.
+
 So P and T are neurokit2's ("dwt"), QRS is the spatial velocity's (the way of MEANS: van Bemmel,
 Kors and van Herpen, Methods Inf Med 1990).
 """

@@ -187,7 +187,9 @@ def test_early_beats_end_short_intervals_that_a_pause_follows():
 
 
 def test_no_complexes_are_found_in_silence_or_under_dead_leads():
-    assert len(find_complexes(Recording(np.zeros((12, 1000)), 100)).times_s) == 0
+    for offset_mv in (0.0, 1.7):
+        silence = Recording(np.full((12, 1000), offset_mv), 100)
+        assert len(find_complexes(silence).times_s) == 0
     times = np.arange(0.5, 9.6, 0.8)
     signal = beats(times).signal_mv.copy()
     signal[6:] = 0.0
