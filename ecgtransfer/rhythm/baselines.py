@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
 from ecgtransfer.errors import ConfigError
@@ -24,7 +24,7 @@ DEFENSIVE_SHARE = 0.01
 KIND_ERROR = 0.01
 #: Scales of ln RR that `ResampledTrains.fitted` tries, and training trains that it tries them on.
 JITTERS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
-TRIED_ON = 200
+TRIED_ON = 50
 
 
 @dataclass(frozen=True)
@@ -80,17 +80,21 @@ class GammaRenewal:
         return Beats(np.array(times[:-1]), kinds.astype(np.int8), duration_s)
 
     def _log_likelihood(self, beats: Beats) -> float:
-        law = stats.gamma(self.shape, loc=SHORTEST_RR_S, scale=self.scale_s)
+        own = {"loc": SHORTEST_RR_S, "scale": self.scale_s}
         if not len(beats.times_s):
-            longer = stats.gamma(self.shape + 1, loc=SHORTEST_RR_S, scale=self.scale_s)
-            rest = self.shape * self.scale_s * longer.sf(beats.duration_s)
-            rest += (SHORTEST_RR_S - beats.duration_s) * law.sf(beats.duration_s)
-            return float(np.log(max(rest, 0.0) / self.mean_rr_s + 1e-300))
+            # The mean of (RR - T) over RR > T, over that of RR.
+            rest = (
+                self.shape * self.scale_s * stats.gamma.sf(beats.duration_s, self.shape + 1, **own)
+            )
+            rest += (SHORTEST_RR_S - beats.duration_s) * stats.gamma.sf(
+                beats.duration_s, self.shape, **own
+            )
+            return float(np.log(max(rest / self.mean_rr_s, 1e-300)))
         known = beats.kinds[beats.kinds != BeatKind.UNKNOWN]
         kinds = np.log(self.kind_probability)[np.searchsorted(MODELLED_KINDS, known)].sum()
-        first = law.logsf(beats.times_s[0]) - np.log(self.mean_rr_s)
-        last = law.logsf(beats.duration_s - beats.times_s[-1])
-        return float(kinds + first + law.logpdf(beats.rr_s).sum() + last)
+        ends = np.array([beats.times_s[0], beats.duration_s - beats.times_s[-1]])
+        unbroken = stats.gamma.logsf(ends, self.shape, **own).sum() - np.log(self.mean_rr_s)
+        return float(kinds + unbroken + stats.gamma.logpdf(beats.rr_s, self.shape, **own).sum())
 
 
 class ResampledTrains:
@@ -118,17 +122,19 @@ class ResampledTrains:
         self.trains, self.jitter, self.floor = usable, jitter, floor
         # One row for each moment to begin at: a train and one of its RR intervals.
         counts = np.array([len(each.rr_s) for each in usable])
-        self._rr_s = np.concatenate([each.rr_s for each in usable])
-        kinds = np.concatenate([each.kinds[1:] for each in usable])
-        self._kinds = np.where(kinds == BeatKind.UNKNOWN, BeatKind.ORDINARY, kinds)
         self._owner = np.repeat(np.arange(len(usable)), counts)
         self._count = counts[self._owner]
         self._first = (np.cumsum(counts) - counts)[self._owner]
+        self._rr_s = np.concatenate([each.rr_s for each in usable])
+        kinds = np.concatenate([each.kinds[1:] for each in usable])
+        self._kinds = np.where(kinds == BeatKind.UNKNOWN, BeatKind.ORDINARY, kinds)
         self._total_s = np.array([each.rr_s.sum() for each in usable])[self._owner]
+        self._log_rr = np.log(self._rr_s)
+        self._log_left = special.log_expit((self._log_rr - np.log(SHORTEST_RR_S)) / jitter)
 
     @classmethod
     def fitted(cls, beats: Sequence[Beats], rng: np.random.Generator) -> "ResampledTrains":
-        """The jitter with the best leave-one-out likelihood of at most 200 of the trains."""
+        """The jitter with the best leave-one-out likelihood of at most 50 of the trains."""
         floor = GammaRenewal.fitted(beats)
         usable = [each for each in beats if len(each.rr_s)]
         tried = rng.permutation(len(usable))[:TRIED_ON]
@@ -151,18 +157,18 @@ class ResampledTrains:
         row = rng.choice(rows, p=self._rr_s[rows] / self._rr_s[rows].sum())
         times, kinds = [self._rr_s[row] * rng.random()], [self._kinds[row]]
         while times[-1] < duration_s:
-            following = self._rows_after(len(kinds))[row]
-            times.append(times[-1] + self._jittered(self._rr_s[following], rng))
+            following = self._rows_after(row, len(kinds))
+            times.append(times[-1] + self._jittered(float(self._rr_s[following]), rng))
             kinds.append(self._kinds[following])
         drawn = np.array(kinds[:-1], dtype=np.int8)
         anew = rng.random(len(drawn)) < KIND_ERROR
         drawn[anew] = rng.choice(MODELLED_KINDS, size=int(anew.sum()))
         return Beats(np.array(times[:-1]), drawn, duration_s)
 
-    def _rows_after(self, beats: int) -> NDArray[np.int64]:
-        """Row of the interval that comes so many beats after each row's own: (rows,)."""
-        own = np.arange(len(self._owner)) - self._first
-        following: NDArray[np.int64] = self._first + (own + beats) % self._count
+    def _rows_after(self, rows: NDArray[np.intp], beats: ArrayLike) -> NDArray[np.intp]:
+        """Rows of the intervals so many beats after those of other rows."""
+        first, count = self._first[rows], self._count[rows]
+        following: NDArray[np.intp] = first + (rows - first + np.asarray(beats)) % count
         return following
 
     def _jittered(self, rr_s: float, rng: np.random.Generator) -> float:
@@ -178,27 +184,16 @@ class ResampledTrains:
         if not len(rows):
             return float(floor)
         total = -np.log(self._total_s[rows] * (len(self.trains) - (leave_out >= 0)))
-        for number, kind in enumerate(beats.kinds):
-            following = self._rows_after(number)[rows]
-            if number:
-                total += self._log_density(beats.rr_s[number - 1], self._rr_s[following])
-            if kind != BeatKind.UNKNOWN:
-                kept = self._kinds[following] == kind
-                total += np.log((1 - KIND_ERROR) * kept + KIND_ERROR / len(MODELLED_KINDS))
-        following = self._rows_after(len(beats.times_s))[rows]
+        known = np.flatnonzero(beats.kinds != BeatKind.UNKNOWN)
+        kept = self._kinds[self._rows_after(rows[:, None], known)] == beats.kinds[known]
+        same = kept.sum(1)
+        other = KIND_ERROR / len(MODELLED_KINDS)
+        total += same * np.log(1 - KIND_ERROR + other) + (len(known) - same) * np.log(other)
+        # Each interval but the first, and the time from the last beat to the end.
         rest_s = max(beats.duration_s - beats.times_s[-1], SHORTEST_RR_S)
-        total += self._log_survival(rest_s, self._rr_s[following])
+        lasting_s = np.append(beats.rr_s, rest_s)
+        around = self._rows_after(rows[:, None], np.arange(1, 1 + len(lasting_s)))
+        z = (np.log(lasting_s) - self._log_rr[around]) / self.jitter
+        total += (special.log_expit(-z) - self._log_left[around]).sum(1)
+        total += special.log_expit(z[:, :-1]).sum(1) - np.log(self.jitter * beats.rr_s).sum()
         return float(np.logaddexp(np.log(1 - DEFENSIVE_SHARE) + special.logsumexp(total), floor))
-
-    def _log_density(self, rr_s: float, around_s: FloatArray) -> FloatArray:
-        z = np.log(rr_s / around_s) / self.jitter
-        lowest = np.log(SHORTEST_RR_S / around_s) / self.jitter
-        log_pdf = special.log_expit(z) + special.log_expit(-z) - special.log_expit(-lowest)
-        density: FloatArray = log_pdf - np.log(self.jitter * rr_s)
-        return density
-
-    def _log_survival(self, rr_s: float, around_s: FloatArray) -> FloatArray:
-        z = np.log(rr_s / around_s) / self.jitter
-        lowest = np.log(SHORTEST_RR_S / around_s) / self.jitter
-        survival: FloatArray = special.log_expit(-z) - special.log_expit(-lowest)
-        return survival

@@ -23,7 +23,7 @@ def laws():
 
 def total_probability(law):
     """Sum over all trains of at most two beats, by Simpson's rule."""
-    grid = np.linspace(1e-6, DURATION_S - 1e-6, 201)
+    grid = np.linspace(1e-6, DURATION_S - 1e-6, 101)
 
     def density(*times, kinds):
         train = train_of(*times, kinds=kinds, duration_s=DURATION_S)
@@ -33,7 +33,7 @@ def total_probability(law):
     one = integrate.simpson([density(t, kinds=[0]) for t in grid], grid)
     two = 0.0
     for start in grid[grid < DURATION_S - 0.151]:
-        second = np.linspace(start + 0.1501, DURATION_S - 1e-6, 41)
+        second = np.linspace(start + 0.1501, DURATION_S - 1e-6, 21)
         inner = integrate.simpson([density(start, t, kinds=[0, 0]) for t in second], second)
         two += inner * (grid[1] - grid[0])
     return none + one + two
