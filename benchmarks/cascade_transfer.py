@@ -12,10 +12,11 @@ the log-likelihood ratio of p r / E_p[r] over the source's p itself, with the me
 trains of the source's model (less the bias of its logarithm, by the delta method). Where nothing is
 selected it is 0; `forced` is what the fitted ratio would score if it were used all the same.
 
-Beat shapes: denoising loss of test records under the source's model, the guided one and the
-fine-tuned one, with the same noise. "whitened" weighs every component alike, so that the best
-linear denoiser scores 1 on what the units fit; "plain" weighs each by its size in model units,
-which is what guidance and fine-tuning train on.
+Beat shapes: denoising loss of test records under the source's model, the guided one (`always`: at
+its calibrated weight even where held-out patients did not show it to help), the guided one whose
+training has the guidance loss too (`two_losses`) and the fine-tuned one, with the same noise.
+"whitened" weighs every component alike, so that the best linear denoiser scores 1 on what the
+units fit; "plain" weighs each by its size in model units, which is what both train on.
 
     python benchmarks/cascade_transfer.py --set PTBXL --folder WORK --out cascade_transfer.json
 """
@@ -38,6 +39,7 @@ from ecgtransfer.diffusion import (
     Cascade,
     Condition,
     ConditionedRecords,
+    Denoiser,
     DiffusionConfig,
     DiffusionModel,
     denoising_loss,
@@ -65,7 +67,15 @@ from ecgtransfer.pipeline.source import WEIGHTS, residual_levels
 from ecgtransfer.rhythm import RhythmConfig, RhythmModel, fit_rhythm, in_window
 from ecgtransfer.signals import Beats
 from ecgtransfer.training import TrainConfig, load_weights, seeded_initialisation
-from ecgtransfer.transfer import SELECTION_FEATURES, DomainRecords, RhythmSelection
+from ecgtransfer.transfer import (
+    SELECTION_FEATURES,
+    BeatShapeGuidance,
+    DomainRecords,
+    MeanLogH,
+    NoiseLevelWeight,
+    RhythmSelection,
+    guided,
+)
 from ecgtransfer.transfer.records import HeldOutDraws
 
 RECORDERS = ("AT-6 C 5.5", "CS100 3")
@@ -302,12 +312,14 @@ def measure_shapes(prepared: Prepared, device: str, folder: Path) -> dict[str, o
     for name, made in {
         "guided": lambda: guide_beat_shapes(work("guided", settings), fit, held_out, whole),
         "finetuned": lambda: tune_beat_shapes(work("finetuned", settings), fit, held_out),
-        "guided_with_guidance_loss": lambda: guide_beat_shapes(
-            work("term", with_term), fit, held_out, whole
+        "two_losses": lambda: guide_beat_shapes(
+            work("two_losses", with_term), fit, held_out, whole
         ),
     }.items():
         began = time.process_time()
         denoisers[name], card = made()
+        if "calibrated" in card:
+            denoisers[f"{name}_always"] = _always(work(name, settings), card)
         results[name] = card | {"cpu_seconds": time.process_time() - began}
         print(device, name, card, flush=True)
     draws = HeldOutDraws.of(tested, model.config.noise, draws=NOISE_DRAWS, seed=0)
@@ -333,6 +345,17 @@ def measure_shapes(prepared: Prepared, device: str, folder: Path) -> dict[str, o
             for name, loss in by_name.items()
         }
     return results
+
+
+def _always(work: ShapeWork, card: dict) -> Denoiser:
+    """The guided denoiser at its calibrated weight, whether or not that was found to help."""
+    networks = []
+    for number in range(work.folds):
+        network = BeatShapeGuidance(work.model)
+        load_weights(network, work.folder / f"fold-{number}" / WEIGHTS)
+        networks.append(network)
+    log_h = MeanLogH(networks).eval().requires_grad_(False)
+    return guided(work.model, log_h, NoiseLevelWeight.from_dict(card["calibrated"]))
 
 
 @contextmanager
