@@ -243,6 +243,8 @@ def load_cascade_changes(
         load_weights(tuned, folder / BEAT_SHAPES / WEIGHTS)
         tuned.eval().requires_grad_(False)
         return CascadeChanges(selection, classifier_free(tuned.model, label_scale))
+    if not card["beat_shapes"]["guides"]:
+        return CascadeChanges(selection)
     folders = _fold_folders(folder / BEAT_SHAPES, card["beat_shapes"]["folds"])
     networks: list[nn.Module] = []
     for each in folders:
@@ -349,8 +351,8 @@ def guide_beat_shapes(
     """TGDP on the vectors of beat shapes: a network for each fold, calibrated on what it missed.
 
     The guidance is followed where, on the patients that a fold missed, it lowers the denoising
-    loss by more than the standard error over patients; else its weight is 0, "guides" on the card
-    is false, and "gain" says what it would have brought.
+    loss by more than the standard error over patients; else its weight is 0 and "guides" on the
+    card is false. "gain" and "held_out_loss" are those of the calibrated weight in either case.
 
     Args:
         work: settings and source model.
@@ -402,7 +404,8 @@ def guide_beat_shapes(
         ).measured
     weight = calibrated = measured.weight()
     explained = list(measured.explained(weight))
-    before, after, patients = [], [], []
+    before, after = [], []
+    patients: list[str] = []
     for network, part in missed:
         before.append(_losses(work, work.model, part))
         after.append(_losses(work, guided(work.model, network, weight), part))
