@@ -12,10 +12,12 @@ the log-likelihood ratio of p r / E_p[r] over the source's p itself, with the me
 trains of the source's model (less the bias of its logarithm, by the delta method). Where nothing is
 selected it is 0; `forced` is what the fitted ratio would score if it were used all the same.
 
-Beat shapes: denoising loss of test records under the source's model, the guided one and the
-fine-tuned one, with the same noise. "whitened" weighs every component alike, so that the best
-linear denoiser scores 1 on what the units fit; "plain" weighs each by its size in model units,
-which is what guidance and fine-tuning train on.
+Beat shapes: denoising loss of test records under the source's model, the guided one (`always`: at
+its calibrated weight even where held-out patients did not show it to help), the guided one whose
+training has the guidance loss too (`two_losses`) and the fine-tuned one, with the same noise.
+"whitened" weighs every component alike, so that the best linear denoiser scores 1 on what the
+units fit; "plain" weighs each by its size in model units, which is what both train on. As a control
+with a shift that is there, the second target is measured once more with all amplitudes times 1.2.
 
     python benchmarks/cascade_transfer.py --set PTBXL --folder WORK --out cascade_transfer.json
 """
@@ -38,6 +40,7 @@ from ecgtransfer.diffusion import (
     Cascade,
     Condition,
     ConditionedRecords,
+    Denoiser,
     DiffusionConfig,
     DiffusionModel,
     denoising_loss,
@@ -65,10 +68,20 @@ from ecgtransfer.pipeline.source import WEIGHTS, residual_levels
 from ecgtransfer.rhythm import RhythmConfig, RhythmModel, fit_rhythm, in_window
 from ecgtransfer.signals import Beats
 from ecgtransfer.training import TrainConfig, load_weights, seeded_initialisation
-from ecgtransfer.transfer import SELECTION_FEATURES, DomainRecords, RhythmSelection
+from ecgtransfer.transfer import (
+    SELECTION_FEATURES,
+    BeatShapeGuidance,
+    DomainRecords,
+    MeanLogH,
+    NoiseLevelWeight,
+    RhythmSelection,
+    guided,
+)
 from ecgtransfer.transfer.records import HeldOutDraws
 
 RECORDERS = ("AT-6 C 5.5", "CS100 3")
+#: Gains at which the beat shapes of each target are measured.
+GAINS = {RECORDERS[0]: (1.0,), RECORDERS[1]: (1.0, 1.2)}
 #: Records of each target, of its training, and of the source, to train and to validate on.
 OF_TARGET, OF_TRAINING, OF_SOURCE, VALIDATING = 500, 80, 3000, 300
 #: Trains of the source's model behind E_p[r] of a test record, and noise draws a test record.
@@ -222,9 +235,10 @@ class Prepared:
             sex=torch.from_numpy(self.records.sex[numbers]),
         )
 
-    def shapes(self, numbers: np.ndarray) -> DomainRecords:
-        """Vectors of beat shapes of some records."""
-        x0, given = encoded(self.cascade.beat_shapes, self.records, self.level, numbers)
+    def shapes(self, numbers: np.ndarray, gain: float) -> DomainRecords:
+        """Vectors of beat shapes of some records, their amplitudes times a gain."""
+        records = replace(self.records, shapes_mv=gain * self.records.shapes_mv)
+        x0, given = encoded(self.cascade.beat_shapes, records, gain * self.level, numbers)
         given = replace(given, known=torch.ones_like(given.label, dtype=torch.bool))
         return DomainRecords(x0, given, tuple(self.patient[numbers].tolist()))
 
@@ -282,19 +296,21 @@ def _per_beat(gain: np.ndarray, beats: np.ndarray) -> dict[str, float]:
     }
 
 
-def measure_shapes(prepared: Prepared, device: str, folder: Path) -> dict[str, object]:
+def measure_shapes(
+    prepared: Prepared, device: str, folder: Path, gain: float = 1.0
+) -> dict[str, object]:
     """Denoising loss of test records under each denoiser, and paired differences."""
     model = prepared.cascade.beat_shapes
     load_weights(model, folder / "beat_shapes" / WEIGHTS)
     train, test = prepared.split(device, 0)
-    whole, tested = prepared.shapes(train), prepared.shapes(test)
+    whole, tested = prepared.shapes(train, gain), prepared.shapes(test, gain)
     cut = OF_TRAINING * 4 // 5
     fit, held_out = whole.subset(np.arange(cut)), whole.subset(np.arange(cut, OF_TRAINING))
     settings = CascadeSettings()
     with_term = replace(settings, draws=4, tgdp=replace(settings.tgdp, eta_guidance=1.0))
 
     def work(name: str, chosen: CascadeSettings) -> ShapeWork:
-        at = folder / f"transfer-{device.replace(' ', '-')}-{name}"
+        at = folder / f"transfer-{device.replace(' ', '-')}{_times(gain)}-{name}"
         return ShapeWork(model, chosen, at, 3, 0, _silent)
 
     results: dict[str, object] = {"test_patients": len(test)}
@@ -302,14 +318,16 @@ def measure_shapes(prepared: Prepared, device: str, folder: Path) -> dict[str, o
     for name, made in {
         "guided": lambda: guide_beat_shapes(work("guided", settings), fit, held_out, whole),
         "finetuned": lambda: tune_beat_shapes(work("finetuned", settings), fit, held_out),
-        "guided_with_guidance_loss": lambda: guide_beat_shapes(
-            work("term", with_term), fit, held_out, whole
+        "two_losses": lambda: guide_beat_shapes(
+            work("two_losses", with_term), fit, held_out, whole
         ),
     }.items():
         began = time.process_time()
         denoisers[name], card = made()
+        if "calibrated" in card:
+            denoisers[f"{name}_always"] = _always(work(name, settings), card)
         results[name] = card | {"cpu_seconds": time.process_time() - began}
-        print(device, name, card, flush=True)
+        print(device, gain, name, card, flush=True)
     draws = HeldOutDraws.of(tested, model.config.noise, draws=NOISE_DRAWS, seed=0)
     x0, given = tested.take(draws.index)
     losses: dict[str, dict[str, np.ndarray]] = {"whitened": {}, "plain": {}}
@@ -335,6 +353,21 @@ def measure_shapes(prepared: Prepared, device: str, folder: Path) -> dict[str, o
     return results
 
 
+def _times(gain: float) -> str:
+    return "" if gain == 1.0 else f" x {gain:g}"
+
+
+def _always(work: ShapeWork, card: dict) -> Denoiser:
+    """The guided denoiser at its calibrated weight, whether or not that was found to help."""
+    networks = []
+    for number in range(work.folds):
+        network = BeatShapeGuidance(work.model)
+        load_weights(network, work.folder / f"fold-{number}" / WEIGHTS)
+        networks.append(network)
+    log_h = MeanLogH(networks).eval().requires_grad_(False)
+    return guided(work.model, log_h, NoiseLevelWeight.from_dict(card["calibrated"]))
+
+
 @contextmanager
 def _silent(task: str):
     yield lambda now: None
@@ -357,10 +390,10 @@ def main() -> None:
         if asked.only != "beat_shapes":
             results.setdefault("rhythm", {})[device] = measure_rhythm(prepared, device)
         if asked.only != "rhythm":
-            shapes = measure_shapes(prepared, device, asked.folder)
-            results.setdefault("beat_shapes", {})[device] = shapes
+            for gain in GAINS[device]:
+                shapes = measure_shapes(prepared, device, asked.folder, gain)
+                results.setdefault("beat_shapes", {})[device + _times(gain)] = shapes
         asked.out.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n")
-        print(json.dumps({key: value.get(device) for key, value in results.items()}), flush=True)
 
 
 if __name__ == "__main__":

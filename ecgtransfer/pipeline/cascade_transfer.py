@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from ecgtransfer.diffusion import (
@@ -26,6 +27,7 @@ from ecgtransfer.diffusion import (
     Condition,
     Denoiser,
     classifier_free,
+    denoising_loss,
     shape_loss,
 )
 from ecgtransfer.pipeline.conditioned import FEWEST_BEATS, record_shapes
@@ -52,7 +54,12 @@ from ecgtransfer.transfer import (
     noise_level_edges,
 )
 from ecgtransfer.transfer.records import HeldOutDraws
-from ecgtransfer.transfer.rhythm_selection import FEWEST_PATIENTS_A_FOLD, FEWEST_RECORDS, FOLDS
+from ecgtransfer.transfer.rhythm_selection import (
+    FEWEST_PATIENTS_A_FOLD,
+    FEWEST_RECORDS,
+    FOLDS,
+    error_of_mean,
+)
 
 RHYTHM_CARD = "rhythm.json"
 #: Methods that select rhythms; of them, those that guide beat shapes and those that tune them.
@@ -236,6 +243,8 @@ def load_cascade_changes(
         load_weights(tuned, folder / BEAT_SHAPES / WEIGHTS)
         tuned.eval().requires_grad_(False)
         return CascadeChanges(selection, classifier_free(tuned.model, label_scale))
+    if not card["beat_shapes"]["guides"]:
+        return CascadeChanges(selection)
     folders = _fold_folders(folder / BEAT_SHAPES, card["beat_shapes"]["folds"])
     networks: list[nn.Module] = []
     for each in folders:
@@ -341,6 +350,10 @@ def guide_beat_shapes(
 ) -> tuple[Denoiser, dict[str, Any]]:
     """TGDP on the vectors of beat shapes: a network for each fold, calibrated on what it missed.
 
+    The guidance is followed where, on the patients that a fold missed, it lowers the denoising
+    loss by more than the standard error over patients; else its weight is 0 and "guides" on the
+    card is false. "gain" and "held_out_loss" are those of the calibrated weight in either case.
+
     Args:
         work: settings and source model.
         fit: target records to fit on, and
@@ -389,19 +402,37 @@ def guide_beat_shapes(
             seed=work.seed,
             device=device,
         ).measured
-    weight = measured.weight()
-    losses = [
-        (len(part), *_losses(work, [work.model, guided(work.model, network, weight)], part))
-        for network, part in missed
-    ]
-    records = sum(size for size, *_ in losses)
+    weight = calibrated = measured.weight()
+    explained = list(measured.explained(weight))
+    before, after = [], []
+    patients: list[str] = []
+    for network, part in missed:
+        before.append(_losses(work, work.model, part))
+        after.append(_losses(work, guided(work.model, network, weight), part))
+        patients += part.patient
+    whitened, plain = (
+        (
+            np.concatenate([loss[kind] for loss in before]),
+            np.concatenate([loss[kind] for loss in after]),
+        )
+        for kind in (0, 1)
+    )
+    gain = plain[0] - plain[1]
+    error = error_of_mean(gain, patients)
+    guides = bool(gain.mean() > error)
+    if not guides:
+        weight = NoiseLevelWeight(weight.sigmas, (0.0,) * len(weight.sigmas))
     log_h = MeanLogH([network for network, _ in missed]).eval().requires_grad_(False)
     return guided(work.model, log_h, weight), {
         "folds": work.folds,
         "weight": weight.as_dict(),
-        "explained": list(measured.explained(weight)),
-        "source_loss": sum(size * before for size, before, _ in losses) / records,
-        "held_out_loss": sum(size * after for size, _, after in losses) / records,
+        "calibrated": calibrated.as_dict(),
+        "explained": explained,
+        "source_loss": float(whitened[0].mean()),
+        "held_out_loss": float(whitened[1].mean()),
+        "gain": float(gain.mean()),
+        "standard_error": error,
+        "guides": guides,
     }
 
 
@@ -454,14 +485,20 @@ def tune_beat_shapes(
         with work.bars("beat shapes") as progress:
             tuned, _ = finetune(start, fit, held_out, config, work.folder, progress=progress)
     tuned = tuned.eval().requires_grad_(False)
-    before, after = _losses(work, [work.model, tuned.model], held_out)
-    return tuned.model, {"source_loss": before, "held_out_loss": after}
+    before, after = (_losses(work, one, held_out)[0] for one in (work.model, tuned.model))
+    return tuned.model, {
+        "source_loss": float(before.mean()),
+        "held_out_loss": float(after.mean()),
+    }
 
 
-def _losses(work: ShapeWork, denoisers: Sequence[Denoiser], records: DomainRecords) -> list[float]:
-    """`shape_loss` of denoisers on the same records with the same noise.
+def _losses(
+    work: ShapeWork, denoise: Denoiser, records: DomainRecords
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """`shape_loss` and `denoising_loss` of each record, with the same noise every time: 2 (n,).
 
-    The best linear denoiser of records that the units fit scores 1.
+    Of the first the best linear denoiser of records that the units fit scores 1; the second is
+    what is trained on.
     """
     model = work.model
     device = model.spread.device
@@ -469,10 +506,15 @@ def _losses(work: ShapeWork, denoisers: Sequence[Denoiser], records: DomainRecor
     x0, condition = records.take(draws.index, device)
     sigma, noise = draws.sigma.to(device), draws.noise.to(device)
     with torch.no_grad():
-        return [
-            float(shape_loss(model, denoise, x0, condition, sigma, noise).mean())
-            for denoise in denoisers
-        ]
+        both = (
+            shape_loss(model, denoise, x0, condition, sigma, noise),
+            denoising_loss(denoise, x0, condition, sigma, noise),
+        )
+    whitened, plain = (
+        loss.cpu().numpy().astype(np.float64).reshape(-1, len(records)).mean(axis=0)
+        for loss in both
+    )
+    return whitened, plain
 
 
 def _fold_folders(folder: Path, folds: int) -> list[Path]:

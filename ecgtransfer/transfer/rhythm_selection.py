@@ -163,7 +163,7 @@ class RhythmSelection:
             offset=offset,
             ridge=RIDGES[best],
             log_loss=math.log(2) - float(gain.mean()),
-            standard_error=_clustered_error(gain, patient),
+            standard_error=error_of_mean(gain, patient),
             candidates=candidates,
         )
 
@@ -344,7 +344,7 @@ def _folds(patient: Sequence[str], seed: int) -> NDArray[np.int64]:
     return fold
 
 
-def _clustered_error(values: FloatArray, patient: Sequence[str]) -> float:
+def error_of_mean(values: FloatArray, patient: Sequence[str]) -> float:
     """Standard error of a mean over records, records of one patient being dependent."""
     _, number = np.unique(np.array(patient), return_inverse=True)
     sums = np.bincount(number, values - values.mean())

@@ -27,7 +27,12 @@ from ecgtransfer.pipeline import (
     train_source,
     transfer,
 )
-from ecgtransfer.pipeline.cascade_transfer import _Part, _select_rhythm, source_trains
+from ecgtransfer.pipeline.cascade_transfer import (
+    _Part,
+    _select_rhythm,
+    load_cascade_changes,
+    source_trains,
+)
 from ecgtransfer.pipeline.conditioned import ages, record_shapes, sexes
 from ecgtransfer.pipeline.run import read_json
 from ecgtransfer.pipeline.source import adopt_source, learned_labels, source_files
@@ -233,7 +238,17 @@ def test_every_method_carries_a_factorised_source_over(tmp_path, run, few_labels
         known=records.label.known,
     )
     x = torch.randn(2, shapes.dimensions, generator=torch.Generator().manual_seed(0))
-    ours = model.cascade_changes.shape_denoiser(x, sigma, given)
+    changes = model.cascade_changes
+    if method == "tgdp":
+        assert (changes.shape_denoiser is not None) == stated["beat_shapes"]["guides"]
+        # As if held-out patients had shown the guidance to help.
+        followed = stated["beat_shapes"] | {
+            "guides": True,
+            "weight": {"sigmas": [1.0], "values": [1.0]},
+        }
+        folder = own.stage("transfer-tgdp").folder
+        changes = load_cascade_changes(source, method, folder, {"beat_shapes": followed})
+    ours = changes.shape_denoiser(x, sigma, given)
     assert torch.isfinite(ours).all()
     assert (ours - shapes(x, sigma, given)).abs().max() > 0
 
