@@ -10,7 +10,7 @@ from operator import add
 import torch
 from torch import Tensor, nn
 
-from ecgtransfer.diffusion import Denoiser, without_label
+from ecgtransfer.diffusion import Denoiser
 from ecgtransfer.diffusion.condition import Given
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.transfer.guided import guided
