@@ -98,7 +98,7 @@ def cross_fit(
                 denoise,
                 network,
                 held_out.x0,
-                held_out.label if labelled else without_label(held_out.label),
+                held_out.label if labelled else held_out.unlabelled().label,
                 edges,
                 draws=draws,
                 generator=torch.Generator().manual_seed(seed + number),
