@@ -376,7 +376,7 @@ MUTANTS = (
     Mutant(
         "extrapolated: from the source with its label",
         EXTRAPOLATED,
-        "denoise_source(x, sigma, None)",
+        "denoise_source(x, sigma, without_label(label))",
         "denoise_source(x, sigma, label)",
     ),
     Mutant(

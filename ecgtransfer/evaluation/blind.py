@@ -67,7 +67,7 @@ NEAR_CHANCE = 0.15
 #: A test should call a set that nobody can tell apart so with this chance ...
 CLEAR = 0.8
 #: ... which takes so many ECGs of each kind (`chance_of_no_difference`: 0.42 at 20, 0.77 at 40).
-ENOUGH_RECORDS = 45
+ENOUGH_RECORDS = 48
 
 #: Letters of a line of the key.
 KEY_LINE = 76

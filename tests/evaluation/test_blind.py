@@ -598,7 +598,7 @@ def test_a_test_that_is_too_small_says_so(tmp_path):
     few, enough = (BlindTest(tmp_path, n, 3, 0, "0" * 64) for n in (20, 50))
     assert few.warning() == (
         "20 ECGs of each kind are few: a set that nobody can tell from recorded ones would be "
-        "called so in 42 % of readings; take 45 of each for 80 %."
+        "called so in 42 % of readings; take 48 of each for 80 %."
     )
     assert str(few).endswith(few.warning())
     assert enough.warning() == ""
@@ -612,7 +612,7 @@ def test_an_open_answer_of_few_ecgs_says_how_little_they_could_show():
         return ReaderScore("anna", None, None, accuracy, None, {}, answered, 0, 0.5).sentence()
 
     assert reader(40, 21).endswith(
-        "So few ECGs show in 42 % of readings that nobody can tell them apart; 90 do in 80 %."
+        "So few ECGs show in 42 % of readings that nobody can tell them apart; 96 do in 80 %."
     )
     assert reader(100, 58).startswith("It is open")
     assert reader(100, 58).endswith("over 100 ECGs.")
