@@ -69,12 +69,15 @@ def small(monkeypatch):
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory, ecgset):
-    """32 records of the source and 36 of the target, from WFDB files and the csv of PTB-XL."""
+    """32 records of the source and 36 of the target, from WFDB files, one with the csv of PTB-XL.
+
+    Not both: patients of one corpus that are called alike are the same people.
+    """
     folder = tmp_path_factory.mktemp("end-to-end")
     clinic = simulate_ecgset(folder / "clinic", TARGET_HOSPITAL, 36, 2, label_space("icbeb9"))
-    for name, simulated in (("source", ecgset), ("target", clinic)):
+    for name, simulated, corpus in (("source", ecgset, "ptbxl"), ("target", clinic, "wfdb")):
         export_wfdb(simulated, folder / "published" / name)
-        called("data", "prepare", "ptbxl", folder / "published" / name, "--to", folder / name)
+        called("data", "prepare", corpus, folder / "published" / name, "--to", folder / name)
     return folder
 
 

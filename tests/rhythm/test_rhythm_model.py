@@ -59,7 +59,9 @@ def test_samples_follow_the_likelihood():
     """E_p[f q / p] = E_q[f]: trains of one model, weighted by likelihoods, are those of another."""
     first, second, n = model(spread=0.3), model(spread=0.3), 4000
     with torch.no_grad():  # longer intervals, more ventricular beats
-        bias = second.network.next[-1].bias[:-1].view(3, 3, CONFIG.components)
+        for made in (first, second):
+            bias = made.network.next[-1].bias[:-1].view(3, 3, CONFIG.components)
+            bias[2] = -1.5
         bias[0, 1] += 1.0
         bias[1] += 0.15
     drawn = first.sample(*conditions(n), seeds=range(n))
@@ -85,7 +87,7 @@ def test_samples_follow_the_likelihood():
     error = np.sqrt((weighted.var(0) + direct.var(0)) / n)
     assert np.all(np.abs(weighted.mean(0) - direct.mean(0)) < 4 * error)
     apart = np.abs(described(drawn).mean(0) - direct.mean(0))
-    assert np.all(apart[[1, 3, 4]] > 4 * error[[1, 3, 4]])  # the two models do differ
+    assert apart[1] > 4 * error[1]  # the two models do differ
 
 
 def test_a_train_does_not_depend_on_its_batch():
