@@ -415,7 +415,10 @@ def half_distances(
         sides = [side[~np.isnan(side)] for side in sides]
         if min(map(len, sides)) >= FEWEST_TOLD // 2:
             distances.append(
-                [float(stats.ks_2samp(sides[0], side, method="asymp").statistic) for side in sides[1:]]
+                [
+                    float(stats.ks_2samp(sides[0], side, method="asymp").statistic)
+                    for side in sides[1:]
+                ]
             )
     if not distances:
         return {}
