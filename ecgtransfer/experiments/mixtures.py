@@ -68,8 +68,9 @@ RULE = (
     "Each training has two or three candidates of one setting; kept is the one whose denoiser has "
     "the least denoising loss on the held-out fifth of the target's training records, with the "
     "same noise for all methods (for the domain classifier of clean records, which gives no "
-    "denoiser, its logistic loss there). The same records stop each training early. 'seconds' are "
-    "of the trainings kept, 'selection_seconds' of the candidates that were not."
+    "denoiser, its logistic loss out of fold on the other four fifths). The same records stop each "
+    "training early, the start included. 'seconds' are of the trainings kept, 'selection_seconds' "
+    "of the candidates that were not."
 )
 
 #: Settings that decide what is in a cell; the others say which cells there are.

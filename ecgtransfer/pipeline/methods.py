@@ -206,7 +206,8 @@ class TransferSummary:
         source_loss: that of the source's denoiser on the same records with the same noise. Those
             records also stop the training and calibrate the guidance weight, which flatters the
             method: `benchmarks/test_loss.py` scores test records. Over folds each network is
-            judged alone, on the records that it missed; their mean does at least as well.
+            judged alone, on the records that it missed; the loss is convex, so that on new records
+            their mean is expected to do no worse.
         warnings: sentences that the user should read.
         details: diagnostics of the ratios that guide (`ratio` is their mean over folds, `ratios`
             each of them) and the guidance weights at label scale 1, where the method has them; of a
@@ -493,7 +494,7 @@ def _tgdp(work: _Work) -> _Result:
         denoise=guided(model, guidance, weight),
         trained_parameters=sum(p.numel() for p in guidance.parameters()),
         seconds=time.monotonic() - began,
-        warnings=_warnings(fitted),
+        warnings=_warnings(fitted, settings.tgdp),
         details=details,
         judged=judged,
     )
@@ -545,7 +546,7 @@ def _stack(work: _Work) -> _Result:
             p.numel() for network in (*networks, *tuned) for p in network.parameters()
         ),
         seconds=time.monotonic() - began,
-        warnings=_warnings(fitted),
+        warnings=_warnings(fitted, settings.tgdp),
         details=details,
         judged=[
             (_stacked(model, [network], [one], weights), held_out)
@@ -639,7 +640,7 @@ def _ratio_details(fitted: Sequence[_Guidance]) -> dict[str, Any]:
     return details
 
 
-def _warnings(fitted: Sequence[_Guidance]) -> tuple[str, ...]:
+def _warnings(fitted: Sequence[_Guidance], config: TgdpConfig) -> tuple[str, ...]:
     """Sentences on domains that hardly overlap, and on ratios that know nothing."""
     clean = [each.ratios.clean for each in fitted if each.ratios.clean is not None]
     if not clean:
@@ -648,10 +649,14 @@ def _warnings(fitted: Sequence[_Guidance]) -> tuple[str, ...]:
     warnings = [] if mean.warning is None else [mean.warning]
     if failed := sum(not each.beats_chance for each in clean):
         of = "" if len(clean) == 1 else f" in {failed} of {len(clean)} folds"
+        instead = (
+            "the positives of the guidance loss are target records alone"
+            if config.classifies
+            else "the guidance loss pulls log h to a constant; use the logistic form"
+        )
         warnings.append(
             f"the density ratio tells the domains apart no better than chance{of} (log loss "
-            f"{mean.log_loss:.3f} out of fold, {math.log(2):.3f} at chance): there the guidance "
-            "learns from target records alone"
+            f"{mean.log_loss:.3f} out of fold, {math.log(2):.3f} at chance): there {instead}"
         )
     return tuple(warnings)
 

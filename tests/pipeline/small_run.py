@@ -11,8 +11,15 @@ from ecgtransfer.training import TrainConfig
 from ecgtransfer.transfer import DomainClassifierConfig, FinetuneConfig, TgdpConfig
 
 STEPS = 5
+#: The start is no candidate, so that a few steps leave something of their own, be it worse.
 TRAIN = TrainConfig(
-    steps=STEPS, batch_size=4, learning_rate=1e-3, warmup_steps=1, validate_every=3, log_every=1
+    steps=STEPS,
+    batch_size=4,
+    learning_rate=1e-3,
+    warmup_steps=1,
+    validate_every=3,
+    validate_from=1,
+    log_every=1,
 )
 SAMPLER = SamplerSettings(steps=2)
 CASCADE = CascadeSettings(
