@@ -39,6 +39,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from ecgtransfer.corpus import ECGSet, select_records
 from ecgtransfer.evaluation import Estimate
@@ -330,15 +331,18 @@ def judged(
     drawn = draw(labels, names, names if others else CLASSES, options.most, options.seed)
     rows = np.unique(np.concatenate(list(drawn.values())))
     readings = read_all(ecgset, candidates[rows].tolist(), judge, options.work)
-    table = ecgset.records.iloc[candidates[rows]]
-    patients = table["patient" if "patient" in table else "name"]
     return Judged(
         labels=labels[rows],
         names=names,
-        patients=patients.astype(str).to_numpy(),
+        patients=patients_of(ecgset.records.iloc[candidates[rows]]),
         readings=readings,
         drawn={name: np.searchsorted(rows, numbers) for name, numbers in drawn.items()},
     )
+
+
+def patients_of(table: pd.DataFrame) -> npt.NDArray[Any]:
+    """The patient of each record; one without, as are generated ones, is a patient of its own."""
+    return table["patient"].astype(object).where(table["patient"].notna(), table["name"]).to_numpy()
 
 
 def read_all(

@@ -5,6 +5,7 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks import outside_judge
@@ -24,6 +25,7 @@ from benchmarks.outside_judge import (
     late_level_mv,
     lead_reading,
     one_threaded_judge,
+    patients_of,
     read,
     read_all,
     require_readable,
@@ -347,6 +349,12 @@ def test_a_record_is_read_in_its_leads_at_the_rate_of_the_judge(monkeypatch):
     expected = late_level_mv(seen[1], [(100, 150), (1000, 1050)], 500)
     assert found.late_qrs_v1_mv == pytest.approx(expected)
     assert read(set_of(FLAT), 0, Network()) == Reading(NOTHING, NOTHING, None)
+
+
+def test_a_record_without_a_patient_is_one_of_its_own():
+    table = pd.DataFrame({"name": ["a", "b", "c", "d"], "patient": ["7", None, "7", np.nan]})
+    assert patients_of(table).tolist() == ["7", "b", "7", "d"]
+    assert patients_of(table.assign(patient=None)).tolist() == ["a", "b", "c", "d"]
 
 
 def test_readings_that_are_kept_are_not_made_again(ecgset, tmp_path, monkeypatch):
