@@ -57,6 +57,8 @@ UNSTATED_INTERVAL_S = 1.0
 OUTLYING_QUANTILE = 0.99
 #: Smallest deviation of a component, as a share of the largest.
 SMALLEST_DEVIATION = 1e-3
+#: Components, in the order of their variance, whose power the network is told as one number.
+COMPONENTS_PER_GROUP = 8
 #: Fewest records with ventricular beats whose shapes are worth components.
 FEWEST_SHAPES = 2
 #: Records that are denoised at a time. Always so many, with zeros where there are fewer: a matrix
@@ -189,6 +191,9 @@ class BeatShapeModel(nn.Module):
     level fits its shape and a ventricular beat its ordinary one. In records without ventricular
     beats the last part is zero, which is what the denoiser says there.
 
+    Records differ in scale more than Gaussians do (a noisy record is noisy in all its weak
+    components), which the network is told as the power of groups of components.
+
     With d the standard deviations of x0, (D,), the denoiser is (Karras et al. 2022, eq. 7, one
     sigma_data for each component)
         D(x; sigma) = c_skip x + c_out F(c_in x; sigma, condition), c_skip = d^2 / (sigma^2 + d^2),
@@ -215,6 +220,7 @@ class BeatShapeModel(nn.Module):
                 features=sum(self.parts),
                 labels=2 * len(config.label_names),
                 scalars=RHYTHM_NUMBERS + PATIENT_SCALARS,
+                groups=tuple(size for part in self.parts for size in _groups(part)),
                 width=config.width,
                 blocks=config.blocks,
                 conditioning=config.conditioning,
@@ -380,6 +386,12 @@ class BeatShapeModel(nn.Module):
             shapes.append(shape[: len(rows)].cpu().numpy())
             levels.append(level[: len(rows)].cpu().numpy())
         return np.concatenate(shapes), np.concatenate(levels)
+
+
+def _groups(features: int) -> list[int]:
+    """Sizes of the groups that `features` numbers are taken in, at most COMPONENTS_PER_GROUP."""
+    full, rest = divmod(features, COMPONENTS_PER_GROUP)
+    return [COMPONENTS_PER_GROUP] * full + [rest] * (rest > 0)
 
 
 def _has_ventricular(condition: Condition, x: Tensor) -> Tensor:

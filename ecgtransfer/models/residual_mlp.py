@@ -1,12 +1,17 @@
 """A fully connected residual network for vectors without order, such as principal components."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.models.blocks import Conditioning, zero
+
+#: Mean square of a group below which its logarithm says nothing; noised features have about 1.
+POWER_FLOOR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -17,6 +22,8 @@ class ResidualMLPConfig:
         features: numbers a record, D.
         labels: columns of the label.
         scalars: further numbers that the network is conditioned on.
+        groups: sizes of consecutive groups of features whose power the network is told; they sum
+            to D, or there are none.
         width: of every layer.
         blocks: residual blocks of two layers.
         conditioning: width of the embedding of noise level, label and scalars.
@@ -25,6 +32,7 @@ class ResidualMLPConfig:
     features: int
     labels: int
     scalars: int = 0
+    groups: tuple[int, ...] = ()
     width: int = 384
     blocks: int = 3
     conditioning: int = 128
@@ -36,25 +44,36 @@ class ResidualMLPConfig:
                 "expected at least 1 feature, label, channel, block and conditioning channel and "
                 f"no negative number of scalars, got {self}"
             )
+        if self.groups and (min(self.groups) < 1 or sum(self.groups) != self.features):
+            raise ConfigError(
+                f"expected groups of {self.features} features in all, got sizes {self.groups}"
+            )
 
 
 class ResidualMLP(nn.Module):
-    """Noised features, noise level, label and scalars to features.
+    """Noised features, noise level, label and scalars to features: F(x) = a(x) + g(x) * x.
+
+    The gain g matters where records differ in scale: the denoiser of a mixture of Gaussians of
+    several variances multiplies every feature by a number that depends on how strong all of them
+    are. So the logarithmic power of each group of features enters beside the features themselves.
 
     Every block adds W2 silu(scale * W1 norm(h) + shift), where scale and shift come from the
     conditioning (FiLM, Perez et al. 2018). The last layers of blocks and network start at zero.
     """
 
+    averages: Tensor
+
     def __init__(self, config: ResidualMLPConfig) -> None:
         super().__init__()
         self.config = config
         self.conditioning = Conditioning(config.conditioning, config.labels, scalars=config.scalars)
-        self.enter = nn.Linear(config.features, config.width)
+        self.register_buffer("averages", _averages(config.groups), persistent=False)
+        self.enter = nn.Linear(config.features + len(config.groups), config.width)
         self.blocks = nn.ModuleList(
             _Block(config.width, config.conditioning) for _ in range(config.blocks)
         )
         self.norm = nn.LayerNorm(config.width)
-        self.leave = nn.Linear(config.width, config.features)
+        self.leave = nn.Linear(config.width, 2 * config.features)
         zero(self.leave)
 
     def forward(
@@ -75,11 +94,25 @@ class ResidualMLP(nn.Module):
                 f"expected x of shape (B, {self.config.features}), got {tuple(x.shape)}"
             )
         conditioning = self.conditioning(len(x), sigma, label, hidden, scalars)
-        h = self.enter(x)
+        h = self.enter(torch.cat([x, self._power(x)], dim=1))
         for block in self.blocks:
             h = block(h, conditioning)
-        features: Tensor = self.leave(F.silu(self.norm(h)))
+        added, gain = self.leave(F.silu(self.norm(h))).chunk(2, dim=1)
+        features: Tensor = added + gain * x
         return features
+
+    def _power(self, x: Tensor) -> Tensor:
+        """Logarithmic mean square of each group, (B, groups)."""
+        if not self.config.groups:
+            return x[:, :0]
+        return (x.square() @ self.averages + POWER_FLOOR).log()
+
+
+def _averages(groups: Sequence[int]) -> Tensor:
+    """Matrix (D, groups) whose columns average over the features of a group."""
+    sizes = torch.tensor(groups, dtype=torch.long)
+    member = torch.repeat_interleave(torch.eye(len(groups)), sizes, dim=0)
+    return member / sizes
 
 
 class _Block(nn.Module):
