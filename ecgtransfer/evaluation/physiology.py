@@ -65,9 +65,11 @@ IRREGULAR_RR = 0.1
 #: P waves are absent when fewer beats than this have the same one.
 P_PRESENT = 0.5
 
-#: ST depression in two contiguous leads, and ST elevation there, in V2 and V3 more (Thygesen et
-#: al., Fourth Universal Definition of Myocardial Infarction, 2018; of the limits for V2 and V3 that
-#: of men from 40 years on, since sex and age are not part of a signal).
+#: ST depression in two contiguous leads, horizontal or downsloping, so that it still stands 60 ms
+#: after J, and ST elevation there at J, in V2 and V3 more (Thygesen et al., Fourth Universal
+#: Definition of Myocardial Infarction, 2018; of the limits for V2 and V3 that of men from 40 years
+#: on, since sex and age are not part of a signal). Of 120 healthy records of PTB-XL 19 % are so
+#: depressed at J itself, 2 % at J + 60 ms; elevated are 2 % at J, 17 % at J + 60 ms.
 ST_DEPRESSION_MV = -0.05
 ST_ELEVATION_MV = 0.1
 ST_ELEVATION_V2_V3_MV = 0.2
@@ -157,20 +159,20 @@ def _early_wide(found: Intervals) -> bool:
     return _number(found.wide_early_beats) > 0
 
 
-def _st_by_lead(found: Intervals) -> dict[str, float]:
-    levels = dict(zip(LEADS, found.st_level_mv or [math.nan] * len(LEADS), strict=True))
+def _by_lead(levels_mv: tuple[float, ...] | None) -> dict[str, float]:
+    levels = dict(zip(LEADS, levels_mv or [math.nan] * len(LEADS), strict=True))
     return levels | {"-aVR": -levels["aVR"]}
 
 
 def _depressed(found: Intervals) -> bool:
-    levels = _st_by_lead(found)
+    levels = _by_lead(found.st_level_mv)
     return any(max(levels[a], levels[b]) <= ST_DEPRESSION_MV for a, b in CONTIGUOUS_LEADS)
 
 
 def _elevated(found: Intervals) -> bool:
     high = {
         lead
-        for lead, level in _st_by_lead(found).items()
+        for lead, level in _by_lead(found.st_j_mv).items()
         if level >= (ST_ELEVATION_V2_V3_MV if lead in ("V2", "V3") else ST_ELEVATION_MV)
     }
     return any({*pair} <= high for pair in CONTIGUOUS_LEADS)
@@ -211,7 +213,7 @@ RULES: Mapping[str, ClassRule] = {
     ),
     "STD_": ClassRule("ST at most -0.05 mV at J + 60 ms in two contiguous leads", _depressed),
     "STE_": ClassRule(
-        "ST at least 0.1 mV (V2, V3: 0.2 mV) at J + 60 ms in two contiguous leads", _elevated
+        "ST at least 0.1 mV (V2, V3: 0.2 mV) at the J point in two contiguous leads", _elevated
     ),
 }
 
@@ -234,7 +236,7 @@ def _lowest_st(found: Intervals) -> float | None:
 
 
 def _highest_st(found: Intervals) -> float | None:
-    return None if found.st_level_mv is None else max(found.st_level_mv)
+    return None if found.st_j_mv is None else max(found.st_j_mv)
 
 
 MEASURES = (
@@ -246,8 +248,8 @@ MEASURES = (
     Measure("QTc", "ms", lambda found: found.qtc_ms),
     Measure("beats with the P wave", "share", lambda found: found.p_wave_share),
     Measure("QRS axis", "degrees", _axis),
-    Measure("lowest ST of twelve leads", "mV", _lowest_st),
-    Measure("highest ST of twelve leads", "mV", _highest_st),
+    Measure("lowest ST at J + 60 ms of twelve leads", "mV", _lowest_st),
+    Measure("highest ST at J of twelve leads", "mV", _highest_st),
 )
 
 
