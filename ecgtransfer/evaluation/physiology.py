@@ -6,11 +6,12 @@ labels, by wrong delineation, by a finding that has gone when the record is made
 generator is to break it no more often than they do, within a margin of 10 percentage points.
 
 Verdicts are those of a non-inferiority study. A rule is kept where the whole 95 % interval of the
-difference (Newcombe 1998) lies above minus the margin, broken where the interval adjusted for the
-number of verdicts (Bonferroni) lies below it, and undecided otherwise. The set passes where every
-rule is kept, which needs no adjustment (intersection-union test, Berger 1982), and fails where one
-is broken. A rule that real records of other classes obey about as often cannot be broken by a
-generator that ignores the class, so it is not tested.
+difference (Newcombe 1998) lies above minus the margin. It is broken where that interval lies below
+minus the margin and the one adjusted for the number of verdicts (Bonferroni) below 0, so that of
+sets as good as real ones no more than 2.5 % fail by all rules together. Otherwise it is undecided.
+The set passes where every rule is kept, which needs no adjustment (intersection-union test, Berger
+1982), and fails where one is broken. A rule that real records of other classes obey about as often
+cannot be broken by a generator that ignores the class, so it is not tested.
 """
 
 import math
@@ -352,7 +353,7 @@ class RuleResult:
         the verdict is "not tested".
     shares: None, and the verdict "not tested", for fewer than 10 records or patients a side.
     verdict: "kept" where the interval of the difference lies above -10 percentage points; "broken"
-        where the adjusted one lies below that; else "undecided".
+        where it lies below that, and the adjusted one below 0; else "undecided".
     """
 
     label: str
@@ -785,7 +786,7 @@ def _verdict(difference: Estimate, adjusted: Estimate) -> RuleVerdict:
     """What a share that should not be lower than the real one says by its difference to it."""
     if difference.low > -MARGIN:
         return "kept"
-    return "broken" if adjusted.high < -MARGIN else "undecided"
+    return "broken" if difference.high < -MARGIN and adjusted.high < 0 else "undecided"
 
 
 def _is_failed(found: Intervals) -> bool:

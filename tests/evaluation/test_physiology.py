@@ -8,7 +8,7 @@ from ecgtransfer.corpus import label_space, read_ptbxl, read_signal
 from ecgtransfer.errors import CorpusError
 from ecgtransfer.evaluation.delineation import Intervals, delineate, measure_intervals
 from ecgtransfer.evaluation.metrics import newcombe_difference
-from ecgtransfer.evaluation.physiology import ALL, RULES, measure_physiology
+from ecgtransfer.evaluation.physiology import ALL, RULES, _verdict, measure_physiology
 from ecgtransfer.signals import LEADS
 from ecgtransfer.simulation import DIAGNOSES, SOURCE_HOSPITAL, simulate
 
@@ -286,7 +286,8 @@ def one_rule(real, generated, others=()):
     [
         ((100, 100), (99, 100), "kept", True),
         ((100, 100), (60, 100), "broken", False),
-        ((100, 100), (84, 100), "undecided", None),
+        ((100, 100), (84, 100), "undecided", None),  # less often, but not surely by the margin
+        ((20, 20), (14, 20), "undecided", None),
         ((10, 20), (7, 20), "undecided", None),
     ],
 )
@@ -314,6 +315,18 @@ def test_a_rule_is_not_kept_by_its_point_estimate():
     assert one_rule((19, 20), (19, 20))[1].verdict == "undecided"
     assert one_rule((12, 15), (36, 60))[0].passed is None
     assert one_rule((285, 300), (285, 300))[1].verdict == "kept"
+
+
+def test_a_rule_is_broken_by_what_holds_for_all_verdicts_together():
+    """A difference that breaks a rule alone does not beside a million others."""
+    difference = newcombe_difference(0.9, 20, 0.45, 20)
+    assert difference.high < -0.1
+    for comparisons, verdict in ((2, "broken"), (10**6, "undecided")):
+        adjusted = newcombe_difference(0.9, 20, 0.45, 20, comparisons=comparisons)
+        assert _verdict(difference, adjusted) == verdict
+    surely_less = newcombe_difference(0.9, 2000, 0.81, 2000)
+    assert surely_less.high < 0
+    assert _verdict(surely_less, surely_less) == "undecided"  # but not by more than the margin
 
 
 def test_a_rule_that_other_classes_obey_as_often_tests_nothing():
