@@ -6,7 +6,8 @@ For 10, 26, 100 and 500 test records a side, the share of studies whose verdict 
 "failed" (harms) or "open":
 
 - utility: six arms with synthetic records that add nothing, in a strong and in a weak recipe (any
-  "helps" or "harms" is an error; nominal 2.5 % each, adjusted for the arms), and records that help;
+  "helps" or "harms" is an error; nominal 2.5 % each, adjusted for the arms), records that help, and
+  how often the 95 % interval of one macro AUROC holds the true one ("passed");
 - physiology: nine classes whose generated records obey their rules as the real ones do ("failed" is
   an error, nominal 2.5 % for all classes together), or less often ("passed" is one, nominal 2.5 %
   from the margin on), and a rule that says nothing of its class;
@@ -25,7 +26,7 @@ import argparse
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -91,61 +92,80 @@ def utility_study(weak: float, gain: float = 0.0) -> Study:
     """
 
     def study(rng: np.random.Generator, size: int) -> str:
-        labels = np.zeros((size, 9), np.float32)
-        labels[np.arange(size), rng.choice(9, size, p=CLASS_MIX)] = 1
-        labels[rng.random(labels.shape) < 0.03] = 1
-        if not (labels.any(0) & ~labels.all(0)).any():
+        areas = {
+            arm.name: (0.85 if arm.balance is None else weak) + (gain if arm.synthetic else 0.0)
+            for arm in (STRONG, WEAK, *ADDED)
+        }
+        simulated = simulated_arms(rng, size, areas)
+        if simulated is None:
             return OPEN
-        common = rng.normal(size=labels.shape)
-        predictions = {}
-        for arm in (STRONG, WEAK, *ADDED):
-            area = (0.85 if arm.balance is None else weak) + (gain if arm.synthetic else 0.0)
-            own = rng.normal(size=labels.shape)
-            predictions[arm.name] = [
-                2**0.5 * stats.norm.ppf(area) * labels
-                + 0.6 * common
-                + 0.8 * (own + 0.05 * rng.normal(size=labels.shape))
-                for _ in range(SEEDS)
-            ]
-        records = LabelledRecords(np.zeros((size, 8, 1), np.float32), labels)
-        verdicts = Counter(compared(predictions, records))
+        module, table, outcomes, scores = simulated
+        if hasattr(module, "compare_arms"):
+            arms = (STRONG, WEAK, *ADDED)
+            changes = module.compare_arms(arms, outcomes, scores, table).differences
+        else:  # f0108a4 held every arm against the best one without synthetic records
+            changes = module._differences(ADDED, scores, scores[STRONG.name], STRONG.name, SEEDS)
+        verdicts = Counter(change.verdict for change in changes)
         helping, harming = verdicts["helps"], verdicts["harms"]
         return OPEN if (helping > 0) == (harming > 0) else PASSED if helping else FAILED
 
     return study
 
 
-def compared(predictions: dict[str, list[np.ndarray]], records: LabelledRecords) -> Iterator[str]:
-    """The verdicts on `ADDED`, by the code that a study uses after its trainings.
+def coverage_study(rng: np.random.Generator, size: int) -> str:
+    """Whether the interval of one arm's macro AUROC holds the true one, 0.85 ("passed")."""
+    simulated = simulated_arms(rng, size, {STRONG.name: 0.85})
+    if simulated is None:
+        return OPEN
+    module, table, _, scores = simulated
+    found = scores[STRONG.name]
+    told = found.estimate("macro_auroc", *([table] if hasattr(module, "compare_arms") else []))
+    return PASSED if told.low <= 0.85 <= told.high else FAILED
 
-    Only macro AUROC, which they go by: the other scores are left at 0.
+
+def simulated_arms(rng: np.random.Generator, size: int, areas: dict[str, float]) -> Any:
+    """Outcomes and scores of arms with these AUROC, by the code that a study uses after training.
+
+    Only macro AUROC, which verdicts go by: the other scores are left at 0. None where no class has
+    positive and negative records.
     """
+    labels = np.zeros((size, 9), np.float32)
+    labels[np.arange(size), rng.choice(9, size, p=CLASS_MIX)] = 1
+    labels[rng.random(labels.shape) < 0.03] = 1
+    if not (labels.any(0) & ~labels.all(0)).any():
+        return None
+    common = rng.normal(size=labels.shape)
+    # The deviation of all parts together is 1.0008.
+    predictions = {}
+    for name, area in areas.items():
+        own = rng.normal(size=labels.shape)
+        predictions[name] = [
+            2**0.5 * 1.0008 * stats.norm.ppf(area) * labels
+            + 0.6 * common
+            + 0.8 * (own + 0.05 * rng.normal(size=labels.shape))
+            for _ in range(SEEDS)
+        ]
+    records = LabelledRecords(np.zeros((size, 8, 1), np.float32), labels)
 
     def nothing(truth: np.ndarray, _: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return np.zeros((len(weights), np.shape(truth)[1]))
 
-    arms = (STRONG, WEAK, *ADDED)
-    training_score = dict(zip([arm.name for arm in arms], np.linspace(0.9, 0.8, 8), strict=True))
-    unused = ("weighted_average_precision", "weighted_f2", "weighted_g2")
     try:
         from ecgtransfer.evaluation import utility_scores as module
     except ImportError:  # f0108a4
         module = utility
     outcome = getattr(module, "Outcome", None) or module._Outcome
     table_kind = getattr(module, "ScoreTable", None) or module._ScoreTable
+    training_scores = np.linspace(0.9, 0.8, len(areas))
     outcomes = {
-        name: [[outcome(1 / (1 + np.exp(-s)), records.labels, training_score[name])] for s in found]
-        for name, found in predictions.items()
+        name: [[outcome(1 / (1 + np.exp(-scores)), labels, on_training)] for scores in found]
+        for (name, found), on_training in zip(predictions.items(), training_scores, strict=True)
     }
-    with patch.multiple(module, **dict.fromkeys((*unused, "weighted_calibration_error"), nothing)):
+    unused = ("average_precision", "f2", "g2", "calibration_error")
+    with patch.multiple(module, **{f"weighted_{name}": nothing for name in unused}):
         table = table_kind.of([records], NAMES, SEEDS, RESAMPLES)
         scores = {name: table.scores(found) for name, found in outcomes.items()}
-    if hasattr(module, "compare_arms"):
-        changes = module.compare_arms(arms, outcomes, scores, table).differences
-    else:
-        best = STRONG.name
-        changes = module._differences(ADDED, scores, scores[best], best, SEEDS)
-    return (change.verdict for change in changes)
+    return module, table, outcomes, scores
 
 
 # Physiology
@@ -351,6 +371,10 @@ def main() -> None:
             "useful by 0.05, recipes of 0.85 and 0.85": (
                 lambda: utility_study(0.85, 0.05),
                 on_utility,
+            ),
+            "interval of one macro AUROC holds the truth": (
+                lambda: coverage_study,
+                studies(400, 400, 200, 60),
             ),
         },
         "physiology": {
