@@ -45,6 +45,7 @@ from ecgtransfer.evaluation.embedding import (
 from ecgtransfer.evaluation.fidelity import (
     compare_with_halves,
     measure_fidelity,
+    negative_controls,
     patient_halves,
 )
 from ecgtransfer.evaluation.fidelity_result import Comparison, FidelityResult
@@ -198,6 +199,7 @@ __all__ = [
     "measure_physiology",
     "measure_privacy",
     "mmd",
+    "negative_controls",
     "neighbour_mixing",
     "paired_bootstrap",
     "patient_halves",

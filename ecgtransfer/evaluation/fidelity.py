@@ -6,6 +6,11 @@ one number of records three times: generated against real, one half of the real 
 the other, and the source's real records against the target's (`measure_fidelity`,
 `compare_with_halves`).
 
+Few records let nearly anything pass: the distances of a classifier's features are then mostly
+chance. So the same rules are asked of negative controls, at the same number of records: real ECGs
+altered in ways that no heart allows (`negative_controls`). Where one keeps all rules, a set that
+keeps them too is not known to be any better, and the answer is open.
+
 Intervals. Resampling with replacement is no help to these measures: a record drawn twice is its own
 nearest neighbour and shrinks covariances. Instead each repeat draws half of the patients without
 replacement (McCarthy 1969; Politis and Romano 1994), and the score is the mean over the repeats: an
@@ -71,6 +76,7 @@ from ecgtransfer.evaluation.two_sample import (
     shared_groups,
     student_reach,
 )
+from ecgtransfer.signals import INDEPENDENT_LEADS
 
 #: Repeated random halves behind a comparison with the real set.
 HALVES = 50
@@ -88,6 +94,11 @@ DIVERSITY_RECORDS = 500
 #: Fewest records a side in a class that is measured on its own: with 5 neighbours each, a ball
 #: around one of fewer reaches through most of the class.
 FEWEST_IN_A_CLASS = 20
+
+
+#: Names of the negative controls, as they stand in a sentence, and where the chest leads begin.
+BACKWARDS, CHEST_OF_ANOTHER = "ECGs played backwards", "V1 to V6 of another patient"
+FIRST_CHEST_LEAD = INDEPENDENT_LEADS.index("V1")
 
 
 #: (real features (n, F), other features (m, F)) -> a number.
@@ -125,6 +136,39 @@ def patient_halves(
         )
     order = _in_patient_order(names, rng)
     return order[:length], order[-length:]
+
+
+def negative_controls(
+    signals_mv: npt.ArrayLike,
+    patients: npt.ArrayLike | None = None,
+    *,
+    seed: int = 0,
+) -> dict[str, npt.NDArray[np.floating]]:
+    """Real records altered so that no heart could have made them, by name: (n, 8, T) each.
+
+    signals_mv (n, 8, T) the independent leads, patients (n,) or none. "ECGs played backwards" have
+    the waves in the wrong order; "V1 to V6 of another patient" have limb and chest leads that
+    never beat together. Both keep each lead's spectrum and amplitudes. CorpusError for another
+    shape or fewer than 2 patients.
+    """
+    signals = np.asarray(signals_mv)
+    if signals.ndim != 3 or signals.shape[1] != len(INDEPENDENT_LEADS):
+        raise CorpusError(
+            f"expected signals (records, {len(INDEPENDENT_LEADS)} independent leads, samples), got "
+            f"shape {signals.shape}"
+        )
+    names = _patients(patients, len(signals))
+    if len(np.unique(names)) < 2:
+        raise CorpusError("expected records of at least 2 patients, whose leads can be exchanged")
+    order = _in_patient_order(names, np.random.default_rng([seed, 4]))
+    other = np.empty(len(signals), dtype=np.intp)
+    # Patient after patient, the record as many places on as one patient fills at most is another's
+    # (unless one patient has more than half of all records).
+    _, of_patient = np.unique(names, return_counts=True)
+    other[order] = np.roll(order, -int(of_patient.max()))
+    exchanged = signals.copy()
+    exchanged[:, FIRST_CHEST_LEAD:] = signals[other, FIRST_CHEST_LEAD:]
+    return {BACKWARDS: signals[..., ::-1].copy(), CHEST_OF_ANOTHER: exchanged}
 
 
 def compare_with_halves(
@@ -191,6 +235,7 @@ def measure_fidelity(
     generated_labels: npt.ArrayLike | None = None,
     source_labels: npt.ArrayLike | None = None,
     label_names: Sequence[str] | None = None,
+    controls: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]] | None = None,
     k: int = 5,
     records: int | None = None,
     repeats: int = HALVES,
@@ -207,12 +252,13 @@ def measure_fidelity(
 
     labels (n, K), generated_labels (m, K), label_names (K): with them the same is measured for the
     records of each class of which both sides allow 20 records a side; source_labels (l, K) add the
-    source. Of more than 4,000 records a set as many are drawn at random. progress(done, total)
-    counts repeats.
+    source. controls: features (n, F) and signals (n, leads, T) of `negative_controls` of the real
+    records, by name; without them a pass says less. Of more than 4,000 records a set as many are
+    drawn at random. progress(done, total) counts repeats.
 
     Errors as in `compare_with_halves`, `prdc`, `median_distance` and `band_power_error`;
-    CorpusError also where features, signals, patients or labels differ in number, or labels or
-    source come without what belongs to them.
+    CorpusError also where features, signals, patients, labels or controls differ in number, or
+    labels or source come without what belongs to them.
     """
     if (source_features is None) != (source_mv is None):
         raise CorpusError("expected features and signals of the source or neither; add the others")
@@ -231,16 +277,29 @@ def measure_fidelity(
             (source_features, source_mv, source_patients, None if labels is None else source_labels)
         )
     rng = np.random.default_rng([seed, 2])
-    sides = [_side(*parts, sampling_rate_hz, rng) for parts in given]
-    if len({side.spectra.shape[1] for side in sides}) > 1:
+    kept = [_thinned(len(np.asarray(parts[0])), rng) for parts in given]
+    sides = [
+        _side(*parts, sampling_rate_hz, index) for parts, index in zip(given, kept, strict=True)
+    ]
+    altered = {}
+    for name, (features, signals_mv) in (controls or {}).items():
+        if len(np.asarray(features)) != len(np.asarray(real_features)):
+            raise CorpusError(
+                f"expected {len(np.asarray(real_features))} records of the control {name!r}, one "
+                f"of each real record, got {len(np.asarray(features))}"
+            )
+        checked_pair(real_features, features)
+        altered[name] = _side(features, signals_mv, None, None, sampling_rate_hz, kept[0])
+    sides_of_all = [*sides, *altered.values()]
+    if len({side.spectra.shape[1] for side in sides_of_all}) > 1:
         raise CorpusError("expected signals with the same leads in every set")
     real, generated = sides[:2]
     source = sides[2] if len(sides) > 2 else None
     classes, left_out = _classes(real, generated, source, label_names)
     tick = _Ticker(progress, repeats * (1 + len(classes)))
-    whole = _measure(real, generated, source, KINDS, k, records, repeats, seed, tick)
+    whole = _measure(real, generated, source, altered, KINDS, k, records, repeats, seed, tick)
     per_class = {
-        name: _measure(*members, ("linear",), k, None, repeats, seed, tick)
+        name: _measure(*members, {}, ("linear",), k, None, repeats, seed, tick)
         for name, members in classes.items()
     }
     return replace(whole, per_class=per_class, not_measured=whole.not_measured | left_out)
@@ -386,6 +445,7 @@ def _measure(
     real: _Side,
     generated: _Side,
     source: _Side | None,
+    controls: Mapping[str, _Side],
     kinds: Sequence[Kind],
     k: int,
     records: int | None,
@@ -393,7 +453,11 @@ def _measure(
     seed: int,
     tick: _Ticker,
 ) -> FidelityResult:
-    """`measure_fidelity` of sets that are prepared, without their classes."""
+    """`measure_fidelity` of sets that are prepared, without their classes.
+
+    A control is the real records altered, row by row: each repeat compares the left half with the
+    altered right half.
+    """
     not_measured = {}
     plan = _plan(
         _patients(real.patients, len(real)),
@@ -424,7 +488,16 @@ def _measure(
     def drawn(side: _Side, index: Indices, matrix: Distance32) -> _Drawn:
         return _drawn(side, index, matrix, k, bandwidth, with_limit)
 
+    of_controls = {
+        name: (
+            side,
+            _distances(side.features, side.features),
+            _distances(real.features, side.features),
+        )
+        for name, side in controls.items()
+    }
     values: dict[str, list[Mapping[str, float]]] = {"score": [], "reference": [], "source": []}
+    altered: dict[str, list[Mapping[str, float]]] = {name: [] for name in controls}
     tests = _TwoSampleTests(real, others, kinds, seed)
     for number, draw in enumerate(plan.draws(seed)):
         left = drawn(real, draw.left, within_real)
@@ -439,8 +512,27 @@ def _measure(
             scored[name] = _pair(left, other, matrix, k, bandwidth)
         for name, found in scored.items():
             values[name].append({**found, **tests(name, draw, number)})
+        for name, (side, within_control, to_control) in of_controls.items():
+            other = drawn(side, draw.right, within_control)
+            matrix = to_control[np.ix_(draw.left, draw.right)]
+            altered[name].append(_pair(left, other, matrix, k, bandwidth))
         tick()
-    return _result(values, plan, real, generated, source, not_measured)
+    result = _result(values, plan, real, generated, source, not_measured)
+    on_controls = replace(plan, generated=plan.real)
+    return replace(
+        result,
+        controls={
+            name: _result(
+                {"score": found, "reference": values["reference"], "source": []},
+                on_controls,
+                real,
+                real,
+                None,
+                {},
+            )
+            for name, found in altered.items()
+        },
+    )
 
 
 def _result(
@@ -466,9 +558,12 @@ def _result(
             scale,
         )
 
-    tested = int(min(of(side, "tested").min() for side in ("score", "reference")))
     two_sample: dict[str, Comparison] = {}
-    if all(np.isfinite(of(side, "linear")).all() for side in ("score", "reference")):
+    counts = of("score", "tested")
+    tested = int(min(counts.min(), of("reference", "tested").min())) if len(counts) else 0
+    if not len(counts):
+        not_measured["two-sample AUC"] = "of a control no rule asks for it"
+    elif all(np.isfinite(of(side, "linear")).all() for side in ("score", "reference")):
         two_sample = {
             kind: replace(compared(kind, "share"), records=tested)
             for kind in KINDS
@@ -609,15 +704,22 @@ class _TwoSampleTests:
         return draw.left[left], right
 
 
+def _thinned(records: int, rng: np.random.Generator) -> Indices | slice:
+    """All of so many records, or `LARGEST_SET` of them drawn at random."""
+    if records <= LARGEST_SET:
+        return slice(None)
+    return np.sort(rng.permutation(records)[:LARGEST_SET])
+
+
 def _side(
     features: npt.ArrayLike,
     signals_mv: npt.ArrayLike,
     patients: npt.ArrayLike | None,
     labels: npt.ArrayLike | None,
     sampling_rate_hz: float,
-    rng: np.random.Generator,
+    kept: Indices | slice,
 ) -> _Side:
-    """A set, thinned to `LARGEST_SET` records, with what is measured of each."""
+    """The kept records of a set, with what is measured of each."""
     values, signals = np.asarray(features, dtype=np.float64), np.asarray(signals_mv)
     if len(values) != len(signals):
         raise CorpusError(
@@ -630,18 +732,14 @@ def _side(
         raise CorpusError(f"expected one patient per record, {len(values)}, got {names.shape}")
     if hot is not None and (hot.ndim != 2 or len(hot) != len(values)):
         raise CorpusError(f"expected labels ({len(values)} records, K), got shape {hot.shape}")
-    if len(values) > LARGEST_SET:
-        kept = np.sort(rng.permutation(len(values))[:LARGEST_SET])
-        values, signals = values[kept], signals[kept]
-        names = None if names is None else names[kept]
-        hot = None if hot is None else hot[kept]
+    signals = signals[kept]
     return _Side(
-        features=values,
+        features=values[kept],
         spectra=log_spectra(signals, sampling_rate_hz),
         bands=log_band_power(signals, sampling_rate_hz),
         correlations=lead_correlations(signals),
-        patients=names,
-        labels=hot,
+        patients=None if names is None else names[kept],
+        labels=None if hot is None else hot[kept],
     )
 
 

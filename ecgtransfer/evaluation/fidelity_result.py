@@ -78,12 +78,16 @@ class Comparison:
 class Rule(NamedTuple):
     """A rule of fidelity: which measure, whether it is kept, and a sentence with the numbers.
 
-    `kept` is None for what is reported without a rule.
+    kept: True where the whole interval is within the limit, False where the whole interval is
+        beyond it, else None. asked: False for what is reported without a rule. beyond: whether the
+        value itself is beyond the limit.
     """
 
     measure: str
     kept: bool | None
     sentence: str
+    asked: bool = True
+    beyond: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,8 @@ class FidelityResult:
         per_class: the same for the records of one class, by name, but without the
             boosted test, which needs more of them.
         not_measured: for measures and classes that are missing, by name, the reason.
+        controls: negative controls by name: the same for one half of the real records against the
+            other half altered in a way that a sound test must see.
     """
 
     frechet: Comparison
@@ -126,21 +132,89 @@ class FidelityResult:
     source_records: int = 0
     per_class: dict[str, "FidelityResult"] = field(default_factory=dict)
     not_measured: dict[str, str] = field(default_factory=dict)
+    controls: dict[str, "FidelityResult"] = field(default_factory=dict)
 
     @property
-    def passed(self) -> bool:
-        """Whether every one of `rules` is kept."""
-        return all(rule.kept for rule in self.rules() if rule.kept is not None)
+    def passed(self) -> bool | None:
+        """False where one of `rules` is broken, True where all are kept, else None.
+
+        None too where a negative control is `unseen`: what so few records let pass proves nothing.
+        """
+        kept = [rule.kept for rule in self.rules() if rule.asked]
+        if False in kept:
+            return False
+        return None if None in kept or self.unseen else True
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """The negative controls whose values are within the limit of every rule."""
+        return tuple(
+            name
+            for name, control in self.controls.items()
+            if not any(rule.beyond for rule in control.rules())
+        )
 
     def verdicts(self) -> tuple[Verdict, ...]:
-        """The whole first, then each of `rules`."""
+        """The whole first, then each of `rules`, then the negative controls."""
         rules = self.rules()
-        broken = [rule.measure for rule in rules if rule.kept is False]
-        asked = sum(rule.kept is not None for rule in rules)
-        whole = f"Fidelity passes: all {asked} rules are kept."
+        asked = [rule for rule in rules if rule.asked]
+        broken = [rule.measure for rule in asked if rule.kept is False]
+        undecided = [rule.measure for rule in asked if rule.kept is None]
+        records = f"at {self.frechet.records} records a side"
         if broken:
-            whole = f"Fidelity fails {len(broken)} of {asked} rules: {', '.join(broken)}."
-        return Verdict(not broken, whole), *(Verdict(rule.kept, rule.sentence) for rule in rules)
+            whole = f"Fidelity fails {len(broken)} of {len(asked)} rules: {', '.join(broken)}."
+        elif self.unseen or undecided:
+            reasons = []
+            if undecided:
+                reasons.append(f"{', '.join(undecided)} undecided")
+            if self.unseen:
+                reasons.append(f"{' and '.join(self.unseen)} would be taken for real {records}")
+            whole = f"Fidelity is open: {'; '.join(reasons)}; test on more records."
+        else:
+            whole = f"Fidelity passes: all {len(asked)} rules are kept {records}"
+            whole += f", which {' and '.join(self.controls)} are not." if self.controls else "."
+        return (
+            Verdict(self.passed, whole),
+            *(Verdict(rule.kept, rule.sentence) for rule in rules),
+            *(
+                Verdict(name not in self.unseen or None, self._on_control(name))
+                for name in self.controls
+            ),
+        )
+
+    def _on_control(self, name: str) -> str:
+        """Which rules show that a negative control is not real."""
+        beyond = [rule.measure for rule in self.controls[name].rules() if rule.beyond]
+        records = f"at {self.controls[name].frechet.records} records a side"
+        if not beyond:
+            return f"Negative control, {name}: within the limits of all rules {records}."
+        return f"Negative control, {name}: seen {records} by {', '.join(beyond)}."
+
+    def control_rows(self) -> list[tuple[str, ...]]:
+        """(measure with a rule, real against real, generated, each control), header first."""
+        rows: list[tuple[str, ...]] = [
+            ("measure", "real against real", "generated", *self.controls)
+        ]
+        for name, measure in self._ruled().items():
+            rows.append(
+                (
+                    name,
+                    str(measure.reference),
+                    str(measure.score),
+                    *(str(control._ruled()[name].score) for control in self.controls.values()),
+                )
+            )
+        return rows
+
+    def _ruled(self) -> dict[str, Comparison]:
+        """The measures of the whole set that have a rule, by the names of the rules."""
+        return {
+            "Frechet distance": self.frechet,
+            **{name: self.prdc[name] for name in ("precision", "recall", "coverage")},
+            "diversity": self.diversity,
+            "log spectral distance": self.spectral_distance["all leads"],
+            "lead correlation": self.lead_correlation,
+        }
 
     def rules(self) -> tuple[Rule, ...]:
         """Every rule with its numbers, then what has none.
@@ -148,8 +222,8 @@ class FidelityResult:
         Rules compare scores to the constants `FRECHET_LIMIT`, `NEIGHBOUR_SHARE`,
         `DIVERSITY_SHARE`, `SPECTRAL_LIMIT_DB` and `CORRELATION_LIMIT` of this module. They ask for
         a set that could stand in for real records, not for one that nobody can tell apart: the AUC
-        of the two-sample test is reported without a rule. Classes break a rule by an interval that
-        lies wholly on the wrong side, for of many small classes some are poor by chance.
+        of the two-sample test is reported without a rule. A rule of the classes is broken where
+        the interval of one of them lies wholly beyond the limit, and undecided where a value does.
         """
         rules = [_at_most("Frechet distance", self.frechet, 0.0, FRECHET_LIMIT)]
         rules += [
@@ -169,13 +243,15 @@ class FidelityResult:
                 _of_classes(
                     "Frechet distance of classes",
                     {name: result.frechet for name, result in self.per_class.items()},
-                    lambda own: own.score.low > FRECHET_LIMIT * own.reference.value,
+                    lambda value, own: value > FRECHET_LIMIT * own.reference.value,
+                    lambda own: own.score.low,
                     f"above {FRECHET_LIMIT:g} times real against real",
                 ),
                 _of_classes(
                     "diversity of classes",
                     {name: result.diversity for name, result in self.per_class.items()},
-                    lambda own: own.score.high < DIVERSITY_SHARE * own.reference.value,
+                    lambda value, own: value < DIVERSITY_SHARE * own.reference.value,
+                    lambda own: own.score.high,
                     f"below {DIVERSITY_SHARE:g} of real against real",
                 ),
             ]
@@ -186,6 +262,7 @@ class FidelityResult:
                 f"A {kind} classifier tells generated from real records with an AUC of "
                 f"{test.score}, real from real with {test.reference}; 0.5 is chance, and no rule "
                 "is set.",
+                asked=False,
             )
             for kind, test in self.two_sample.items()
         ]
@@ -269,6 +346,10 @@ class FidelityResult:
             "generated_records": self.generated_records,
             "source_records": self.source_records,
             "passed": self.passed,
+            "controls": {
+                name: {"unseen": name in self.unseen, **control.to_dict()}
+                for name, control in self.controls.items()
+            },
             "per_class": {name: result.to_dict() for name, result in self.per_class.items()},
             "not_measured": dict(self.not_measured),
         }
@@ -283,43 +364,56 @@ _MMD = "MMD² × 1000"
 
 def _at_most(name: str, measure: Comparison, floor: float, factor: float, unit: str = "") -> Rule:
     limit = max(floor, factor * measure.reference.value)
-    kept = measure.score.value <= limit
-    return Rule(
-        name, kept, f"{_told(name, measure, kept, unit)}; at most {limit:.3f}{unit} is asked."
-    )
+    score = measure.score
+    kept = True if score.high <= limit else False if score.low > limit else None
+    told = f"{_told(name, measure, kept, unit)}; at most {limit:.3f}{unit} is asked."
+    return Rule(name, kept, told, beyond=score.value > limit)
 
 
 def _at_least(name: str, measure: Comparison, share: float) -> Rule:
     limit = share * measure.reference.value
-    kept = measure.score.value >= limit
-    return Rule(name, kept, f"{_told(name, measure, kept, '')}; at least {limit:.3f} is asked.")
+    score = measure.score
+    kept = True if score.low >= limit else False if score.high < limit else None
+    told = f"{_told(name, measure, kept, '')}; at least {limit:.3f} is asked."
+    return Rule(name, kept, told, beyond=score.value < limit)
 
 
 def _of_classes(
     name: str,
     measures: Mapping[str, Comparison],
-    is_broken: Callable[[Comparison], bool],
+    is_beyond: Callable[[float, Comparison], bool],
+    better_end: Callable[[Comparison], float],
     where: str,
 ) -> Rule:
-    broken = [label for label, measure in measures.items() if is_broken(measure)]
+    """`better_end`: the end of an interval that is farther from the limit on its good side."""
+    broken = [
+        label for label, measure in measures.items() if is_beyond(better_end(measure), measure)
+    ]
+    beyond = [
+        label for label, measure in measures.items() if is_beyond(measure.score.value, measure)
+    ]
     named = name[0].upper() + name[1:]
-    if not broken:
-        told = f"keeps the rule: in none of {len(measures)} the whole interval is {where}."
+    kept = False if broken else None if beyond else True
+    if kept:
+        told = f"keeps the rule: none of {len(measures)} values is {where}."
     else:
-        told = f"breaks the rule: the whole interval is {where} in " + ", ".join(
+        told = (
+            f"breaks the rule: the whole interval is {where} in "
+            if broken
+            else f"is undecided: the value, but not the whole interval, is {where} in "
+        )
+        told += ", ".join(
             f"{label} ({measures[label].score}, real against real {measures[label].reference})"
-            for label in broken
+            for label in broken or beyond
         )
         told += "."
-    return Rule(name, not broken, f"{named} {told}")
+    return Rule(name, kept, f"{named} {told}", beyond=bool(beyond))
 
 
-def _told(name: str, measure: Comparison, kept: bool, unit: str) -> str:
+def _told(name: str, measure: Comparison, kept: bool | None, unit: str) -> str:
     named = name[0].upper() + name[1:]
-    return (
-        f"{named} {'keeps' if kept else 'breaks'} the rule: {measure.score}{unit}, real against "
-        f"real {measure.reference}{unit}"
-    )
+    found = {True: "keeps the rule", False: "breaks the rule", None: "is undecided"}[kept]
+    return f"{named} {found}: {measure.score}{unit}, real against real {measure.reference}{unit}"
 
 
 def _marked(interval: Interval | None) -> str:

@@ -6,11 +6,12 @@ labels, by wrong delineation, by a finding that has gone when the record is made
 generator is to break it no more often than they do, within a margin of 10 percentage points.
 
 Verdicts are those of a non-inferiority study. A rule is kept where the whole 95 % interval of the
-difference (Newcombe 1998) lies above minus the margin, broken where the interval adjusted for the
-number of verdicts (Bonferroni) lies below it, and undecided otherwise. The set passes where every
-rule is kept, which needs no adjustment (intersection-union test, Berger 1982), and fails where one
-is broken. A rule that real records of other classes obey about as often cannot be broken by a
-generator that ignores the class, so it is not tested.
+difference (Newcombe 1998) lies above minus the margin. It is broken where that interval lies below
+minus the margin and the one adjusted for the number of verdicts (Bonferroni) below 0, so that of
+sets as good as real ones no more than 2.5 % fail by all rules together. Otherwise it is undecided.
+The set passes where every rule is kept, which needs no adjustment (intersection-union test, Berger
+1982), and fails where one is broken. A rule that real records of other classes obey about as often
+cannot be broken by a generator that ignores the class, so it is not tested.
 """
 
 import math
@@ -65,9 +66,11 @@ IRREGULAR_RR = 0.1
 #: P waves are absent when fewer beats than this have the same one.
 P_PRESENT = 0.5
 
-#: ST depression in two contiguous leads, and ST elevation there, in V2 and V3 more (Thygesen et
-#: al., Fourth Universal Definition of Myocardial Infarction, 2018; of the limits for V2 and V3 that
-#: of men from 40 years on, since sex and age are not part of a signal).
+#: ST depression in two contiguous leads, horizontal or downsloping, so that it still stands 60 ms
+#: after J, and ST elevation there at J, in V2 and V3 more (Thygesen et al., Fourth Universal
+#: Definition of Myocardial Infarction, 2018; of the limits for V2 and V3 that of men from 40 years
+#: on, since sex and age are not part of a signal). Of 120 healthy records of PTB-XL 19 % are so
+#: depressed at J itself, 2 % at J + 60 ms; elevated are 2 % at J, 17 % at J + 60 ms.
 ST_DEPRESSION_MV = -0.05
 ST_ELEVATION_MV = 0.1
 ST_ELEVATION_V2_V3_MV = 0.2
@@ -157,20 +160,20 @@ def _early_wide(found: Intervals) -> bool:
     return _number(found.wide_early_beats) > 0
 
 
-def _st_by_lead(found: Intervals) -> dict[str, float]:
-    levels = dict(zip(LEADS, found.st_level_mv or [math.nan] * len(LEADS), strict=True))
+def _by_lead(levels_mv: tuple[float, ...] | None) -> dict[str, float]:
+    levels = dict(zip(LEADS, levels_mv or [math.nan] * len(LEADS), strict=True))
     return levels | {"-aVR": -levels["aVR"]}
 
 
 def _depressed(found: Intervals) -> bool:
-    levels = _st_by_lead(found)
+    levels = _by_lead(found.st_level_mv)
     return any(max(levels[a], levels[b]) <= ST_DEPRESSION_MV for a, b in CONTIGUOUS_LEADS)
 
 
 def _elevated(found: Intervals) -> bool:
     high = {
         lead
-        for lead, level in _st_by_lead(found).items()
+        for lead, level in _by_lead(found.st_j_mv).items()
         if level >= (ST_ELEVATION_V2_V3_MV if lead in ("V2", "V3") else ST_ELEVATION_MV)
     }
     return any({*pair} <= high for pair in CONTIGUOUS_LEADS)
@@ -211,7 +214,7 @@ RULES: Mapping[str, ClassRule] = {
     ),
     "STD_": ClassRule("ST at most -0.05 mV at J + 60 ms in two contiguous leads", _depressed),
     "STE_": ClassRule(
-        "ST at least 0.1 mV (V2, V3: 0.2 mV) at J + 60 ms in two contiguous leads", _elevated
+        "ST at least 0.1 mV (V2, V3: 0.2 mV) at the J point in two contiguous leads", _elevated
     ),
 }
 
@@ -234,7 +237,7 @@ def _lowest_st(found: Intervals) -> float | None:
 
 
 def _highest_st(found: Intervals) -> float | None:
-    return None if found.st_level_mv is None else max(found.st_level_mv)
+    return None if found.st_j_mv is None else max(found.st_j_mv)
 
 
 MEASURES = (
@@ -249,8 +252,8 @@ MEASURES = (
     Measure("likeness of beats", "correlation", lambda found: found.beat_correlation),
     Measure("spread of R over beats", "of mean R", lambda found: found.r_spread),
     Measure("PR jitter over beats", "ms", lambda found: found.pr_jitter_ms),
-    Measure("lowest ST of twelve leads", "mV", _lowest_st),
-    Measure("highest ST of twelve leads", "mV", _highest_st),
+    Measure("lowest ST at J + 60 ms of twelve leads", "mV", _lowest_st),
+    Measure("highest ST at J of twelve leads", "mV", _highest_st),
 )
 
 
@@ -353,7 +356,7 @@ class RuleResult:
         the verdict is "not tested".
     shares: None, and the verdict "not tested", for fewer than 10 records or patients a side.
     verdict: "kept" where the interval of the difference lies above -10 percentage points; "broken"
-        where the adjusted one lies below that; else "undecided".
+        where it lies below that, and the adjusted one below 0; else "undecided".
     """
 
     label: str
@@ -786,7 +789,7 @@ def _verdict(difference: Estimate, adjusted: Estimate) -> RuleVerdict:
     """What a share that should not be lower than the real one says by its difference to it."""
     if difference.low > -MARGIN:
         return "kept"
-    return "broken" if adjusted.high < -MARGIN else "undecided"
+    return "broken" if difference.high < -MARGIN and adjusted.high < 0 else "undecided"
 
 
 def _is_failed(found: Intervals) -> bool:

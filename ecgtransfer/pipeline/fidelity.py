@@ -12,6 +12,7 @@ from ecgtransfer.evaluation import (
     LabelledRecords,
     Table,
     measure_fidelity,
+    negative_controls,
     projection,
     train_classifier,
 )
@@ -67,8 +68,8 @@ def evaluate_fidelity(
     """Hold each set against the target's test records, or find it done.
 
     In the feature space of a classifier of the target's training records, in spectra and between
-    leads; beside two halves of the test records, and the source's records, all in the class mix of
-    the test records.
+    leads; beside two halves of the test records, the source's records, all in the class mix of the
+    test records, and negative controls made from them.
 
     Raises:
         ConfigError: too few test records, or too few synthetic ones of their classes.
@@ -94,6 +95,12 @@ def evaluate_fidelity(
         train, names, settings.classifier, stage.folder / "embedding", seed=settings.seed
     )
     features = _Features(classifier, train)
+    altered = {
+        name: (features(replace(test, signals_mv=signals_mv)), signals_mv)
+        for name, signals_mv in negative_controls(
+            test.signals_mv, test.patients, seed=settings.seed
+        ).items()
+    }
     verdicts, tests, tables, numbers = [], [], [], {}
     done, total = 0, 0
 
@@ -118,6 +125,7 @@ def evaluate_fidelity(
             generated_labels=side.labels,
             source_labels=of_source.labels,
             label_names=names,
+            controls=altered,
             records=compared,
             seed=settings.seed,
             progress=counted,
@@ -127,6 +135,7 @@ def evaluate_fidelity(
         verdicts.append(whole)
         tests += others
         tables.append(Table.from_rows(f"Distances, {method}", result.rows()))
+        tables.append(Table.from_rows(f"Negative controls, {method}", result.control_rows()))
         tables.append(Table.from_rows(f"By class, {method}", result.per_class_rows()))
         numbers[method] = result.to_dict()
     picture = _picture(

@@ -41,19 +41,23 @@ def usual(truth, name):
     return float(np.median(getattr(truth, name)[conducted]))
 
 
-NARROW = ((-0.16, 0.02, 0.15), (0, 0.012, 1.2), (0.28, 0.04, 0.3))
+NARROW = ((0, 0.012, 1.2), (0.28, 0.04, 0.3))
 WIDE = ((0, 0.03, -1.5), (0.3, 0.05, 0.4))
 
 
-def beat_train(rr_s, wide=(), seconds=10.0, rate=500.0):
-    """A recording of Gaussian waves: beats at 0.6 s and after these intervals, some wide."""
+def beat_train(rr_s, wide=(), seconds=10.0, rate=500.0, p_mv=(0.15,)):
+    """A recording of Gaussian waves: beats at 0.6 s and after these intervals, some wide.
+
+    p_mv: height of the P waves, in turn.
+    """
     time = np.arange(round(seconds * rate)) / rate
     eight = np.zeros((8, len(time)))
     for number, beat in enumerate(0.6 + np.concatenate([[0], np.cumsum(rr_s)])):
         strength = np.array([0.7, 1.0, -0.4, 0.5, 0.9, 1.1, 1.0, 0.8])
         if number in wide:
             strength = np.array([0.2, 1.1, 0.9, 0.9, 0.4, -0.3, -0.6, -0.8])
-        for centre, width, height in WIDE if number in wide else NARROW:
+        narrow = ((-0.16, 0.02, p_mv[number % len(p_mv)]), *NARROW)
+        for centre, width, height in WIDE if number in wide else narrow:
             wave = np.exp(-0.5 * ((time - beat - centre) / width) ** 2)
             eight += height * strength[:, None] * wave
     return Recording(expand_leads(eight.astype(np.float32)), rate)
@@ -111,6 +115,35 @@ def test_st_levels_are_those_of_the_simulated_heart(simulated):
     assert np.median(list(errors.values())) < 0.01
     for label in ("STD_", "STE_", "NORM"):
         assert np.percentile(errors[label], 90) < 0.05
+
+
+def test_the_j_point_is_read_where_qrs_ends():
+    """A beat whose ST segment climbs from 0 at the J point: elevated 60 ms later, not at J."""
+    rr_s = [0.8] * 11
+    plain = beat_train(rr_s)
+    time = np.arange(plain.signal_mv.shape[1]) / plain.sampling_rate_hz
+    climbing = plain.signal_mv.copy()
+    for beat in 0.6 + np.concatenate([[0], np.cumsum(rr_s)]):
+        after = time - beat - 0.04
+        climbing += np.where((after > 0) & (after < 0.14), 0.2 * after / 0.06, 0).astype(np.float32)
+    found = delineate(Recording(climbing, plain.sampling_rate_hz))
+    before = delineate(plain)
+    gain = np.array(found.st_level_mv) - np.array(before.st_level_mv)
+    at_j = np.array(found.st_j_mv) - np.array(before.st_j_mv)
+    assert np.median(gain) > 0.15
+    assert np.median(at_j) < 0.05
+
+
+def test_what_resembles_a_p_wave_in_most_beats_alone_is_none():
+    """Fibrillatory waves: before most beats one way up by chance, before the others the other."""
+    signs = (1, 1, -1, 1, -1, 1, 1, -1, 1, -1, 1, 1, -1, 1, -1)
+    rng = np.random.default_rng(3)
+    rr_s = rng.uniform(0.55, 0.85, 14)
+    for changing in (False, True):
+        p_mv = [0.15 * sign if changing else 0.15 for sign in signs]
+        found = delineate(beat_train(rr_s, p_mv=p_mv))
+        assert (found.pr_ms is None) is changing
+        assert found.p_wave_share == (0 if changing else 1)
 
 
 def test_premature_beats_are_found_and_told_apart(simulated):
@@ -291,7 +324,7 @@ def test_intervals_become_json(normal):
     recording, _ = normal
     found = delineate(recording)
     told = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-    assert list(told["st_level_mv"]) == list(LEADS)
+    assert list(told["st_level_mv"]) == list(told["st_j_mv"]) == list(LEADS)
     assert told["qrs_ms"] == found.qrs_ms
     (failed,) = measure_intervals(np.zeros((1, 8, 1000)), 100)
     assert json.loads(json.dumps(failed.to_dict()))["failed"] == failed.failed

@@ -8,7 +8,7 @@ from ecgtransfer.corpus import label_space, read_ptbxl, read_signal
 from ecgtransfer.errors import CorpusError
 from ecgtransfer.evaluation.delineation import Intervals, delineate, measure_intervals
 from ecgtransfer.evaluation.metrics import newcombe_difference
-from ecgtransfer.evaluation.physiology import ALL, RULES, measure_physiology
+from ecgtransfer.evaluation.physiology import ALL, RULES, _verdict, measure_physiology
 from ecgtransfer.signals import LEADS
 from ecgtransfer.simulation import DIAGNOSES, SOURCE_HOSPITAL, simulate
 
@@ -27,6 +27,7 @@ HEALTHY = Intervals(
     qt_ms=390.0,
     qtc_ms=410.0,
     p_wave_share=1.0,
+    st_j_mv=(0.0,) * 12,
     st_level_mv=(0.0,) * 12,
     qrs_axis_deg=40.0,
     late_qrs_i_mv=0.2,
@@ -78,7 +79,7 @@ def pass_rate(rule, intervals, labels, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_simulated_records_obey_the_rule_of_their_class(real, another, name):
     for intervals, labels in (real, another):
-        assert pass_rate(RULES[name], intervals, labels, name) > 0.8
+        assert pass_rate(RULES[name], intervals, labels, name) >= 0.8
 
 
 @pytest.mark.parametrize(
@@ -138,8 +139,10 @@ def test_simulated_records_of_other_classes_do_not(real, another, rule, others):
         ("STD_", {"st_level_mv": st(V5=-0.06, V6=-0.05)}, {"st_level_mv": st(V5=-0.06, V6=-0.04)}),
         ("STD_", {"st_level_mv": st(II=-0.06, aVF=-0.06)}, {"st_level_mv": st(II=-0.06, V2=-0.06)}),
         ("STD_", {"st_level_mv": st(I=-0.06, aVR=0.06)}, {"st_level_mv": st(I=-0.06, aVR=-0.06)}),
-        ("STE_", {"st_level_mv": st(V2=0.2, V3=0.2)}, {"st_level_mv": st(V2=0.2, V3=0.15)}),
-        ("STE_", {"st_level_mv": st(III=0.1, aVF=0.1)}, {"st_level_mv": st(III=0.1, aVL=0.1)}),
+        ("STE_", {"st_j_mv": st(V2=0.2, V3=0.2)}, {"st_j_mv": st(V2=0.2, V3=0.15)}),
+        ("STE_", {"st_j_mv": st(III=0.1, aVF=0.1)}, {"st_j_mv": st(III=0.1, aVL=0.1)}),
+        # Early repolarisation of the healthy: the ST segment rises after the J point.
+        ("STE_", {"st_j_mv": st(V4=0.1, V5=0.1)}, {"st_level_mv": st(V4=0.3, V5=0.3)}),
     ],
 )
 def test_rules_are_the_textbooks(name, obeys, breaks):
@@ -179,7 +182,7 @@ def test_shuffled_labels_break_the_rules(real, another):
     result = measure_physiology(*real, intervals, labels[order], NAMES, resamples=500)
     assert not result.passed
     broken = [rule.label for rule in result.rules if rule.verdict == "broken"]
-    assert len(broken) >= 7
+    assert len(broken) >= 6
     assert all(label in str(result).splitlines()[0] for label in broken)
 
 
@@ -283,7 +286,8 @@ def one_rule(real, generated, others=()):
     [
         ((100, 100), (99, 100), "kept", True),
         ((100, 100), (60, 100), "broken", False),
-        ((100, 100), (84, 100), "undecided", None),
+        ((100, 100), (84, 100), "undecided", None),  # less often, but not surely by the margin
+        ((20, 20), (14, 20), "undecided", None),
         ((10, 20), (7, 20), "undecided", None),
     ],
 )
@@ -311,6 +315,18 @@ def test_a_rule_is_not_kept_by_its_point_estimate():
     assert one_rule((19, 20), (19, 20))[1].verdict == "undecided"
     assert one_rule((12, 15), (36, 60))[0].passed is None
     assert one_rule((285, 300), (285, 300))[1].verdict == "kept"
+
+
+def test_a_rule_is_broken_by_what_holds_for_all_verdicts_together():
+    """A difference that breaks a rule alone does not beside a million others."""
+    difference = newcombe_difference(0.9, 20, 0.45, 20)
+    assert difference.high < -0.1
+    for comparisons, verdict in ((2, "broken"), (10**6, "undecided")):
+        adjusted = newcombe_difference(0.9, 20, 0.45, 20, comparisons=comparisons)
+        assert _verdict(difference, adjusted) == verdict
+    surely_less = newcombe_difference(0.9, 2000, 0.81, 2000)
+    assert surely_less.high < 0
+    assert _verdict(surely_less, surely_less) == "undecided"  # but not by more than the margin
 
 
 def test_a_rule_that_other_classes_obey_as_often_tests_nothing():

@@ -63,20 +63,20 @@ ASK = {
 }
 
 PASSED, FAILED, NEITHER = {True}, {False}, {None}
-#: How a verdict may come out. At twenty records a class few rules can be decided. Copies teach a
-#: classifier nothing new. The mean of twenty patients is a little like each of them, by which an
-#: attacker knows them (Homer et al. 2008).
+#: How a verdict may come out. Copies teach a classifier nothing new. The mean of twenty patients is
+#: a little like each of them, by which an attacker knows them (Homer et al. 2008). Twenty hearts of
+#: a class show that a rule is broken, and never that it is kept.
 EXPECTED = {
     hold_out_patients: {
         "utility": PASSED | NEITHER,
         "fidelity": PASSED,
-        "physiology": PASSED | NEITHER,
+        "physiology": NEITHER,
         "privacy": PASSED,
     },
     copies: {
         "utility": NEITHER,
-        "fidelity": PASSED,
-        "physiology": PASSED | NEITHER,
+        "fidelity": PASSED | NEITHER,
+        "physiology": NEITHER,
         "privacy": FAILED,
     },
     noise: {
