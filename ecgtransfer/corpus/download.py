@@ -6,15 +6,16 @@ urllib3 speak HTTP: redirects, retries, back-off and `Retry-After` are theirs.
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from ecgtransfer.corpus.checksums import PublishedFile, sha256_of
+from ecgtransfer.storage import publish
 
 if TYPE_CHECKING:
     import requests
@@ -145,7 +146,7 @@ class Downloader:
             try:
                 if self._bring(mirror, file.path, part, file.sha256):
                     self.traffic.check()
-                    _keep(part, target)
+                    publish(part, target)
                     return
                 other_bytes = True
                 reasons.append(f"{mirror.host}: other bytes than published")
@@ -241,8 +242,6 @@ def _session(traffic: Traffic) -> requests.Session:
     import requests
     from urllib3.util import Retry
 
-    from ecgtransfer import __version__
-
     class Patience(Retry):
         def sleep(self, response: Any = None) -> None:
             asked = self.get_retry_after(response) if response else None
@@ -259,16 +258,9 @@ def _session(traffic: Traffic) -> requests.Session:
     session = requests.Session()
     for scheme in ("http://", "https://"):
         session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=patience))
-    session.headers["User-Agent"] = f"ecgtransfer/{__version__}"
+    session.headers["User-Agent"] = f"ecgtransfer/{version('ecgtransfer')}"
     session.headers["Accept-Encoding"] = "identity"
     return session
-
-
-def _keep(part: Path, target: Path) -> None:
-    """Give a verified part its name, once it is on the disk."""
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(part, target)
 
 
 def _size(path: Path) -> int:

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from ecgtransfer.corpus.preparation_report import Noticed
 from ecgtransfer.errors import CorpusError
+from ecgtransfer.storage import disk_errors, fsync
 
 JOURNAL = "journal.jsonl"
 
@@ -49,9 +50,10 @@ class Journal:
         """Entries up to the checkpoint at which the set had so many records; then open for more.
 
         Raises:
-            CorpusError: the journal ends before the checkpoint, or cannot be written.
+            CorpusError: the journal ends before the checkpoint.
+            StorageError: it cannot be written.
         """
-        try:
+        with disk_errors(self._path):
             length, last = 0, 0
             if appended:
                 with self._path.open("rb") as lines:
@@ -71,19 +73,15 @@ class Journal:
             self._file = self._path.open("a" if appended else "w", encoding="utf-8")
             if not appended:
                 self._write({"key": self._key})
-        except OSError as error:
-            raise self._unwritable(error) from error
 
     def add(self, entry: Entry) -> None:
         """Write an entry; it counts from the next checkpoint on.
 
         Raises:
-            CorpusError: the disk cannot be written.
+            StorageError: the disk cannot be written.
         """
-        try:
+        with disk_errors(self._path):
             self._write({**vars(entry), "noticed": entry.noticed.as_json()})
-        except OSError as error:
-            raise self._unwritable(error) from error
 
     def close(self) -> None:
         """Close the file."""
@@ -96,24 +94,16 @@ class Journal:
         """Put all entries on the disk for good.
 
         Raises:
-            CorpusError: the disk cannot be written.
+            StorageError: the disk cannot be written.
         """
         if self._file is not None:
-            try:
+            with disk_errors(self._path):
                 self._file.flush()
-                os.fsync(self._file.fileno())
-            except OSError as error:
-                raise self._unwritable(error) from error
+                fsync(self._path)
 
     def _write(self, value: dict[str, Any]) -> None:
         if self._file is not None:
             self._file.write(json.dumps(value) + "\n")
-
-    def _unwritable(self, error: OSError) -> CorpusError:
-        return CorpusError(
-            f"cannot write {self._path}: {error.strerror or error}; "
-            "free space or choose another folder"
-        )
 
 
 def _entry(line: bytes) -> Entry | None:

@@ -25,6 +25,7 @@ from ecgtransfer.evaluation.metrics import (
     undefined_classes,
 )
 from ecgtransfer.models import Encoder1d, EncoderConfig
+from ecgtransfer.storage import make_folder, read_json, write_json
 from ecgtransfer.training import (
     WEIGHTS,
     Progress,
@@ -571,16 +572,12 @@ def _cross_entropy(
 
 def _claim(folder: Path, settings: dict[str, Any]) -> None:
     """Write the card of a training, or check that the one in the folder is the same."""
-    card = folder / CARD
-    wanted = json.dumps(settings, indent=2, sort_keys=True) + "\n"
-    if card.exists():
-        if card.read_text() != wanted:
-            raise RunError(
-                f"{folder} holds a classifier of other records or settings; use another folder, or "
-                "remove this one to train again"
-            )
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = card.with_name(card.name + ".partial")
-    partial.write_text(wanted)
-    partial.replace(card)
+    path = folder / CARD
+    if not path.exists():
+        make_folder(folder)
+        write_json(path, settings)
+    elif read_json(path) != json.loads(json.dumps(settings)):
+        raise RunError(
+            f"{folder} holds a classifier of other records or settings; use another folder, or "
+            "remove this one to train again"
+        )

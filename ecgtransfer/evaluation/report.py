@@ -23,7 +23,7 @@ import numpy as np
 
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.evaluation.verdict import Outcome, Verdict
-from ecgtransfer.training.files import make_folder, written_whole
+from ecgtransfer.storage import atomic_file, make_folder
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -317,7 +317,7 @@ def write_report(report: Report, numbers: Mapping[str, object], folder: Path) ->
     make_folder(folder)
     with ExitStack() as files_of_report:
         for name, text in written.items():
-            partial = files_of_report.enter_context(written_whole(folder / name))
+            partial = files_of_report.enter_context(atomic_file(folder / name))
             partial.write_text(text, encoding="utf-8", newline="\n")
     return folder / PAGE_NAME
 

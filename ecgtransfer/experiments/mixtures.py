@@ -28,13 +28,14 @@ from ecgtransfer.experiments.networks import VectorDenoiser
 from ecgtransfer.experiments.problems import PROBLEMS, Problem, problem
 from ecgtransfer.experiments.scores import ScoreBoard, interval
 from ecgtransfer.experiments.transfer_methods import METHODS, NOISE, Assignment, method
+from ecgtransfer.storage import make_folder, write_json
 from ecgtransfer.training import (
     TrainConfig,
     load_weights,
     save_weights,
     seeded_initialisation,
 )
-from ecgtransfer.training.files import make_folder, write_tensors, written_whole
+from ecgtransfer.training.files import write_tensors
 from ecgtransfer.transfer import DomainRecords, FinetuneConfig, finetune
 
 #: Scores of a table, each 0 for a perfect method.
@@ -295,7 +296,7 @@ def run_study(
     for name in ("cells", "samples", "sources"):
         make_folder(folder / name)
     _same_making(settings, folder)
-    _write_json(folder / "settings.json", asdict(settings))
+    write_json(folder / "settings.json", asdict(settings), one_line=True)
     held = _done(folder)
     missing = [
         cell
@@ -310,7 +311,7 @@ def run_study(
         if progress:
             progress(done, settings.cells)
     study = Study.open(folder)
-    _write_json(folder / "mixtures.json", study.as_json())
+    write_json(folder / "mixtures.json", study.as_json(), one_line=True)
     return study
 
 
@@ -407,7 +408,8 @@ def _make(settings: StudySettings, folder: Path, name: str, n: int, seed: int) -
                 shown[method] = (board.generated(result.denoise) * chosen.scale).contiguous()
     if shown:
         write_tensors(shown, folder / "samples" / f"{name}-n{n}.safetensors", {})
-    _write_json(_cell_path(folder, name, n, seed), asdict(Cell(name, n, seed, tuple(rows))))
+    cell = asdict(Cell(name, n, seed, tuple(rows)))
+    write_json(_cell_path(folder, name, n, seed), cell, one_line=True)
 
 
 def _source_model(
@@ -494,12 +496,6 @@ def _is_finite(row: Row) -> bool:
 
 def _interval(values: list[float]) -> Estimate | None:
     return interval(values) if len(values) > 1 else None
-
-
-def _write_json(path: Path, value: object) -> None:
-    """One object on one line, whole or not at all."""
-    with written_whole(path) as partial:
-        partial.write_text(json.dumps(value, allow_nan=False) + "\n")
 
 
 def _cell_path(folder: Path, name: str, n: int, seed: int) -> Path:

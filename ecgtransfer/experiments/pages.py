@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecgtransfer.training.files import written_whole
+from ecgtransfer.storage import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,5 +92,5 @@ class Page:
             self.figure.savefig(drawn, format="png")
         with Image.open(drawn) as image:
             few = image.convert("RGB").quantize(PALETTE)
-        with written_whole(path) as partial:
+        with atomic_file(path) as partial:
             few.save(partial, format="png", optimize=True)

@@ -24,7 +24,7 @@ from ecgtransfer.pipeline.pretrained import (
 )
 from ecgtransfer.pipeline.privacy import PrivacySettings, evaluate_privacy
 from ecgtransfer.pipeline.report import ReportSettings, report_run
-from ecgtransfer.pipeline.run import Run, Stage, fingerprint, read_json, write_json
+from ecgtransfer.pipeline.run import Run, Stage
 from ecgtransfer.pipeline.shown import (
     ShownRecord,
     ShownSet,
@@ -103,7 +103,6 @@ __all__ = [
     "export_source",
     "export_webdataset",
     "find_source",
-    "fingerprint",
     "load_source",
     "load_target",
     "load_target_model",
@@ -112,7 +111,6 @@ __all__ = [
     "preset",
     "pretrained_models",
     "read_beats",
-    "read_json",
     "read_source",
     "report_run",
     "run_demo",
@@ -125,5 +123,4 @@ __all__ = [
     "transfer",
     "unfinished_shards",
     "write_blind",
-    "write_json",
 ]

@@ -31,11 +31,11 @@ from ecgtransfer.diffusion import (
     shape_loss,
 )
 from ecgtransfer.pipeline.conditioned import FEWEST_BEATS, record_shapes
-from ecgtransfer.pipeline.run import read_json, write_json
 from ecgtransfer.pipeline.source import BEAT_SHAPES, WEIGHTS, Bars, Source
 from ecgtransfer.pipeline.target import Target
 from ecgtransfer.rhythm import in_window
 from ecgtransfer.signals import Beats
+from ecgtransfer.storage import read_json, write_json
 from ecgtransfer.training import TrainConfig, is_main_process, load_weights
 from ecgtransfer.transfer import (
     BeatShapeGuidance,

@@ -8,11 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from ecgtransfer.corpus import ECGSet
-from ecgtransfer.corpus.writing import disk_errors
 from ecgtransfer.errors import ConfigError
+from ecgtransfer.storage import disk_errors, write_resumable
 from ecgtransfer.synthesis import header_comments
 from ecgtransfer.synthesis.export import write_records
-from ecgtransfer.synthesis.folders import write_whole
 
 TABLE = "labels.csv"
 
@@ -72,7 +71,7 @@ def export_set(
             writer.writerow(TABLE_COLUMNS)
             writer.writerows(_table_rows(ecgset, names))
 
-    write_whole(folder, plan, ecgset.card, write)
+    write_resumable(folder, plan, ecgset.card, write)
     return folder
 
 

@@ -29,18 +29,18 @@ from ecgtransfer.pipeline.cascade_transfer import (
     transfer_cascade,
 )
 from ecgtransfer.pipeline.config import METHODS
-from ecgtransfer.pipeline.run import (
-    Run,
-    as_json,
-    make_folder,
-    read_json,
-    write_json,
-    written_whole,
-)
+from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.source import WEIGHTS, Source
 from ecgtransfer.pipeline.source_records import drawn_source, recorded_source
 from ecgtransfer.pipeline.target import Target, target_records
-from ecgtransfer.settings import UNSTATED_AT_DEFAULT
+from ecgtransfer.storage import (
+    OMIT_AT_DEFAULT,
+    atomic_file,
+    make_folder,
+    read_json,
+    to_card,
+    write_json,
+)
 from ecgtransfer.training import (
     FitResult,
     Progress,
@@ -148,7 +148,7 @@ class TransferSettings:
     lora: LoraConfig = field(default_factory=LoraConfig)
     folds: int = 3
     seed: int = 0
-    cascade: CascadeSettings = field(default=CascadeSettings(), metadata=UNSTATED_AT_DEFAULT)
+    cascade: CascadeSettings = field(default=CascadeSettings(), metadata=OMIT_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -575,7 +575,7 @@ def _finished_guidance(run: Run, asked: dict[str, Any]) -> Path | None:
     stage = run.stage(stage_name("tgdp"))
     if not stage.is_done:
         return None
-    theirs, ours = stage.card["settings"], as_json(asked)
+    theirs, ours = stage.card["settings"], to_card(asked)
     inputs = all(theirs[name] == ours[name] for name in ("source", "target"))
     same = (theirs["transfer"].get(name) == ours["transfer"][name] for name in OF_GUIDANCE)
     return stage.folder if inputs and all(same) else None
@@ -591,7 +591,7 @@ def _take_guidance_over(work: _Work, number: int) -> None:
         if not (ours / WEIGHTS).exists():
             make_folder(ours)
             shutil.copy2(theirs.parent / RATIO, ours.parent / RATIO)
-            with written_whole(ours / WEIGHTS) as partial:
+            with atomic_file(ours / WEIGHTS) as partial:
                 shutil.copy2(theirs / WEIGHTS, partial)
 
 
@@ -612,7 +612,7 @@ class _Ratios:
 
     @classmethod
     def read(cls, path: Path) -> "_Ratios":
-        """What `as_json` made of it; a number that JSON has not was infinite."""
+        """What `to_card` made of it; a number that JSON has not was infinite."""
         held = read_json(path)
         for name in ("clean", "noisy"):
             if held[name] is not None:
@@ -705,7 +705,7 @@ def _fit_guidance(
     ratios = _Ratios(clean_facts, noisy_facts, config.target_positives, config.eta_cycle)
     if is_main_process():
         make_folder(folder)
-        write_json(folder / RATIO, as_json(ratios))
+        write_json(folder / RATIO, to_card(ratios))
     with work.bars(f"guidance{title}") as progress:
         fit_guidance(
             model,

@@ -46,20 +46,11 @@ from ecgtransfer.pipeline.conditioned import (
     sexes,
 )
 from ecgtransfer.pipeline.config import SourceSettings, preset
-from ecgtransfer.pipeline.run import (
-    CARD,
-    REQUEST,
-    Run,
-    Stage,
-    begin_run,
-    make_folder,
-    read_json,
-    write_json,
-)
+from ecgtransfer.pipeline.run import CARD, REQUEST, Run, Stage, begin_run
 from ecgtransfer.pipeline.seen import SEEN, Seen
 from ecgtransfer.rhythm import RhythmConfig, RhythmModel, fit_rhythm
-from ecgtransfer.settings import UNSTATED_AT_DEFAULT
 from ecgtransfer.signals import INDEPENDENT_LEADS
+from ecgtransfer.storage import OMIT_AT_DEFAULT, atomic_folder, make_folder, read_json, write_json
 from ecgtransfer.training import (
     FitResult,
     Progress,
@@ -101,7 +92,7 @@ class SourceSummary:
     precision: str
     labels: Mapping[str, int]
     corpus: Mapping[str, str]
-    stages: Mapping[str, "StageSummary"] = field(default_factory=dict, metadata=UNSTATED_AT_DEFAULT)
+    stages: Mapping[str, "StageSummary"] = field(default_factory=dict, metadata=OMIT_AT_DEFAULT)
 
 
 @dataclass(frozen=True)
@@ -435,22 +426,12 @@ def adopt_source(run: Run, theirs: Stage, records: Path | None = None) -> None:
             )
     else:
         begin_run(run.folder)
-        partial = ours.folder.with_name(f".{ours.folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        make_folder(partial)
-        try:
+        with atomic_folder(ours.folder) as partial:
             for name in source_files(theirs):
                 make_folder((partial / name).parent)
                 shutil.copy2(theirs.folder / name, partial / name)
             if (theirs.folder / RECORDS).exists():
                 shutil.copy2(theirs.folder / RECORDS, partial / RECORDS)
-            partial.rename(ours.folder)
-        except OSError as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise RunError(
-                f"{theirs.folder} could not be copied to {ours.folder} ({error.strerror}); make "
-                f"room and run the same command again"
-            ) from None
     if records is not None:
         replace(load_source(run), location=absolute(records)).records()
         write_json(ours.folder / RECORDS, {"set": str(absolute(records))})

@@ -12,9 +12,10 @@ from ecgtransfer.corpus import ECGSet, LabelSpace, patient_split, select_records
 from ecgtransfer.diffusion import Condition
 from ecgtransfer.errors import ConfigError, CorpusError, RunError
 from ecgtransfer.evaluation import Protocol, Split, protocol_splits
-from ecgtransfer.pipeline.run import Run, written_whole
+from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.seen import Seen, corpus_name
 from ecgtransfer.pipeline.source import Source, absolute
+from ecgtransfer.storage import atomic_file
 from ecgtransfer.transfer import DomainRecords
 
 TARGET = "target"
@@ -146,7 +147,7 @@ def settle_target(run: Run, source: Source, settings: TargetSettings) -> Target:
             for number in numbers
         ]
         frame = pd.DataFrame(listed, columns=["number", "name", "part"]).sort_values("number")
-        with written_whole(stage.folder / SPLIT) as partial:
+        with atomic_file(stage.folder / SPLIT) as partial:
             frame.to_csv(partial, index=False)
         counts = {part: len(numbers) for part, numbers in parts.items()}
         stage.finish(counts | {"left_out_as_patients_of_the_source": known})

@@ -15,10 +15,9 @@ import pandas as pd
 from ecgtransfer.corpus import ECGSet, snomed_code
 from ecgtransfer.corpus.ecgset import millivolts
 from ecgtransfer.corpus.set_beats import BEATS_COLUMN
-from ecgtransfer.corpus.writing import disk_errors
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.signals import LEADS, Recording, expand_leads, write_annotation, write_recording
-from ecgtransfer.synthesis.folders import require_space, write_whole
+from ecgtransfer.storage import disk_errors, require_space, write_resumable
 
 #: PTB-XL 1.0.3 has two rates: folder, ending and csv column of each.
 LAYOUTS = {100: ("records100", "lr", "filename_lr"), 500: ("records500", "hr", "filename_hr")}
@@ -131,7 +130,7 @@ def export_wfdb(
             writer.writeheader()
             writer.writerows(_table_rows(ecgset, names))
 
-    write_whole(folder, plan, ecgset.card, write)
+    write_resumable(folder, plan, ecgset.card, write)
     return folder
 
 

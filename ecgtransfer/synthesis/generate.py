@@ -20,11 +20,10 @@ from torch import Tensor
 from ecgtransfer.corpus import ECGSet, ECGSetWriter, LabelSpace, microvolts
 from ecgtransfer.corpus.ecgset_writer import remove_leftovers
 from ecgtransfer.corpus.set_beats import BEATS_COLUMN
-from ecgtransfer.corpus.writing import sole_writer
 from ecgtransfer.diffusion import Condition, Denoiser, sample
 from ecgtransfer.errors import ConfigError, RunError
 from ecgtransfer.signals import INDEPENDENT_LEADS, Beats, expand_leads
-from ecgtransfer.synthesis.folders import DiskSpace, require_space
+from ecgtransfer.storage import DiskSpace, exclusive_lock, require_space
 from ecgtransfer.synthesis.plan import SetPlan, plan_card, record_seed
 from ecgtransfer.synthesis.request import SynthesisRequest
 from ecgtransfer.synthesis.shards import (
@@ -187,7 +186,7 @@ def _nobody(done: int, total: int) -> None:
 def _draw_whole(folder: Path, drawing: "_Drawing") -> ECGSet:
     """The whole set: found, joined from its shards, or drawn."""
     plan = drawing.plan
-    with sole_writer(folder):
+    with exclusive_lock(folder):
         if folder.exists():
             ecgset = plan.open_finished(folder, plan.card)
             remove_leftovers(folder)
@@ -207,7 +206,7 @@ def _draw_shard(folder: Path, drawing: "_Drawing", shard: Shard) -> ECGSet:
         return plan.open_finished(folder, plan.card)
     claim_shards(folder, plan, shard.of)
     place, card = shard.folder(folder), shard.card(plan)
-    with sole_writer(place):
+    with exclusive_lock(place):
         if place.exists():
             remove_leftovers(place)
             return plan.open_finished(place, card)

@@ -34,10 +34,10 @@ from ecgtransfer.pipeline.cascade_transfer import (
     source_trains,
 )
 from ecgtransfer.pipeline.conditioned import ages, record_shapes, sexes
-from ecgtransfer.pipeline.run import read_json
 from ecgtransfer.pipeline.source import adopt_source, learned_labels, source_files
 from ecgtransfer.pipeline.target import target_records
 from ecgtransfer.signals import Beats, read_annotation
+from ecgtransfer.storage import read_json
 from ecgtransfer.transfer import DomainRecords, RhythmSelection
 from tests.pipeline.small_run import CASCADE, SAMPLER, STEPS, no_bars, transfer_settings
 

@@ -9,9 +9,9 @@ import pytest
 import wfdb
 
 from ecgtransfer.corpus import LabelSpace, read_ptbxl, read_signal, write_ecgset
-from ecgtransfer.corpus.writing import sole_writer
 from ecgtransfer.errors import ConfigError, RunError, SignalError
 from ecgtransfer.signals import LEADS, read_comments, write_recording
+from ecgtransfer.storage import exclusive_lock
 from ecgtransfer.synthesis import export_wfdb, header_comments
 
 
@@ -194,7 +194,7 @@ def test_unfinished_work_on_another_set_is_refused(ecgset, make, tmp_path):
 def test_a_second_export_into_one_folder_is_refused(ecgset, tmp_path):
     pytest.importorskip("fcntl")
     with (
-        sole_writer(tmp_path / "export"),
+        exclusive_lock(tmp_path / "export"),
         pytest.raises(RunError, match=r"another process is writing .*export"),
     ):
         export_wfdb(ecgset, tmp_path / "export")
