@@ -94,8 +94,9 @@ class ECGSetWriter:
             `card_extra`); without it such a part is removed.
 
     Raises:
-        CorpusError: an existing or foreign folder, a bad argument, a part that was written for
-            another set, or a disk that cannot be written.
+        CorpusError: an existing or foreign folder, a bad argument, or a part that was written
+            for another set.
+        StorageError: the disk is full or refuses to write.
     """
 
     def __init__(
@@ -189,7 +190,7 @@ class ECGSetWriter:
         """Put everything appended so far on the disk for good, so that `resume` finds it.
 
         Raises:
-            CorpusError: the disk cannot be written.
+            StorageError: the disk is full or refuses to write.
         """
         with self._disk_errors():
             self._write_shard()
@@ -224,7 +225,8 @@ class ECGSetWriter:
         """Complete the set and give it its name.
 
         Raises:
-            CorpusError: no records, or a disk that cannot be written.
+            CorpusError: no records.
+            StorageError: the disk is full or refuses to write.
         """
         if not self._count or self._samples is None:
             raise CorpusError(f"no records to write to {self.folder}; check what was selected")

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ecgtransfer.corpus.preparation_report import Noticed
-from ecgtransfer.errors import CorpusError
-from ecgtransfer.storage import disk_errors, fsync
+from ecgtransfer.errors import CorpusError, StorageError
+from ecgtransfer.storage import disk_errors, from_card, fsync, to_card
 
 JOURNAL = "journal.jsonl"
 
@@ -59,7 +59,7 @@ class Journal:
                 with self._path.open("rb") as lines:
                     length = len(lines.readline())
                     for line in lines:
-                        entry = _entry(line)
+                        entry = _entry(line, self._path)
                         if entry is None or entry.appended > appended:
                             break
                         length, last = length + len(line), entry.appended
@@ -81,7 +81,7 @@ class Journal:
             StorageError: the disk cannot be written.
         """
         with disk_errors(self._path):
-            self._write({**vars(entry), "noticed": entry.noticed.as_json()})
+            self._write(to_card(entry))
 
     def close(self) -> None:
         """Close the file."""
@@ -106,11 +106,9 @@ class Journal:
             self._file.write(json.dumps(value) + "\n")
 
 
-def _entry(line: bytes) -> Entry | None:
+def _entry(line: bytes, file: Path) -> Entry | None:
     """An entry, or None for a line that was cut off."""
     try:
-        values = json.loads(line)
-        noticed = Noticed.from_json(values["noticed"])
-        return Entry(values["records"], values["appended"], noticed)
-    except (ValueError, KeyError, TypeError):
+        return from_card(Entry, json.loads(line), file)
+    except (ValueError, StorageError):
         return None

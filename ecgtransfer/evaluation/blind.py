@@ -297,10 +297,9 @@ def write_blind_test(
 
     Raises:
         ConfigError: fewer than 1 ECG of each, or an unknown layout.
-        CorpusError: a folder that exists or cannot be written, sets that are the wrong way round,
-            differ in rate or length, or have fewer than `n` patients or records, or record numbers
-            that the set does not have.
-        RunError: another process is writing the folder.
+        CorpusError: sets that are the wrong way round, differ in rate or length, or have fewer
+            than `n` patients or records, or record numbers that the set does not have.
+        StorageError: a folder that exists, cannot be written, or that another process is writing.
     """
     folder = Path(folder)
     if n < 1:

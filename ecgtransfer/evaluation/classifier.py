@@ -25,7 +25,7 @@ from ecgtransfer.evaluation.metrics import (
     undefined_classes,
 )
 from ecgtransfer.models import Encoder1d, EncoderConfig
-from ecgtransfer.storage import make_folder, read_json, write_json
+from ecgtransfer.storage import from_card, make_folder, read_json, write_json
 from ecgtransfer.training import (
     WEIGHTS,
     Progress,
@@ -490,20 +490,16 @@ def train_classifier(
 
 def load_classifier(folder: Path) -> Classifier:
     """The classifier that `train_classifier` left in `folder`; RunError where there is none."""
-    try:
-        card = json.loads((folder / CARD).read_text())
-        scale = np.asarray(card["lead_scale_mv"], dtype=np.float64)
-        names = tuple(card["label_names"])
-        shape = EncoderConfig(
-            outputs=len(names),
-            leads=len(scale),
-            widths=tuple(card["encoder"]["widths"]),
-            blocks=card["encoder"]["blocks"],
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{folder} holds no classifier ({error}); train one there, or remove the folder"
-        ) from None
+    path = folder / CARD
+    card = read_json(path)
+    scale = np.array(from_card(tuple[float, ...], card, path, "lead_scale_mv"))
+    names = from_card(tuple[str, ...], card, path, "label_names")
+    shape = EncoderConfig(
+        outputs=len(names),
+        leads=len(scale),
+        widths=from_card(tuple[int, ...], card, path, "encoder.widths"),
+        blocks=from_card(int, card, path, "encoder.blocks"),
+    )
     with seeded_initialisation(0):
         encoder = Encoder1d(shape)
     load_weights(encoder, folder / WEIGHTS)

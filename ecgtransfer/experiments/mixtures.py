@@ -6,7 +6,6 @@ densities, distances with intervals, every combination of the loss terms and the
 
 from __future__ import annotations
 
-import json
 import math
 import multiprocessing
 import tempfile
@@ -28,7 +27,7 @@ from ecgtransfer.experiments.networks import VectorDenoiser
 from ecgtransfer.experiments.problems import PROBLEMS, Problem, problem
 from ecgtransfer.experiments.scores import ScoreBoard, interval
 from ecgtransfer.experiments.transfer_methods import METHODS, NOISE, Assignment, method
-from ecgtransfer.storage import make_folder, write_json
+from ecgtransfer.storage import from_card, make_folder, read_card, read_json, to_card, write_json
 from ecgtransfer.training import (
     TrainConfig,
     load_weights,
@@ -251,18 +250,15 @@ class Study:
         Raises:
             RunError: there is no study.
         """
-        try:
-            kept: dict[str, Any] = json.loads((folder / "settings.json").read_text())
-        except FileNotFoundError:
+        if not (folder / "settings.json").exists():
             raise RunError(
                 f"expected a study in {folder}, found no settings.json; begin one with "
                 "'ecgtransfer mixtures'"
-            ) from None
-        lists = {name: tuple(value) for name, value in kept.items() if isinstance(value, list)}
+            )
         cells = _done(folder).values()
         place = {name: number for number, name in enumerate(PROBLEMS)}
         return cls(
-            StudySettings(**kept | lists),
+            read_card(StudySettings, folder / "settings.json"),
             tuple(sorted(cells, key=lambda cell: (place[cell.problem], cell.n, cell.seed))),
         )
 
@@ -505,14 +501,11 @@ def _cell_path(folder: Path, name: str, n: int, seed: int) -> Path:
 def _done(folder: Path) -> dict[tuple[str, int, int], Cell]:
     """Cells that are made, from `mixtures.json` and from their own files."""
     whole = folder / "mixtures.json"
-    values = json.loads(whole.read_text())["cells"] if whole.exists() else []
-    values += [json.loads(path.read_text()) for path in sorted((folder / "cells").glob("*.json"))]
-    return {
-        (value["problem"], value["n"], value["seed"]): Cell(
-            value["problem"], value["n"], value["seed"], tuple(Row(**row) for row in value["rows"])
-        )
-        for value in values
-    }
+    cells: list[Cell] = []
+    if whole.exists():
+        cells += from_card(tuple[Cell, ...], read_json(whole), whole, "cells")
+    cells += [read_card(Cell, path) for path in sorted((folder / "cells").glob("*.json"))]
+    return {(cell.problem, cell.n, cell.seed): cell for cell in cells}
 
 
 def _same_making(settings: StudySettings, folder: Path) -> None:
@@ -520,11 +513,10 @@ def _same_making(settings: StudySettings, folder: Path) -> None:
     path = folder / "settings.json"
     if not path.exists():
         return
-    kept = json.loads(path.read_text())
+    kept, asked = read_json(path), to_card(settings)
     for name in DECISIVE:
-        asked = json.loads(json.dumps(getattr(settings, name)))
-        if kept.get(name) != asked:
+        if kept.get(name) != asked[name]:
             raise RunError(
                 f"expected the settings that the study in {folder} was begun with, {name} = "
-                f"{kept.get(name)}, got {asked}; choose another folder"
+                f"{kept.get(name)}, got {asked[name]}; choose another folder"
             )

@@ -4,7 +4,7 @@ import copy
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -29,13 +29,14 @@ from ecgtransfer.pipeline.cascade_transfer import (
     transfer_cascade,
 )
 from ecgtransfer.pipeline.config import METHODS
-from ecgtransfer.pipeline.run import Run
+from ecgtransfer.pipeline.run import Run, Stage
 from ecgtransfer.pipeline.source import WEIGHTS, Source
 from ecgtransfer.pipeline.source_records import drawn_source, recorded_source
 from ecgtransfer.pipeline.target import Target, target_records
 from ecgtransfer.storage import (
     OMIT_AT_DEFAULT,
     atomic_file,
+    from_card,
     make_folder,
     read_json,
     to_card,
@@ -262,8 +263,7 @@ def transfer(
         "target": target.fingerprint,
     }
     if stage.begin(asked):
-        results = stage.card["results"]
-        return TransferSummary(**results | {"warnings": tuple(results["warnings"])})
+        return stage.read(TransferSummary, "results")
     noise = source.model.config.noise
     work = _Work(
         source=source,
@@ -349,14 +349,14 @@ def load_target_model(
             model,
             MeanLogH(networks).eval().requires_grad_(False),
             label_scale,
-            NoiseLevelWeight.from_dict(details["weight"]),
-            without and NoiseLevelWeight.from_dict(without),
+            stage.read(NoiseLevelWeight, "results.details.weight"),
+            without and stage.read(NoiseLevelWeight, "results.details.weight_without_label"),
         )
     elif method == "stack":
         tuned = [_read_model(model, folder / TUNED / WEIGHTS) for folder in folders]
+        parts = ("weights", "weights_without_label" if without else "weights")
         labelled, unlabelled = (
-            _stacked(model, networks, tuned, _weights_from(weights or details["weights"]))
-            for weights in (details["weights"], without)
+            _stacked(model, networks, tuned, _weights_from(stage, part)) for part in parts
         )
         denoise = classifier_free(labelled, label_scale, unlabelled)
     changes = load_cascade_changes(
@@ -365,9 +365,9 @@ def load_target_model(
     return TargetModel(denoise, source, method, str(card["fingerprint"]), changes)
 
 
-def _weights_from(held: Mapping[str, Any]) -> list[NoiseLevelWeight]:
+def _weights_from(stage: Stage, name: str) -> list[NoiseLevelWeight]:
     """Weights of a stack from its card, in the order of `STACKED`."""
-    return [NoiseLevelWeight.from_dict(held[each]) for each in STACKED]
+    return [stage.read(NoiseLevelWeight, f"results.details.{name}.{each}") for each in STACKED]
 
 
 @dataclass(frozen=True)
@@ -484,12 +484,12 @@ def _tgdp(work: _Work) -> _Result:
         ]
     weight = measured.weight()
     details = _ratio_details(fitted) | {
-        "weight": weight.as_dict(),
+        "weight": to_card(weight),
         "explained": list(measured.explained(weight)),
         "explained_at_weight_1": list(measured.explained(1.0)),
     }
     if without is not None:
-        details["weight_without_label"] = without.as_dict()
+        details["weight_without_label"] = to_card(without)
     return _Result(
         denoise=guided(model, guidance, weight),
         trained_parameters=sum(p.numel() for p in guidance.parameters()),
@@ -556,7 +556,7 @@ def _stack(work: _Work) -> _Result:
 
 
 def _weights_by_part(weights: Sequence[NoiseLevelWeight]) -> dict[str, dict[str, list[float]]]:
-    return {name: weight.as_dict() for name, weight in zip(STACKED, weights, strict=True)}
+    return {name: to_card(weight) for name, weight in zip(STACKED, weights, strict=True)}
 
 
 def _stacked(
@@ -619,8 +619,8 @@ class _Ratios:
                 finite: dict[str, Any] = {
                     key: math.inf if value is None else value for key, value in held[name].items()
                 }
-                held[name] = RatioDiagnostics(**finite)
-        return cls(**held)
+                held[name] = finite
+        return from_card(cls, held, path)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,6 @@ from ecgtransfer.pipeline.source import (
     corpus_in_words,
     read_source,
     source_files,
-    source_summary,
 )
 from ecgtransfer.storage import atomic_folder, fingerprint, make_folder, read_json, write_json
 from ecgtransfer.training import save_weights
@@ -72,14 +71,15 @@ class PretrainedModel:
         Raises:
             RunError: none is there, or a source in its run, which has no model card.
         """
-        card = Stage(folder).card
+        stage = Stage(folder)
+        summary = stage.read(SourceSummary, "results")
         if not (folder / MODEL_CARD).exists():
             raise RunError(
                 f"{folder} is a source in its run and has no model card; write one with "
                 f"'ecgtransfer models export'"
             )
         scores = read_json(folder / SCORES) if (folder / SCORES).exists() else {}
-        return cls(folder.name, folder, source_summary(card["results"]), scores)
+        return cls(folder.name, folder, summary, scores)
 
 
 def pretrained_models() -> tuple[PretrainedModel, ...]:

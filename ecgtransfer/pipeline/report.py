@@ -39,7 +39,7 @@ from ecgtransfer.pipeline.answers import (
     some,
     synthetic_sets,
 )
-from ecgtransfer.pipeline.run import Run
+from ecgtransfer.pipeline.run import CARD, Run
 from ecgtransfer.pipeline.source import Source, corpus_in_words, corpus_of
 from ecgtransfer.pipeline.target import Target, labels_in
 
@@ -135,7 +135,7 @@ def _answers(run: Run, name: str) -> dict[str, Answer]:
     """The answers that there are, in the order of `QUESTIONS`."""
     stages = {question: question_stage(run, question, name) for question in QUESTIONS}
     answers = {
-        question: Answer.from_card(question, stage.card["results"])
+        question: Answer.from_card(question, stage.card["results"], stage.folder / CARD)
         for question, stage in stages.items()
         if stage.is_done
     }

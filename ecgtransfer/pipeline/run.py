@@ -10,13 +10,14 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ecgtransfer.errors import RunError
 from ecgtransfer.storage import (
     disk_errors,
     exclusive_lock,
     fingerprint,
+    from_card,
     make_folder,
     publish,
     read_json,
@@ -29,6 +30,8 @@ from ecgtransfer.training import (
     remove_checkpoints,
     wait_for_everyone,
 )
+
+T = TypeVar("T")
 
 #: Version of the layout of a run folder; a folder of another one is refused.
 RUN_FORMAT = 1
@@ -76,6 +79,14 @@ class Stage:
                 f"run it first"
             )
         return read_json(self.folder / CARD)
+
+    def read(self, kind: type[T], part: str) -> T:
+        """A part of the card, such as "settings.model", as `storage.from_card` reads it.
+
+        Raises:
+            RunError: the stage is not done, or its card is of another version.
+        """
+        return from_card(kind, self.card, self.folder / CARD, part)
 
     def begin(self, settings: object, *, alone: bool = True) -> bool:
         """State what is asked for; True when just that is done already.

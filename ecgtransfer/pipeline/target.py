@@ -163,7 +163,7 @@ def settle_target(run: Run, source: Source, settings: TargetSettings) -> Target:
         fit=numbers_of["fit"],
         held_out=numbers_of["held_out"],
         test=numbers_of["test"],
-        fingerprint=str(stage.card["fingerprint"]),
+        fingerprint=stage.read(str, "fingerprint"),
     )
 
 
@@ -174,16 +174,7 @@ def load_target(run: Run, source: Source) -> Target:
         raise RunError(
             f"expected a target in {run.folder}, found none; run 'ecgtransfer transfer' first"
         )
-    held = stage.card["settings"]["target"]
-    settings = TargetSettings(
-        target=Path(held["target"]),
-        select=tuple(held["select"]),
-        train_records=held["train_records"],
-        protocol=held["protocol"],
-        part=None if held["part"] is None else (held["part"][0], held["part"][1]),
-        seed=held["seed"],
-    )
-    return settle_target(run, source, settings)
+    return settle_target(run, source, stage.read(TargetSettings, "settings.target"))
 
 
 def _split(table: pd.DataFrame, labels: np.ndarray, settings: TargetSettings) -> Split:

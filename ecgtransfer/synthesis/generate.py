@@ -133,11 +133,12 @@ def generate(
     Raises:
         ConfigError: a setting out of range, more shards than calls of the network, or a card
             without its provenance, with other than JSON values, or with what the request decides.
-        CorpusError: a label that the space does not have, unfinished work with other settings, or
-            a disk that fills up or refuses.
-        RunError: too little disk, a record that is not finite or beyond 32 mV, another process at
-            work in the folder, a folder that holds something else, a set that is being drawn in
-            another number of shards, or shards to be joined of which one is missing.
+        CorpusError: a label that the space does not have, or unfinished work with other settings.
+        RunError: a record that is not finite or beyond 32 mV, a folder that holds something else,
+            a set that is being drawn in another number of shards, or shards to be joined of which
+            one is missing.
+        StorageError: the disk is full or refuses to write, or another process is writing the
+            folder.
     """
     folder = Path(folder)
     device = torch.device(device)

@@ -157,7 +157,7 @@ def join_shards(
     The shards stay; `remove_shards` removes them.
 
     Raises:
-        CorpusError: a shard that has changed since it was written, or a disk that refuses.
+        CorpusError: a shard that has changed since it was written.
         RunError: a shard that is missing, of another set, or without the labels asked for; too
             little disk.
     """

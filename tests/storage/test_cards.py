@@ -2,13 +2,24 @@
 
 import json
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
+from cattrs import StructureHandlerNotFoundError
 
-from ecgtransfer.errors import StorageError
-from ecgtransfer.storage import OMIT_AT_DEFAULT, fingerprint, read_json, to_card, write_json
+from ecgtransfer.errors import ConfigError, StorageError
+from ecgtransfer.storage import (
+    OMIT_AT_DEFAULT,
+    fingerprint,
+    from_card,
+    read_card,
+    read_json,
+    to_card,
+    write_json,
+)
 from ecgtransfer.training import TrainConfig
 
 
@@ -83,3 +94,158 @@ def test_a_file_that_is_no_card_is_refused(tmp_path, content, sentence):
 def test_a_card_that_cannot_be_read_is_refused(tmp_path):
     with pytest.raises(StorageError, match=r"could not be read \(Is a directory\); check its perm"):
         read_json(tmp_path)
+
+
+@dataclass(frozen=True)
+class Even:
+    number: int
+
+    def __post_init__(self):
+        if self.number % 2:
+            raise ConfigError(f"expected an even number, got {self.number}")
+
+
+@dataclass(frozen=True)
+class Everything:
+    names: tuple[str, ...]
+    pair: tuple[int, int] | None
+    inner: Inner
+    each: Mapping[str, Inner]
+    several: tuple[Even, ...]
+    lists: dict[str, list[float]]
+    way: Literal["up", "down"]
+    value: float
+    flag: bool
+    rest: dict[str, Any]
+    optional: int | None = None
+    new: int = field(default=2, metadata=OMIT_AT_DEFAULT)
+
+
+WHOLE = Everything(
+    names=("a", "b"),
+    pair=(1, 2),
+    inner=Inner((3,), Path("x/y")),
+    each={"first": Inner()},
+    several=(Even(2), Even(4)),
+    lists={"a": [1.0, 2]},
+    way="down",
+    value=0.1,
+    flag=True,
+    rest={"any": [1, None, {"x": "y"}]},
+)
+WHOLE_CARD = to_card(WHOLE)
+REMEDY = "; use the version of ecgtransfer that wrote it, or make it anew"
+
+
+@pytest.mark.parametrize("held", [WHOLE, replace(WHOLE, pair=None, optional=3, new=5, value=1)])
+def test_a_card_comes_back_as_it_was(tmp_path, held):
+    write_json(tmp_path / "card.json", to_card(held))
+    found = read_card(Everything, tmp_path / "card.json")
+    assert found == held
+    assert to_card(found) == to_card(held)
+
+
+def test_a_part_of_a_card_is_read():
+    card = {"settings": {"inner": INNER}, "weights": [1.0, 2.0], "name": "x"}
+    assert from_card(Inner, card, Path("c"), "settings.inner") == Inner()
+    assert from_card(tuple[float, ...], card, Path("c"), "weights") == (1.0, 2.0)
+    assert from_card(str, card, Path("c"), "name") == "x"
+
+
+def test_a_number_that_was_not_finite_is_not_a_number():
+    held = from_card(Everything, to_card(replace(WHOLE, value=math.inf)), Path("card.json"))
+    assert math.isnan(held.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"names": "abc"}, "expected a list as the field names of card.json, found 'abc'"),
+        ({"names": {"a": 1}}, "expected a list as the field names of card.json, found {'a': 1}"),
+        ({"names": ["a", 1]}, "expected a text as the field names[1] of card.json, found 1"),
+        ({"pair": [1]}, "expected a list of 2 or null as the field pair of card.json, found [1]"),
+        (
+            {"pair": [1, 2.5]},
+            "expected a whole number as the field pair[1] of card.json, found 2.5",
+        ),
+        ({"inner": 3}, "expected an object as the field inner of card.json, found 3"),
+        (
+            {"inner": {**INNER, "widths": None}},
+            "expected a list as the field inner.widths of card.json, found None",
+        ),
+        ({"inner": {"widths": [1]}}, "card.json lacks the field inner.folder"),
+        ({"inner": {**INNER, "x": 1}}, "card.json has the unknown field inner.x"),
+        (
+            {"inner": {**INNER, "folder": 1}},
+            "expected a path as the field inner.folder of card.json, found 1",
+        ),
+        ({"each": [1]}, "expected an object as the field each of card.json, found [1]"),
+        ({"each": {"q": {}}}, "card.json lacks the field each.q.folder"),
+        (
+            {"several": [{"number": 2}, {"number": 3}]},
+            "the field several[1] of card.json is not valid (expected an even number, got 3)",
+        ),
+        ({"lists": {"a": 1}}, "expected a list as the field lists.a of card.json, found 1"),
+        (
+            {"lists": {"a": [True]}},
+            "expected a number as the field lists.a[0] of card.json, found True",
+        ),
+        (
+            {"way": "left"},
+            "expected one of 'up', 'down' as the field way of card.json, found 'left'",
+        ),
+        ({"value": "1"}, "expected a number as the field value of card.json, found '1'"),
+        ({"flag": 1}, "expected true or false as the field flag of card.json, found 1"),
+        (
+            {"optional": "1"},
+            "expected a whole number or null as the field optional of card.json, found '1'",
+        ),
+        ({"rest": 1}, "expected an object as the field rest of card.json, found 1"),
+        ({"later": 1}, "card.json has the unknown field later"),
+    ],
+)
+def test_a_wrong_card_is_refused_in_one_sentence_that_names_the_field(change, sentence):
+    with pytest.raises(StorageError) as caught:
+        from_card(Everything, WHOLE_CARD | change, Path("card.json"))
+    assert str(caught.value) == sentence + REMEDY
+
+
+@pytest.mark.parametrize("name", list(WHOLE_CARD))
+def test_a_missing_field_is_refused_by_its_name(name):
+    less = {key: value for key, value in WHOLE_CARD.items() if key != name}
+    with pytest.raises(StorageError, match=rf"^card\.json lacks the field {name}; use the version"):
+        from_card(Everything, less, Path("card.json"))
+
+
+@pytest.mark.parametrize(
+    ("card", "part", "sentence"),
+    [
+        ([], "", "expected an object as card.json, found []"),
+        ({}, "settings.inner", "card.json lacks the field settings"),
+        ({"settings": {}}, "settings.inner", "card.json lacks the field settings.inner"),
+        (
+            {"settings": 1},
+            "settings.inner",
+            "expected an object as the field settings of card.json, found 1",
+        ),
+        (
+            {"settings": {"inner": {"x": 1}}},
+            "settings.inner",
+            "card.json lacks the field settings.inner.folder",
+        ),
+        (
+            {"settings": {"inner": 1}},
+            "settings.inner",
+            "expected an object as the field settings.inner of card.json, found 1",
+        ),
+    ],
+)
+def test_a_missing_part_is_refused(card, part, sentence):
+    with pytest.raises(StorageError) as caught:
+        from_card(Inner, card, Path("card.json"), part)
+    assert str(caught.value) == sentence + REMEDY
+
+
+def test_a_type_that_no_card_can_hold_is_our_own_bug():
+    with pytest.raises(StructureHandlerNotFoundError):
+        from_card(complex, 1, Path("card.json"))

@@ -9,7 +9,7 @@ import pytest
 import wfdb
 
 from ecgtransfer.corpus import LabelSpace, read_ptbxl, read_signal, write_ecgset
-from ecgtransfer.errors import ConfigError, RunError, SignalError
+from ecgtransfer.errors import ConfigError, RunError, StorageError
 from ecgtransfer.signals import LEADS, read_comments, write_recording
 from ecgtransfer.storage import exclusive_lock
 from ecgtransfer.synthesis import export_wfdb, header_comments
@@ -229,11 +229,13 @@ def test_a_disk_that_fills_up_is_one_sentence_and_can_be_mended(ecgset, tmp_path
         export_wfdb(ecgset, tmp_path / "export", progress=interrupt)
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
-        with pytest.raises(SignalError, match="No space left on device"):
+        with pytest.raises(StorageError, match="No space left on device"):
             export_wfdb(ecgset, tmp_path / "export")
     with monkeypatch.context() as patch:
         patch.setattr(csv, "DictWriter", full)
-        with pytest.raises(RunError, match="No space left on device; what is finished is kept"):
+        with pytest.raises(
+            RunError, match=r"export could not be written \(No space left on device\); make room"
+        ):
             export_wfdb(ecgset, tmp_path / "export")
     assert not (tmp_path / "export").exists()
     seen = []
