@@ -9,6 +9,7 @@ So whatever transfers a model of signals, `transfer.guided` above all, transfers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -392,7 +393,7 @@ class BeatShapeModel(nn.Module):
         sigmas = karras_sigmas(steps, noise_config.sigma_min, noise_config.sigma_max)
         denoiser, share = denoise or self, self.noise_told
 
-        def told(x: Tensor, sigma: Tensor, label: Condition | None) -> Tensor:
+        def told(x: Tensor, sigma: Tensor, label: Any) -> Tensor:
             return denoiser(x, share * sigma, label)
 
         walked = classifier_free(told, label_scale)
@@ -537,8 +538,9 @@ def calibrate_noise_told(
 
 def _half_widths(values: Tensor) -> Tensor:
     """Half of the middle 68 % of each column, the standard deviation of normal values: (C,)."""
-    low, high = values.quantile(torch.tensor([0.16, 0.84]), dim=0)
-    return (high - low) / 2
+    low, high = values.quantile(values.new_tensor([0.16, 0.84]), dim=0).unbind()
+    half: Tensor = (high - low) / 2
+    return half
 
 
 def encoded(
