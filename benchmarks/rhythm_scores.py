@@ -33,7 +33,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ecgtransfer.corpus import ECGSet
-from ecgtransfer.evaluation import Estimate, estimate, two_sample_test
+from ecgtransfer.evaluation import (
+    two_sample_test,
+)
 from ecgtransfer.rhythm import (
     RHYTHM_FEATURES,
     GammaRenewal,
@@ -46,6 +48,10 @@ from ecgtransfer.rhythm import (
     rhythm_features,
 )
 from ecgtransfer.signals import Beats, find_beats
+from ecgtransfer.statistics import (
+    Estimate,
+    estimate,
+)
 from ecgtransfer.training import Progress, TrainConfig, load_weights, seeded_initialisation
 
 RESULTS = Path(__file__).resolve().parent / "rhythm_scores.json"

@@ -31,6 +31,11 @@ from ecgtransfer.corpus import ECGSet
 from ecgtransfer.corpus.writing import sole_writer
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.evaluation.metrics import (
+    weighted_macro_auroc,
+)
+from ecgtransfer.signals import draw_recording, save_drawing
+from ecgtransfer.signals.paper import SHEETS
+from ecgtransfer.statistics import (
     BOOTSTRAP_RESAMPLES,
     CONFIDENCE,
     Estimate,
@@ -38,10 +43,7 @@ from ecgtransfer.evaluation.metrics import (
     bootstrap,
     draw_resamples,
     estimate,
-    weighted_macro_auroc,
 )
-from ecgtransfer.signals import draw_recording, save_drawing
-from ecgtransfer.signals.paper import SHEETS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -19,12 +19,14 @@ from ecgtransfer.errors import ConfigError, CorpusError, RunError
 from ecgtransfer.evaluation.augmentation import Augmentation
 from ecgtransfer.evaluation.embedding import BATCH_SIZE, embed, in_batches
 from ecgtransfer.evaluation.metrics import (
-    FloatArray,
-    checked_labels,
     macro_auroc,
-    undefined_classes,
 )
 from ecgtransfer.models import Encoder1d, EncoderConfig
+from ecgtransfer.statistics import (
+    FloatArray,
+    checked_labels,
+    undefined_classes,
+)
 from ecgtransfer.training import (
     WEIGHTS,
     Progress,

@@ -64,7 +64,6 @@ from ecgtransfer.evaluation.fidelity_result import (
     FidelityResult,
     Interval,
 )
-from ecgtransfer.evaluation.metrics import Estimate, FloatArray, estimate
 from ecgtransfer.evaluation.two_sample import (
     FEWEST_TESTED,
     KINDS,
@@ -77,6 +76,11 @@ from ecgtransfer.evaluation.two_sample import (
     student_reach,
 )
 from ecgtransfer.signals import INDEPENDENT_LEADS
+from ecgtransfer.statistics import (
+    Estimate,
+    FloatArray,
+    estimate,
+)
 
 #: Repeated random halves behind a comparison with the real set.
 HALVES = 50

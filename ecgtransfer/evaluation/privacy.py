@@ -44,16 +44,18 @@ from ecgtransfer.evaluation.lag_correlation import (
     parts_of,
 )
 from ecgtransfer.evaluation.metrics import (
+    weighted_macro_auroc,
+)
+from ecgtransfer.statistics import (
     BOOTSTRAP_RESAMPLES,
     CONFIDENCE,
     Estimate,
     FloatArray,
+    Verdict,
     bootstrap,
     estimate,
-    weighted_macro_auroc,
     wilson_estimate,
 )
-from ecgtransfer.evaluation.verdict import Verdict
 
 #: Largest shift at which a copy is looked for, in seconds. Further ones leave less of 10 s to
 #: compare, which makes strangers alike: the closest of 2.25 million pairs of PTB-XL patients

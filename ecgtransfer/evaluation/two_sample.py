@@ -15,10 +15,12 @@ from scipy import stats
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.evaluation.distances import checked_pair
 from ecgtransfer.evaluation.metrics import (
+    macro_auroc,
+)
+from ecgtransfer.statistics import (
     CONFIDENCE,
     Estimate,
     FloatArray,
-    macro_auroc,
     wilson_estimate,
 )
 

@@ -43,12 +43,9 @@ from ecgtransfer.evaluation.classifier import (
     stratified_folds,
 )
 from ecgtransfer.evaluation.metrics import (
-    BOOTSTRAP_RESAMPLES,
-    FloatArray,
     apply_thresholds,
     choose_thresholds,
     macro_auroc,
-    undefined_classes,
 )
 from ecgtransfer.evaluation.protocols import Split, refuse_shared
 from ecgtransfer.evaluation.utility_result import ArmResult, UtilityResult
@@ -58,6 +55,11 @@ from ecgtransfer.evaluation.utility_scores import (
     ScoreTable,
     compare_arms,
     training_scores,
+)
+from ecgtransfer.statistics import (
+    BOOTSTRAP_RESAMPLES,
+    FloatArray,
+    undefined_classes,
 )
 from ecgtransfer.training import Progress
 

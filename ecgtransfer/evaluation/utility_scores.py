@@ -13,25 +13,27 @@ from ecgtransfer.errors import CorpusError
 from ecgtransfer.evaluation.arms import TARGET_ONLY, Arm
 from ecgtransfer.evaluation.classifier import LabelledRecords
 from ecgtransfer.evaluation.metrics import (
-    Estimate,
-    FloatArray,
-    WeightedScore,
     auroc_placements,
-    draw_resamples,
-    estimate,
     macro_auroc_variance,
-    reflected_estimate,
-    score_resamples,
-    simultaneous_estimates,
-    undefined_classes,
     weighted_auroc,
     weighted_average_precision,
     weighted_calibration_error,
     weighted_f2,
     weighted_g2,
-    widening,
 )
 from ecgtransfer.evaluation.utility_result import MEASURES, ArmDifference, Overall
+from ecgtransfer.statistics import (
+    Estimate,
+    FloatArray,
+    WeightedScore,
+    draw_resamples,
+    estimate,
+    reflected_estimate,
+    score_resamples,
+    simultaneous_estimates,
+    undefined_classes,
+    widening,
+)
 
 #: Tells the draw of seeds apart from everything else that a seed decides.
 _SEED_DRAWS = 103

@@ -22,12 +22,14 @@ import torch
 from torch import Tensor
 
 from ecgtransfer.errors import ConfigError, DivergedError, RunError
-from ecgtransfer.evaluation.metrics import Estimate
 from ecgtransfer.experiments.gaussian_mixture import GaussianMixture
 from ecgtransfer.experiments.networks import VectorDenoiser
 from ecgtransfer.experiments.problems import PROBLEMS, Problem, problem
 from ecgtransfer.experiments.scores import ScoreBoard, interval
 from ecgtransfer.experiments.transfer_methods import METHODS, NOISE, Assignment, method
+from ecgtransfer.statistics import (
+    Estimate,
+)
 from ecgtransfer.training import (
     TrainConfig,
     load_weights,

@@ -16,8 +16,11 @@ from torch import Tensor
 
 from ecgtransfer.diffusion import Denoiser, NoiseConfig, karras_sigmas, sample
 from ecgtransfer.errors import ConfigError
-from ecgtransfer.evaluation.metrics import CONFIDENCE, Estimate
 from ecgtransfer.experiments.problems import Problem
+from ecgtransfer.statistics import (
+    CONFIDENCE,
+    Estimate,
+)
 
 #: Directions that a sliced distance averages over.
 PROJECTIONS = 128

@@ -9,7 +9,10 @@ import numpy as np
 
 from ecgtransfer.corpus import ECGSet, LabelSpace
 from ecgtransfer.errors import ConfigError, RunError
-from ecgtransfer.evaluation import LabelledRecords, Table, Verdict
+from ecgtransfer.evaluation import (
+    LabelledRecords,
+    Table,
+)
 from ecgtransfer.pipeline.config import METHODS
 from ecgtransfer.pipeline.run import Run, Stage
 from ecgtransfer.pipeline.seen import corpus_name
@@ -23,6 +26,9 @@ from ecgtransfer.pipeline.synthetic import (
     synthetic_stage,
 )
 from ecgtransfer.pipeline.target import Target, labels_in
+from ecgtransfer.statistics import (
+    Verdict,
+)
 
 #: The questions, in the order in which a report answers them.
 QUESTIONS = ("utility", "fidelity", "physiology", "privacy")

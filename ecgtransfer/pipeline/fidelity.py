@@ -16,7 +16,6 @@ from ecgtransfer.evaluation import (
     projection,
     train_classifier,
 )
-from ecgtransfer.evaluation.metrics import FloatArray
 from ecgtransfer.pipeline.answers import (
     LARGEST_SIDE,
     Answer,
@@ -36,6 +35,9 @@ from ecgtransfer.pipeline.answers import (
 from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.source import Source
 from ecgtransfer.pipeline.target import Target
+from ecgtransfer.statistics import (
+    FloatArray,
+)
 
 #: Fewest records a side that have 5 neighbours each.
 FEWEST_COMPARED = 6

@@ -30,11 +30,13 @@ from ecgtransfer.evaluation.fidelity import (
     negative_controls,
     patient_halves,
 )
-from ecgtransfer.evaluation.metrics import Estimate
 from ecgtransfer.evaluation.two_sample import cross_validated_auc
-from ecgtransfer.evaluation.verdict import Verdict
 from ecgtransfer.signals import independent_leads, read_recording
 from ecgtransfer.simulation import SOURCE_HOSPITAL, TARGET_HOSPITAL, simulate
+from ecgtransfer.statistics import (
+    Estimate,
+    Verdict,
+)
 
 CLASSES = ("NORM", "CLBBB")
 

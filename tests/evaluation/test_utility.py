@@ -25,15 +25,11 @@ from ecgtransfer.evaluation.classifier import (
     stratified_folds,
 )
 from ecgtransfer.evaluation.metrics import (
-    Estimate,
     apply_thresholds,
     challenge_scores,
     choose_thresholds,
-    draw_resamples,
-    estimate,
     macro_auroc,
     macro_calibration_error,
-    score_resamples,
     weighted_macro_auroc,
 )
 from ecgtransfer.evaluation.protocols import protocol_splits
@@ -48,6 +44,12 @@ from ecgtransfer.evaluation.utility_scores import (
     ScoreTable,
     compare_arms,
     draw_seed_shares,
+)
+from ecgtransfer.statistics import (
+    Estimate,
+    draw_resamples,
+    estimate,
+    score_resamples,
 )
 
 NAMES = ("SLOW", "FAST", "TALL")
