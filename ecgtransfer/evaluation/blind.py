@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import beta, binom, binomtest
+from scipy.stats import beta, binom
 
 from ecgtransfer.corpus import ECGSet
 from ecgtransfer.corpus.writing import sole_writer
@@ -43,6 +43,7 @@ from ecgtransfer.statistics import (
     bootstrap,
     draw_resamples,
     estimate,
+    proportion,
 )
 
 if TYPE_CHECKING:
@@ -411,14 +412,6 @@ def score_blind_test(
         compared=int(together.sum()),
         records=sum(ecg.synthetic for ecg in truth),
     )
-
-
-def proportion(successes: int, trials: int) -> Estimate | None:
-    """A share with its exact 95 % interval (Clopper and Pearson 1934), or none of no trials."""
-    if trials == 0:
-        return None
-    interval = binomtest(successes, trials).proportion_ci(CONFIDENCE, method="exact")
-    return Estimate(successes / trials, float(interval.low), float(interval.high))
 
 
 def chance_of_no_difference(ecgs: int) -> float:

@@ -71,15 +71,15 @@ from ecgtransfer.evaluation.two_sample import (
     cross_validated_auc,
     label_patterns,
     matched,
-    share_estimate,
     shared_groups,
-    student_reach,
 )
 from ecgtransfer.signals import INDEPENDENT_LEADS
 from ecgtransfer.statistics import (
     Estimate,
     FloatArray,
     estimate,
+    share_estimate,
+    student_reach,
 )
 
 #: Repeated random halves behind a comparison with the real set.

@@ -10,19 +10,13 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.evaluation.distances import checked_pair
 from ecgtransfer.evaluation.metrics import (
     macro_auroc,
 )
-from ecgtransfer.statistics import (
-    CONFIDENCE,
-    Estimate,
-    FloatArray,
-    wilson_estimate,
-)
+from ecgtransfer.statistics import Estimate, FloatArray, share_estimate, student_reach
 
 #: Parts of the cross-validation: each classifier learns from four fifths of the records.
 FOLDS = 5
@@ -197,27 +191,6 @@ def two_sample_test(
     patients_a_side = min(len(np.unique(side)) for side in sides)
     auc = share_estimate(value, student_reach(np.array(again), 1.0), patients_a_side)
     return TwoSampleTest(auc=auc, records=len(left), kind=kind)
-
-
-def student_reach(draws: FloatArray, variance_ratio: float) -> float:
-    """Half of an interval: Student's quantile times the deviation of draws (R,).
-
-    variance_ratio is the variance of the estimate over that of the draws.
-    """
-    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(draws) - 1)
-    return float(quantile * draws.std(ddof=1) * np.sqrt(variance_ratio))
-
-
-def share_estimate(value: float, reach: float, patients: int) -> Estimate:
-    """A share with the interval ± reach, and at least `wilson_estimate` for so many patients.
-
-    Near 0 and 1 all draws of a share may agree where the truth does not: 40 of 40 are no proof of
-    every one.
-    """
-    least = wilson_estimate(value, patients)
-    return Estimate(
-        value, max(min(value - reach, least.low), 0.0), min(max(value + reach, least.high), 1.0)
-    )
 
 
 def cross_validated_auc(

@@ -6,21 +6,15 @@ the denoiser itself.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.special import stdtrit
 from torch import Tensor
 
 from ecgtransfer.diffusion import Denoiser, NoiseConfig, karras_sigmas, sample
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.experiments.problems import Problem
-from ecgtransfer.statistics import (
-    CONFIDENCE,
-    Estimate,
-)
 
 #: Directions that a sliced distance averages over.
 PROJECTIONS = 128
@@ -285,26 +279,6 @@ class ScoreBoard:
         error = denoise(self.points, self.levels, self.point_label).double() - self.denoised
         mean_square = float((error / self.levels[:, None].double()).square().mean())
         return math.sqrt(mean_square) if math.isfinite(mean_square) else math.inf
-
-
-def interval(values: Sequence[float]) -> Estimate:
-    """Mean of independent repeats, one a seed, with the 95 % interval of Student's t.
-
-    Raises:
-        ConfigError: fewer than two values, or one that is not finite: a repeat that diverged has
-            no mean with the others and is to be counted apart.
-    """
-    repeats = np.asarray(values, dtype=np.float64)
-    if len(repeats) < 2 or not np.isfinite(repeats).all():
-        raise ConfigError(
-            f"expected at least 2 finite values, one a seed, got {len(repeats)} of which "
-            f"{int((~np.isfinite(repeats)).sum())} are not finite; add seeds, and count those "
-            f"that diverged apart"
-        )
-    mean = float(repeats.mean())
-    error = float(repeats.std(ddof=1)) / math.sqrt(len(repeats))
-    half = float(stdtrit(len(repeats) - 1, (1 + CONFIDENCE) / 2)) * error
-    return Estimate(mean, mean - half, mean + half)
 
 
 def directions(dimension: int) -> Tensor:

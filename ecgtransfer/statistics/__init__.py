@@ -7,6 +7,8 @@ from ecgtransfer.statistics.estimates import (
     estimate,
     reflected_estimate,
     simultaneous_estimates,
+    student_estimate,
+    student_reach,
     widening,
 )
 from ecgtransfer.statistics.resampling import (
@@ -17,7 +19,13 @@ from ecgtransfer.statistics.resampling import (
     paired_bootstrap,
     score_resamples,
 )
-from ecgtransfer.statistics.shares import effective_records, newcombe_difference, wilson_estimate
+from ecgtransfer.statistics.shares import (
+    effective_records,
+    newcombe_difference,
+    proportion,
+    share_estimate,
+    wilson_estimate,
+)
 from ecgtransfer.statistics.verdict import Outcome, Verdict
 
 __all__ = [
@@ -36,9 +44,13 @@ __all__ = [
     "estimate",
     "newcombe_difference",
     "paired_bootstrap",
+    "proportion",
     "reflected_estimate",
     "score_resamples",
+    "share_estimate",
     "simultaneous_estimates",
+    "student_estimate",
+    "student_reach",
     "undefined_classes",
     "widening",
     "wilson_estimate",

@@ -1,6 +1,7 @@
 """A score with its interval, from bootstrap draws: alone, or several at once."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from ecgtransfer.errors import ConfigError, CorpusError
+from ecgtransfer.statistics.arrays import FloatArray
 
 #: Share of the bootstrap distribution inside an interval.
 CONFIDENCE = 0.95
@@ -94,3 +96,32 @@ def widening(draws: npt.ArrayLike, variance: float, freedom: int) -> float:
     tail = (1 + CONFIDENCE) / 2
     few = float(stats.t.ppf(tail, freedom) / stats.norm.ppf(tail))
     return few * math.sqrt(max(variance / found, 1.0)) if found > 0 else few
+
+
+def student_estimate(values: Sequence[float]) -> Estimate:
+    """Mean of independent repeats, one a seed, with the 95 % interval of Student's t.
+
+    Raises:
+        ConfigError: fewer than two values, or one that is not finite: a repeat that diverged has
+            no mean with the others and is to be counted apart.
+    """
+    repeats = np.asarray(values, dtype=np.float64)
+    if len(repeats) < 2 or not np.isfinite(repeats).all():
+        raise ConfigError(
+            f"expected at least 2 finite values, one a seed, got {len(repeats)} of which "
+            f"{int((~np.isfinite(repeats)).sum())} are not finite; add seeds, and count those "
+            f"that diverged apart"
+        )
+    mean = float(repeats.mean())
+    error = float(repeats.std(ddof=1)) / math.sqrt(len(repeats))
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(repeats) - 1)) * error
+    return Estimate(mean, mean - half, mean + half)
+
+
+def student_reach(draws: FloatArray, variance_ratio: float) -> float:
+    """Half of an interval: Student's quantile times the deviation of draws (R,).
+
+    variance_ratio is the variance of the estimate over that of the draws.
+    """
+    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(draws) - 1)
+    return float(quantile * draws.std(ddof=1) * np.sqrt(variance_ratio))

@@ -1,4 +1,4 @@
-"""Score intervals of shares and of their differences, in closed form (Wilson, Newcombe)."""
+"""Score intervals of shares and of their differences, in closed form."""
 
 import math
 
@@ -29,6 +29,26 @@ def wilson_estimate(share: float, records: float, comparisons: int = 1) -> Estim
     around = z * math.sqrt(share * (1 - share) / records + z**2 / (4 * records**2))
     low, high = ((middle + sign * around) / (1 + z**2 / records) for sign in (-1, 1))
     return Estimate(share, min(max(low, 0.0), share), max(min(high, 1.0), share))
+
+
+def share_estimate(value: float, reach: float, patients: int) -> Estimate:
+    """A share with the interval ± reach, and at least `wilson_estimate` for so many patients.
+
+    Near 0 and 1 all draws of a share may agree where the truth does not: 40 of 40 are no proof of
+    every one.
+    """
+    least = wilson_estimate(value, patients)
+    return Estimate(
+        value, max(min(value - reach, least.low), 0.0), min(max(value + reach, least.high), 1.0)
+    )
+
+
+def proportion(successes: int, trials: int) -> Estimate | None:
+    """A share with its exact 95 % interval (Clopper and Pearson 1934), or none of no trials."""
+    if trials == 0:
+        return None
+    interval = stats.binomtest(successes, trials).proportion_ci(CONFIDENCE, method="exact")
+    return Estimate(successes / trials, float(interval.low), float(interval.high))
 
 
 def newcombe_difference(

@@ -1,10 +1,20 @@
+import math
+
 import numpy as np
 import pytest
+import scipy.stats
 from scipy.stats import norm
 from scipy.stats import t as student
 
 from ecgtransfer.errors import ConfigError, CorpusError
-from ecgtransfer.statistics import Estimate, reflected_estimate, simultaneous_estimates, widening
+from ecgtransfer.statistics import (
+    Estimate,
+    reflected_estimate,
+    simultaneous_estimates,
+    student_estimate,
+    student_reach,
+    widening,
+)
 
 
 def test_an_estimate_prints_and_goes_to_json():
@@ -75,3 +85,27 @@ def test_draws_are_spread_by_what_few_patients_leave_unknown():
     assert widening(draws, 0.5, 10**9) == pytest.approx(1)
     assert widening(draws, 1.0, 2) == pytest.approx(student(2).ppf(0.975) / norm.ppf(0.975))
     assert widening(np.zeros(5), 1.0, 10**9) == pytest.approx(1)
+
+
+def test_the_interval_over_seeds_is_that_of_scipy():
+    values = [0.31, 0.28, 0.4, 0.35, 0.22]
+    low, high = scipy.stats.t.interval(
+        0.95, len(values) - 1, loc=np.mean(values), scale=scipy.stats.sem(values)
+    )
+    ours = student_estimate(values)
+    assert (ours.value, ours.low, ours.high) == pytest.approx((np.mean(values), low, high))
+
+
+@pytest.mark.parametrize("values", [[], [0.3], [0.3, math.inf], [0.3, math.nan, 0.2]])
+def test_an_interval_without_two_finite_values_is_refused(values):
+    with pytest.raises(ConfigError, match="expected at least 2 finite values"):
+        student_estimate(values)
+
+
+def test_the_reach_of_draws_is_students():
+    """Of a mean of n values whose variance is 1/n of theirs: the interval of Student's t."""
+    values = np.array([0.31, 0.28, 0.4, 0.35, 0.22])
+    low, high = scipy.stats.t.interval(0.95, 4, loc=0, scale=scipy.stats.sem(values))
+    assert (-student_reach(values, 1 / 5), student_reach(values, 1 / 5)) == pytest.approx(
+        (low, high)
+    )

@@ -3,7 +3,13 @@ from numpy.testing import assert_allclose
 from scipy.stats import binomtest
 
 from ecgtransfer.errors import ConfigError, CorpusError
-from ecgtransfer.statistics import effective_records, newcombe_difference, wilson_estimate
+from ecgtransfer.statistics import (
+    effective_records,
+    newcombe_difference,
+    proportion,
+    share_estimate,
+    wilson_estimate,
+)
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (3, 17), (10, 10), (495, 500)])
@@ -49,3 +55,25 @@ def test_records_of_a_patient_count_as_what_they_hold():
     assert effective_records(list("abcd")) == 4
     assert effective_records(list("aaabbb")) == pytest.approx(2)
     assert effective_records(list("aab")) == pytest.approx(9 / 5)
+
+
+def test_the_interval_of_a_share_is_that_of_wilson_or_of_the_draws():
+    wilson = binomtest(3, 40).proportion_ci(method="wilson")
+    narrow = share_estimate(3 / 40, 0.001, 40)
+    assert (narrow.low, narrow.high) == pytest.approx((wilson.low, wilson.high))
+    wide = share_estimate(0.5, 0.4, 40)
+    assert (wide.low, wide.high) == pytest.approx((0.1, 0.9))
+    cut = share_estimate(0.9, 0.4, 40)
+    assert (cut.low, cut.high) == pytest.approx((0.5, 1))
+
+
+def test_proportions_of_nothing_are_none():
+    assert proportion(0, 0) is None
+    assert (proportion(0, 4).low, proportion(4, 4).high) == (0, 1)
+
+
+def test_a_proportion_has_the_interval_of_clopper_and_pearson():
+    found = proportion(3, 17)
+    expected = binomtest(3, 17).proportion_ci(0.95, method="exact")
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert found.value == pytest.approx(3 / 17)
