@@ -44,6 +44,7 @@ from ecgtransfer.statistics import (
     draw_resamples,
     estimate,
     proportion,
+    streams,
 )
 
 if TYPE_CHECKING:
@@ -314,7 +315,7 @@ def write_blind_test(
         raise ConfigError(f"expected a layout of {', '.join(SHEETS)}, got {layout!r}; take one")
     numbers = np.arange(len(real)) if among is None else np.unique(np.asarray(among))
     _check_sets(real, numbers, generated, n)
-    rng = np.random.default_rng([seed, 71])
+    rng = streams.generator(seed, streams.BLIND_TEST)
     chosen, matched = _matched_records(real, numbers, generated, n, rng)
     ecgs = [(real, int(record), False) for record in chosen[0]]
     ecgs += [(generated, int(record), True) for record in chosen[1]]

@@ -25,6 +25,7 @@ from ecgtransfer.models import Encoder1d, EncoderConfig
 from ecgtransfer.statistics import (
     FloatArray,
     checked_labels,
+    streams,
     undefined_classes,
 )
 from ecgtransfer.training import (
@@ -43,9 +44,6 @@ from ecgtransfer.training import (
 SMALLEST_SCALE_MV = 1e-3
 
 CARD = "card.json"
-
-#: Tells the draws of augmentation from those of `fit`, which has one stream for each process.
-_AUGMENTATION_STREAM = 2**20
 
 
 @dataclass(frozen=True)
@@ -415,7 +413,7 @@ class ClassifierTraining:
             index = draw(step)
             signals = torch.from_numpy(signals_of(index))
             if self.augmentation is not None:
-                generator = step_generator(self.seed, step, _AUGMENTATION_STREAM)
+                generator = step_generator(self.seed, step, streams.STEP_AUGMENTATION)
                 signals = self.augmentation(signals, generator)
             return signals / divisor, torch.from_numpy(labels[index])
 

@@ -79,6 +79,7 @@ from ecgtransfer.statistics import (
     FloatArray,
     estimate,
     share_estimate,
+    streams,
     student_reach,
 )
 
@@ -164,7 +165,7 @@ def negative_controls(
     names = _patients(patients, len(signals))
     if len(np.unique(names)) < 2:
         raise CorpusError("expected records of at least 2 patients, whose leads can be exchanged")
-    order = _in_patient_order(names, np.random.default_rng([seed, 4]))
+    order = _in_patient_order(names, streams.generator(seed, streams.NEGATIVE_CONTROLS))
     other = np.empty(len(signals), dtype=np.intp)
     # Patient after patient, the record as many places on as one patient fills at most is another's
     # (unless one patient has more than half of all records).
@@ -280,7 +281,7 @@ def measure_fidelity(
         given.append(
             (source_features, source_mv, source_patients, None if labels is None else source_labels)
         )
-    rng = np.random.default_rng([seed, 2])
+    rng = streams.generator(seed, streams.FIDELITY_RECORDS)
     kept = [_thinned(len(np.asarray(parts[0])), rng) for parts in given]
     sides = [
         _side(*parts, sampling_rate_hz, index) for parts, index in zip(given, kept, strict=True)
@@ -699,7 +700,7 @@ class _TwoSampleTests:
         assert drawn is not None
         if name not in self.patterns:
             return draw.left, drawn
-        rng = np.random.default_rng([self.seed, 3, number])
+        rng = streams.generator(self.seed, streams.FIDELITY_LABEL_MIX, number)
         mine, theirs = self.patterns["reference"][draw.left], self.patterns[name]
         if name == "reference":
             left, right = matched(mine, theirs[draw.right], rng)

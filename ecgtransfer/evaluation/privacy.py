@@ -54,6 +54,7 @@ from ecgtransfer.statistics import (
     Verdict,
     bootstrap,
     estimate,
+    streams,
     wilson_estimate,
 )
 
@@ -670,7 +671,7 @@ def measure_closeness(
             "expected distances of the same generated records to both sides, got "
             f"{training.distances.shape[1]} and {hold_out.distances.shape[1]}"
         )
-    rng = np.random.default_rng([seed, 41])
+    rng = streams.generator(seed, streams.CLOSENESS_SUBSAMPLES)
     sides = (training, hold_out)
     fewest = min(side.patients for side in sides)
     counts = [np.zeros(side.patients) for side in sides]

@@ -16,7 +16,7 @@ from ecgtransfer.evaluation.distances import checked_pair
 from ecgtransfer.evaluation.metrics import (
     macro_auroc,
 )
-from ecgtransfer.statistics import Estimate, FloatArray, share_estimate, student_reach
+from ecgtransfer.statistics import Estimate, FloatArray, share_estimate, streams, student_reach
 
 #: Parts of the cross-validation: each classifier learns from four fifths of the records.
 FOLDS = 5
@@ -204,7 +204,7 @@ def cross_validated_auc(
     """
     features = np.concatenate([first, second])
     is_second = np.repeat([False, True], [len(first), len(second)])
-    fold = _folds(patients, is_second, np.random.default_rng([seed, 1]))
+    fold = _folds(patients, is_second, streams.generator(seed, streams.TWO_SAMPLE_FOLDS))
     learn = _learner(kind)
     area = pairs = 0.0
     for k in range(FOLDS):

@@ -59,6 +59,7 @@ from ecgtransfer.evaluation.utility_scores import (
 from ecgtransfer.statistics import (
     BOOTSTRAP_RESAMPLES,
     FloatArray,
+    streams,
     undefined_classes,
 )
 from ecgtransfer.training import Progress
@@ -66,8 +67,6 @@ from ecgtransfer.training import Progress
 #: Trainings of each arm: the fewest whose spread says something.
 SEEDS = range(5)
 
-#: Tells what is drawn for an arm apart from everything else that a training's seed decides.
-_SHUFFLING = 102
 
 #: (steps done, steps in all) of all trainings together.
 StepsDone = Callable[[int, int], None]
@@ -379,7 +378,7 @@ class _Trainings:
                 matched_records(chosen.labels, beside.labels, arm.ratio, seed, self.names)
             )
         if arm.shuffled:
-            order = np.random.default_rng([seed, _SHUFFLING]).permutation(len(chosen))
+            order = streams.generator(seed, streams.ARM_ORDER).permutation(len(chosen))
             chosen = LabelledRecords(chosen.signals_mv, chosen.labels[order], chosen.patients)
         return chosen
 

@@ -31,12 +31,10 @@ from ecgtransfer.statistics import (
     reflected_estimate,
     score_resamples,
     simultaneous_estimates,
+    streams,
     undefined_classes,
     widening,
 )
-
-#: Tells the draw of seeds apart from everything else that a seed decides.
-_SEED_DRAWS = 103
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,7 +234,7 @@ def draw_seed_shares(seeds: int, resamples: int, seed: int = 0) -> FloatArray:
     """
     if seeds == 1:
         return np.ones((resamples, 1))
-    rng = np.random.default_rng([seed, _SEED_DRAWS])
+    rng = streams.generator(seed, streams.TRAINING_SHARES)
     z = rng.standard_normal((resamples, seeds))
     z -= z.mean(axis=1, keepdims=True)
     z *= np.sqrt((seeds - 1) / rng.chisquare(seeds - 1, size=(resamples, 1)))

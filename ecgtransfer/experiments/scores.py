@@ -15,6 +15,7 @@ from torch import Tensor
 from ecgtransfer.diffusion import Denoiser, NoiseConfig, karras_sigmas, sample
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.experiments.problems import Problem
+from ecgtransfer.statistics import streams
 
 #: Directions that a sliced distance averages over.
 PROJECTIONS = 128
@@ -38,9 +39,6 @@ BLOCK_RECORDS, ENTROPY_BLOCKS = 10_000, 10
 
 #: Decides directions and bandwidths, which belong to a problem and not to a seed of the study.
 FIXED_SEED = 0
-
-#: Keeps the records of a board apart from training records that were drawn with the same seed.
-BOARD_STREAM = 0x5C04E
 
 
 @dataclass(frozen=True)
@@ -206,7 +204,7 @@ class ScoreBoard:
             ConfigError: too few records for two of every label on both sides.
         """
         target = problem.target
-        state = np.random.SeedSequence([seed, BOARD_STREAM]).generate_state(1)
+        state = np.random.SeedSequence([seed, streams.SCORE_BOARD]).generate_state(1)
         generator = torch.Generator().manual_seed(int(state[0]))
         reference, reference_component = target.sample(n_reference, generator)
         exact, component = target.sample(n_generated, generator)

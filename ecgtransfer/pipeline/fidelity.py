@@ -37,6 +37,7 @@ from ecgtransfer.pipeline.source import Source
 from ecgtransfer.pipeline.target import Target
 from ecgtransfer.statistics import (
     FloatArray,
+    streams,
 )
 
 #: Fewest records a side that have 5 neighbours each.
@@ -82,7 +83,7 @@ def evaluate_fidelity(
     stage = question_stage(run, "fidelity", settings.name)
     if held := begin_answer(stage, "fidelity", asked(settings, sets, target)):
         return held
-    rng = np.random.default_rng([settings.seed, 6])
+    rng = streams.generator(settings.seed, streams.FIDELITY_SIDES)
     test = labelled(target.ecgset, target.labels, some(target.test, LARGEST_SIDE, rng))
     sides = {}
     for method in sets.methods:

@@ -1,5 +1,6 @@
 """Estimates with intervals, bootstraps over patients, verdicts, and named random streams."""
 
+from ecgtransfer.statistics import streams
 from ecgtransfer.statistics.arrays import BoolArray, FloatArray, checked_labels, undefined_classes
 from ecgtransfer.statistics.estimates import (
     CONFIDENCE,
@@ -49,6 +50,7 @@ __all__ = [
     "score_resamples",
     "share_estimate",
     "simultaneous_estimates",
+    "streams",
     "student_estimate",
     "student_reach",
     "undefined_classes",

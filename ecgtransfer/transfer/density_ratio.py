@@ -21,6 +21,7 @@ from ecgtransfer.diffusion import Condition, NoiseConfig, label_of, per_record
 from ecgtransfer.diffusion.condition import Given, channels_of
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.models import Encoder1d, EncoderConfig
+from ecgtransfer.statistics import streams
 from ecgtransfer.training import (
     FitResult,
     Progress,
@@ -395,7 +396,7 @@ def common_patient_folds(
             f"patients that it did not learn from, got {len(patients[1])} source and "
             f"{len(patients[0])} target patients"
         )
-    rng = np.random.default_rng([seed, 6])
+    rng = streams.generator(seed, streams.DOMAIN_FOLDS)
     fold_of: dict[str, int] = {}
     for names in patients:
         new = [name for name in names if name not in fold_of]

@@ -21,6 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.rhythm import RHYTHM_FEATURES, rhythm_features
 from ecgtransfer.signals import Beats
+from ecgtransfer.statistics import streams
 from ecgtransfer.transfer.density_ratio import platt
 
 FloatArray = NDArray[np.float64]
@@ -339,7 +340,7 @@ def _standardised(features: FloatArray, centre: FloatArray, scale: FloatArray) -
 def _folds(patient: Sequence[str], seed: int) -> NDArray[np.int64]:
     """Fold of each record, the same for all records of a patient: (n,)."""
     _, number = np.unique(np.array(patient), return_inverse=True)
-    order = np.random.default_rng([seed, 6]).permutation(int(number.max()) + 1)
+    order = streams.generator(seed, streams.RHYTHM_FOLDS).permutation(int(number.max()) + 1)
     fold: NDArray[np.int64] = order[number] % FOLDS
     return fold
 
