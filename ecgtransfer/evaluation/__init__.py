@@ -18,7 +18,6 @@ from ecgtransfer.evaluation.classifier import (
     ClassifierConfig,
     LabelledRecords,
     load_classifier,
-    stratified_folds,
     train_classifier,
 )
 from ecgtransfer.evaluation.delineation import (
@@ -46,7 +45,6 @@ from ecgtransfer.evaluation.fidelity import (
     compare_with_halves,
     measure_fidelity,
     negative_controls,
-    patient_halves,
 )
 from ecgtransfer.evaluation.fidelity_result import Comparison, FidelityResult
 from ecgtransfer.evaluation.metrics import (
@@ -78,11 +76,6 @@ from ecgtransfer.evaluation.privacy import (
     PrivacyResult,
     PrivacySide,
     measure_privacy,
-)
-from ecgtransfer.evaluation.protocols import (
-    Protocol,
-    Split,
-    protocol_splits,
 )
 from ecgtransfer.evaluation.report import (
     Figure,
@@ -147,11 +140,9 @@ __all__ = [
     "PrivacyResult",
     "PrivacySide",
     "Projection",
-    "Protocol",
     "Quantiles",
     "Report",
     "Section",
-    "Split",
     "Table",
     "TwoSampleTest",
     "UtilityResult",
@@ -185,19 +176,16 @@ __all__ = [
     "mmd",
     "negative_controls",
     "neighbour_mixing",
-    "patient_halves",
     "per_class_auroc",
     "per_class_average_precision",
     "per_class_calibration_error",
     "per_class_challenge_scores",
     "prdc",
     "projection",
-    "protocol_splits",
     "render_report",
     "scatter_svg",
     "score_blind_test",
     "spectrum_svg",
-    "stratified_folds",
     "train_classifier",
     "two_sample_test",
     "utility_study",

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from ecgtransfer.corpus.splits import dealt_folds
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.evaluation.distances import checked_pair
 from ecgtransfer.evaluation.metrics import (
@@ -357,18 +358,11 @@ def _folds(
     patients: Integers, is_second: npt.NDArray[np.bool_], rng: np.random.Generator
 ) -> Integers:
     """The fold of each record (N,): patients of each side dealt out in turn, in random order."""
-    number = np.unique(patients, return_inverse=True)[1].reshape(-1)
-    sides = np.zeros((number.max() + 1, 2), dtype=np.bool_)
-    sides[number, is_second.astype(np.int64)] = True
-    if sides.sum(axis=0).min() < FOLDS:
-        raise CorpusError(
-            f"cross-validation needs at least {FOLDS} patients a side, got "
-            f"{sides.sum(axis=0).tolist()}"
-        )
-    order = np.lexsort((rng.permutation(len(sides)), sides[:, 0] + 2 * sides[:, 1]))
-    fold = np.empty(len(sides), dtype=np.int64)
-    fold[order] = np.arange(len(sides)) % FOLDS
-    return fold[number]
+    sides = np.column_stack([~is_second, is_second])
+    counts = [len(np.unique(patients[side])) for side in sides.T]
+    if min(counts) < FOLDS:
+        raise CorpusError(f"cross-validation needs at least {FOLDS} patients a side, got {counts}")
+    return dealt_folds(patients, FOLDS, rng, sides)
 
 
 def _learner(

@@ -30,6 +30,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ecgtransfer.corpus.protocols import Split, refuse_shared
+from ecgtransfer.corpus.splits import stratified_folds
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.evaluation.arms import TARGET_ONLY, Arm, default_arms, matched_records
 from ecgtransfer.evaluation.augmentation import Augmentation
@@ -40,14 +42,12 @@ from ecgtransfer.evaluation.classifier import (
     LabelledRecords,
     check_agreement,
     lead_scale,
-    stratified_folds,
 )
 from ecgtransfer.evaluation.metrics import (
     apply_thresholds,
     choose_thresholds,
     macro_auroc,
 )
-from ecgtransfer.evaluation.protocols import Split, refuse_shared
 from ecgtransfer.evaluation.utility_result import ArmResult, UtilityResult
 from ecgtransfer.evaluation.utility_scores import (
     ArmScores,

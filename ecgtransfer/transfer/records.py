@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ecgtransfer.corpus.splits import common_folds
 from ecgtransfer.diffusion import Condition, NoiseConfig, draw_sigma, label_of, without_label
 from ecgtransfer.diffusion.condition import joined
 from ecgtransfer.errors import CorpusError
@@ -92,11 +93,9 @@ def patient_folds(
     Raises:
         CorpusError: fewer patients than folds, or fewer than two folds.
     """
-    patients = sorted(set(records.patient))
-    refuse_folds_without_patients(folds, patients)
-    order = streams.generator(seed, streams.TRANSFER_FOLDS).permutation(len(patients))
-    fold_of = {patients[place]: number % folds for number, place in enumerate(order)}
-    fold = np.array([fold_of[patient] for patient in records.patient])
+    refuse_folds_without_patients(folds, set(records.patient))
+    rng = streams.generator(seed, streams.TRANSFER_FOLDS)
+    (fold,) = common_folds((records.patient,), folds, rng)
     return [
         (
             records.subset(np.flatnonzero(fold != number)),
