@@ -30,11 +30,12 @@ from ecgtransfer.corpus import ECGSet, select_records
 from ecgtransfer.corpus.labels import label_space
 from ecgtransfer.diffusion import BeatShapeModel, Condition, ConditionedRecords
 from ecgtransfer.diffusion.beat_shape_model import encoded, shape_loss
-from ecgtransfer.evaluation import estimate, measure_intervals, measure_physiology, two_sample_test
+from ecgtransfer.evaluation import measure_intervals, measure_physiology, two_sample_test
 from ecgtransfer.pipeline import Run, load_source
 from ecgtransfer.pipeline.conditioned import conditioned_records
 from ecgtransfer.pipeline.source import residual_levels, with_beats
 from ecgtransfer.signals.beat_shape import ORDINARY_ROW, layout
+from ecgtransfer.statistics import estimate
 
 RESULTS = Path(__file__).resolve().with_suffix(".json")
 #: Noise levels of the loss, in the model's units.

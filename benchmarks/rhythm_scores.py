@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ecgtransfer.corpus import ECGSet
-from ecgtransfer.evaluation import Estimate, estimate, two_sample_test
+from ecgtransfer.evaluation import two_sample_test
 from ecgtransfer.pipeline import Run, load_source
 from ecgtransfer.pipeline.conditioned import ages, sexes
 from ecgtransfer.rhythm import (
@@ -45,6 +45,7 @@ from ecgtransfer.rhythm import (
     rhythm_features,
 )
 from ecgtransfer.signals import Beats
+from ecgtransfer.statistics import Estimate, estimate
 
 RESULTS = Path(__file__).resolve().parent / "rhythm_scores.json"
 #: The classes of ICBEB2018, which other sets are labelled with.

@@ -35,8 +35,6 @@ from ecgtransfer.evaluation import (
     FeatureScale,
     LabelledRecords,
     PrivacySide,
-    draw_resamples,
-    estimate,
     measure_fidelity,
     measure_intervals,
     measure_physiology,
@@ -54,6 +52,10 @@ from ecgtransfer.pipeline import Run, SamplerSettings, Source, load_source
 from ecgtransfer.pipeline.target import labels_in
 from ecgtransfer.signals import Beats, beat_shapes, find_beats
 from ecgtransfer.signals.beat_shape import BEFORE_S
+from ecgtransfer.statistics import (
+    draw_resamples,
+    estimate,
+)
 from ecgtransfer.synthesis import generate, parse_counts
 from ecgtransfer.synthesis.generate import NETWORK_BATCH_CPU
 from ecgtransfer.training import available_cores

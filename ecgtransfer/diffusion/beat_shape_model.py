@@ -38,6 +38,7 @@ from ecgtransfer.signals.beat_shape import (
 )
 from ecgtransfer.signals.beats import BeatKind, Beats
 from ecgtransfer.signals.leads import INDEPENDENT_LEADS
+from ecgtransfer.statistics import streams
 from ecgtransfer.training import (
     WEIGHTS,
     FitResult,
@@ -77,8 +78,6 @@ RECORDS_FOR_CALIBRATION, CALIBRATED_COMPONENTS = 1024, 64
 SAMPLED_AT_ONCE = 16
 #: Held-out records behind every validation of the denoising loss.
 RECORDS_FOR_VALIDATION = 2048
-#: Stands for a process that no training has, so that held-out noise is never a training step's.
-HELD_OUT_RANK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -612,8 +611,9 @@ def held_out_shape_loss(
     seed: int,
 ) -> Callable[[nn.Module], float]:
     """Denoising loss of any network on the same held-out records with the same noise."""
-    chosen = np.random.default_rng([seed, 3]).permutation(held_out)[:RECORDS_FOR_VALIDATION]
-    generator = step_generator(seed, 0, rank=HELD_OUT_RANK)
+    rng = streams.generator(seed, streams.VALIDATION_RECORDS)
+    chosen = rng.permutation(held_out)[:RECORDS_FOR_VALIDATION]
+    generator = step_generator(seed, 0, rank=streams.STEP_HELD_OUT)
     sigma = draw_sigma(len(chosen), model.config.noise, generator)
     noise = torch.randn(len(chosen), model.dimensions, generator=generator)
 
