@@ -496,7 +496,8 @@ def fit_beat_shapes(
     )
     if measure_units:
         judged = held_out if len(held_out) else train
-        some = np.random.default_rng([config.seed, 4]).permutation(judged)[:RECORDS_FOR_CALIBRATION]
+        rng = streams.generator(config.seed, streams.CALIBRATING_SHAPES)
+        some = rng.permutation(judged)[:RECORDS_FOR_CALIBRATION]
         calibrate_noise_told(model, *encoded(model, records, level, some), config.seed)
         if is_main_process():
             save_weights(model, folder / WEIGHTS)
@@ -522,7 +523,8 @@ def calibrate_noise_told(
     """
     compared = min(CALIBRATED_COMPONENTS, model.parts[0])
     real = _half_widths(x0[:, :compared])
-    seeds = np.random.default_rng([seed, 5]).integers(2**62, size=len(x0)).tolist()
+    rng = streams.generator(seed, streams.CALIBRATING_DRAWS)
+    seeds = rng.integers(2**62, size=len(x0)).tolist()
     excess: list[float] = []
     for share in NOISE_TOLD:
         model.noise_told.fill_(share)
