@@ -16,6 +16,7 @@ CLI = REPOSITORY / "cli"
 LAYERS = [
     "errors",
     "storage",
+    "statistics",
     "signals",
     "corpus",
     "simulation",

@@ -22,7 +22,10 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from ecgtransfer.errors import ConfigError
-from ecgtransfer.evaluation.verdict import Outcome, Verdict
+from ecgtransfer.statistics import (
+    Outcome,
+    Verdict,
+)
 from ecgtransfer.storage import atomic_file, make_folder
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ecgtransfer.errors import ConfigError
-from ecgtransfer.evaluation.metrics import Estimate, FloatArray
 from ecgtransfer.evaluation.report import (
     PALETTE,
     SUPERSCRIPT,
@@ -43,6 +42,10 @@ from ecgtransfer.signals.paper import (
     TITLE_MM,
     TRACE_START_MM,
     Sheet,
+)
+from ecgtransfer.statistics import (
+    Estimate,
+    FloatArray,
 )
 
 #: What stands on the paper of a generated ECG.

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 from ecgtransfer.errors import RunError
-from ecgtransfer.evaluation import Estimate
 from ecgtransfer.pipeline.run import CARD, CONFIG, REQUEST, Run, Stage
 from ecgtransfer.pipeline.source import (
     BEAT_SHAPES,
@@ -27,6 +26,9 @@ from ecgtransfer.pipeline.source import (
     corpus_in_words,
     read_source,
     source_files,
+)
+from ecgtransfer.statistics import (
+    Estimate,
 )
 from ecgtransfer.storage import atomic_folder, fingerprint, make_folder, read_json, write_json
 from ecgtransfer.training import save_weights

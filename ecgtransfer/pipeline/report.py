@@ -13,7 +13,6 @@ from ecgtransfer.corpus import ECGSet, load_manifest
 from ecgtransfer.errors import ManifestError, RunError
 from ecgtransfer.evaluation import (
     Curve,
-    Estimate,
     Figure,
     Quantiles,
     Report,
@@ -42,6 +41,9 @@ from ecgtransfer.pipeline.answers import (
 from ecgtransfer.pipeline.run import CARD, Run
 from ecgtransfer.pipeline.source import Source, corpus_in_words, corpus_of
 from ecgtransfer.pipeline.target import Target, labels_in
+from ecgtransfer.statistics import (
+    Estimate,
+)
 
 #: What each question asks, in the words of the page.
 ASKED = {

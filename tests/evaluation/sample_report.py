@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from ecgtransfer.evaluation.metrics import Estimate
 from ecgtransfer.evaluation.report import Figure, Report, Section, Table, Verdict
 from ecgtransfer.evaluation.report_figures import (
     Curve,
@@ -16,6 +15,9 @@ from ecgtransfer.evaluation.report_figures import (
     spectrum_svg,
 )
 from ecgtransfer.simulation import DIAGNOSES, TARGET_HOSPITAL, simulate
+from ecgtransfer.statistics import (
+    Estimate,
+)
 
 CLASSES = list(DIAGNOSES)
 

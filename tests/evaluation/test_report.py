@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from ecgtransfer.errors import ConfigError, RunError
-from ecgtransfer.evaluation.metrics import Estimate
 from ecgtransfer.evaluation.report import (
     PALETTE,
     Figure,
@@ -30,6 +29,9 @@ from ecgtransfer.evaluation.report import (
     report_json,
     table_view,
     write_report,
+)
+from ecgtransfer.statistics import (
+    Estimate,
 )
 from tests.evaluation.sample_report import sample_report, tables
 

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecgtransfer.errors import ConfigError
-from ecgtransfer.evaluation.metrics import Estimate
 from ecgtransfer.evaluation.report import PALETTE
 from ecgtransfer.evaluation.report_figures import (
     Curve,
@@ -27,6 +26,9 @@ from ecgtransfer.evaluation.report_figures import (
 from ecgtransfer.signals import LEADS, Recording, read_recording
 from ecgtransfer.signals.paper import BASELINES_MM, TRACE_START_MM
 from ecgtransfer.simulation import TARGET_HOSPITAL, simulate
+from ecgtransfer.statistics import (
+    Estimate,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 
