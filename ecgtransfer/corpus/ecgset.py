@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from ecgtransfer.corpus.labels import LabelCode, LabelSpace
 from ecgtransfer.corpus.set_beats import BEATS_COLUMN, set_beats
-from ecgtransfer.errors import CorpusError, SignalError
+from ecgtransfer.errors import CorpusError, SignalError, StorageError
 from ecgtransfer.signals import INDEPENDENT_LEADS, Beats, Recording, expand_leads
+from ecgtransfer.storage import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -320,10 +321,9 @@ def fingerprint(folder: Path, labels: Sequence[str], sampling_rate_hz: float, or
 def is_ecgset(folder: Path) -> bool:
     """Whether a folder has the card of an ECGSet, of whatever version."""
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return bool(read_json(folder / CARD).get("format") == FORMAT)
+    except StorageError:
         return False
-    return isinstance(card, dict) and card.get("format") == FORMAT
 
 
 def _read_card(folder: Path) -> dict[str, Any]:
@@ -337,7 +337,7 @@ def _read_card(folder: Path) -> dict[str, Any]:
             f"{folder} is not an ECG set: expected a {CARD} of format {FORMAT}; "
             "give the folder of a prepared set"
         )
-    card: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    card = read_json(folder / CARD)
     if card.get("format_version") != FORMAT_VERSION:
         raise CorpusError(
             f"{folder} is an ECG set of format version {card.get('format_version')}, this program "

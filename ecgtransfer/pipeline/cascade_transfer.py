@@ -243,16 +243,17 @@ def load_cascade_changes(
         load_weights(tuned, folder / BEAT_SHAPES / WEIGHTS)
         tuned.eval().requires_grad_(False)
         return CascadeChanges(selection, classifier_free(tuned.model, label_scale))
-    if not card["beat_shapes"]["guides"]:
+    path = folder / CARD
+    if not from_card(bool, card, path, "beat_shapes.guides"):
         return CascadeChanges(selection)
-    folders = _fold_folders(folder / BEAT_SHAPES, card["beat_shapes"]["folds"])
+    folders = _fold_folders(folder / BEAT_SHAPES, from_card(int, card, path, "beat_shapes.folds"))
     networks: list[nn.Module] = []
     for each in folders:
         network = BeatShapeGuidance(model).to(model.spread.device)
         load_weights(network, each / WEIGHTS)
         networks.append(network)
     log_h = MeanLogH(networks).eval().requires_grad_(False)
-    weight = from_card(NoiseLevelWeight, card, folder / CARD, "beat_shapes.weight")
+    weight = from_card(NoiseLevelWeight, card, path, "beat_shapes.weight")
     return CascadeChanges(selection, guided(classifier_free(model, label_scale), log_h, weight))
 
 

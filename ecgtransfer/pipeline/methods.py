@@ -326,8 +326,8 @@ def load_target_model(
     model = source.model
     if method == "source" and not stage.is_done:
         return TargetModel(classifier_free(model, label_scale), source, method, source.fingerprint)
-    card = stage.card
-    settings, details = card["settings"]["transfer"], card["results"]["details"]
+    settings = stage.read(dict[str, Any], "settings.transfer")
+    details = stage.read(dict[str, Any], "results.details")
     if method in WITH_OWN_WEIGHTS:
         model = _read_model(model, stage.folder / WEIGHTS)
     denoise = classifier_free(model, label_scale)
@@ -362,7 +362,7 @@ def load_target_model(
     changes = load_cascade_changes(
         source, method, stage.folder, details.get("cascade", {}), label_scale
     )
-    return TargetModel(denoise, source, method, str(card["fingerprint"]), changes)
+    return TargetModel(denoise, source, method, stage.read(str, "fingerprint"), changes)
 
 
 def _weights_from(stage: Stage, name: str) -> list[NoiseLevelWeight]:

@@ -55,6 +55,7 @@ def _linked(partial: Path, path: Path) -> bool:
         return True
     except OSError:
         return False
+    fsync(path.parent)
     return True
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from small_generation import SmallNetwork, flat_units
 
 from ecgtransfer.corpus import write_ecgset
-from ecgtransfer.errors import ConfigError, CorpusError, RunError
+from ecgtransfer.errors import ConfigError, CorpusError, RunError, StorageError
 from ecgtransfer.storage import exclusive_lock
 from ecgtransfer.synthesis import DiskSpace, Shard, missing_shards
 from ecgtransfer.synthesis.shards import shards_folder
@@ -300,10 +300,14 @@ def test_what_is_no_shard_is_left_alone(make, draw, tmp_path):
 
 def test_a_plan_that_cannot_be_read_is_told(make, draw, tmp_path):
     draw(1, 2)
-    (tmp_path / "set.shards" / "plan.json").write_text("{")
-    for call in (lambda: draw(2, 2), lambda: make("set", *COUNTS)):
-        with pytest.raises(RunError, match=r"plan\.json cannot be read, .*; restore it, or remove"):
-            call()
+    for text, sentence in (
+        ("{", r"plan\.json is not readable as JSON .*; restore or remove it"),
+        ('{"of": "2", "card": {}}', r"expected a whole number as the field of of .*plan\.json"),
+    ):
+        (tmp_path / "set.shards" / "plan.json").write_text(text)
+        for call in (lambda: draw(2, 2), lambda: make("set", *COUNTS)):
+            with pytest.raises(StorageError, match=sentence):
+                call()
 
 
 def test_the_disk_is_told_before_the_start(make, draw, monkeypatch, tmp_path):
