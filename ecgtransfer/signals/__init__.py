@@ -33,7 +33,7 @@ from ecgtransfer.signals.quality import (
     r_peaks,
     saturated_leads,
 )
-from ecgtransfer.signals.recording import Recording
+from ecgtransfer.signals.recording import MILLIVOLTS, Recording
 from ecgtransfer.signals.wfdb_header import WfdbHeader, read_comments, read_header
 from ecgtransfer.signals.wfdb_io import read_recording, write_recording
 
@@ -41,6 +41,7 @@ __all__ = [
     "EXPANSION",
     "INDEPENDENT_LEADS",
     "LEADS",
+    "MILLIVOLTS",
     "SHAPE_ROWS",
     "BeatKind",
     "Beats",
