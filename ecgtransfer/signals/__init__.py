@@ -15,7 +15,6 @@ from ecgtransfer.signals.beat_shape import (
 )
 from ecgtransfer.signals.beats import BeatKind, Beats, find_beats
 from ecgtransfer.signals.leads import (
-    EXPANSION,
     INDEPENDENT_LEADS,
     LEADS,
     canonical_lead,
@@ -38,7 +37,6 @@ from ecgtransfer.signals.wfdb_header import WfdbHeader, read_comments, read_head
 from ecgtransfer.signals.wfdb_io import read_recording, write_recording
 
 __all__ = [
-    "EXPANSION",
     "INDEPENDENT_LEADS",
     "LEADS",
     "MILLIVOLTS",
