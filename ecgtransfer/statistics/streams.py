@@ -53,6 +53,8 @@ COMPARED_SHAPES = 8
 PHYSIOLOGY_SIDES = 8
 #: Records on each side of a privacy evaluation.
 PRIVACY_SIDES = 9
+#: Held-out records that calibrate the sampling of beat shapes, and their draws.
+CALIBRATING_SHAPES, CALIBRATING_DRAWS = 10, 11
 #: Equal numbers of patients for nearest-neighbour distances.
 CLOSENESS_SUBSAMPLES = 41
 #: ECGs of a blind test and their order.
