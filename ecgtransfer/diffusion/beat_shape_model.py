@@ -102,7 +102,7 @@ class BeatShapeConfig:
     components: int = 128
     ventricular_components: int = 64
     whitening: float = 0.5
-    width: int = 384
+    width: int = 336
     blocks: int = 3
     conditioning: int = 64
     noise: NoiseConfig = field(
