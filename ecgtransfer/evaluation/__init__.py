@@ -29,7 +29,6 @@ from ecgtransfer.evaluation.distances import (
     Prdc,
     band_power_error,
     frechet_distance,
-    frechet_from_moments,
     lead_correlation_difference,
     log_spectral_distance,
     mmd,
@@ -104,7 +103,6 @@ from ecgtransfer.evaluation.two_sample import (
 )
 from ecgtransfer.evaluation.utility import (
     count_trainings,
-    cross_validated_study,
     utility_study,
 )
 from ecgtransfer.evaluation.utility_result import (
@@ -153,14 +151,12 @@ __all__ = [
     "choose_thresholds",
     "compare_with_halves",
     "count_trainings",
-    "cross_validated_study",
     "default_arms",
     "ecg_pair_svg",
     "ecg_svg",
     "embed",
     "forest_svg",
     "frechet_distance",
-    "frechet_from_moments",
     "interval_plot_svg",
     "lead_correlation_difference",
     "load_classifier",
