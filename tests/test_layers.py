@@ -19,6 +19,7 @@ LAYERS = [
     "signals",
     "corpus",
     "simulation",
+    "drawing",
     "models",
     "training",
     "rhythm",

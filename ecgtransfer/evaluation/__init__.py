@@ -1,4 +1,4 @@
-"""What a synthetic set is worth: utility, fidelity, physiology, privacy, and a report of them."""
+"""What a synthetic set is worth: utility, fidelity, physiology, privacy."""
 
 from ecgtransfer.evaluation.arms import (
     RATIOS,
@@ -91,25 +91,6 @@ from ecgtransfer.evaluation.protocols import (
     Split,
     protocol_splits,
 )
-from ecgtransfer.evaluation.report import (
-    Figure,
-    Report,
-    Section,
-    Table,
-    render_report,
-    write_report,
-)
-from ecgtransfer.evaluation.report_figures import (
-    Curve,
-    Quantiles,
-    bars_svg,
-    ecg_pair_svg,
-    ecg_svg,
-    forest_svg,
-    interval_plot_svg,
-    scatter_svg,
-    spectrum_svg,
-)
 from ecgtransfer.evaluation.two_sample import (
     Projection,
     TwoSampleTest,
@@ -145,11 +126,9 @@ __all__ = [
     "Classifier",
     "ClassifierConfig",
     "Comparison",
-    "Curve",
     "Estimate",
     "FeatureScale",
     "FidelityResult",
-    "Figure",
     "Intervals",
     "LabelledRecords",
     "Overall",
@@ -160,17 +139,12 @@ __all__ = [
     "PrivacySide",
     "Projection",
     "Protocol",
-    "Quantiles",
-    "Report",
-    "Section",
     "Split",
-    "Table",
     "TwoSampleTest",
     "UtilityResult",
     "Verdict",
     "apply_thresholds",
     "band_power_error",
-    "bars_svg",
     "bootstrap",
     "challenge_scores",
     "choose_thresholds",
@@ -179,14 +153,10 @@ __all__ = [
     "cross_validated_study",
     "default_arms",
     "draw_resamples",
-    "ecg_pair_svg",
-    "ecg_svg",
     "embed",
     "estimate",
-    "forest_svg",
     "frechet_distance",
     "frechet_from_moments",
-    "interval_plot_svg",
     "lead_correlation_difference",
     "load_classifier",
     "log_spectral_distance",
@@ -210,10 +180,7 @@ __all__ = [
     "prdc",
     "projection",
     "protocol_splits",
-    "render_report",
-    "scatter_svg",
     "score_blind_test",
-    "spectrum_svg",
     "stratified_folds",
     "train_classifier",
     "two_sample_test",
@@ -228,5 +195,4 @@ __all__ = [
     "weighted_macro_auroc",
     "weighted_macro_average_precision",
     "write_blind_test",
-    "write_report",
 ]

@@ -29,6 +29,7 @@ from scipy.stats import beta, binom, binomtest
 
 from ecgtransfer.corpus import ECGSet
 from ecgtransfer.corpus.writing import sole_writer
+from ecgtransfer.drawing import SHEETS, draw_recording, save_drawing
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.evaluation.metrics import (
     BOOTSTRAP_RESAMPLES,
@@ -40,8 +41,6 @@ from ecgtransfer.evaluation.metrics import (
     estimate,
     weighted_macro_auroc,
 )
-from ecgtransfer.signals import draw_recording, save_drawing
-from ecgtransfer.signals.paper import SHEETS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

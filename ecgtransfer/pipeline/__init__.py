@@ -25,13 +25,6 @@ from ecgtransfer.pipeline.pretrained import (
 from ecgtransfer.pipeline.privacy import PrivacySettings, evaluate_privacy
 from ecgtransfer.pipeline.report import ReportSettings, report_run
 from ecgtransfer.pipeline.run import Run, Stage, fingerprint, read_json, write_json
-from ecgtransfer.pipeline.shown import (
-    ShownRecord,
-    ShownSet,
-    show_record,
-    show_recording,
-    show_set,
-)
 from ecgtransfer.pipeline.source import (
     Source,
     SourceSummary,
@@ -76,8 +69,6 @@ __all__ = [
     "ReportSettings",
     "Run",
     "SamplerSettings",
-    "ShownRecord",
-    "ShownSet",
     "Source",
     "SourcePreset",
     "SourceSettings",
@@ -117,9 +108,6 @@ __all__ = [
     "report_run",
     "run_demo",
     "settle_target",
-    "show_record",
-    "show_recording",
-    "show_set",
     "synthesise",
     "train_source",
     "transfer",

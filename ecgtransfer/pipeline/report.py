@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from ecgtransfer.corpus import ECGSet, load_manifest
-from ecgtransfer.errors import ManifestError, RunError
-from ecgtransfer.evaluation import (
+from ecgtransfer.drawing import (
+    OUTCOME_WORDS,
     Curve,
-    Estimate,
     Figure,
     Quantiles,
     Report,
@@ -28,7 +27,8 @@ from ecgtransfer.evaluation import (
     spectrum_svg,
     write_report,
 )
-from ecgtransfer.evaluation.report import OUTCOME_WORDS
+from ecgtransfer.errors import ManifestError, RunError
+from ecgtransfer.evaluation import Estimate
 from ecgtransfer.pipeline.answers import (
     QUESTIONS,
     Answer,

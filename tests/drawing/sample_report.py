@@ -2,11 +2,13 @@
 
 import numpy as np
 
-from ecgtransfer.evaluation.metrics import Estimate
-from ecgtransfer.evaluation.report import Figure, Report, Section, Table, Verdict
-from ecgtransfer.evaluation.report_figures import (
+from ecgtransfer.drawing import (
     Curve,
+    Figure,
     Quantiles,
+    Report,
+    Section,
+    Table,
     bars_svg,
     ecg_pair_svg,
     forest_svg,
@@ -15,6 +17,7 @@ from ecgtransfer.evaluation.report_figures import (
     scatter_svg,
     spectrum_svg,
 )
+from ecgtransfer.evaluation import Estimate, Verdict
 from ecgtransfer.simulation import DIAGNOSES, TARGET_HOSPITAL, simulate
 
 CLASSES = list(DIAGNOSES)

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from ecgtransfer.corpus import LabelSpace, write_ecgset
+from ecgtransfer.drawing import show as module
+from ecgtransfer.drawing import show_record, show_recording, show_set
 from ecgtransfer.errors import CorpusError, SignalError
-from ecgtransfer.pipeline import show_record, show_recording, show_set
-from ecgtransfer.pipeline import shown as module
 from ecgtransfer.signals import Recording, expand_leads, write_recording
 
 BPM = 75

@@ -1,4 +1,4 @@
-"""A record in words and on ECG paper; a set at a glance."""
+"""Describe a record or a set, and draw it: on ECG paper, or as an overview."""
 
 import glob
 import json
@@ -18,42 +18,41 @@ from ecgtransfer.corpus.statements import (
     split_codes,
     stated_in,
 )
+from ecgtransfer.drawing.overview import draw_overview
+from ecgtransfer.drawing.paper_png import draw_recording, save_drawing
 from ecgtransfer.errors import CorpusError, SignalError
-from ecgtransfer.pipeline.overview import draw_overview
 from ecgtransfer.signals import (
     Recording,
-    draw_recording,
     flat_leads,
     heart_rate_bpm,
     limb_lead_disagreement_mv,
     read_comments,
     read_recording,
     saturated_leads,
-    save_drawing,
 )
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: What stands below the grid of a record that is no patient's.
+#: Printed below the grid of a synthetic record.
 SYNTHETIC = "SYNTHETIC, not for diagnosis"
 
-#: The part of a long recording that is described and drawn.
+#: Seconds of a long recording that are described and drawn.
 LONGEST_SHOWN_S = 300.0
 
-#: Names that a message gives, and combinations of labels that a summary gives.
+#: Names listed in a message, and combinations of labels in a summary.
 NAMED, COMBINATIONS = 3, 20
 
-#: The report of its preparation, in the folder of a set.
+#: The report of the preparation, in the folder of a set.
 REPORT = "report.json"
 
 
 @dataclass(frozen=True)
 class ShownRecord:
-    """One record in words, and where its drawing is.
+    """Description of a record, and the path of its drawing.
 
-    `limb_lead_disagreement_uv` is that of the signal as it was recorded, None where nobody knows
-    any more; `origin` is `recorded`, `simulated` or `generated`.
+    `limb_lead_disagreement_uv` is that of the signal as recorded, None if it was not reported;
+    `origin` is `recorded`, `simulated` or `generated`.
     """
 
     name: str
@@ -74,7 +73,7 @@ class ShownRecord:
 
 @dataclass(frozen=True)
 class ShownSet:
-    """A set in numbers, and where its drawing is.
+    """Counts of a set, and the path of its drawing.
 
     `labels` and `combinations` count the records of each label and of each set of labels
     ("CRBBB+PAC", the most frequent first), `ages` those of each decade of life.
@@ -103,21 +102,21 @@ class ShownSet:
 def show_record(
     ecgset: ECGSet, name: str, drawing: Path | None, layout: str = "3x4"
 ) -> ShownRecord:
-    """Describe the record of that name and, with `drawing`, put it on ECG paper.
+    """Describe the record of that name and, with `drawing`, draw it on ECG paper.
 
     Raises:
         CorpusError: no record of that name, or a drawing that cannot be written.
     """
     found = ecgset.records.index[ecgset.records.name.astype(str) == name]
     if len(found) == 0:
-        some = ", ".join(ecgset.records.name.astype(str).head(NAMED))
-        raise CorpusError(f"{ecgset.folder} has no record {name!r}; it has {some} and others")
-    number = int(found[0])
-    row = ecgset.records.iloc[number]
+        first = ", ".join(ecgset.records.name.astype(str).head(NAMED))
+        raise CorpusError(f"{ecgset.folder} has no record {name!r}; it has {first} and others")
+    index = int(found[0])
+    row = ecgset.records.iloc[index]
     return _shown(
         name,
-        ecgset.recording(number),
-        ecgset.label_space.decode(ecgset.labels[number]),
+        ecgset.recording(index),
+        ecgset.label_space.decode(ecgset.labels[index]),
         ecgset.origin,
         None if pd.isna(row.age) else float(row.age),
         None if pd.isna(row.sex) else str(row.sex),
@@ -130,9 +129,9 @@ def show_record(
 def show_recording(
     folder: Path, name: str, drawing: Path | None, layout: str = "3x4"
 ) -> ShownRecord:
-    """Describe a WFDB record below a folder as it was recorded, as `show_record` does one of a set.
+    """Describe a WFDB record below a folder, as `show_record` does for a record of a set.
 
-    Of a record of more than five minutes the first five are described.
+    Only the first five minutes of a longer record are described.
 
     Args:
         folder: where to look.
@@ -163,7 +162,7 @@ def show_recording(
 
 
 def show_set(ecgset: ECGSet, drawing: Path | None = None) -> ShownSet:
-    """Count what is in a set and, with `drawing`, put it on one page.
+    """Count the contents of a set and, with `drawing`, draw an overview on one page.
 
     Raises:
         CorpusError: a drawing that cannot be written.
@@ -237,7 +236,7 @@ def _shown(
 
 
 def _title(shown: ShownRecord) -> str:
-    """Name, labels and what else is known, as a recorder prints it above the grid."""
+    """Name, labels, heart rate, age and sex, for the line above the grid."""
     parts = [f"{shown.name}: {', '.join(shown.labels) or 'no label'}"]
     if shown.heart_rate_bpm is not None:
         parts.append(f"{shown.heart_rate_bpm:.0f}/min")
@@ -273,7 +272,7 @@ def _record_path(folder: Path, name: str) -> Path:
 
 
 def _recorded_disagreement_uv(ecgset: ECGSet, name: str) -> float | None:
-    """How far the limb leads disagreed before four of them were left out, where it was reported."""
+    """Disagreement of the limb leads before derived leads were dropped, from the report."""
     try:
         report = json.loads((ecgset.folder / REPORT).read_text(encoding="utf-8"))
         found = report["disagreements_uv"].get(name)
@@ -291,7 +290,7 @@ def _source(ecgset: ECGSet) -> str | None:
 
 
 def _counts(column: "pd.Series[str] | pd.Series[int]") -> dict[str, int]:
-    """Records of each value in the order of the values; those without come last."""
+    """Records of each value, in the order of the values; missing ones come last."""
     counts = column.dropna().value_counts().sort_index()
     found = {str(value): int(count) for value, count in counts.items()}
     missing = int(column.isna().sum())
@@ -299,7 +298,7 @@ def _counts(column: "pd.Series[str] | pd.Series[int]") -> dict[str, int]:
 
 
 def _heart_rate(recording: Recording) -> float | None:
-    """Beats a minute, or None where no two beats can be told."""
+    """Heart rate in beats per minute, or None where no two beats are found."""
     try:
         return heart_rate_bpm(recording)
     except SignalError:

@@ -1,4 +1,4 @@
-"""A printed page: panels and words placed in inches from its upper left corner, saved as PNG."""
+"""A printed page: panels and text placed by their distance from its upper left corner."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecgtransfer.training.files import written_whole
+from ecgtransfer.drawing.files import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,12 +22,12 @@ WIDTH, DPI = 14.0, 120
 #: Inches at the left and right edge of a page, and above and below its panels.
 LEFT, RIGHT, HEAD, FOOT = 0.45, 0.15, 0.5, 0.95
 
-#: Colours of a PNG: edges stay smooth, and it has a third of the bytes of a full one.
+#: Colours of a PNG: edges stay smooth at a third of the size.
 PALETTE = 128
 
 INK, PALE, FAINT = "#1a1a1a", "#7d7d7d", "#e6e6e6"
 
-#: Beside matplotlib's defaults, whatever the user's own are.
+#: Changes to matplotlib's defaults.
 STYLE = {
     "axes.axisbelow": True,
     "axes.edgecolor": PALE,
@@ -46,7 +46,7 @@ STYLE = {
 
 @contextmanager
 def page_style() -> Iterator[None]:
-    """All that is drawn in this context looks the same, whatever the user's settings."""
+    """Draw in this context independently of the user's matplotlib settings."""
     import matplotlib.style
 
     with matplotlib.style.context(["default", STYLE]):
@@ -55,36 +55,46 @@ def page_style() -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class Page:
-    """A figure whose places are inches from the left edge and from the top."""
+    """A figure with a size and places in a unit of its own, such as inches or millimetres.
+
+    Attributes:
+        figure: what is drawn on.
+        width: of the page in its unit.
+        height: likewise.
+    """
 
     figure: Figure
+    width: float
     height: float
 
     @classmethod
-    def of(cls, height: float) -> Page:
-        """An empty page, apart from pyplot and its list of figures."""
+    def of(
+        cls, height: float, width: float = WIDTH, *, units_per_inch: float = 1, dpi: float = DPI
+    ) -> Page:
+        """An empty page that pyplot does not know of."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
+        size = (width / units_per_inch, height / units_per_inch)
+        figure = Figure(figsize=size, dpi=dpi, facecolor="white")
         FigureCanvasAgg(figure)
-        return cls(figure, height)
+        return cls(figure, width, height)
 
     def panel(self, left: float, top: float, width: float, height: float) -> Axes:
         """Axes whose frame has this upper left corner."""
         below = self.height - top - height
         return self.figure.add_axes(
-            (left / WIDTH, below / self.height, width / WIDTH, height / self.height)
+            (left / self.width, below / self.height, width / self.width, height / self.height)
         )
 
     def write(self, left: float, top: float, text: str, size: float, **style: Any) -> None:
-        """Words whose upper left corner is here."""
+        """Write text from a place on; by default it is the upper left corner."""
         self.figure.text(
-            left / WIDTH, 1 - top / self.height, text, fontsize=size, va="top", **style
+            left / self.width, 1 - top / self.height, text, fontsize=size, **{"va": "top"} | style
         )
 
     def save(self, path: Path) -> None:
-        """Whole or not at all, in few colours; RunError where the disk does not take it."""
+        """Write a PNG in few colours, atomically; RunError if the disk refuses."""
         from PIL import Image
 
         drawn = io.BytesIO()
@@ -92,5 +102,5 @@ class Page:
             self.figure.savefig(drawn, format="png")
         with Image.open(drawn) as image:
             few = image.convert("RGB").quantize(PALETTE)
-        with written_whole(path) as partial:
+        with atomic_file(path) as partial:
             few.save(partial, format="png", optimize=True)

@@ -10,16 +10,10 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path as MatplotlibPath
 from matplotlib.transforms import Bbox
 
-from ecgtransfer.errors import SignalError
-from ecgtransfer.signals import (
-    LEADS,
-    Recording,
-    draw_recording,
-    draw_recordings,
-    read_recording,
-    save_drawing,
-)
-from ecgtransfer.signals.paper import BASELINES_MM, SHEETS, TRACE_START_MM
+from ecgtransfer.drawing.paper_layout import BASELINES_MM, SHEETS, TRACE_START_MM
+from ecgtransfer.drawing.paper_png import draw_recording, draw_recordings, save_drawing
+from ecgtransfer.errors import ConfigError, SignalError
+from ecgtransfer.signals import LEADS, Recording, read_recording
 
 
 def words(axes):
@@ -338,7 +332,7 @@ def test_every_row_of_the_long_layout_is_one_lead_for_ten_seconds(ecg):
 
 
 def test_an_unknown_layout_is_refused(ecg):
-    with pytest.raises(SignalError, match="expected a layout of 3x4, 12x1, got '6x2'"):
+    with pytest.raises(ConfigError, match="expected a layout of 3x4, 12x1, got '6x2'"):
         draw_recording(ecg()[0], layout="6x2")
 
 

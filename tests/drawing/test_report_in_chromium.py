@@ -7,8 +7,9 @@ import zlib
 import numpy as np
 import pytest
 
-from ecgtransfer.evaluation.report import PALETTE, write_report
-from tests.evaluation.sample_report import CLASSES, SORTED, sample_report, tables
+from ecgtransfer.drawing.figure import PALETTE
+from ecgtransfer.drawing.report_page import write_report
+from tests.drawing.sample_report import CLASSES, SORTED, sample_report, tables
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
