@@ -26,6 +26,7 @@ LAYERS = [
     "diffusion",
     "transfer",
     "synthesis",
+    "export",
     "evaluation",
     "pipeline",
     "experiments",

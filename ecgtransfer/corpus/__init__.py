@@ -5,7 +5,6 @@ from ecgtransfer.corpus.ecgset import ECGSet, microvolts
 from ecgtransfer.corpus.ecgset_writer import ECGSetWriter, write_ecgset
 from ecgtransfer.corpus.fetching import FetchProgress, FetchReport, NotFetched, fetch
 from ecgtransfer.corpus.icbeb import read_icbeb
-from ecgtransfer.corpus.interchange import croissant, write_croissant
 from ecgtransfer.corpus.labels import (
     LabelSpace,
     Vocabulary,
@@ -39,7 +38,6 @@ __all__ = [
     "Problem",
     "VerifyReport",
     "Vocabulary",
-    "croissant",
     "fetch",
     "label_space",
     "label_warnings",
@@ -59,6 +57,5 @@ __all__ = [
     "snomed_code",
     "take_patients",
     "verify_corpus",
-    "write_croissant",
     "write_ecgset",
 ]

@@ -5,7 +5,6 @@ from ecgtransfer.pipeline.blind import BlindSettings, write_blind
 from ecgtransfer.pipeline.config import METHODS, PRESETS, SourcePreset, SourceSettings, preset
 from ecgtransfer.pipeline.data import READERS, Description, prepare_set
 from ecgtransfer.pipeline.demo import DemoSettings, DemoSummary, run_demo
-from ecgtransfer.pipeline.exported import export_set
 from ecgtransfer.pipeline.fidelity import FidelitySettings, evaluate_fidelity
 from ecgtransfer.pipeline.methods import (
     GUIDED,
@@ -46,7 +45,6 @@ from ecgtransfer.pipeline.synthetic import (
 )
 from ecgtransfer.pipeline.target import Target, TargetSettings, load_target, settle_target
 from ecgtransfer.pipeline.utility import ARMS, OF_SOURCE_RECORDS, UtilitySettings, evaluate_utility
-from ecgtransfer.pipeline.webdataset import export_webdataset
 
 __all__ = [
     "ARMS",
@@ -90,9 +88,7 @@ __all__ = [
     "evaluate_privacy",
     "evaluate_utility",
     "export",
-    "export_set",
     "export_source",
-    "export_webdataset",
     "find_source",
     "fingerprint",
     "load_source",

@@ -11,8 +11,8 @@ import wfdb
 from ecgtransfer.corpus import LabelSpace, read_ptbxl, read_signal, write_ecgset
 from ecgtransfer.corpus.writing import sole_writer
 from ecgtransfer.errors import ConfigError, RunError, SignalError
+from ecgtransfer.export import export_wfdb, header_comments
 from ecgtransfer.signals import LEADS, read_comments, write_recording
-from ecgtransfer.synthesis import export_wfdb, header_comments
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_five_hundred_hertz_go_where_ptb_xl_has_them(tmp_path):
 
 
 def test_a_thousand_records_share_a_folder(make, tmp_path, monkeypatch):
-    monkeypatch.setattr("ecgtransfer.synthesis.export.write_recording", lambda *_: None)
+    monkeypatch.setattr("ecgtransfer.export.wfdb_set.write_recording", lambda *_: None)
     ecgset = make("set", "AFIB=1001", network_batch=500)
     seen = []
     folder = export_wfdb(
@@ -202,7 +202,7 @@ def test_a_second_export_into_one_folder_is_refused(ecgset, tmp_path):
 
 def test_a_recorded_set_is_not_called_synthetic(tmp_path):
     recorded = write_set(tmp_path / "set", origin="recorded")
-    with pytest.raises(ConfigError, match=r"expected a synthetic set to export, .*'recorded'"):
+    with pytest.raises(ConfigError, match=r"expected a synthetic set, .*'recorded'"):
         export_wfdb(recorded, tmp_path / "export")
 
 

@@ -1,7 +1,7 @@
-"""A set in tar shards, as data loaders of torch and cloud stores read it (WebDataset).
+"""Export a set as tar shards for streaming data loaders (WebDataset).
 
-A shard is a plain tar file; its members that are called alike up to the dot are one record. Readers
-take whole shards in order, from a disk or over the network, and mix records in a buffer.
+A shard is a plain tar file; members with the same name up to the dot are one record. Readers stream
+whole shards, from a disk or over the network, and shuffle records in a buffer.
 """
 
 import hashlib
@@ -21,23 +21,22 @@ from numpy.typing import NDArray
 from ecgtransfer.corpus import ECGSet
 from ecgtransfer.corpus.writing import disk_errors
 from ecgtransfer.errors import ConfigError, SignalError
-from ecgtransfer.pipeline.exported import file_names
+from ecgtransfer.export.wfdb_set import file_names, synthetic_note
 from ecgtransfer.signals import LEADS, expand_leads
-from ecgtransfer.synthesis.export import synthetic_note
 from ecgtransfer.synthesis.folders import require_space, write_json, write_whole
 
 INDEX = "index.json"
 
-#: Records of a shard where nobody says otherwise: 26 MB at 100 Hz and 10 s.
+#: Default records of a shard: 26 MB at 100 Hz and 10 s.
 SHARD_RECORDS = 1000
 
 #: Records read at a time: 25 MB with twelve leads of ten seconds at 100 Hz.
 READ_RECORDS = 256
 
-#: Bytes that a record takes in a shard at most beside its samples: headers, labels, filling.
+#: Most bytes of a record in a shard beside its samples: headers, labels, padding.
 RECORD_BYTES = 4096
 
-#: Largest microvolts that int16 holds on both sides of zero.
+#: Largest amplitude in microvolts that int16 holds on both sides of zero.
 LARGEST_UV = 32767
 
 
@@ -49,15 +48,14 @@ def export_webdataset(
 ) -> Path:
     """Write every record of a set into tar shards, `shard-000000.tar` and so on.
 
-    A record is `NAME.npy`, the 12 leads in the order of LEADS, (12, T) int16 microvolts, and
+    A record is `NAME.npy`, 12 leads in the order of LEADS, (12, T) int16 microvolts, and
     `NAME.json`: labels by name and as SNOMED CT codes, `label` as multi-hot row, leads, unit, rate,
-    what the table of the set states of it, and, of a synthetic record, that it is one and which
-    model drew it. `index.json` lists the shards with records, bytes and SHA-256 beside what all
-    records share; `export.json` has the card of the set. The bytes are the same whenever and by
-    whomever a set is written.
+    the columns of the set's table, and the provenance of a synthetic record. `index.json` lists
+    records, bytes and SHA-256 of the shards, and the fields that all records share; `export.json`
+    has the card of the set. Equal sets give equal bytes.
 
-    The folder appears whole at the end; the same call after an interruption writes only the shards
-    that are missing, and returns at once when all is there. Memory holds `READ_RECORDS` records.
+    The folder is renamed into place at the end. After an interruption the same call writes only
+    missing shards; a finished export is kept. Memory holds `READ_RECORDS` records.
 
     Args:
         ecgset: any set.
@@ -71,8 +69,8 @@ def export_webdataset(
     Raises:
         ConfigError: fewer than one record a shard.
         SignalError: a record with a lead beyond 32.767 mV.
-        RunError: too little disk, a disk that refuses, unfinished work of another set or process,
-            or a folder that holds something else.
+        RunError: too little disk space, a disk that refuses to write, unfinished work of another
+            set or process, or a folder with other content.
     """
     folder = Path(folder)
     if shard_records < 1:
@@ -100,7 +98,7 @@ def _write_shards(
     shard_records: int,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Write what is missing; shards are written in order, and one that is there is whole."""
+    """Write missing shards, in order; an existing one is complete."""
     total, number = len(ecgset), 0
     while _shard(files, number).exists():
         number += 1

@@ -1,83 +1,15 @@
 import hashlib
 import json
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from ecgtransfer.corpus import (
-    LabelSpace,
-    croissant,
     label_space,
     load_manifest,
-    write_croissant,
-    write_ecgset,
 )
 from ecgtransfer.errors import CorpusError
-
-PTBXL = {
-    "name": "ptbxl",
-    "version": "1.0.3",
-    "licence": "CC BY 4.0",
-    "url": "https://physionet.org/content/ptb-xl/1.0.3/",
-}
-
-
-def make_set(folder, space=None, source=PTBXL, origin="recorded"):
-    """Four records of 20 samples, the last without age, sex and label."""
-    space = space or label_space()
-    rng = np.random.default_rng(1)
-    records = pd.DataFrame(
-        {
-            "name": ["a", "b", "c", "d"],
-            "patient": ["p", "p", "q", "r"],
-            "fold": [1, 1, 2, None],
-            "age": [40.0, 41.0, 90.0, None],
-            "sex": ["male", "male", "female", None],
-            "codes": ["NORM;SR", "AFIB", "PVC", ""],
-        }
-    )
-    labels = np.zeros((4, len(space)), np.float32)
-    labels[[0, 1, 2], [0, 1, 6 % len(space)]] = 1
-    signals_uv = rng.integers(-3000, 3000, (4, 8, 20)).astype(np.int16)
-    extra = {"corpus": source} if source else {}
-    return write_ecgset(folder, signals_uv, labels, records, space, 100, origin, extra)
-
-
-# --- pandas --------------------------------------------------------------------------------------
-
-
-def test_a_set_is_a_table_with_a_column_a_label(tmp_path):
-    ecgset = make_set(tmp_path / "set")
-    table = ecgset.to_pandas()
-    assert list(table.columns) == [*ecgset.records.columns, *label_space().names]
-    assert table.loc[table["AFIB"], "name"].tolist() == ["b"]
-    assert table[["NORM", "AFIB", "PVC"]].sum().tolist() == [1, 1, 1]
-    assert table["NORM"].dtype == bool
-    np.testing.assert_array_equal(table[list(label_space().names)], ecgset.labels)
-
-
-def test_soft_labels_stay_numbers(tmp_path):
-    table = pd.DataFrame({"name": ["a"]})
-    ecgset = write_ecgset(
-        tmp_path / "set",
-        np.zeros((1, 8, 5), np.int16),
-        np.array([[0.25, 1.0]], np.float32),
-        table,
-        LabelSpace(("x", "y")),
-        100,
-        "generated",
-    )
-    assert ecgset.to_pandas()[["x", "y"]].to_numpy().tolist() == [[0.25, 1.0]]
-
-
-def test_a_label_that_is_called_like_a_column_is_refused(tmp_path):
-    ecgset = make_set(tmp_path / "set", LabelSpace(("age", "other")))
-    with pytest.raises(CorpusError, match="a label and a column of its table called age; rename"):
-        ecgset.to_pandas()
-
-
-# --- Croissant -----------------------------------------------------------------------------------
+from ecgtransfer.export import croissant, write_croissant
+from tests.corpus.small_set import PTBXL, make_set
 
 
 def test_croissant_carries_licence_citation_and_address_of_the_source(tmp_path):

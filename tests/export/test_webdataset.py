@@ -15,7 +15,7 @@ import webdataset
 
 from ecgtransfer.corpus import LabelSpace, label_space, write_ecgset
 from ecgtransfer.errors import ConfigError, RunError, SignalError
-from ecgtransfer.pipeline import export_webdataset
+from ecgtransfer.export import export_webdataset
 from ecgtransfer.signals import LEADS
 from tests.pipeline.small_run import content
 

@@ -1,8 +1,8 @@
-"""A set for other programs: its metadata as Croissant, the format of MLCommons (JSON-LD).
+"""Metadata of a set in Croissant, the JSON-LD format of MLCommons.
 
-Croissant 1.0 (https://docs.mlcommons.org/croissant/docs/croissant-spec.html) says which files a
-data set has, what the columns of its table are, under which licence it may be used and what is to
-be cited; the last two are carried along from where the recordings come.
+Croissant 1.0 (https://docs.mlcommons.org/croissant/docs/croissant-spec.html) describes the files
+of a data set, the columns of its table, its licence and its citation. Licence and citation are
+those of the source of the recordings.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ecgtransfer.errors import CorpusError, ManifestError
 if TYPE_CHECKING:
     import pyarrow
 
-#: The vocabulary of Croissant 1.0: what its words stand for.
+#: The JSON-LD context of Croissant 1.0.
 _CONTEXT: dict[str, object] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -48,7 +48,7 @@ _CONTEXT: dict[str, object] = {
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.0"
 
-#: Addresses of the licences that data sets of ECGs are published under; Croissant asks for one.
+#: URLs of the licences of public ECG data sets; Croissant requires a URL.
 LICENCES = {
     "CC BY 4.0": "https://creativecommons.org/licenses/by/4.0/",
     "CC BY-SA 4.0": "https://creativecommons.org/licenses/by-sa/4.0/",
@@ -57,7 +57,7 @@ LICENCES = {
     "ODC-By 1.0": "https://opendatacommons.org/licenses/by/1-0/",
 }
 
-#: The files of a set: their kind, and what is in them.
+#: The files of a set: media type and description.
 _FILES = {
     SIGNALS: ("application/x-npy", "int16 microvolts, records x 8 leads x samples"),
     LABELS: ("application/x-npy", "float32, records x labels, in the order of the record set"),
@@ -65,7 +65,7 @@ _FILES = {
     CARD: ("application/json", "origin, leads, unit, sampling rate, label names, fingerprint"),
 }
 
-#: What the columns that every table has mean.
+#: Descriptions of the columns that every table has.
 _COLUMNS = {
     "name": "name of the record",
     "patient": "whose record it is; patients are never split",
@@ -85,7 +85,7 @@ def croissant(ecgset: ECGSet, folder: str | Path | None = None) -> dict[str, Any
 
     Args:
         ecgset: what to describe; all of its files are read for their SHA-256.
-        folder: from where the addresses of the files count; None: the folder of the set.
+        folder: base of the relative URLs of the files; the folder of the set by default.
 
     Raises:
         CorpusError: a file of the set that cannot be read.
@@ -112,9 +112,9 @@ def croissant(ecgset: ECGSet, folder: str | Path | None = None) -> dict[str, Any
 
 
 def write_croissant(ecgset: ECGSet, path: str | Path) -> None:
-    """Write the Croissant metadata of a set to a JSON file, whole or not at all.
+    """Write the Croissant metadata of a set to a JSON file, atomically.
 
-    The addresses of the set's files count from the folder of that file.
+    URLs of the set's files are relative to the folder of that file.
 
     Raises:
         CorpusError: a file that cannot be written.
@@ -135,7 +135,7 @@ def write_croissant(ecgset: ECGSet, path: str | Path) -> None:
 
 
 def _source(ecgset: ECGSet) -> dict[str, str]:
-    """Name, version, licence, address and citation of where the recordings come from."""
+    """Name, version, licence, URL and citation of the source of the recordings."""
     stated = ecgset.card.get("corpus")
     known = stated if isinstance(stated, Mapping) else {}
     source = {key: str(known.get(key) or "") for key in ("name", "version", "licence", "url")}
@@ -239,7 +239,7 @@ def _labels(ecgset: ECGSet) -> dict[str, object]:
 
 
 def _address(file: Path, base: Path) -> str:
-    """The path of a file as seen from a folder; absolute where no relative one leads there."""
+    """The path of a file relative to a folder, or an absolute URI where there is none."""
     try:
         return Path(os.path.relpath(file.resolve(), base.resolve())).as_posix()
     except ValueError:  # another drive of Windows
@@ -247,7 +247,7 @@ def _address(file: Path, base: Path) -> str:
 
 
 def _file(path: Path, base: Path) -> dict[str, object]:
-    """What there is to say about a file of a set."""
+    """The description of a file of a set, with its size and SHA-256."""
     kind, description = _FILES[path.name]
     digest, size = hashlib.sha256(), 0
     try:

@@ -15,9 +15,9 @@ from ecgtransfer.corpus import (
     write_ecgset,
 )
 from ecgtransfer.errors import ConfigError, RunError, SignalError
-from ecgtransfer.pipeline import export_set
+from ecgtransfer.export import export_set
+from ecgtransfer.export import wfdb_set as module
 from ecgtransfer.signals import LEADS
-from ecgtransfer.synthesis import export as module
 
 INDEPENDENT = [LEADS.index(name) for name in ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")]
 SOURCE = {"name": "clinic", "version": "2", "licence": "CC BY 4.0", "url": "https://example.org"}
