@@ -17,8 +17,10 @@ import torch
 
 from ecgtransfer.experiments.mixtures import FULL, SCORES, Study, assignment, score_board
 from ecgtransfer.experiments.problems import problem
-from ecgtransfer.experiments.scores import interval
 from ecgtransfer.experiments.transfer_methods import FOLDS, NOISE
+from ecgtransfer.statistics import (
+    student_estimate,
+)
 from ecgtransfer.transfer import FinetuneConfig, averaged, finetune, patient_folds
 
 HERE = Path(__file__).resolve().parent
@@ -57,7 +59,8 @@ def main() -> None:
                 "problem": name,
                 "n": n,
                 "averaged fine-tuning": {
-                    score: asdict(interval([each[score] for each in found])) for score in SCORES
+                    score: asdict(student_estimate([each[score] for each in found]))
+                    for score in SCORES
                 },
                 **{
                     method: {score: asdict(rows[method].scores[score]) for score in SCORES}

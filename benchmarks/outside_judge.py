@@ -42,13 +42,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from ecgtransfer.corpus import ECGSet, select_records
-from ecgtransfer.evaluation import Estimate
-from ecgtransfer.evaluation.metrics import (
+from ecgtransfer.signals import resample
+from ecgtransfer.statistics import (
+    Estimate,
     effective_records,
     newcombe_difference,
     wilson_estimate,
 )
-from ecgtransfer.signals import resample
 
 CLASSES = ("NORM", "AFIB", "1AVB", "CLBBB", "CRBBB", "PVC")
 #: Records a class and side.

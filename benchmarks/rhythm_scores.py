@@ -1,10 +1,9 @@
 """How well a rhythm model describes the beats of patients that it never met.
 
-    python benchmarks/rhythm_scores.py --set SET --model FOLDER --beats FILE [--fold 9] [--to JSON]
+    python benchmarks/rhythm_scores.py --run RUN [--fold 9] [--to JSON]
 
-SET is the prepared PTB-XL with all its statements. Beats are found once and kept in FILE. Where
-FOLDER holds no weights a model is trained on folds 1-8; fold 9 stops the training and chose the
-form of the model, fold 10 is for the end. Asked of the records of a fold:
+RUN holds a finished factorised source model of the prepared PTB-XL. Fold 9 stops the training and
+chose the form of the model, fold 10 is for the end. Asked of the records of a fold:
 
 - log-likelihood of their trains, per beat and per record, beside a gamma renewal process and
   resampled training trains, each fitted to the training records with the same rarest statement;
@@ -33,28 +32,26 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ecgtransfer.corpus import ECGSet
-from ecgtransfer.evaluation import Estimate, estimate, two_sample_test
+from ecgtransfer.evaluation import two_sample_test
+from ecgtransfer.pipeline import Run, load_source
+from ecgtransfer.pipeline.conditioned import ages, sexes
 from ecgtransfer.rhythm import (
     RHYTHM_FEATURES,
     GammaRenewal,
     ResampledTrains,
-    RhythmConfig,
     RhythmModel,
-    fit_rhythm,
     in_window,
     is_regular,
     rhythm_features,
 )
-from ecgtransfer.signals import Beats, find_beats
-from ecgtransfer.training import Progress, TrainConfig, load_weights, seeded_initialisation
+from ecgtransfer.signals import Beats
+from ecgtransfer.statistics import Estimate, estimate
 
 RESULTS = Path(__file__).resolve().parent / "rhythm_scores.json"
 #: The classes of ICBEB2018, which other sets are labelled with.
 CORE = ("NORM", "AFIB", "1AVB", "CLBBB", "CRBBB", "PAC", "PVC", "STD_", "STE_")
 #: Other statements with a rhythm of their own, for the tables.
 RHYTHMS = ("SR", "SBRAD", "STACH", "SARRH", "PACE", "SVARR")
-#: Fewest training records of a statement outside the core.
-FEWEST_RECORDS = 100
 #: Fewest records of a class in a table.
 FEWEST_TOLD = 10
 #: Trains that the baseline of resampled trains draws from, at most, for each class.
@@ -67,15 +64,6 @@ NOVELTY_TRAINS = 500
 FEWEST_INTERVALS, LATE_BEATS = 5, 2
 #: Smallest jitter of a training train, seconds: the error of an RR interval.
 SMALLEST_JITTER_S = 0.005
-TRAIN = TrainConfig(
-    steps=4000,
-    batch_size=256,
-    learning_rate=3e-3,
-    ema_decay=0.995,
-    validate_every=500,
-    checkpoint_every=1000,
-    log_every=100,
-)
 
 
 class Records(NamedTuple):
@@ -92,19 +80,21 @@ class Records(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--set", type=Path, required=True)
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--beats", type=Path, required=True, help="npz file, made if missing")
+    parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--fold", type=int, default=9)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=TRAIN.steps)
     parser.add_argument("--to", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    records = read_records(options.set, options.beats)
-    training = np.flatnonzero(records.fold <= 8)
+    source = load_source(Run.open(options.run))
+    if source.cascade is None:
+        raise SystemExit(f"expected a factorised source model in {options.run}, got a plain one")
+    model = source.cascade.rhythm
+    ecgset, training, _ = source.records()
+    records = read_records(ecgset, model.config.label_names)
     held_out = np.flatnonzero(records.fold == options.fold)
-    model, training_facts = trained(records, training, options)
+    if np.isin(held_out, training).any():
+        raise SystemExit(f"expected a fold that the model did not learn from, got {options.fold}")
     rng = np.random.default_rng([options.seed, options.fold])
     seeds = [[options.seed, options.fold, int(i)] for i in held_out]
     drawn = model.sample(
@@ -121,11 +111,8 @@ def main() -> None:
     found["seconds_for_1000_trains"] = sampling_seconds(model, records, held_out)
     told("seconds for 1,000 trains", found["seconds_for_1000_trains"])
     held = json.loads(options.to.read_text()) if options.to.exists() else {}
-    command = (
-        f"python benchmarks/rhythm_scores.py --set SET --model FOLDER --beats FILE "
-        f"--fold {options.fold} --seed {options.seed} --steps {options.steps}"
-    )
-    held[f"fold {options.fold}"] = found | {"command": command, "training": training_facts}
+    training_facts = asdict(source.summary.stages["rhythm"]) | {"model": source.fingerprint}
+    held[f"fold {options.fold}"] = found | {"training": training_facts, "seed": options.seed}
     options.to.write_text(json.dumps(held, indent=1, sort_keys=True) + "\n")
 
 
@@ -133,44 +120,18 @@ def told(name: str, value: object) -> None:
     print(name, json.dumps(value), flush=True)
 
 
-def read_records(folder: Path, cache: Path) -> Records:
-    """Beats and conditions of the records, in the 47 statements of the model's label space."""
-    ecgset = ECGSet.open(folder)
-    fold = ecgset.records["fold"].to_numpy(np.int64)
-    counts = ecgset.labels[fold <= 8].sum(0)
-    chosen = [
-        i
-        for i, name in enumerate(ecgset.label_space.names)
-        if counts[i] >= FEWEST_RECORDS or name in CORE
-    ]
-    sex = ecgset.records["sex"].map({"male": 0.0, "female": 1.0})
+def read_records(ecgset: ECGSet, names: tuple[str, ...]) -> Records:
+    """Beats and conditions of the records of a set, in the label space of the model."""
+    columns = [ecgset.label_space.names.index(name) for name in names]
     return Records(
-        beats_of(ecgset, cache),
-        ecgset.labels[:, chosen].astype(np.float32),
-        tuple(ecgset.label_space.names[i] for i in chosen),
-        ecgset.records["age"].to_numpy(np.float64),
-        sex.to_numpy(np.float64),
-        fold,
+        list(ecgset.beats),
+        ecgset.labels[:, columns].astype(np.float32),
+        names,
+        ages(ecgset),
+        sexes(ecgset),
+        ecgset.records["fold"].to_numpy(np.int64),
         ecgset.records["patient"].to_numpy(),
     )
-
-
-def beats_of(ecgset: ECGSet, cache: Path) -> list[Beats]:
-    """Beats of all records, found once."""
-    if not cache.exists():
-        found = [find_beats(ecgset.recording(i)) for i in range(len(ecgset))]
-        np.savez_compressed(
-            cache,
-            times_s=np.concatenate([each.times_s for each in found]),
-            kinds=np.concatenate([each.kinds for each in found]),
-            counts=[len(each.times_s) for each in found],
-            duration_s=found[0].duration_s,
-        )
-    with np.load(cache) as held:
-        ends = np.cumsum(held["counts"])[:-1]
-        times, kinds = np.split(held["times_s"], ends), np.split(held["kinds"], ends)
-        duration_s = float(held["duration_s"])
-    return [Beats(t, k, duration_s) for t, k in zip(times, kinds, strict=True)]
 
 
 def conditions(
@@ -184,53 +145,6 @@ def conditions(
     known = torch.tensor([name in shown for name in records.names]).expand(label.shape)
     nothing = torch.full((len(index),), math.nan)
     return label, known, nothing, nothing
-
-
-def trained(
-    records: Records, training: NDArray[np.int64], options: argparse.Namespace
-) -> tuple[RhythmModel, dict[str, Any]]:
-    """The model of the folder, trained where it has no weights."""
-    config = RhythmConfig(records.names)
-    with seeded_initialisation(options.seed):
-        model = RhythmModel(config)
-    facts = options.model / "card.json"
-    if facts.exists():
-        load_weights(model, options.model / "weights.safetensors")
-        return model.eval(), json.loads(facts.read_text())["training"]
-    began = time.process_time()
-    settings = asdict(TRAIN) | {"seed": options.seed, "steps": options.steps}
-
-    def progress(at: Progress) -> None:
-        if at.validation is not None:
-            print(f"step {at.step}: validation {at.validation:.4f}", flush=True)
-
-    result = fit_rhythm(
-        model,
-        records.beats,
-        records.label,
-        np.ones(records.label.shape, dtype=np.bool_),
-        records.age,
-        records.sex,
-        training,
-        np.flatnonzero(records.fold == 9),
-        TrainConfig(**settings),
-        options.model,
-        core_labels=CORE,
-        progress=progress,
-    )
-    results = {
-        "records": len(training),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "steps": result.steps,
-        "best_step": result.best_step,
-        "validation": result.validation,
-        "cpu_seconds": round(time.process_time() - began),
-        "seed": options.seed,
-    }
-    facts.write_text(
-        json.dumps({"config": asdict(config), "training": results}, indent=1, sort_keys=True) + "\n"
-    )
-    return model, results
 
 
 def patient_mean(

@@ -2,6 +2,8 @@
 
     python benchmarks/source_scores.py --run RUN --work WORK [--records 4000] [--to JSON]
 
+Fold 10 is for the end; `--fold 9` scores on the fold that chose the model and its label scale.
+
 RUN holds a source model trained on folds of the prepared PTB-XL other than 10. Records of the nine
 ICBEB classes are generated in the mix of labels of its training records, with the model's own
 rhythms and beat shapes, and compared with fold 10:
@@ -35,8 +37,6 @@ from ecgtransfer.evaluation import (
     FeatureScale,
     LabelledRecords,
     PrivacySide,
-    draw_resamples,
-    estimate,
     measure_fidelity,
     measure_intervals,
     measure_physiology,
@@ -54,11 +54,14 @@ from ecgtransfer.pipeline import Run, SamplerSettings, Source, load_source
 from ecgtransfer.pipeline.target import labels_in
 from ecgtransfer.signals import Beats, beat_shapes, find_beats
 from ecgtransfer.signals.beat_shape import BEFORE_S
+from ecgtransfer.statistics import (
+    draw_resamples,
+    estimate,
+)
 from ecgtransfer.synthesis import generate, parse_counts
 from ecgtransfer.synthesis.generate import NETWORK_BATCH_CPU
 from ecgtransfer.training import available_cores
 
-TEST = ("fold=10",)
 #: Records of a side of fidelity, physiology and privacy.
 LARGEST_SIDE = 2000
 #: Records that are generated between two lines of progress.
@@ -79,6 +82,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--classifier-steps", type=int, default=1000)
     parser.add_argument("--label-scale", type=float, default=1.0)
+    parser.add_argument("--fold", type=int, default=10, help="fold that is compared with")
     parser.add_argument(
         "--quick", action="store_true", help="rhythm and physiology alone, in minutes"
     )
@@ -90,7 +94,7 @@ def main() -> None:
     labels = labels_in(space, real, drop_others=True)
     train, test = (
         numbers[labels[numbers].any(axis=1)]
-        for numbers in (train, select_records(real.records, TEST))
+        for numbers in (train, select_records(real.records, (f"fold={options.fold}",)))
     )
     sampler = SamplerSettings(classifier_free_scale=options.label_scale)
     drawn = drawn_set(source, space, labels[train], sampler, options)
@@ -108,7 +112,7 @@ def main() -> None:
         "generated_records": len(drawn),
         "sampler": f"{sampler.solver}, {sampler.steps} steps",
         "label_scale": options.label_scale,
-        "test": {"selection": TEST[0], "records": len(test)},
+        "test": {"selection": f"fold={options.fold}", "records": len(test)},
     }
     found["rhythm"] = rhythm(source, drawn, real, labels, test, options.label_scale)
     print(json.dumps(found["rhythm"], indent=1), file=sys.stderr, flush=True)

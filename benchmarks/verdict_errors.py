@@ -329,7 +329,12 @@ def privacy_study(prototypes: int | None, copied: float = 0.0) -> Study:
 
 def blind_rates() -> dict[str, Any]:
     """Exact probabilities of what is said of a reader who guesses, by ECGs of each kind."""
-    from ecgtransfer.evaluation.blind import NEAR_CHANCE, proportion
+    from ecgtransfer.evaluation.blind import (
+        NEAR_CHANCE,
+    )
+    from ecgtransfer.statistics import (
+        proportion,
+    )
 
     found = {}
     for size in (10, 20, 26, 50, 100):

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ecgtransfer.corpus import SplitProtocol
 from ecgtransfer.errors import ConfigError
-from ecgtransfer.evaluation import Protocol
 from ecgtransfer.pipeline import (
     GUIDED,
     Run,
@@ -39,7 +39,7 @@ def transfer(
         typer.Option(min=5, help="Target records to learn from (three quarters); the rest test."),
     ] = None,
     protocol: Annotated[
-        Protocol,
+        SplitProtocol,
         typer.Option(
             help="paper: fold 10 trains, 1-8 test; standard: 1-8 train, 9 is held out, 10 tests; "
             "cross-validation: by --part; split: by --train-records."

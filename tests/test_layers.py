@@ -16,6 +16,7 @@ CLI = REPOSITORY / "cli"
 LAYERS = [
     "errors",
     "settings",
+    "statistics",
     "signals",
     "corpus",
     "simulation",

@@ -32,9 +32,11 @@ from benchmarks.outside_judge import (
     verdict,
 )
 from ecgtransfer.corpus import ECGSet, label_space
-from ecgtransfer.evaluation import Estimate
 from ecgtransfer.signals import Recording
 from ecgtransfer.simulation import SOURCE_HOSPITAL, simulate
+from ecgtransfer.statistics import (
+    Estimate,
+)
 
 NAMES = label_space("icbeb9").names
 

@@ -17,9 +17,18 @@ from ecgtransfer.corpus.labels import (
 from ecgtransfer.corpus.manifest import Manifest, load_manifest
 from ecgtransfer.corpus.preparation import prepare
 from ecgtransfer.corpus.preparation_report import PreparationReport
+from ecgtransfer.corpus.protocols import Split, SplitProtocol, protocol_splits
 from ecgtransfer.corpus.ptbxl import rate_to_read, read_ptbxl
 from ecgtransfer.corpus.records import Corpus, CorpusRecord, OwnSource, read_signal
-from ecgtransfer.corpus.splits import patient_split, select_records, take_patients
+from ecgtransfer.corpus.selection import select_records
+from ecgtransfer.corpus.splits import (
+    common_folds,
+    dealt_folds,
+    patient_halves,
+    patient_split,
+    stratified_folds,
+    take_patients,
+)
 from ecgtransfer.corpus.verification import Problem, VerifyReport, verify_corpus
 from ecgtransfer.corpus.wfdb_folder import read_wfdb_folder
 
@@ -36,16 +45,22 @@ __all__ = [
     "OwnSource",
     "PreparationReport",
     "Problem",
+    "Split",
+    "SplitProtocol",
     "VerifyReport",
     "Vocabulary",
+    "common_folds",
+    "dealt_folds",
     "fetch",
     "label_space",
     "label_warnings",
     "load_manifest",
     "load_vocabulary",
     "microvolts",
+    "patient_halves",
     "patient_split",
     "prepare",
+    "protocol_splits",
     "rate_to_read",
     "read_arrays",
     "read_icbeb",
@@ -55,6 +70,7 @@ __all__ = [
     "resolve",
     "select_records",
     "snomed_code",
+    "stratified_folds",
     "take_patients",
     "verify_corpus",
     "write_ecgset",

@@ -1,53 +1,25 @@
-"""Choosing records by their table, and parting them by patient with the labels in proportion."""
+"""Splits of records by patient: parts of given sizes, folds and halves.
+
+`patient_split` and `take_patients` make parts of given sizes with the labels in proportion,
+`stratified_folds` folds with the labels in proportion, `common_folds` folds of two domains that
+share patients, `dealt_folds` random folds, `patient_halves` two halves to compare with each other.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ecgtransfer.errors import CorpusError
+from ecgtransfer.statistics import checked_labels
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: `column=value|value` or `column!=value|value`.
-_EXPRESSION = re.compile(r"^\s*(?P<column>\w+)\s*(?P<sign>!?=)\s*(?P<values>\S.*?)\s*$")
-
-#: `3` or `1-8`, in a column of numbers.
-_RANGE = re.compile(r"^(?P<low>-?\d+(?:\.\d+)?)(?:-(?P<high>-?\d+(?:\.\d+)?))?$")
-
-
-def select_records(records: pd.DataFrame, expressions: Sequence[str]) -> NDArray[np.int64]:
-    """Row numbers, ascending, of the records for which every expression holds.
-
-    An expression is `column=value`, `column=value|value` (one of them) or `column!=value|value`
-    (none of them). In a column of numbers a value may be a range with both ends included:
-    `fold=1-8`, `age=40-60|75`. A record whose value is not stated equals nothing.
-
-    Raises:
-        CorpusError: something that is not an expression, an unknown column, a word that no record
-            has, a value that is no number in a column of numbers, or nothing selected.
-    """
-    if isinstance(expressions, str):
-        raise CorpusError(
-            f"expected a list of expressions, got the bare string {expressions!r}; "
-            f"give [{expressions!r}]"
-        )
-    chosen = np.ones(len(records), dtype=bool)
-    for expression in expressions:
-        chosen &= _holds(records, expression)
-    if not chosen.any():
-        raise CorpusError(
-            f"no record satisfies {' and '.join(expressions) or 'an empty table'}; "
-            "widen the selection"
-        )
-    return np.flatnonzero(chosen)
 
 
 def patient_split(
@@ -113,6 +85,118 @@ def take_patients(
         )
     taken, rest = patient_split(records, labels, (int(n), len(records) - int(n)), seed)
     return taken, rest
+
+
+def stratified_folds(
+    labels: ArrayLike, patients: ArrayLike | None, folds: int, seed: int
+) -> NDArray[np.int64]:
+    """The fold, 0 ... folds − 1, of each record: (N,); a patient's records share one.
+
+    Patients with rare labels are dealt first, each to the fold that has fewest records of its
+    rarest label, then fewest records (after Sechidis et al. 2011). CorpusError for fewer patients
+    than folds or a `patients` of another length.
+    """
+    hot = checked_labels(labels)
+    names = np.arange(len(hot)) if patients is None else np.asarray(patients)
+    if names.shape != (len(hot),):
+        raise CorpusError(f"expected one patient per record, {len(hot)}, got shape {names.shape}")
+    patient_of = np.unique(names, return_inverse=True)[1].reshape(-1)
+    count = int(patient_of.max()) + 1
+    if count < folds:
+        raise CorpusError(f"{folds} folds need at least {folds} patients, got {count}")
+    by_patient = np.zeros((count, hot.shape[1] + 1))
+    np.add.at(by_patient[:, :-1], patient_of, hot)
+    by_patient[:, -1] = np.bincount(patient_of)
+    frequency = np.append(hot.sum(axis=0), len(hot) + 1)
+    rarest = np.where(by_patient > 0, frequency, np.inf).argmin(axis=1)
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(count)
+    held = np.zeros((folds, hot.shape[1] + 1))
+    fold_of = np.empty(count, dtype=np.int64)
+    for patient in shuffled[np.argsort(frequency[rarest[shuffled]], kind="stable")]:
+        fold = int(np.lexsort((held[:, -1], held[:, rarest[patient]]))[0])
+        fold_of[patient] = fold
+        held[fold] += by_patient[patient]
+    return fold_of[patient_of]
+
+
+def common_folds(
+    domains: Sequence[Sequence[str]], folds: int, rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """Fold of each record of each domain; a patient has the same fold in all domains.
+
+    The patients of each domain are dealt to the folds in turn, in random order, those that an
+    earlier domain has dealt already left out.
+
+    Args:
+        domains: patient of each record, a sequence a domain.
+        folds: how many.
+        rng: decides the orders.
+
+    Returns:
+        (N,) fold numbers of each domain.
+    """
+    fold_of: dict[str, int] = {}
+    for patients in domains:
+        new = [name for name in sorted(set(patients)) if name not in fold_of]
+        for number, place in enumerate(rng.permutation(len(new))):
+            fold_of[new[place]] = number % folds
+    return [np.array([fold_of[name] for name in patients], np.int64) for patients in domains]
+
+
+def dealt_folds(
+    patients: ArrayLike, folds: int, rng: np.random.Generator, labels: ArrayLike | None = None
+) -> NDArray[np.int64]:
+    """Fold of each record, (N,): patients are dealt to the folds in turn, in random order.
+
+    With labels, multi-hot (N, K), patients who have the same labels are dealt one after another,
+    so that each fold has its share of them; meant for few labels.
+    """
+    number = np.unique(np.asarray(patients), return_inverse=True)[1].reshape(-1)
+    order = rng.permutation(int(number.max()) + 1)
+    kinds = np.zeros(len(order), dtype=np.int64)
+    if labels is not None:
+        hot = np.asarray(labels, dtype=np.bool_)
+        has = np.zeros((len(order), hot.shape[1]), dtype=np.bool_)
+        np.logical_or.at(has, number, hot)
+        kinds = has @ 2 ** np.arange(hot.shape[1])
+    fold = np.empty(len(order), dtype=np.int64)
+    fold[np.lexsort((order, kinds))] = np.arange(len(order)) % folds
+    return fold[number]
+
+
+def patient_halves(
+    patients: ArrayLike, rng: np.random.Generator, records: int | None = None
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Two random index arrays of equal length that share no patient.
+
+    patients (N,); `records` is the length of each, at most (N + 1 − most records of one patient)
+    // 2, which is the default. CorpusError where that is less than asked or than 1.
+    """
+    names = np.asarray(patients)
+    if names.ndim != 1 or len(names) == 0:
+        raise CorpusError(f"expected one patient per record, (N,), got shape {names.shape}")
+    most = largest_half(names)
+    length = most if records is None else records
+    if not 1 <= length <= most:
+        raise CorpusError(
+            f"two patient-disjoint halves of {len(names)} records hold up to {most} each, "
+            f"asked for {length}; give more patients or ask for fewer"
+        )
+    order = in_patient_order(names, rng)
+    return order[:length], order[-length:]
+
+
+def largest_half(patients: NDArray[np.generic]) -> int:
+    """Records that each of two patient-disjoint halves can have, however patients are drawn."""
+    _, of_patient = np.unique(patients, return_counts=True)
+    return (len(patients) + 1 - int(of_patient.max())) // 2
+
+
+def in_patient_order(patients: NDArray[np.generic], rng: np.random.Generator) -> NDArray[np.intp]:
+    """All records, patient after patient in random order."""
+    number = np.unique(patients, return_inverse=True)[1].reshape(-1)
+    return np.argsort(rng.permutation(number.max() + 1)[number], kind="stable")
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,58 +327,3 @@ def _distinct(members: NDArray[np.int64], patients: _Patients) -> NDArray[np.int
     kinds = np.column_stack([patients.sizes[members], patients.label_counts[members]])
     _, first = np.unique(kinds, axis=0, return_index=True)
     return members[np.sort(first)]
-
-
-def _holds(records: pd.DataFrame, expression: str) -> NDArray[np.bool_]:
-    match = _EXPRESSION.match(expression)
-    if match is None:
-        raise CorpusError(
-            f"cannot read the selection {expression!r}; "
-            "expected column=value, column!=value, column=value|value or column=1-8"
-        )
-    column = match["column"]
-    if column not in records.columns:
-        raise CorpusError(
-            f"unknown column {column!r}; expected one of {', '.join(map(str, records.columns))}"
-        )
-    values = [value.strip() for value in match["values"].split("|")]
-    if records[column].dtype.kind in "iuf":
-        numbers = records[column].to_numpy(dtype=np.float64, na_value=np.nan)
-        found = _in_ranges(numbers, values, expression)
-    else:
-        found = _is_one_of(records, column, values)
-    return ~found if match["sign"] == "!=" else found
-
-
-def _in_ranges(
-    numbers: NDArray[np.float64], values: Sequence[str], expression: str
-) -> NDArray[np.bool_]:
-    found = np.zeros(len(numbers), dtype=bool)
-    for value in values:
-        match = _RANGE.match(value)
-        if match is None:
-            raise CorpusError(
-                f"cannot read {value!r} in {expression!r}; "
-                "that column holds numbers, expected one such as 3 or a range such as 1-8"
-            )
-        low = float(match["low"])
-        high = low if match["high"] is None else float(match["high"])
-        if low > high:
-            raise CorpusError(
-                f"the range {value!r} in {expression!r} runs backwards; swap its ends"
-            )
-        found |= (numbers >= low) & (numbers <= high)
-    return found
-
-
-def _is_one_of(records: pd.DataFrame, column: str, values: Sequence[str]) -> NDArray[np.bool_]:
-    texts = records[column].map(str, na_action="ignore")
-    known = sorted(texts.dropna().unique())
-    for value in values:
-        if value not in known:
-            shown = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
-            raise CorpusError(
-                f"no record has {column} {value!r}; there is {shown or 'none stated'}"
-            )
-    found: NDArray[np.bool_] = texts.isin(values).to_numpy(dtype=bool)
-    return found

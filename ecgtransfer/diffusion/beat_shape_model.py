@@ -9,6 +9,7 @@ So whatever transfers a model of signals, `transfer.guided` above all, transfers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,13 +38,17 @@ from ecgtransfer.signals.beat_shape import (
 )
 from ecgtransfer.signals.beats import BeatKind, Beats
 from ecgtransfer.signals.leads import INDEPENDENT_LEADS
+from ecgtransfer.statistics import streams
 from ecgtransfer.training import (
+    WEIGHTS,
     FitResult,
     Progress,
     TrainConfig,
     fit,
+    is_main_process,
     label_weights,
     record_noise,
+    save_weights,
     shuffled_batches,
     step_generator,
 )
@@ -61,13 +66,18 @@ SMALLEST_DEVIATION = 1e-3
 COMPONENTS_PER_GROUP = 8
 #: Fewest records with ventricular beats whose shapes are worth components.
 FEWEST_SHAPES = 2
+#: Deviation of the embedding of a fresh network's statements, present and absent. A bundle branch
+#: block changes the whole shape, and weights of the usual size take long to grow to that.
+PRESENT_DEVIATION, ABSENT_DEVIATION = 0.5, 0.02
+#: Shares of the noise level that a denoiser may be told in sampling, see `calibrate_noise_told`.
+NOISE_TOLD = (1.0, 0.99, 0.98, 0.97, 0.96)
+#: Records that are drawn for that, and the strongest components whose deviations are compared.
+RECORDS_FOR_CALIBRATION, CALIBRATED_COMPONENTS = 1024, 64
 #: Records that are denoised at a time. Always so many, with zeros where there are fewer: a matrix
 #: product of another size rounds differently, and a record shall not depend on the others.
 SAMPLED_AT_ONCE = 16
 #: Held-out records behind every validation of the denoising loss.
 RECORDS_FOR_VALIDATION = 2048
-#: Stands for a process that no training has, so that held-out noise is never a training step's.
-HELD_OUT_RANK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -94,11 +104,11 @@ class BeatShapeConfig:
     whitening: float = 0.5
     width: int = 384
     blocks: int = 3
-    conditioning: int = 128
+    conditioning: int = 64
     noise: NoiseConfig = field(
         default_factory=lambda: NoiseConfig(-0.5, 1.4, sigma_min=0.01, sigma_max=40.0)
     )
-    label_balance: float = 0.5
+    label_balance: float = 0.75
 
     def __post_init__(self) -> None:
         most = len(INDEPENDENT_LEADS) * shape_samples(self.sampling_rate_hz)
@@ -203,6 +213,7 @@ class BeatShapeModel(nn.Module):
     level_mean: Tensor
     level_deviation: Tensor
     spread: Tensor
+    noise_told: Tensor
 
     def __init__(self, config: BeatShapeConfig) -> None:
         super().__init__()
@@ -215,6 +226,7 @@ class BeatShapeModel(nn.Module):
         self.register_buffer("level_deviation", torch.ones(leads))
         self.parts = (config.components, leads, config.ventricular_components)
         self.register_buffer("spread", torch.ones(sum(self.parts)))
+        self.register_buffer("noise_told", torch.ones(()))
         self.network = ResidualMLP(
             ResidualMLPConfig(
                 features=sum(self.parts),
@@ -226,6 +238,11 @@ class BeatShapeModel(nn.Module):
                 conditioning=config.conditioning,
             )
         )
+        embedding = self.network.conditioning.label
+        assert embedding is not None
+        present, absent = embedding.weight.data.chunk(2, dim=1)
+        present.normal_(0.0, PRESENT_DEVIATION)
+        absent.normal_(0.0, ABSENT_DEVIATION)
 
     @property
     def dimensions(self) -> int:
@@ -373,7 +390,12 @@ class BeatShapeModel(nn.Module):
             )
         noise_config = self.config.noise
         sigmas = karras_sigmas(steps, noise_config.sigma_min, noise_config.sigma_max)
-        walked = classifier_free(denoise or self, label_scale)
+        denoiser, share = denoise or self, self.noise_told
+
+        def told(x: Tensor, sigma: Tensor, label: Any) -> Tensor:
+            return denoiser(x, share * sigma, label)
+
+        walked = classifier_free(told, label_scale)
         device = self.spread.device
         shapes, levels = [], []
         for start in range(0, len(seeds), SAMPLED_AT_ONCE):
@@ -462,7 +484,7 @@ def fit_beat_shapes(
     validate = (
         held_out_shape_loss(model, records, level, held_out, config.seed) if len(held_out) else None
     )
-    return fit(
+    result = fit(
         model,
         loss,
         lambda step: torch.from_numpy(order(step)),
@@ -472,6 +494,54 @@ def fit_beat_shapes(
         progress=progress,
         keep_checkpoint=keep_checkpoint,
     )
+    if measure_units:
+        judged = held_out if len(held_out) else train
+        rng = streams.generator(config.seed, streams.CALIBRATING_SHAPES)
+        some = rng.permutation(judged)[:RECORDS_FOR_CALIBRATION]
+        calibrate_noise_told(model, *encoded(model, records, level, some), config.seed)
+        if is_main_process():
+            save_weights(model, folder / WEIGHTS)
+    return result
+
+
+def calibrate_noise_told(
+    model: BeatShapeModel, x0: Tensor, condition: Condition, seed: int, steps: int = 20
+) -> None:
+    """Choose the share of the noise level that the denoiser is told when shapes are drawn.
+
+    A network averages over more than the posterior, so that what is drawn with it varies too
+    little; told of a little less noise it leaves a little more. Chosen is the share at which the
+    strongest components of drawn ordinary beats have the deviations of real ones (the middle 68 %,
+    median over components), by interpolation between `NOISE_TOLD`, of which 1 is the largest.
+
+    Args:
+        model: trained; its `noise_told` is set.
+        x0: (B, D) of records that it did not learn from, where there are such.
+        condition: of these records.
+        seed: of the draws.
+        steps: of the sampler.
+    """
+    compared = min(CALIBRATED_COMPONENTS, model.parts[0])
+    real = _half_widths(x0[:, :compared])
+    rng = streams.generator(seed, streams.CALIBRATING_DRAWS)
+    seeds = rng.integers(2**62, size=len(x0)).tolist()
+    excess: list[float] = []
+    for share in NOISE_TOLD:
+        model.noise_told.fill_(share)
+        drawn = model.encode(*map(torch.from_numpy, model.draw(condition, seeds, steps=steps)))
+        ratio = _half_widths(drawn.cpu()[:, :compared]) / real.clamp_min(1e-9)
+        excess.append(float(ratio.log().median()))
+        if excess[-1] >= 0:
+            break
+    rising = np.maximum.accumulate(excess)
+    model.noise_told.fill_(float(np.interp(0.0, rising, NOISE_TOLD[: len(excess)])))
+
+
+def _half_widths(values: Tensor) -> Tensor:
+    """Half of the middle 68 % of each column, the standard deviation of normal values: (C,)."""
+    low, high = values.quantile(values.new_tensor([0.16, 0.84]), dim=0).unbind()
+    half: Tensor = (high - low) / 2
+    return half
 
 
 def encoded(
@@ -543,8 +613,9 @@ def held_out_shape_loss(
     seed: int,
 ) -> Callable[[nn.Module], float]:
     """Denoising loss of any network on the same held-out records with the same noise."""
-    chosen = np.random.default_rng([seed, 3]).permutation(held_out)[:RECORDS_FOR_VALIDATION]
-    generator = step_generator(seed, 0, rank=HELD_OUT_RANK)
+    rng = streams.generator(seed, streams.VALIDATION_RECORDS)
+    chosen = rng.permutation(held_out)[:RECORDS_FOR_VALIDATION]
+    generator = step_generator(seed, 0, rank=streams.STEP_HELD_OUT)
     sigma = draw_sigma(len(chosen), model.config.noise, generator)
     noise = torch.randn(len(chosen), model.dimensions, generator=generator)
 

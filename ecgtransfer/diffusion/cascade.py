@@ -23,11 +23,7 @@ from ecgtransfer.diffusion.model import DiffusionModel
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.rhythm import RhythmModel
 from ecgtransfer.signals import Beats
-
-#: Streams of randomness of a record beside that of its noise, which is its seed's own.
-RHYTHM_STREAM, SHAPE_STREAM, SELECTION_STREAM = 1, 2, 3
-#: The first of the streams of further trains, of which one is selected.
-CANDIDATE_STREAM = 1000
+from ecgtransfer.statistics import streams
 
 
 class Cascade(nn.Module):
@@ -146,14 +142,17 @@ class CascadeConditions:
         ]
         if self.select_rhythm is None or len(drawn) == 1:
             return patient, drawn[0]
-        generators = map(np.random.default_rng, stream_seeds(seeds, SELECTION_STREAM))
+        generators = map(np.random.default_rng, stream_seeds(seeds, streams.RECORD_SELECTION))
         return patient, self.select_rhythm.select(list(zip(*drawn, strict=True)), list(generators))
 
     def _rhythm_streams(self) -> list[int]:
         """Streams of the trains of each record that one is selected from."""
         selector = self.select_rhythm
         more = 0 if selector is None or selector.is_constant else selector.candidates - 1
-        return [RHYTHM_STREAM, *(CANDIDATE_STREAM + number for number in range(more))]
+        return [
+            streams.RECORD_RHYTHM,
+            *(streams.RECORD_CANDIDATES + number for number in range(more)),
+        ]
 
     def shapes(
         self, label: Tensor, seeds: Sequence[int], first: int = 0
@@ -168,7 +167,7 @@ class CascadeConditions:
             self.cascade.beat_shapes.condition(
                 patient.label, beats, known=patient.known, age=patient.age, sex=patient.sex
             ),
-            stream_seeds(seeds, SHAPE_STREAM),
+            stream_seeds(seeds, streams.RECORD_SHAPES),
             label_scale=self.label_scale,
             denoise=self.shape_denoiser,
         )

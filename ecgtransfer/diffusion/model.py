@@ -31,6 +31,7 @@ from ecgtransfer.models import UNet1d, UNetConfig
 from ecgtransfer.settings import UNSTATED_AT_DEFAULT
 from ecgtransfer.signals.beat_shape import TAPS, layout
 from ecgtransfer.signals.beats import Beats
+from ecgtransfer.statistics import streams
 from ecgtransfer.training import (
     FitResult,
     Progress,
@@ -45,8 +46,6 @@ from ecgtransfer.training import (
 RECORDS_FOR_SPECTRUM = 3000
 #: Held-out records behind every validation of the denoising loss.
 RECORDS_FOR_VALIDATION = 512
-#: Stands for a process that no training has, so that held-out noise is never a training step's.
-HELD_OUT_RANK = 1 << 20
 
 
 #: Largest share of a difference between two records' shapes that is added to the layout which the
@@ -334,7 +333,8 @@ def measure_units(
     Raises:
         ConfigError: a residual model and records without beats.
     """
-    chosen = np.random.default_rng([seed, 2]).permutation(train)[:RECORDS_FOR_SPECTRUM]
+    rng = streams.generator(seed, streams.UNIT_RECORDS)
+    chosen = rng.permutation(train)[:RECORDS_FOR_SPECTRUM]
     parts = np.array_split(chosen, 1 + len(chosen) // 500)
     if model.layout_units is None:
         chunks = (records.independent_mv(part) for part in parts)
@@ -439,8 +439,9 @@ def held_out_loss(
 
     The best linear denoiser of white data scores 1 on it, whatever the noise level.
     """
-    chosen = np.random.default_rng([seed, 3]).permutation(held_out)[:RECORDS_FOR_VALIDATION]
-    generator = step_generator(seed, 0, rank=HELD_OUT_RANK)
+    rng = streams.generator(seed, streams.VALIDATION_RECORDS)
+    chosen = rng.permutation(held_out)[:RECORDS_FOR_VALIDATION]
+    generator = step_generator(seed, 0, rank=streams.STEP_HELD_OUT)
     sigma = draw_sigma(len(chosen), model.config.noise, generator)
     shape = (len(chosen), model.config.unet.leads, model.config.samples)
     noise = torch.randn(shape, generator=generator)
@@ -479,7 +480,7 @@ def gaussian_identity(x0: Tensor, config: NoiseConfig, seed: int) -> float:
     Exactly 1 on white data of unit variance: how far a run is from it says how well the units fit
     these records.
     """
-    generator = step_generator(seed, 1, rank=HELD_OUT_RANK)
+    generator = step_generator(seed, 1, rank=streams.STEP_HELD_OUT)
     x0 = x0.cpu()
     sigma = draw_sigma(len(x0), config, generator)
     noise = torch.randn(x0.shape, generator=generator)

@@ -9,7 +9,7 @@ import math
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ from ecgtransfer.drawing.numbers import (
     number_text,
 )
 from ecgtransfer.errors import ConfigError
+from ecgtransfer.statistics import Estimate
 
 #: Names of the two sets, the real one first.
 NAMES = ("real", "generated")
@@ -75,14 +76,6 @@ class Quantiles:
             return None
         p5, p25, p50, p75, p95 = np.quantile(finite, [0.05, 0.25, 0.5, 0.75, 0.95]).tolist()
         return cls(p5, p25, p50, p75, p95, len(finite))
-
-
-class _Scaled(NamedTuple):
-    """An estimate in other units."""
-
-    value: float
-    low: float
-    high: float
 
 
 def forest_svg(
@@ -349,7 +342,7 @@ def _stacked(middle: float, lines: Sequence[str]) -> list[tuple[float, str]]:
 def _scaled(estimate: EstimateLike | None, factor: float) -> EstimateLike | None:
     if estimate is None:
         return None
-    return _Scaled(factor * estimate.value, factor * estimate.low, factor * estimate.high)
+    return Estimate(factor * estimate.value, factor * estimate.low, factor * estimate.high)
 
 
 def _quantiles_text(quantiles: Quantiles | None, decimals: int | None) -> str:

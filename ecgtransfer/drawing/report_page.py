@@ -14,13 +14,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING
 
 from ecgtransfer.drawing.figure import PALETTE, Figure
 from ecgtransfer.drawing.files import atomic_file, make_folder
 from ecgtransfer.drawing.plain import plain
 from ecgtransfer.drawing.table import Table, table_view
 from ecgtransfer.errors import ConfigError
+from ecgtransfer.statistics import Outcome, Verdict
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -35,31 +36,12 @@ OWN_IDS = frozenset({"main", "verdicts", "methods", "settings", "licences", "lim
 _ID = re.compile(r"[a-z][a-z0-9-]*")
 _URL = re.compile(r"https?://[^\s<>\"]*[^\s<>\".,;:!?)\]]")
 
-#: How a verdict, or several together, came out.
-Outcome = Literal["pass", "partial", "fail", "open"]
-
 OUTCOME_WORDS: Mapping[Outcome, str] = {
     "pass": "Pass",
     "partial": "Pass in part",
     "fail": "Fail",
     "open": "Undecided",
 }
-
-
-class Verdict(Protocol):
-    """An answer in a sentence; `passed` is None where the data are evidence of neither."""
-
-    @property
-    def passed(self) -> bool | None:
-        """Whether it is good news."""
-
-    @property
-    def sentence(self) -> str:
-        """The answer."""
-
-    @property
-    def outcome(self) -> Outcome:
-        """Its word and symbol on the page."""
 
 
 #: Parts of a section in order; a string is a paragraph, in which addresses become links.

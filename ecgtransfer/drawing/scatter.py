@@ -8,8 +8,7 @@ import numpy.typing as npt
 from ecgtransfer.drawing.canvas import Canvas
 from ecgtransfer.drawing.figure import Figure
 from ecgtransfer.errors import ConfigError
-
-FloatArray = npt.NDArray[np.float64]
+from ecgtransfer.statistics import FloatArray
 
 #: Size in CSS pixels; one drawing serves screens and phones.
 MAP_WIDTH, MAP_HEIGHT = 480.0, 400.0

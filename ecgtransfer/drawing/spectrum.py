@@ -12,8 +12,7 @@ from ecgtransfer.drawing.charts import WIDTH, in_two_widths
 from ecgtransfer.drawing.figure import Figure
 from ecgtransfer.drawing.numbers import SUPERSCRIPT, number_text
 from ecgtransfer.errors import ConfigError
-
-FloatArray = npt.NDArray[np.float64]
+from ecgtransfer.statistics import FloatArray
 
 #: Dashes and width of a curve.
 DASHES = ("", "7 4", "2 3", "10 3 2 3", "4 2", "1 4")

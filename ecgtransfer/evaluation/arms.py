@@ -9,15 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ecgtransfer.errors import ConfigError
+from ecgtransfer.statistics import streams
 
 #: Name of the arm that is trained on the target's records as they are.
 TARGET_ONLY = "target only"
 
 #: Synthetic records for each target record, in the arms that are made by default.
 RATIOS = (0.5, 1.0, 2.0, 4.0)
-
-#: Tells this draw apart from everything else that a training's seed decides.
-_SELECTION = 101
 
 
 @dataclass(frozen=True)
@@ -194,7 +192,7 @@ def matched_records(
     quota = np.floor(exact).astype(np.int64)
     short = int(np.floor(ratio * len(wanted) + 0.5)) - int(quota.sum())
     quota[np.lexsort((counts, -np.round(exact - quota, 9)))[:short]] += 1
-    order = np.random.default_rng([seed, _SELECTION]).permutation(len(held))
+    order = streams.generator(seed, streams.ARM_RECORDS).permutation(len(held))
     distance = (held[order, None, :] != rows).sum(axis=2)
     taken = np.zeros(len(order), dtype=bool)
     for j, count in enumerate(quota):

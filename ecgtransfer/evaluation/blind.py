@@ -25,13 +25,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import beta, binom, binomtest
+from scipy.stats import beta, binom
 
 from ecgtransfer.corpus import ECGSet
 from ecgtransfer.corpus.writing import sole_writer
 from ecgtransfer.drawing import SHEETS, draw_recording, save_drawing
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.evaluation.metrics import (
+    weighted_macro_auroc,
+)
+from ecgtransfer.statistics import (
     BOOTSTRAP_RESAMPLES,
     CONFIDENCE,
     Estimate,
@@ -39,7 +42,8 @@ from ecgtransfer.evaluation.metrics import (
     bootstrap,
     draw_resamples,
     estimate,
-    weighted_macro_auroc,
+    proportion,
+    streams,
 )
 
 if TYPE_CHECKING:
@@ -310,7 +314,7 @@ def write_blind_test(
         raise ConfigError(f"expected a layout of {', '.join(SHEETS)}, got {layout!r}; take one")
     numbers = np.arange(len(real)) if among is None else np.unique(np.asarray(among))
     _check_sets(real, numbers, generated, n)
-    rng = np.random.default_rng([seed, 71])
+    rng = streams.generator(seed, streams.BLIND_TEST)
     chosen, matched = _matched_records(real, numbers, generated, n, rng)
     ecgs = [(real, int(record), False) for record in chosen[0]]
     ecgs += [(generated, int(record), True) for record in chosen[1]]
@@ -408,14 +412,6 @@ def score_blind_test(
         compared=int(together.sum()),
         records=sum(ecg.synthetic for ecg in truth),
     )
-
-
-def proportion(successes: int, trials: int) -> Estimate | None:
-    """A share with its exact 95 % interval (Clopper and Pearson 1934), or none of no trials."""
-    if trials == 0:
-        return None
-    interval = binomtest(successes, trials).proportion_ci(CONFIDENCE, method="exact")
-    return Estimate(successes / trials, float(interval.low), float(interval.high))
 
 
 def chance_of_no_difference(ecgs: int) -> float:

@@ -19,12 +19,15 @@ from ecgtransfer.errors import ConfigError, CorpusError, RunError
 from ecgtransfer.evaluation.augmentation import Augmentation
 from ecgtransfer.evaluation.embedding import BATCH_SIZE, embed, in_batches
 from ecgtransfer.evaluation.metrics import (
-    FloatArray,
-    checked_labels,
     macro_auroc,
-    undefined_classes,
 )
 from ecgtransfer.models import Encoder1d, EncoderConfig
+from ecgtransfer.statistics import (
+    FloatArray,
+    checked_labels,
+    streams,
+    undefined_classes,
+)
 from ecgtransfer.training import (
     WEIGHTS,
     Progress,
@@ -41,9 +44,6 @@ from ecgtransfer.training import (
 SMALLEST_SCALE_MV = 1e-3
 
 CARD = "card.json"
-
-#: Tells the draws of augmentation from those of `fit`, which has one stream for each process.
-_AUGMENTATION_STREAM = 2**20
 
 
 @dataclass(frozen=True)
@@ -413,7 +413,7 @@ class ClassifierTraining:
             index = draw(step)
             signals = torch.from_numpy(signals_of(index))
             if self.augmentation is not None:
-                generator = step_generator(self.seed, step, _AUGMENTATION_STREAM)
+                generator = step_generator(self.seed, step, streams.STEP_AUGMENTATION)
                 signals = self.augmentation(signals, generator)
             return signals / divisor, torch.from_numpy(labels[index])
 
@@ -507,39 +507,6 @@ def load_classifier(folder: Path) -> Classifier:
         encoder = Encoder1d(shape)
     load_weights(encoder, folder / WEIGHTS)
     return Classifier(encoder.eval(), scale, names)
-
-
-def stratified_folds(
-    labels: npt.ArrayLike, patients: npt.ArrayLike | None, folds: int, seed: int
-) -> npt.NDArray[np.int64]:
-    """The fold, 0 ... folds − 1, of each record: (N,); a patient's records share one.
-
-    Patients with rare labels are dealt first, each to the fold that has fewest records of its
-    rarest label, then fewest records (after Sechidis et al. 2011). CorpusError for fewer patients
-    than folds or a `patients` of another length.
-    """
-    hot = checked_labels(labels)
-    names = np.arange(len(hot)) if patients is None else np.asarray(patients)
-    if names.shape != (len(hot),):
-        raise CorpusError(f"expected one patient per record, {len(hot)}, got shape {names.shape}")
-    patient_of = np.unique(names, return_inverse=True)[1].reshape(-1)
-    count = int(patient_of.max()) + 1
-    if count < folds:
-        raise CorpusError(f"{folds} folds need at least {folds} patients, got {count}")
-    by_patient = np.zeros((count, hot.shape[1] + 1))
-    np.add.at(by_patient[:, :-1], patient_of, hot)
-    by_patient[:, -1] = np.bincount(patient_of)
-    frequency = np.append(hot.sum(axis=0), len(hot) + 1)
-    rarest = np.where(by_patient > 0, frequency, np.inf).argmin(axis=1)
-    rng = np.random.default_rng(seed)
-    shuffled = rng.permutation(count)
-    held = np.zeros((folds, hot.shape[1] + 1))
-    fold_of = np.empty(count, dtype=np.int64)
-    for patient in shuffled[np.argsort(frequency[rarest[shuffled]], kind="stable")]:
-        fold = int(np.lexsort((held[:, -1], held[:, rarest[patient]]))[0])
-        fold_of[patient] = fold
-        held[fold] += by_patient[patient]
-    return fold_of[patient_of]
 
 
 def check_agreement(

@@ -46,7 +46,6 @@ from scipy.signal import detrend
 
 from ecgtransfer.errors import ConfigError, CorpusError, SignalError
 from ecgtransfer.evaluation.beat_to_beat import window_likeness
-from ecgtransfer.evaluation.metrics import BoolArray, FloatArray
 from ecgtransfer.signals import (
     INDEPENDENT_LEADS,
     LEADS,
@@ -59,6 +58,10 @@ from ecgtransfer.signals import (
     resample,
 )
 from ecgtransfer.signals.quality import QRS_BAND_HZ, SHORTEST_S
+from ecgtransfer.statistics import (
+    BoolArray,
+    FloatArray,
+)
 
 IntArray = npt.NDArray[np.int64]
 

@@ -14,8 +14,10 @@ from scipy import signal
 from scipy.spatial.distance import cdist, pdist
 
 from ecgtransfer.errors import ConfigError, CorpusError
-from ecgtransfer.evaluation.metrics import FloatArray
 from ecgtransfer.signals import INDEPENDENT_LEADS, LEADS
+from ecgtransfer.statistics import (
+    FloatArray,
+)
 
 #: Bands of `band_power_error` in hertz: baseline and P/T waves, QRS, its edges, noise and mains.
 BANDS_HZ = ((0.5, 5.0), (5.0, 15.0), (15.0, 25.0), (25.0, 35.0), (35.0, 42.0), (42.0, 50.0))

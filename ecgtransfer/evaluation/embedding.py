@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ecgtransfer.errors import ConfigError, CorpusError
-from ecgtransfer.evaluation.metrics import FloatArray
 from ecgtransfer.models import Encoder1d
+from ecgtransfer.statistics import (
+    FloatArray,
+)
 
 #: Records that pass through the network at once, unless told otherwise.
 BATCH_SIZE = 256

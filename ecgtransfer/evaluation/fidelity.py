@@ -31,6 +31,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from ecgtransfer.corpus.splits import in_patient_order, largest_half, patient_halves
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.evaluation.distances import (
     FREE_OF_BIAS,
@@ -64,7 +65,6 @@ from ecgtransfer.evaluation.fidelity_result import (
     FidelityResult,
     Interval,
 )
-from ecgtransfer.evaluation.metrics import Estimate, FloatArray, estimate
 from ecgtransfer.evaluation.two_sample import (
     FEWEST_TESTED,
     KINDS,
@@ -72,11 +72,17 @@ from ecgtransfer.evaluation.two_sample import (
     cross_validated_auc,
     label_patterns,
     matched,
-    share_estimate,
     shared_groups,
-    student_reach,
 )
 from ecgtransfer.signals import INDEPENDENT_LEADS
+from ecgtransfer.statistics import (
+    Estimate,
+    FloatArray,
+    estimate,
+    share_estimate,
+    streams,
+    student_reach,
+)
 
 #: Repeated random halves behind a comparison with the real set.
 HALVES = 50
@@ -116,28 +122,6 @@ Distance32 = npt.NDArray[np.float32]
 Scale = Literal["any", "positive", "unit", "squared", "share"]
 
 
-def patient_halves(
-    patients: npt.ArrayLike, rng: np.random.Generator, records: int | None = None
-) -> tuple[Indices, Indices]:
-    """Two random index arrays of equal length that share no patient.
-
-    patients (N,); `records` is the length of each, at most (N + 1 − most records of one patient)
-    // 2, which is the default. CorpusError where that is less than asked or than 1.
-    """
-    names = np.asarray(patients)
-    if names.ndim != 1 or len(names) == 0:
-        raise CorpusError(f"expected one patient per record, (N,), got shape {names.shape}")
-    most = _largest_half(names)
-    length = most if records is None else records
-    if not 1 <= length <= most:
-        raise CorpusError(
-            f"two patient-disjoint halves of {len(names)} records hold up to {most} each, "
-            f"asked for {length}; give more patients or ask for fewer"
-        )
-    order = _in_patient_order(names, rng)
-    return order[:length], order[-length:]
-
-
 def negative_controls(
     signals_mv: npt.ArrayLike,
     patients: npt.ArrayLike | None = None,
@@ -160,7 +144,7 @@ def negative_controls(
     names = _patients(patients, len(signals))
     if len(np.unique(names)) < 2:
         raise CorpusError("expected records of at least 2 patients, whose leads can be exchanged")
-    order = _in_patient_order(names, np.random.default_rng([seed, 4]))
+    order = in_patient_order(names, streams.generator(seed, streams.NEGATIVE_CONTROLS))
     other = np.empty(len(signals), dtype=np.intp)
     # Patient after patient, the record as many places on as one patient fills at most is another's
     # (unless one patient has more than half of all records).
@@ -276,7 +260,7 @@ def measure_fidelity(
         given.append(
             (source_features, source_mv, source_patients, None if labels is None else source_labels)
         )
-    rng = np.random.default_rng([seed, 2])
+    rng = streams.generator(seed, streams.FIDELITY_RECORDS)
     kept = [_thinned(len(np.asarray(parts[0])), rng) for parts in given]
     sides = [
         _side(*parts, sampling_rate_hz, index) for parts, index in zip(given, kept, strict=True)
@@ -333,10 +317,8 @@ class _Plan:
             yield _Draw(
                 left,
                 right,
-                _in_patient_order(self.generated, rng)[: self.records],
-                None
-                if self.source is None
-                else _in_patient_order(self.source, rng)[: self.records],
+                in_patient_order(self.generated, rng)[: self.records],
+                None if self.source is None else in_patient_order(self.source, rng)[: self.records],
             )
 
     def comparison(
@@ -370,7 +352,7 @@ class _Plan:
     ) -> tuple[Estimate, Interval]:
         """Mean and interval of the repeats of a measure of the real and one other set."""
         mean = float(values.mean())
-        if self.records > _largest_half(other):
+        if self.records > largest_half(other):
             return estimate(mean, values), "spread"
         sets = self.real, other
         ratio = min(max(records / (len(patients) - records) for patients in sets), 1.0)
@@ -695,7 +677,7 @@ class _TwoSampleTests:
         assert drawn is not None
         if name not in self.patterns:
             return draw.left, drawn
-        rng = np.random.default_rng([self.seed, 3, number])
+        rng = streams.generator(self.seed, streams.FIDELITY_LABEL_MIX, number)
         mine, theirs = self.patterns["reference"][draw.left], self.patterns[name]
         if name == "reference":
             left, right = matched(mine, theirs[draw.right], rng)
@@ -758,7 +740,7 @@ def _classes(
         if mine is None or theirs is None:
             continue
         allowed = min(
-            _largest_half(_patients(side.patients, len(side))) if len(side) else 0
+            largest_half(_patients(side.patients, len(side))) if len(side) else 0
             for side in (mine, theirs)
         )
         if allowed < FEWEST_IN_A_CLASS:
@@ -794,7 +776,7 @@ def _plan(
             f"expected at least 2 records a set, got {len(real)} and {len(generated)}"
         )
     if records is None:
-        records = min(_largest_half(real), _largest_half(generated))
+        records = min(largest_half(real), largest_half(generated))
     elif records > len(generated):
         raise CorpusError(
             f"asked to compare {records} records a side, but only {len(generated)} are generated"
@@ -811,18 +793,6 @@ def _patients(patients: npt.ArrayLike | None, records: int) -> Indices:
     if names.shape != (records,):
         raise CorpusError(f"expected one patient per record, {records}, got {names.shape}")
     return np.unique(names, return_inverse=True)[1].reshape(-1)
-
-
-def _largest_half(patients: npt.NDArray[np.generic]) -> int:
-    """Records that each of two patient-disjoint halves can have, however patients are drawn."""
-    _, of_patient = np.unique(patients, return_counts=True)
-    return (len(patients) + 1 - int(of_patient.max())) // 2
-
-
-def _in_patient_order(patients: npt.NDArray[np.generic], rng: np.random.Generator) -> Indices:
-    """All records, patient after patient in random order."""
-    number = np.unique(patients, return_inverse=True)[1].reshape(-1)
-    return np.argsort(rng.permutation(number.max() + 1)[number], kind="stable")
 
 
 def _distances(a: FloatArray, b: FloatArray) -> Distance32:

@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from ecgtransfer.evaluation.metrics import Estimate
-from ecgtransfer.evaluation.verdict import Verdict
+from ecgtransfer.statistics import (
+    Estimate,
+    Verdict,
+)
 
 #: Frechet distance at most this multiple of real against real. 1 is as close as another sample of
 #: the same patients comes; twice that is as much again.

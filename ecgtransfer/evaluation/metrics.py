@@ -1,67 +1,23 @@
-"""Scores of a multi-label classifier and intervals of scores, shares and their differences.
+"""Scores of a multi-label classifier: AUROC, average precision, calibration error, F and G.
 
-Every score here takes a whole matrix of record weights, (R, N), one row a resample, so that a
-bootstrap is one call: a record drawn twice has weight 2, a record not drawn has weight 0.
+A weighted score takes a matrix of record weights, (R, N), one row a resample, so that a bootstrap
+(`statistics.bootstrap`) is one call.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from ecgtransfer.errors import ConfigError, CorpusError
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-
-#: Bootstrap resamples behind every interval: at 2000, each 2.5 % end point rests on 50 resamples.
-BOOTSTRAP_RESAMPLES = 2000
-
-#: Share of the bootstrap distribution inside an interval.
-CONFIDENCE = 0.95
-
-#: A resample without one of the classes is drawn again; this many draws per wanted resample, then
-#: the set is refused: nine classes of one record each need about 60.
-DRAWS_PER_RESAMPLE = 1000
+from ecgtransfer.statistics import BoolArray, FloatArray, checked_labels, undefined_classes
 
 #: Thresholds tried per class by the G_beta rule (Strodthoff et al. 2020).
 THRESHOLD_GRID = 100
 
 #: Bins of the calibration error: ten records a bin where a test set has a hundred.
 CALIBRATION_BINS = 10
-
-#: Weights turned to float64 at once in a bootstrap: 2**22 are 32 MiB.
-WEIGHTS_AT_ONCE = 2**22
-
-#: (y_true (N, K), y_score (N, K), weights (R, N)) -> one score per row of weights, (R,).
-WeightedScore = Callable[[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike], FloatArray]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A score with its 95 % interval, by default over bootstrapped patients."""
-
-    value: float
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.value) and self.low <= self.high):
-            raise ConfigError(
-                f"an estimate needs a finite value and low <= high, got {self.value}, "
-                f"{self.low} and {self.high}; leave undefined scores out before"
-            )
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-    def to_dict(self) -> dict[str, float]:
-        """The three numbers for JSON."""
-        return {"value": self.value, "low": self.low, "high": self.high}
 
 
 class ChallengeScores(NamedTuple):
@@ -78,141 +34,6 @@ class PerClassChallengeScores(NamedTuple):
     g_beta: FloatArray
 
 
-def estimate(value: float, draws: npt.ArrayLike) -> Estimate:
-    """`value` with the percentile interval of its bootstrap (or repeat) draws, (R,)."""
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(np.asarray(draws, dtype=np.float64), [tail, 1 - tail])
-    return Estimate(float(value), float(low), float(high))
-
-
-def reflected_estimate(value: float, draws: npt.ArrayLike) -> Estimate:
-    """`value` with the reflected percentile interval of its draws, for a score of at least 0.
-
-    [2 v − q_0.975, 2 v − q_0.025], cut at 0 (the basic bootstrap interval, Davison and Hinkley
-    1997, eq. 5.6). A score that noise can only raise, as a calibration error, is higher in the
-    resamples than in the records that they are drawn from by about as much as it is there than in
-    the population: a percentile interval would repeat that error, this one takes it back.
-    """
-    ends = estimate(value, draws)
-    return Estimate(value, max(0.0, 2 * value - ends.high), max(0.0, 2 * value - ends.low))
-
-
-def simultaneous_estimates(values: npt.ArrayLike, draws: npt.ArrayLike) -> tuple[Estimate, ...]:
-    """Scores (C,) with intervals that hold all C true values at once in 95 % of studies.
-
-    draws (R, C), a row a resample of all scores together. Max-T: v_c ± q s_c with s_c half the
-    width of the score's own percentile interval and q the 95 % quantile of max_c |draw_c − v_c| /
-    s_c over the resamples (Westfall and Young 1993; Romano and Wolf 2005), so what the scores have
-    in common costs nothing, as it would by Bonferroni. No interval is narrower than its own
-    percentile interval, which a single score keeps. CorpusError for shapes that do not agree.
-    """
-    found, drawn = np.asarray(values, dtype=np.float64), np.asarray(draws, dtype=np.float64)
-    if found.ndim != 1 or drawn.ndim != 2 or drawn.shape[1] != len(found):
-        raise CorpusError(
-            f"expected scores (C,) and their draws (resamples, C), got shapes {found.shape} and "
-            f"{drawn.shape}"
-        )
-    alone = tuple(estimate(v, column) for v, column in zip(found, drawn.T, strict=True))
-    if len(alone) < 2:
-        return alone
-    spread = np.asarray([(one.high - one.low) / 2 for one in alone])
-    moving = spread > 0
-    distance = np.abs(drawn - found)[:, moving] / spread[moving]
-    reach = np.quantile(distance.max(axis=1, initial=0.0), CONFIDENCE) * spread
-    return tuple(
-        Estimate(one.value, min(one.low, one.value - r), max(one.high, one.value + r))
-        for one, r in zip(alone, reach.tolist(), strict=True)
-    )
-
-
-def widening(draws: npt.ArrayLike, variance: float, freedom: int) -> float:
-    """Factor by which bootstrap draws (R,) of a score are to be spread for few patients.
-
-    √(variance / variance of the draws), at least 1, times t / z: `variance` is an unbiased estimate
-    for the same score, such as `macro_auroc_variance`, t and z are the 97.5 % quantiles of
-    Student's law with `freedom` degrees and of the normal law. Goes to 1 for many patients.
-    """
-    found = float(np.var(np.asarray(draws, dtype=np.float64)))
-    tail = (1 + CONFIDENCE) / 2
-    few = float(stats.t.ppf(tail, freedom) / stats.norm.ppf(tail))
-    return few * math.sqrt(max(variance / found, 1.0)) if found > 0 else few
-
-
-def wilson_estimate(share: float, records: float, comparisons: int = 1) -> Estimate:
-    """A share of `records` independent records with its Wilson score interval.
-
-    (p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n) (Wilson 1927), which keeps its coverage for
-    few records and near 0 and 1, where resampling finds no variance: 10 of 10 gives [0.72, 1].
-    `records` may be fractional (`effective_records`). With `comparisons` C the confidence is
-    1 − 0.05 / C (Bonferroni): C such intervals hold together in at least 95 % of studies.
-    CorpusError for a share outside [0, 1] or fewer than 1 record, ConfigError for fewer than 1
-    comparison.
-    """
-    if not 0 <= share <= 1 or not records >= 1:
-        raise CorpusError(
-            f"expected a share in [0, 1] of at least 1 record, got {share} of {records}"
-        )
-    z = _normal_reach(comparisons)
-    middle = share + z**2 / (2 * records)
-    around = z * math.sqrt(share * (1 - share) / records + z**2 / (4 * records**2))
-    low, high = ((middle + sign * around) / (1 + z**2 / records) for sign in (-1, 1))
-    return Estimate(share, min(max(low, 0.0), share), max(min(high, 1.0), share))
-
-
-def newcombe_difference(
-    first: float,
-    first_records: float,
-    second: float,
-    second_records: float,
-    comparisons: int = 1,
-) -> Estimate:
-    """Difference second − first of two shares with Newcombe's hybrid score interval.
-
-    d − √((p₂ − l₂)² + (u₁ − p₁)²) to d + √((u₂ − p₂)² + (p₁ − l₁)²), where l and u are the ends of
-    the shares' Wilson intervals (Newcombe 1998, method 10). Arguments and errors as in
-    `wilson_estimate`.
-    """
-    one = wilson_estimate(first, first_records, comparisons)
-    two = wilson_estimate(second, second_records, comparisons)
-    difference = second - first
-    return Estimate(
-        difference,
-        difference - math.hypot(two.value - two.low, one.high - one.value),
-        difference + math.hypot(two.high - two.value, one.value - one.low),
-    )
-
-
-def effective_records(patients: npt.ArrayLike) -> float:
-    """How many independent records the records of these patients (N,) are worth for a share.
-
-    N² / Σ m², with m records of each patient (Kish 1965, for clusters whose members all agree):
-    the number of records where each has a patient of its own, the number of patients where each
-    patient has as many. It never promises more than the records hold. CorpusError for no record.
-    """
-    names = np.asarray(patients)
-    if names.ndim != 1 or len(names) == 0:
-        raise CorpusError(f"expected one patient per record, (N,), got shape {names.shape}")
-    of_patient = np.unique(names, return_counts=True)[1].astype(np.float64)
-    return float(len(names) ** 2 / np.square(of_patient).sum())
-
-
-def _normal_reach(comparisons: int) -> float:
-    """Standard normal quantile of the confidence, adjusted for that many comparisons."""
-    if comparisons < 1:
-        raise ConfigError(f"expected at least 1 comparison, got {comparisons}")
-    return float(stats.norm.isf((1 - CONFIDENCE) / 2 / comparisons))
-
-
-def checked_labels(y_true: npt.ArrayLike) -> BoolArray:
-    """Multi-hot labels (N, K) as booleans; CorpusError unless two-dimensional, filled, 0 or 1."""
-    labels = np.asarray(y_true)
-    if labels.ndim != 2 or 0 in labels.shape:
-        raise CorpusError(f"expected multi-hot labels (records, classes), got shape {labels.shape}")
-    if not np.isin(labels, (0, 1)).all():
-        raise CorpusError("expected labels of 0 and 1 only; encode them with a LabelSpace")
-    return labels.astype(np.bool_)
-
-
 def checked_scores(y_score: npt.ArrayLike, shape: tuple[int, ...]) -> FloatArray:
     """Scores as float64; CorpusError unless they have `shape` and are finite."""
     scores = np.asarray(y_score, dtype=np.float64)
@@ -226,12 +47,6 @@ def checked_scores(y_score: npt.ArrayLike, shape: tuple[int, ...]) -> FloatArray
             "the classifier that gave them diverged"
         )
     return scores
-
-
-def undefined_classes(y_true: npt.ArrayLike) -> BoolArray:
-    """True for each class that has no positive or no negative record in y_true (N, K): (K,)."""
-    labels = checked_labels(y_true)
-    return np.asarray(labels.all(axis=0) | ~labels.any(axis=0), dtype=np.bool_)
 
 
 def weighted_auroc(
@@ -588,114 +403,6 @@ def apply_thresholds(y_score: npt.ArrayLike, thresholds: npt.ArrayLike) -> npt.N
     silent = np.flatnonzero(~predicted.any(axis=1))
     predicted[silent, scores[silent].argmax(axis=1)] = 1
     return predicted
-
-
-def draw_resamples(
-    y_true: npt.ArrayLike,
-    patients: npt.ArrayLike | None = None,
-    *,
-    resamples: int = BOOTSTRAP_RESAMPLES,
-    seed: int = 0,
-) -> npt.NDArray[np.uint16]:
-    """How often each record occurs in each bootstrap resample: (resamples, N).
-
-    Whole patients are drawn with replacement, as many as there are; `patients` (N,) names the
-    patient of each record, none means that every record is its own. A resample that lacks a
-    positive or a negative of a class that the whole set has is drawn again, so every score is
-    defined in every resample (the benchmark's rule; intervals are conditional on it). CorpusError
-    if that does not end after 1000 draws per resample, or for a `patients` of another length;
-    ConfigError for fewer than 2 resamples.
-    """
-    labels = checked_labels(y_true)
-    if resamples < 2:
-        raise ConfigError(f"an interval needs at least 2 resamples, got {resamples}")
-    names = np.arange(len(labels)) if patients is None else np.asarray(patients)
-    if names.shape != (len(labels),):
-        raise CorpusError(
-            f"expected one patient per record, {len(labels)}, got shape {names.shape}"
-        )
-    patient_of = np.unique(names, return_inverse=True)[1].reshape(-1)
-    groups = int(patient_of.max()) + 1
-    needed = labels[:, ~undefined_classes(labels)]
-    needed = np.concatenate([needed, ~needed], axis=1).astype(np.float32)
-    rng = np.random.default_rng(seed)
-    at_once = int(np.clip(WEIGHTS_AT_ONCE // groups, 1, resamples))
-    kept: list[npt.NDArray[np.uint16]] = []
-    drawn = found = 0
-    while found < resamples:
-        if drawn >= DRAWS_PER_RESAMPLE * resamples:
-            raise CorpusError(
-                f"{drawn} bootstrap draws gave only {found} resamples with every class present; "
-                "some class has too few patients for an interval"
-            )
-        rows = np.arange(at_once)[:, None] * groups
-        picks = rng.integers(0, groups, size=(at_once, groups))
-        counts = np.bincount((picks + rows).ravel(), minlength=at_once * groups)
-        times = counts.reshape(at_once, groups).astype(np.uint16)[:, patient_of]
-        complete = (times.astype(np.float32) @ needed > 0).all(axis=1)
-        kept.append(times[complete])
-        drawn += at_once
-        found += int(complete.sum())
-    return np.concatenate(kept)[:resamples]
-
-
-def score_resamples(
-    score: WeightedScore,
-    y_true: npt.ArrayLike,
-    y_score: npt.ArrayLike,
-    resamples: npt.NDArray[np.uint16],
-) -> FloatArray:
-    """`score` of every row of `resamples` (R, N), a bounded number of rows at a time: (R, ...)."""
-    rows = max(1, WEIGHTS_AT_ONCE // resamples.shape[1])
-    return np.concatenate(
-        [
-            score(y_true, y_score, resamples[start : start + rows])
-            for start in range(0, len(resamples), rows)
-        ]
-    )
-
-
-def bootstrap(
-    score: WeightedScore,
-    y_true: npt.ArrayLike,
-    y_score: npt.ArrayLike,
-    patients: npt.ArrayLike | None = None,
-    *,
-    resamples: int = BOOTSTRAP_RESAMPLES,
-    seed: int = 0,
-) -> Estimate:
-    """A score with its 95 % percentile interval over resampled patients.
-
-    `score` is one of `weighted_macro_auroc`, `weighted_macro_average_precision`, `weighted_f2`,
-    `weighted_g2`, or any function of that form. Resamples and errors: `draw_resamples`.
-    """
-    draws = draw_resamples(y_true, patients, resamples=resamples, seed=seed)
-    value = score(y_true, y_score, _one_row(y_true, None))
-    return estimate(float(value[0]), score_resamples(score, y_true, y_score, draws))
-
-
-def paired_bootstrap(
-    score: WeightedScore,
-    y_true: npt.ArrayLike,
-    first: npt.ArrayLike,
-    second: npt.ArrayLike,
-    patients: npt.ArrayLike | None = None,
-    *,
-    resamples: int = BOOTSTRAP_RESAMPLES,
-    seed: int = 0,
-) -> Estimate:
-    """score(second) − score(first) on the same records, with its 95 % interval.
-
-    Both score sets (N, K) meet the same resampled patients, so what the records contribute to both
-    cancels. `score` and errors as in `bootstrap`.
-    """
-    draws = draw_resamples(y_true, patients, resamples=resamples, seed=seed)
-    whole = _one_row(y_true, None)
-    value = score(y_true, second, whole) - score(y_true, first, whole)
-    change = score_resamples(score, y_true, second, draws) - score_resamples(
-        score, y_true, first, draws
-    )
-    return estimate(float(value[0]), change)
 
 
 def _checked(

@@ -28,11 +28,13 @@ from ecgtransfer.errors import CorpusError
 from ecgtransfer.evaluation.delineation import Intervals
 from ecgtransfer.evaluation.fidelity import HALVES, compare_with_halves
 from ecgtransfer.evaluation.fidelity_result import Comparison
-from ecgtransfer.evaluation.metrics import (
+from ecgtransfer.signals import LEADS
+from ecgtransfer.statistics import (
     BOOTSTRAP_RESAMPLES,
     BoolArray,
     Estimate,
     FloatArray,
+    Verdict,
     checked_labels,
     draw_resamples,
     effective_records,
@@ -41,8 +43,6 @@ from ecgtransfer.evaluation.metrics import (
     score_resamples,
     wilson_estimate,
 )
-from ecgtransfer.evaluation.verdict import Verdict
-from ecgtransfer.signals import LEADS
 
 #: PR of a conducted sinus beat, both ends normal; above it is first degree block (Kusumoto et al.,
 #: 2018 ACC/AHA/HRS guideline on bradycardia, table of definitions).

@@ -44,16 +44,19 @@ from ecgtransfer.evaluation.lag_correlation import (
     parts_of,
 )
 from ecgtransfer.evaluation.metrics import (
+    weighted_macro_auroc,
+)
+from ecgtransfer.statistics import (
     BOOTSTRAP_RESAMPLES,
     CONFIDENCE,
     Estimate,
     FloatArray,
+    Verdict,
     bootstrap,
     estimate,
-    weighted_macro_auroc,
+    streams,
     wilson_estimate,
 )
-from ecgtransfer.evaluation.verdict import Verdict
 
 #: Largest shift at which a copy is looked for, in seconds. Further ones leave less of 10 s to
 #: compare, which makes strangers alike: the closest of 2.25 million pairs of PTB-XL patients
@@ -668,7 +671,7 @@ def measure_closeness(
             "expected distances of the same generated records to both sides, got "
             f"{training.distances.shape[1]} and {hold_out.distances.shape[1]}"
         )
-    rng = np.random.default_rng([seed, 41])
+    rng = streams.generator(seed, streams.CLOSENESS_SUBSAMPLES)
     sides = (training, hold_out)
     fewest = min(side.patients for side in sides)
     counts = [np.zeros(side.patients) for side in sides]

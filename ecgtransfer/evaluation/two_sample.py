@@ -10,17 +10,14 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
+from ecgtransfer.corpus.splits import dealt_folds
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.evaluation.distances import checked_pair
 from ecgtransfer.evaluation.metrics import (
-    CONFIDENCE,
-    Estimate,
-    FloatArray,
     macro_auroc,
-    wilson_estimate,
 )
+from ecgtransfer.statistics import Estimate, FloatArray, share_estimate, streams, student_reach
 
 #: Parts of the cross-validation: each classifier learns from four fifths of the records.
 FOLDS = 5
@@ -197,27 +194,6 @@ def two_sample_test(
     return TwoSampleTest(auc=auc, records=len(left), kind=kind)
 
 
-def student_reach(draws: FloatArray, variance_ratio: float) -> float:
-    """Half of an interval: Student's quantile times the deviation of draws (R,).
-
-    variance_ratio is the variance of the estimate over that of the draws.
-    """
-    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(draws) - 1)
-    return float(quantile * draws.std(ddof=1) * np.sqrt(variance_ratio))
-
-
-def share_estimate(value: float, reach: float, patients: int) -> Estimate:
-    """A share with the interval ± reach, and at least `wilson_estimate` for so many patients.
-
-    Near 0 and 1 all draws of a share may agree where the truth does not: 40 of 40 are no proof of
-    every one.
-    """
-    least = wilson_estimate(value, patients)
-    return Estimate(
-        value, max(min(value - reach, least.low), 0.0), min(max(value + reach, least.high), 1.0)
-    )
-
-
 def cross_validated_auc(
     first: FloatArray, second: FloatArray, patients: Integers, kind: Kind, seed: int
 ) -> float:
@@ -229,7 +205,7 @@ def cross_validated_auc(
     """
     features = np.concatenate([first, second])
     is_second = np.repeat([False, True], [len(first), len(second)])
-    fold = _folds(patients, is_second, np.random.default_rng([seed, 1]))
+    fold = _folds(patients, is_second, streams.generator(seed, streams.TWO_SAMPLE_FOLDS))
     learn = _learner(kind)
     area = pairs = 0.0
     for k in range(FOLDS):
@@ -382,18 +358,11 @@ def _folds(
     patients: Integers, is_second: npt.NDArray[np.bool_], rng: np.random.Generator
 ) -> Integers:
     """The fold of each record (N,): patients of each side dealt out in turn, in random order."""
-    number = np.unique(patients, return_inverse=True)[1].reshape(-1)
-    sides = np.zeros((number.max() + 1, 2), dtype=np.bool_)
-    sides[number, is_second.astype(np.int64)] = True
-    if sides.sum(axis=0).min() < FOLDS:
-        raise CorpusError(
-            f"cross-validation needs at least {FOLDS} patients a side, got "
-            f"{sides.sum(axis=0).tolist()}"
-        )
-    order = np.lexsort((rng.permutation(len(sides)), sides[:, 0] + 2 * sides[:, 1]))
-    fold = np.empty(len(sides), dtype=np.int64)
-    fold[order] = np.arange(len(sides)) % FOLDS
-    return fold[number]
+    sides = np.column_stack([~is_second, is_second])
+    counts = [len(np.unique(patients[side])) for side in sides.T]
+    if min(counts) < FOLDS:
+        raise CorpusError(f"cross-validation needs at least {FOLDS} patients a side, got {counts}")
+    return dealt_folds(patients, FOLDS, rng, sides)
 
 
 def _learner(

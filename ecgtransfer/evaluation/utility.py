@@ -30,6 +30,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ecgtransfer.corpus.protocols import Split, refuse_shared
+from ecgtransfer.corpus.splits import stratified_folds
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.evaluation.arms import TARGET_ONLY, Arm, default_arms, matched_records
 from ecgtransfer.evaluation.augmentation import Augmentation
@@ -40,17 +42,12 @@ from ecgtransfer.evaluation.classifier import (
     LabelledRecords,
     check_agreement,
     lead_scale,
-    stratified_folds,
 )
 from ecgtransfer.evaluation.metrics import (
-    BOOTSTRAP_RESAMPLES,
-    FloatArray,
     apply_thresholds,
     choose_thresholds,
     macro_auroc,
-    undefined_classes,
 )
-from ecgtransfer.evaluation.protocols import Split, refuse_shared
 from ecgtransfer.evaluation.utility_result import ArmResult, UtilityResult
 from ecgtransfer.evaluation.utility_scores import (
     ArmScores,
@@ -59,13 +56,17 @@ from ecgtransfer.evaluation.utility_scores import (
     compare_arms,
     training_scores,
 )
+from ecgtransfer.statistics import (
+    BOOTSTRAP_RESAMPLES,
+    FloatArray,
+    streams,
+    undefined_classes,
+)
 from ecgtransfer.training import Progress
 
 #: Trainings of each arm: the fewest whose spread says something.
 SEEDS = range(5)
 
-#: Tells what is drawn for an arm apart from everything else that a training's seed decides.
-_SHUFFLING = 102
 
 #: (steps done, steps in all) of all trainings together.
 StepsDone = Callable[[int, int], None]
@@ -377,7 +378,7 @@ class _Trainings:
                 matched_records(chosen.labels, beside.labels, arm.ratio, seed, self.names)
             )
         if arm.shuffled:
-            order = np.random.default_rng([seed, _SHUFFLING]).permutation(len(chosen))
+            order = streams.generator(seed, streams.ARM_ORDER).permutation(len(chosen))
             chosen = LabelledRecords(chosen.signals_mv, chosen.labels[order], chosen.patients)
         return chosen
 

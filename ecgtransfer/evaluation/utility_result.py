@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ecgtransfer.errors import ConfigError
-from ecgtransfer.evaluation.metrics import (
+from ecgtransfer.statistics import (
     Estimate,
 )
 

@@ -13,28 +13,28 @@ from ecgtransfer.errors import CorpusError
 from ecgtransfer.evaluation.arms import TARGET_ONLY, Arm
 from ecgtransfer.evaluation.classifier import LabelledRecords
 from ecgtransfer.evaluation.metrics import (
-    Estimate,
-    FloatArray,
-    WeightedScore,
     auroc_placements,
-    draw_resamples,
-    estimate,
     macro_auroc_variance,
-    reflected_estimate,
-    score_resamples,
-    simultaneous_estimates,
-    undefined_classes,
     weighted_auroc,
     weighted_average_precision,
     weighted_calibration_error,
     weighted_f2,
     weighted_g2,
-    widening,
 )
 from ecgtransfer.evaluation.utility_result import MEASURES, ArmDifference, Overall
-
-#: Tells the draw of seeds apart from everything else that a seed decides.
-_SEED_DRAWS = 103
+from ecgtransfer.statistics import (
+    Estimate,
+    FloatArray,
+    WeightedScore,
+    draw_resamples,
+    estimate,
+    reflected_estimate,
+    score_resamples,
+    simultaneous_estimates,
+    streams,
+    undefined_classes,
+    widening,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,7 +234,7 @@ def draw_seed_shares(seeds: int, resamples: int, seed: int = 0) -> FloatArray:
     """
     if seeds == 1:
         return np.ones((resamples, 1))
-    rng = np.random.default_rng([seed, _SEED_DRAWS])
+    rng = streams.generator(seed, streams.TRAINING_SHARES)
     z = rng.standard_normal((resamples, seeds))
     z -= z.mean(axis=1, keepdims=True)
     z *= np.sqrt((seeds - 1) / rng.chisquare(seeds - 1, size=(resamples, 1)))

@@ -22,12 +22,17 @@ import torch
 from torch import Tensor
 
 from ecgtransfer.errors import ConfigError, DivergedError, RunError
-from ecgtransfer.evaluation.metrics import Estimate
 from ecgtransfer.experiments.gaussian_mixture import GaussianMixture
 from ecgtransfer.experiments.networks import VectorDenoiser
 from ecgtransfer.experiments.problems import PROBLEMS, Problem, problem
-from ecgtransfer.experiments.scores import ScoreBoard, interval
+from ecgtransfer.experiments.scores import (
+    ScoreBoard,
+)
 from ecgtransfer.experiments.transfer_methods import METHODS, NOISE, Assignment, method
+from ecgtransfer.statistics import (
+    Estimate,
+    student_estimate,
+)
 from ecgtransfer.training import (
     TrainConfig,
     load_weights,
@@ -493,7 +498,7 @@ def _is_finite(row: Row) -> bool:
 
 
 def _interval(values: list[float]) -> Estimate | None:
-    return interval(values) if len(values) > 1 else None
+    return student_estimate(values) if len(values) > 1 else None
 
 
 def _write_json(path: Path, value: object) -> None:

@@ -6,18 +6,16 @@ the denoiser itself.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.special import stdtrit
 from torch import Tensor
 
 from ecgtransfer.diffusion import Denoiser, NoiseConfig, karras_sigmas, sample
 from ecgtransfer.errors import ConfigError
-from ecgtransfer.evaluation.metrics import CONFIDENCE, Estimate
 from ecgtransfer.experiments.problems import Problem
+from ecgtransfer.statistics import streams
 
 #: Directions that a sliced distance averages over.
 PROJECTIONS = 128
@@ -41,9 +39,6 @@ BLOCK_RECORDS, ENTROPY_BLOCKS = 10_000, 10
 
 #: Decides directions and bandwidths, which belong to a problem and not to a seed of the study.
 FIXED_SEED = 0
-
-#: Keeps the records of a board apart from training records that were drawn with the same seed.
-BOARD_STREAM = 0x5C04E
 
 
 @dataclass(frozen=True)
@@ -209,7 +204,7 @@ class ScoreBoard:
             ConfigError: too few records for two of every label on both sides.
         """
         target = problem.target
-        state = np.random.SeedSequence([seed, BOARD_STREAM]).generate_state(1)
+        state = np.random.SeedSequence([seed, streams.SCORE_BOARD]).generate_state(1)
         generator = torch.Generator().manual_seed(int(state[0]))
         reference, reference_component = target.sample(n_reference, generator)
         exact, component = target.sample(n_generated, generator)
@@ -282,26 +277,6 @@ class ScoreBoard:
         error = denoise(self.points, self.levels, self.point_label).double() - self.denoised
         mean_square = float((error / self.levels[:, None].double()).square().mean())
         return math.sqrt(mean_square) if math.isfinite(mean_square) else math.inf
-
-
-def interval(values: Sequence[float]) -> Estimate:
-    """Mean of independent repeats, one a seed, with the 95 % interval of Student's t.
-
-    Raises:
-        ConfigError: fewer than two values, or one that is not finite: a repeat that diverged has
-            no mean with the others and is to be counted apart.
-    """
-    repeats = np.asarray(values, dtype=np.float64)
-    if len(repeats) < 2 or not np.isfinite(repeats).all():
-        raise ConfigError(
-            f"expected at least 2 finite values, one a seed, got {len(repeats)} of which "
-            f"{int((~np.isfinite(repeats)).sum())} are not finite; add seeds, and count those "
-            f"that diverged apart"
-        )
-    mean = float(repeats.mean())
-    error = float(repeats.std(ddof=1)) / math.sqrt(len(repeats))
-    half = float(stdtrit(len(repeats) - 1, (1 + CONFIDENCE) / 2)) * error
-    return Estimate(mean, mean - half, mean + half)
 
 
 def directions(dimension: int) -> Tensor:

@@ -55,7 +55,8 @@ class ResidualMLP(nn.Module):
 
     The gain g matters where records differ in scale: the denoiser of a mixture of Gaussians of
     several variances multiplies every feature by a number that depends on how strong all of them
-    are. So the logarithmic power of each group of features enters beside the features themselves.
+    are. So the logarithmic power of each group of features enters beside the features themselves,
+    and so does the conditioning: the mean of the features given the label is an offset.
 
     Every block adds W2 silu(scale * W1 norm(h) + shift), where scale and shift come from the
     conditioning (FiLM, Perez et al. 2018). The last layers of blocks and network start at zero.
@@ -68,7 +69,8 @@ class ResidualMLP(nn.Module):
         self.config = config
         self.conditioning = Conditioning(config.conditioning, config.labels, scalars=config.scalars)
         self.register_buffer("averages", _averages(config.groups), persistent=False)
-        self.enter = nn.Linear(config.features + len(config.groups), config.width)
+        told = config.features + len(config.groups) + config.conditioning
+        self.enter = nn.Linear(told, config.width)
         self.blocks = nn.ModuleList(
             _Block(config.width, config.conditioning) for _ in range(config.blocks)
         )
@@ -94,7 +96,7 @@ class ResidualMLP(nn.Module):
                 f"expected x of shape (B, {self.config.features}), got {tuple(x.shape)}"
             )
         conditioning = self.conditioning(len(x), sigma, label, hidden, scalars)
-        h = self.enter(torch.cat([x, self._power(x)], dim=1))
+        h = self.enter(torch.cat([x, self._power(x), conditioning], dim=1))
         for block in self.blocks:
             h = block(h, conditioning)
         added, gain = self.leave(F.silu(self.norm(h))).chunk(2, dim=1)

@@ -10,7 +10,7 @@ import numpy as np
 from ecgtransfer.corpus import ECGSet, LabelSpace
 from ecgtransfer.drawing import Table
 from ecgtransfer.errors import ConfigError, RunError
-from ecgtransfer.evaluation import LabelledRecords, Verdict
+from ecgtransfer.evaluation import LabelledRecords
 from ecgtransfer.pipeline.config import METHODS
 from ecgtransfer.pipeline.run import Run, Stage
 from ecgtransfer.pipeline.seen import corpus_name
@@ -24,6 +24,10 @@ from ecgtransfer.pipeline.synthetic import (
     synthetic_stage,
 )
 from ecgtransfer.pipeline.target import Target, labels_in
+from ecgtransfer.statistics import (
+    Verdict,
+    streams,
+)
 
 #: The questions, in the order in which a report answers them.
 QUESTIONS = ("utility", "fidelity", "physiology", "privacy")
@@ -201,7 +205,8 @@ def labelled_source(
     labels = labels_in(target.label_space, ecgset, drop_others=True)
     train = train[labels[train].any(axis=1)]
     if most is not None and len(train) > most:
-        train = np.sort(np.random.default_rng([seed, 7]).permutation(train)[:most])
+        rng = streams.generator(seed, streams.KNOWN_SOURCE)
+        train = np.sort(rng.permutation(train)[:most])
     records = labelled(ecgset, labels, train)
     same_corpus = corpus_name(ecgset) is not None and corpus_name(ecgset) == corpus_name(
         target.ecgset

@@ -36,6 +36,7 @@ from ecgtransfer.pipeline.source import BEAT_SHAPES, WEIGHTS, Bars, Source
 from ecgtransfer.pipeline.target import Target
 from ecgtransfer.rhythm import in_window
 from ecgtransfer.signals import Beats
+from ecgtransfer.statistics import streams
 from ecgtransfer.training import TrainConfig, is_main_process, load_weights
 from ecgtransfer.transfer import (
     BeatShapeGuidance,
@@ -64,8 +65,6 @@ from ecgtransfer.transfer.rhythm_selection import (
 RHYTHM_CARD = "rhythm.json"
 #: Methods that select rhythms; of them, those that guide beat shapes and those that tune them.
 SELECTING, GUIDING, TUNING = ("tgdp", "stack", "finetune"), ("tgdp", "stack"), ("finetune",)
-#: Streams of randomness of the drawn trains and shapes that a target is held against.
-TRAINS_STREAM, SHAPES_STREAM = 7, 8
 #: Noise draws a held-out record behind the loss of beat shapes.
 DRAWS_A_RECORD = 16
 
@@ -275,7 +274,9 @@ def source_trains(
     if known is None:
         known = torch.ones_like(condition.label, dtype=torch.bool)
     rows = np.repeat(np.arange(records), draws)
-    seeds = np.random.SeedSequence([seed, TRAINS_STREAM]).generate_state(len(rows), np.uint64)
+    seeds = np.random.SeedSequence([seed, streams.COMPARED_TRAINS]).generate_state(
+        len(rows), np.uint64
+    )
     drawn = cascade.rhythm.sample(
         condition.label[rows],
         known[rows],
@@ -291,7 +292,9 @@ def source_shapes(
 ) -> DomainRecords:
     """Vectors of beat shapes that the source's model draws under the condition of each record."""
     rows = np.repeat(np.arange(len(condition)), draws)
-    seeds = np.random.SeedSequence([seed, SHAPES_STREAM]).generate_state(len(rows), np.uint64)
+    seeds = np.random.SeedSequence([seed, streams.COMPARED_SHAPES]).generate_state(
+        len(rows), np.uint64
+    )
     told = condition[rows]
     shapes, level = model.draw(told, [int(each >> np.uint64(1)) for each in seeds])
     device = model.spread.device

@@ -20,7 +20,7 @@ RHYTHM_TRAINING = TrainConfig(
     steps=1500, batch_size=256, learning_rate=2e-3, ema_decay=0.995, validate_every=250
 )
 SHAPE_TRAINING = TrainConfig(
-    steps=6000, batch_size=256, learning_rate=1e-3, ema_decay=0.999, validate_every=500
+    steps=8000, batch_size=256, learning_rate=2e-3, ema_decay=0.999, validate_every=500
 )
 
 

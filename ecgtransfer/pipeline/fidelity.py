@@ -16,7 +16,6 @@ from ecgtransfer.evaluation import (
     projection,
     train_classifier,
 )
-from ecgtransfer.evaluation.metrics import FloatArray
 from ecgtransfer.pipeline.answers import (
     LARGEST_SIDE,
     Answer,
@@ -36,6 +35,10 @@ from ecgtransfer.pipeline.answers import (
 from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.source import Source
 from ecgtransfer.pipeline.target import Target
+from ecgtransfer.statistics import (
+    FloatArray,
+    streams,
+)
 
 #: Fewest records a side that have 5 neighbours each.
 FEWEST_COMPARED = 6
@@ -80,7 +83,7 @@ def evaluate_fidelity(
     stage = question_stage(run, "fidelity", settings.name)
     if held := begin_answer(stage, "fidelity", asked(settings, sets, target)):
         return held
-    rng = np.random.default_rng([settings.seed, 6])
+    rng = streams.generator(settings.seed, streams.FIDELITY_SIDES)
     test = labelled(target.ecgset, target.labels, some(target.test, LARGEST_SIDE, rng))
     sides = {}
     for method in sets.methods:

@@ -41,6 +41,7 @@ from ecgtransfer.pipeline.source import WEIGHTS, Source
 from ecgtransfer.pipeline.source_records import drawn_source, recorded_source
 from ecgtransfer.pipeline.target import Target, target_records
 from ecgtransfer.settings import UNSTATED_AT_DEFAULT
+from ecgtransfer.statistics import streams
 from ecgtransfer.training import (
     FitResult,
     Progress,
@@ -82,9 +83,8 @@ from ecgtransfer.transfer import (
 )
 from ecgtransfer.transfer.records import HeldOutDraws, refuse_folds_without_patients
 
-#: Noise draws a held-out target record behind the loss that a transfer is judged by, and the
-#: stream that their noise is from: another than that of any draws that a training was chosen by.
-DRAWS_A_RECORD, JUDGING_STREAM = 8, 7
+#: Noise draws a held-out target record behind the loss that a transfer is judged by.
+DRAWS_A_RECORD = 8
 #: Methods that rest on guidance networks, and the parts of a stack in the order of its weights.
 GUIDED, STACKED = ("tgdp", "stack"), ("tgdp", "finetune")
 #: Settings that a guidance network depends on, beside source and target.
@@ -426,7 +426,7 @@ def _target_loss(
 
 def judging_draws(records: DomainRecords, noise: NoiseConfig, seed: int) -> HeldOutDraws:
     """Noise that judges a transfer: no training was stopped, chosen or weighed by it."""
-    own = int(np.random.SeedSequence([seed, JUDGING_STREAM]).generate_state(1)[0])
+    own = int(np.random.SeedSequence([seed, streams.JUDGING_NOISE]).generate_state(1)[0])
     return HeldOutDraws.of(records, noise, draws=DRAWS_A_RECORD, seed=own)
 
 

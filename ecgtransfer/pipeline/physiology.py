@@ -20,6 +20,7 @@ from ecgtransfer.pipeline.answers import (
 from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.source import Source
 from ecgtransfer.pipeline.target import Target, labels_in
+from ecgtransfer.statistics import streams
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def evaluate_physiology(
     stage = question_stage(run, "physiology", settings.name)
     if held := begin_answer(stage, "physiology", asked(settings, sets, target)):
         return held
-    rng = np.random.default_rng([settings.seed, 8])
+    rng = streams.generator(settings.seed, streams.PHYSIOLOGY_SIDES)
     real = some(np.concatenate([target.train, target.test]), settings.records, rng)
     chosen = {
         method: some(np.arange(len(sets.open(method))), settings.records, rng)

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 
 from ecgtransfer.errors import RunError
-from ecgtransfer.evaluation import Estimate
 from ecgtransfer.pipeline.run import (
     CARD,
     CONFIG,
@@ -40,6 +39,9 @@ from ecgtransfer.pipeline.source import (
     read_source,
     source_files,
     source_summary,
+)
+from ecgtransfer.statistics import (
+    Estimate,
 )
 from ecgtransfer.training import save_weights
 

@@ -28,6 +28,7 @@ from ecgtransfer.pipeline.answers import (
 from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.source import Source
 from ecgtransfer.pipeline.target import Target
+from ecgtransfer.statistics import streams
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def evaluate_privacy(
     stage = question_stage(run, "privacy", settings.name)
     if held := begin_answer(stage, "privacy", asked(settings, sets, target)):
         return held
-    rng = np.random.default_rng([settings.seed, 9])
+    rng = streams.generator(settings.seed, streams.PRIVACY_SIDES)
     known = labelled_source(run, source, target, LARGEST_SIDE, settings.seed)
     classifier = train_classifier(
         known,

@@ -28,7 +28,6 @@ from ecgtransfer.drawing import (
     write_report,
 )
 from ecgtransfer.errors import ManifestError, RunError
-from ecgtransfer.evaluation import Estimate
 from ecgtransfer.pipeline.answers import (
     QUESTIONS,
     Answer,
@@ -42,6 +41,9 @@ from ecgtransfer.pipeline.answers import (
 from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.source import Source, corpus_in_words, corpus_of
 from ecgtransfer.pipeline.target import Target, labels_in
+from ecgtransfer.statistics import (
+    Estimate,
+)
 
 #: What each question asks, in the words of the page.
 ASKED = {

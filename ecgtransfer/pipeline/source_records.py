@@ -10,6 +10,7 @@ from ecgtransfer.diffusion import CascadeConditions, Condition, sample, sampling
 from ecgtransfer.errors import CorpusError
 from ecgtransfer.pipeline.source import Source
 from ecgtransfer.pipeline.target import domain_records, labels_in
+from ecgtransfer.statistics import streams
 from ecgtransfer.training import Progress, record_noise
 from ecgtransfer.transfer import DomainRecords
 
@@ -43,7 +44,7 @@ def matched_source(
             "expected source records with the labels of the target, found none of any combination "
             "of them; use --source-records model"
         )
-    rng = np.random.default_rng([seed, 4])
+    rng = streams.generator(seed, streams.SOURCE_RECORDS)
     wanted: dict[bytes, int] = {}
     for place in rng.integers(len(rows), size=n):
         wanted[rows[place]] = wanted.get(rows[place], 0) + 1
@@ -97,7 +98,7 @@ def drawn_source(
     """
     model = source.model
     device = model.units.amplitude_mv.device
-    rng = np.random.default_rng([seed, 5])
+    rng = streams.generator(seed, streams.DRAWN_SOURCE_RECORDS)
     label = torch.from_numpy(target_labels[rng.integers(len(target_labels), size=n)])
     sigmas = sampling_sigmas(SAMPLER_STEPS, model.config.noise)
     seeds = rng.integers(2**62, size=n).tolist()

@@ -8,10 +8,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ecgtransfer.corpus import ECGSet, LabelSpace, patient_split, select_records, take_patients
+from ecgtransfer.corpus import (
+    ECGSet,
+    LabelSpace,
+    Split,
+    SplitProtocol,
+    patient_split,
+    protocol_splits,
+    select_records,
+    take_patients,
+)
 from ecgtransfer.diffusion import Condition
 from ecgtransfer.errors import ConfigError, CorpusError, RunError
-from ecgtransfer.evaluation import Protocol, Split, protocol_splits
 from ecgtransfer.pipeline.run import Run, written_whole
 from ecgtransfer.pipeline.seen import Seen, corpus_name
 from ecgtransfer.pipeline.source import Source, absolute
@@ -33,7 +41,7 @@ class TargetSettings:
         target: folder of the prepared target set.
         select: which of its records take part, as `select_records` reads it.
         train_records: records to learn from, whole patients; None takes three quarters.
-        protocol: "split" at random, or one of `evaluation.protocol_splits`: "paper" and "standard"
+        protocol: "split" at random, or one of `corpus.protocol_splits`: "paper" and "standard"
             by the published folds, "cross-validation", of which a run has one part.
         part: of a cross-validation, (2, 5) for the second of five, which is tested on.
         seed: of the split.
@@ -42,14 +50,15 @@ class TargetSettings:
     target: Path
     select: tuple[str, ...] = ()
     train_records: int | None = None
-    protocol: Protocol = "split"
+    protocol: SplitProtocol = "split"
     part: tuple[int, int] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.protocol not in get_args(Protocol):
+        if self.protocol not in get_args(SplitProtocol):
             raise ConfigError(
-                f"expected a protocol of {', '.join(get_args(Protocol))}, got {self.protocol!r}"
+                f"expected a protocol of {', '.join(get_args(SplitProtocol))}, "
+                f"got {self.protocol!r}"
             )
         if self.protocol != "split" and self.train_records is not None:
             raise ConfigError(

@@ -11,7 +11,6 @@ from ecgtransfer.evaluation import (
     ClassifierConfig,
     LabelledRecords,
     UtilityResult,
-    Verdict,
     count_trainings,
     default_arms,
     utility_study,
@@ -31,6 +30,9 @@ from ecgtransfer.pipeline.answers import (
 from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.source import Source
 from ecgtransfer.pipeline.target import Target
+from ecgtransfer.statistics import (
+    Verdict,
+)
 
 #: Groups of arms beside "target only" and the synthetic sets at each ratio, see `default_arms`.
 ARMS = ("oversampled", "augmented", "source", "every-baseline", "synthetic-only", "control")

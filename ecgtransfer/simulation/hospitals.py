@@ -16,6 +16,7 @@ from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.signals import Recording, expand_leads
 from ecgtransfer.simulation.rhythm import CONTRADICTIONS, DIAGNOSES, MARGIN_S, check_diagnoses
 from ecgtransfer.simulation.vectorcardiogram import Array, Truth, heart_signal
+from ecgtransfer.statistics import streams
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -335,7 +336,7 @@ def _people(hospital: Hospital, label_names: list[tuple[str, ...]], seed: int) -
     import pandas as pd
 
     n = len(label_names)
-    rng = np.random.default_rng([seed, n, 1])
+    rng = np.random.default_rng([seed, n, streams.HOSPITAL_PEOPLE])
     by_class = np.argsort([DIAGNOSES.index(names[0]) for names in label_names], kind="stable")
     fold = np.empty(n, dtype=np.int64)
     fold[by_class] = np.arange(n) % FOLDS + 1

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ecgtransfer.errors import ConfigError
+from ecgtransfer.statistics import streams
 
 BatchIndices = Callable[[int], np.ndarray]
 
@@ -46,7 +47,8 @@ def shuffled_batches(
         def shuffled(draw: int) -> np.ndarray:
             """One order after the other: (epochs * n,)."""
             in_order = np.tile(np.arange(n, dtype=np.int64), (epochs, 1))
-            return np.random.default_rng([seed, 0, draw]).permuted(in_order, axis=1).ravel()
+            rng = streams.generator(seed, streams.EPOCH_ORDERS, draw)
+            return rng.permuted(in_order, axis=1).ravel()
 
         def dealt(step: int) -> np.ndarray:
             draw, start = divmod(step * batch_size, length)
@@ -66,7 +68,7 @@ def shuffled_batches(
     edges[edges == edges[-1]] = 1.0  # of the last record that weighs anything
 
     def drawn(step: int) -> np.ndarray:
-        u = np.random.default_rng([seed, 1, step]).random(batch_size)
+        u = streams.generator(seed, streams.WEIGHTED_RECORDS, step).random(batch_size)
         return np.searchsorted(edges, u, side="right").astype(np.int64)
 
     return drawn
@@ -89,6 +91,8 @@ def label_weights(labels: np.ndarray, power: float = 0.5) -> np.ndarray:
 
 def step_generator(seed: int, step: int, rank: int = 0) -> torch.Generator:
     """The generator of one training step in one process, on the CPU.
+
+    What is no step of a process has a rank of its own, far above theirs (`streams.STEP_HELD_OUT`).
 
     torch's generator takes 32 bits of a seed: two of many thousand steps may share their noise,
     on other records, which does no harm.

@@ -17,10 +17,12 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ecgtransfer.corpus.splits import common_folds
 from ecgtransfer.diffusion import Condition, NoiseConfig, label_of, per_record
 from ecgtransfer.diffusion.condition import Given, channels_of
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.models import Encoder1d, EncoderConfig
+from ecgtransfer.statistics import streams
 from ecgtransfer.training import (
     FitResult,
     Progress,
@@ -395,13 +397,12 @@ def common_patient_folds(
             f"patients that it did not learn from, got {len(patients[1])} source and "
             f"{len(patients[0])} target patients"
         )
-    rng = np.random.default_rng([seed, 6])
-    fold_of: dict[str, int] = {}
-    for names in patients:
-        new = [name for name in names if name not in fold_of]
-        for number, place in enumerate(rng.permutation(len(new))):
-            fold_of[new[place]] = number % min(folds, least)
-    return np.array([fold_of[name] for name in (*source.patient, *target.patient)])
+    of_target, of_source = common_folds(
+        (target.patient, source.patient),
+        min(folds, least),
+        streams.generator(seed, streams.DOMAIN_FOLDS),
+    )
+    return np.concatenate([of_source, of_target])
 
 
 def platt(source: Tensor, target: Tensor, fewest: int | None = None) -> tuple[float, float]:

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ecgtransfer.corpus.splits import common_folds
 from ecgtransfer.diffusion import Condition, NoiseConfig, draw_sigma, label_of, without_label
 from ecgtransfer.diffusion.condition import joined
 from ecgtransfer.errors import CorpusError
+from ecgtransfer.statistics import streams
 
 #: Numbers behind a validation score, at least, whatever a record's size: a 12-lead ECG has four
 #: times as many, a point in the plane is noised again and again.
@@ -91,11 +93,9 @@ def patient_folds(
     Raises:
         CorpusError: fewer patients than folds, or fewer than two folds.
     """
-    patients = sorted(set(records.patient))
-    refuse_folds_without_patients(folds, patients)
-    order = np.random.default_rng([seed, 5]).permutation(len(patients))
-    fold_of = {patients[place]: number % folds for number, place in enumerate(order)}
-    fold = np.array([fold_of[patient] for patient in records.patient])
+    refuse_folds_without_patients(folds, set(records.patient))
+    rng = streams.generator(seed, streams.TRANSFER_FOLDS)
+    (fold,) = common_folds((records.patient,), folds, rng)
     return [
         (
             records.subset(np.flatnonzero(fold != number)),

@@ -18,9 +18,11 @@ import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from ecgtransfer.corpus.splits import dealt_folds
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.rhythm import RHYTHM_FEATURES, rhythm_features
 from ecgtransfer.signals import Beats
+from ecgtransfer.statistics import streams
 from ecgtransfer.transfer.density_ratio import platt
 
 FloatArray = NDArray[np.float64]
@@ -143,7 +145,7 @@ class RhythmSelection:
             features=features,
             is_target=np.arange(len(owner)) < len(target),
             owner=owner,
-            fold=_folds(patient, seed)[owner],
+            fold=dealt_folds(patient, FOLDS, streams.generator(seed, streams.RHYTHM_FOLDS))[owner],
         )
         losses, logits = [], []
         for ridge in RIDGES:
@@ -334,14 +336,6 @@ class _Trains:
 def _standardised(features: FloatArray, centre: FloatArray, scale: FloatArray) -> FloatArray:
     z = (features - centre) / scale
     return np.clip(np.where(np.isnan(z), 0.0, z), -LARGEST_FEATURE, LARGEST_FEATURE)
-
-
-def _folds(patient: Sequence[str], seed: int) -> NDArray[np.int64]:
-    """Fold of each record, the same for all records of a patient: (n,)."""
-    _, number = np.unique(np.array(patient), return_inverse=True)
-    order = np.random.default_rng([seed, 6]).permutation(int(number.max()) + 1)
-    fold: NDArray[np.int64] = order[number] % FOLDS
-    return fold
 
 
 def error_of_mean(values: FloatArray, patient: Sequence[str]) -> float:

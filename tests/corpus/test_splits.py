@@ -3,8 +3,16 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
 
-from ecgtransfer.corpus import patient_split, select_records, take_patients
+from ecgtransfer.corpus import (
+    common_folds,
+    dealt_folds,
+    patient_halves,
+    patient_split,
+    stratified_folds,
+    take_patients,
+)
 from ecgtransfer.errors import CorpusError
 
 
@@ -149,56 +157,81 @@ def test_all_or_none_cannot_be_taken(n):
         take_patients(records, np.zeros((9, 1)), n, 0)
 
 
-RECORDS = pd.DataFrame(
-    {
-        "device": ["CS-12", "AT-6 C 5.5", "CS-12 E", None],
-        "fold": [1, 8, 9, 10],
-        "age": [40.0, 60.5, None, -1.0],
-        "sex": ["male", "female", "female", "male"],
-        "paced": [True, False, False, False],
-        "beats": pd.array([9, None, 12, 13], dtype="Int64"),
-    }
-)
+def test_folds_spread_every_label_and_keep_patients_whole():
+    rng = np.random.default_rng(0)
+    patients = rng.integers(0, 60, 90)
+    labels = (rng.random((90, 4)) < [0.6, 0.2, 0.1, 0.05]).astype(int)
+    fold_of = stratified_folds(labels, patients, 3, seed=0)
+    for patient in np.unique(patients):
+        assert len(set(fold_of[patients == patient])) == 1
+    counts = np.array([labels[fold_of == fold].sum(axis=0) for fold in range(3)])
+    assert (np.ptp(counts[:, 1:], axis=0) <= 4).all()
+    assert np.ptp(np.bincount(fold_of)) <= 12
+    assert_array_equal(fold_of, stratified_folds(labels, patients, 3, seed=0))
 
 
-@pytest.mark.parametrize(
-    ("expressions", "rows"),
-    [
-        ([], [0, 1, 2, 3]),
-        (["fold=1-8"], [0, 1]),
-        (["fold=1|9-10"], [0, 2, 3]),
-        (["fold!=1-8"], [2, 3]),
-        (["device=AT-6 C 5.5"], [1]),
-        (["device=CS-12|CS-12 E"], [0, 2]),
-        (["device!=AT-6 C 5.5"], [0, 2, 3]),
-        ([" device = CS-12 "], [0]),
-        (["age=40-60.5"], [0, 1]),
-        (["age=-1"], [3]),
-        (["age!=40"], [1, 2, 3]),
-        (["sex=female", "fold=9"], [2]),
-        (["paced=False"], [1, 2, 3]),
-        (["beats=10-20"], [2, 3]),
-    ],
-)
-def test_records_are_selected_by_expressions(expressions, rows):
-    assert select_records(RECORDS, expressions).tolist() == rows
+def test_folds_divide_a_rare_label_evenly():
+    labels = np.zeros((80, 9), int)
+    labels[np.arange(80), np.repeat(np.arange(9), [26, 14, 11, 10, 8, 4, 3, 2, 2])] = 1
+    fold_of = stratified_folds(labels, None, 3, seed=1)
+    counts = np.array([labels[fold_of == fold].sum(axis=0) for fold in range(3)])
+    assert (np.ptp(counts, axis=0) <= 1).all()
+    assert np.ptp(np.bincount(fold_of)) <= 3
 
 
-@pytest.mark.parametrize(
-    ("expressions", "message"),
-    [
-        (["fold"], "cannot read the selection 'fold'"),
-        (["fold="], "cannot read the selection 'fold='"),
-        (["fold>3"], "cannot read the selection"),
-        (["folds=3"], "unknown column 'folds'; expected one of device, fold, age, sex"),
-        (["fold=a"], "cannot read 'a' in 'fold=a'"),
-        (["fold=8-1"], "runs backwards"),
-        (["device=AT-6"], "no record has device 'AT-6'; there is AT-6 C 5.5, CS-12"),
-        (["fold=3"], "no record satisfies fold=3"),
-        (["fold=1", "sex=female"], "no record satisfies fold=1 and sex=female"),
-        ("fold=1", r"bare string 'fold=1'; give \['fold=1'\]"),
-    ],
-)
-def test_a_selection_that_cannot_be_meant_is_refused(expressions, message):
-    with pytest.raises(CorpusError, match=message):
-        select_records(RECORDS, expressions)
+def test_bad_folds_are_refused():
+    with pytest.raises(CorpusError, match="at least 3 patients"):
+        stratified_folds(np.eye(4), [1, 1, 2, 2], 3, 0)
+    with pytest.raises(CorpusError, match="one patient per record"):
+        stratified_folds(np.eye(4), [1, 1], 2, 0)
+
+
+def test_halves_share_no_patient():
+    rng = np.random.default_rng(0)
+    patients = rng.integers(0, 30, 100).astype(str)
+    for _ in range(20):
+        left, right = patient_halves(patients, rng)
+        assert len(left) == len(right) > 40
+        assert not set(patients[left]) & set(patients[right])
+
+
+def test_halves_that_are_too_long_and_no_patients_are_refused():
+    rng = np.random.default_rng(0)
+    with pytest.raises(CorpusError, match="hold up to 2 each"):
+        patient_halves(["a", "a", "a", "b", "b", "c"], rng, 3)
+    with pytest.raises(CorpusError, match="one patient per record"):
+        patient_halves([], rng)
+
+
+def test_dealt_folds_keep_patients_whole_and_differ_by_one_patient():
+    rng = np.random.default_rng(0)
+    patients = rng.integers(0, 23, 90).astype(str)
+    fold_of = dealt_folds(patients, 5, rng)
+    names, first = np.unique(patients, return_index=True)
+    assert all(len(set(fold_of[patients == name])) == 1 for name in names)
+    assert np.ptp(np.bincount(fold_of[first], minlength=5)) <= 1
+
+
+def test_dealt_folds_have_their_share_of_each_set_of_labels():
+    """Patients with a record of both kinds are a kind of their own."""
+    rng = np.random.default_rng(0)
+    kind = np.r_[np.zeros(30, int), np.ones(20, int), np.full(10, 2)]
+    patients = np.r_[np.arange(60), np.arange(50, 60)]
+    labels = np.r_[np.stack([kind != 1, kind == 1], axis=1), np.tile([False, True], (10, 1))]
+    fold_of = dealt_folds(patients, 5, rng, labels)
+    for each in range(3):
+        assert np.ptp(np.bincount(fold_of[:60][kind == each], minlength=5)) <= 1
+    assert (fold_of[60:] == fold_of[50:60]).all()
+
+
+def test_common_folds_of_one_domain_deal_its_sorted_patients():
+    patients = ["c", "a", "b", "a", "d"]
+    (fold_of,) = common_folds([patients], 2, np.random.default_rng(3))
+    order = np.random.default_rng(3).permutation(4)
+    expected = {"abcd"[place]: number % 2 for number, place in enumerate(order)}
+    assert fold_of.tolist() == [expected[name] for name in patients]
+
+
+def test_a_patient_of_two_domains_has_one_fold():
+    one, other = common_folds([["a", "b", "c"], ["c", "d", "a"]], 2, np.random.default_rng(0))
+    assert (other[2], other[0]) == (one[0], one[2])

@@ -17,8 +17,8 @@ from ecgtransfer.drawing import (
     scatter_svg,
     spectrum_svg,
 )
-from ecgtransfer.evaluation import Estimate, Verdict
 from ecgtransfer.simulation import DIAGNOSES, TARGET_HOSPITAL, simulate
+from ecgtransfer.statistics import Estimate, Verdict
 
 CLASSES = list(DIAGNOSES)
 

@@ -12,8 +12,8 @@ from ecgtransfer.drawing.paper_svg import ecg_svg
 from ecgtransfer.drawing.scatter import scatter_svg
 from ecgtransfer.drawing.spectrum import Curve, spectrum_svg
 from ecgtransfer.errors import ConfigError
-from ecgtransfer.evaluation import Estimate
 from ecgtransfer.signals import Recording
+from ecgtransfer.statistics import Estimate
 from tests.drawing.svg_reading import SVG, Chart, points, words
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from ecgtransfer.drawing.numbers import decimals_for, estimate_text, number_text
-from ecgtransfer.evaluation import Estimate
+from ecgtransfer.statistics import Estimate
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from ecgtransfer.drawing.report_page import (
 )
 from ecgtransfer.drawing.table import Table
 from ecgtransfer.errors import ConfigError, RunError
-from ecgtransfer.evaluation import Estimate, Verdict
+from ecgtransfer.statistics import Estimate, Verdict
 from tests.drawing.sample_report import sample_report, tables
 
 #: Elements of HTML and SVG that this page may leave without an end tag.

@@ -5,7 +5,7 @@ import pytest
 
 from ecgtransfer.drawing.table import Table, table_view
 from ecgtransfer.errors import ConfigError
-from ecgtransfer.evaluation import Estimate
+from ecgtransfer.statistics import Estimate
 
 
 def column(*cells):

@@ -25,11 +25,13 @@ from ecgtransfer.evaluation.blind import (
     chance_of_no_difference,
     cohen_kappa,
     fleiss_kappa,
-    proportion,
     score_blind_test,
     write_blind_test,
 )
 from ecgtransfer.simulation import SOURCE_HOSPITAL, TARGET_HOSPITAL, simulate_ecgset
+from ecgtransfer.statistics import (
+    proportion,
+)
 
 N = 3
 
@@ -570,11 +572,6 @@ def test_a_changed_key_is_refused(large):
         readme.write_text(page.replace(large.key_sha256, sha256))
         with pytest.raises(CorpusError, match=message):
             score_blind_test(large.folder)
-
-
-def test_proportions_of_nothing_are_none():
-    assert proportion(0, 0) is None
-    assert (proportion(0, 4).low, proportion(4, 4).high) == (0, 1)
 
 
 @pytest.mark.parametrize("ecgs", [0, 1, 40, 81])

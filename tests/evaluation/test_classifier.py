@@ -14,7 +14,6 @@ from ecgtransfer.evaluation.classifier import (
     LabelledRecords,
     lead_scale,
     load_classifier,
-    stratified_folds,
     train_classifier,
 )
 from ecgtransfer.evaluation.metrics import macro_auroc
@@ -42,28 +41,6 @@ def toy_records(seed, n, shuffled=False):
         labels = rng.permutation(labels)
     patients = np.array([f"{seed}-{i}" for i in range(n)])
     return LabelledRecords(signals.astype(np.float32), labels, patients)
-
-
-def test_folds_spread_every_label_and_keep_patients_whole():
-    rng = np.random.default_rng(0)
-    patients = rng.integers(0, 60, 90)
-    labels = (rng.random((90, 4)) < [0.6, 0.2, 0.1, 0.05]).astype(int)
-    fold_of = stratified_folds(labels, patients, 3, seed=0)
-    for patient in np.unique(patients):
-        assert len(set(fold_of[patients == patient])) == 1
-    counts = np.array([labels[fold_of == fold].sum(axis=0) for fold in range(3)])
-    assert (np.ptp(counts[:, 1:], axis=0) <= 4).all()
-    assert np.ptp(np.bincount(fold_of)) <= 12
-    assert_array_equal(fold_of, stratified_folds(labels, patients, 3, seed=0))
-
-
-def test_folds_divide_a_rare_label_evenly():
-    labels = np.zeros((80, 9), int)
-    labels[np.arange(80), np.repeat(np.arange(9), [26, 14, 11, 10, 8, 4, 3, 2, 2])] = 1
-    fold_of = stratified_folds(labels, None, 3, seed=1)
-    counts = np.array([labels[fold_of == fold].sum(axis=0) for fold in range(3)])
-    assert (np.ptp(counts, axis=0) <= 1).all()
-    assert np.ptp(np.bincount(fold_of)) <= 3
 
 
 @pytest.mark.parametrize("selection", ["bce", "macro_auroc"])
@@ -165,13 +142,6 @@ def test_bad_settings_are_refused(setting, message):
 def test_bad_records_are_refused(signals, labels, patients, message):
     with pytest.raises(CorpusError, match=message):
         LabelledRecords(signals, labels, patients)
-
-
-def test_bad_folds_are_refused():
-    with pytest.raises(CorpusError, match="at least 3 patients"):
-        stratified_folds(np.eye(4), [1, 1, 2, 2], 3, 0)
-    with pytest.raises(CorpusError, match="one patient per record"):
-        stratified_folds(np.eye(4), [1, 1], 2, 0)
 
 
 def test_bad_validation_and_signals_are_refused(tmp_path):

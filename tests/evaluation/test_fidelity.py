@@ -28,13 +28,14 @@ from ecgtransfer.evaluation.fidelity import (
     compare_with_halves,
     measure_fidelity,
     negative_controls,
-    patient_halves,
 )
-from ecgtransfer.evaluation.metrics import Estimate
 from ecgtransfer.evaluation.two_sample import cross_validated_auc
-from ecgtransfer.evaluation.verdict import Verdict
 from ecgtransfer.signals import independent_leads, read_recording
 from ecgtransfer.simulation import SOURCE_HOSPITAL, TARGET_HOSPITAL, simulate
+from ecgtransfer.statistics import (
+    Estimate,
+    Verdict,
+)
 
 CLASSES = ("NORM", "CLBBB")
 
@@ -686,17 +687,6 @@ def test_intervals_stay_in_the_range_of_their_measure(rng):
     assert result.prdc["recall"].score.high == 1
 
 
-# Halves.
-
-
-def test_halves_share_no_patient(rng):
-    patients = rng.integers(0, 30, 100).astype(str)
-    for _ in range(20):
-        left, right = patient_halves(patients, rng)
-        assert len(left) == len(right) > 40
-        assert not set(patients[left]) & set(patients[right])
-
-
 def test_a_generator_as_good_as_real_scores_like_the_reference(rng):
     comparison = compare_with_halves(
         rng.normal(size=(100, 20)), rng.normal(size=(300, 20)), repeats=30
@@ -823,11 +813,7 @@ def test_the_same_seed_gives_the_same_numbers(rng):
     assert first.frechet != other.frechet
 
 
-def test_bad_halves_are_refused(rng):
-    with pytest.raises(CorpusError, match="hold up to 2 each"):
-        patient_halves(["a", "a", "a", "b", "b", "c"], rng, 3)
-    with pytest.raises(CorpusError, match="one patient per record"):
-        patient_halves([], rng)
+def test_patients_of_other_records_are_refused():
     features = np.zeros((4, 2))
     with pytest.raises(CorpusError, match="one patient per record"):
         compare_with_halves(features, features, [1, 2])

@@ -1,46 +1,32 @@
-import time
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy.stats import binomtest, norm
-from scipy.stats import t as student
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.evaluation.metrics import (
-    Estimate,
     apply_thresholds,
     auroc_placements,
-    bootstrap,
     challenge_scores,
     choose_thresholds,
-    draw_resamples,
-    effective_records,
     macro_auroc,
     macro_auroc_variance,
     macro_average_precision,
     macro_calibration_error,
-    newcombe_difference,
-    paired_bootstrap,
     per_class_auroc,
     per_class_average_precision,
     per_class_calibration_error,
     per_class_challenge_scores,
-    reflected_estimate,
-    simultaneous_estimates,
-    undefined_classes,
     weighted_auroc,
     weighted_average_precision,
     weighted_calibration_error,
     weighted_challenge_scores,
     weighted_f2,
     weighted_g2,
-    weighted_macro_auroc,
-    weighted_macro_average_precision,
     weighted_macro_calibration_error,
-    widening,
-    wilson_estimate,
+)
+from ecgtransfer.statistics import (
+    undefined_classes,
 )
 
 
@@ -258,158 +244,6 @@ def test_a_record_where_nothing_fires_gets_its_highest_class():
     assert_array_equal(predicted, [[0, 1], [1, 1], [1, 0]])
 
 
-def test_resamples_hold_whole_patients_and_every_class(rng):
-    patients = np.repeat(np.arange(20), 2)
-    y_true = np.zeros((40, 3))
-    y_true[:4, 0] = y_true[::2, 1] = 1
-    times = draw_resamples(y_true, patients, resamples=200)
-    assert times.shape == (200, 40)
-    assert_array_equal(times[:, ::2], times[:, 1::2])
-    assert_array_equal(times.sum(axis=1), 40)
-    assert (times @ y_true[:, :2] > 0).all()
-    assert_array_equal(times, draw_resamples(y_true, patients, resamples=200))
-    assert not np.array_equal(times, draw_resamples(y_true, patients, resamples=200, seed=1))
-
-
-def test_intervals_of_repeated_records_are_wide_only_if_patients_are_known(rng):
-    y_true, y_score = labels_and_scores(rng, n=60, classes=2)
-    y_true, y_score = np.repeat(y_true, 10, axis=0), np.repeat(y_score, 10, axis=0)
-    known = bootstrap(weighted_macro_auroc, y_true, y_score, np.repeat(np.arange(60), 10))
-    unknown = bootstrap(weighted_macro_auroc, y_true, y_score)
-    assert known.value == unknown.value == pytest.approx(macro_auroc(y_true, y_score))
-    assert known.high - known.low > 2 * (unknown.high - unknown.low)
-
-
-def test_bootstrap_intervals_cover_at_their_nominal_rate(rng):
-    """Scores N(1, 1) against N(0, 1): the true area is Φ(1/√2) = 0.76025."""
-    covered, repetitions = 0, 400
-    for seed in range(repetitions):
-        y_true = (np.arange(160) < 60).astype(float)[:, None]
-        y_score = rng.normal(size=(160, 1)) + y_true
-        interval = bootstrap(weighted_macro_auroc, y_true, y_score, resamples=400, seed=seed)
-        covered += interval.low <= 0.7602499389065233 <= interval.high
-    assert 0.915 < covered / repetitions < 0.98
-
-
-def test_intervals_of_paired_differences_cover_at_their_nominal_rate(rng):
-    """Scores N(d, 1) of positives against N(0, 1): area Φ(d / √2), so the difference is known.
-
-    1,000 studies of 60 patients, every third with two records of the same labels and like scores.
-    """
-    true = norm.cdf(1.5 / np.sqrt(2)) - norm.cdf(1 / np.sqrt(2))
-    patients = np.repeat(np.arange(60), np.where(np.arange(60) % 3, 1, 2))
-    covered = 0
-    for seed in range(1000):
-        y_true = (rng.random((60, 3)) < 0.35)[patients].astype(float)
-        common = rng.normal(size=(60, 3))[patients]
-
-        def scores(shift, y_true=y_true, common=common):
-            own = rng.normal(size=(60, 3))[patients]
-            again = rng.normal(size=y_true.shape)
-            return shift * y_true + 0.7 * common + 0.5 * own + 0.26**0.5 * again
-
-        change = paired_bootstrap(
-            weighted_macro_auroc,
-            y_true,
-            scores(1.0),
-            scores(1.5),
-            patients,
-            resamples=300,
-            seed=seed,
-        )
-        covered += change.low <= true <= change.high
-    assert 0.93 <= covered / 1000 <= 0.97
-
-
-def test_paired_difference_is_narrower_than_its_parts_and_has_its_sign(rng):
-    y_true, worse = labels_and_scores(rng)
-    better = worse + 0.03 * y_true
-    change = paired_bootstrap(weighted_macro_auroc, y_true, worse, better)
-    alone = bootstrap(weighted_macro_auroc, y_true, worse)
-    assert change.value == pytest.approx(macro_auroc(y_true, better) - macro_auroc(y_true, worse))
-    assert 0 < change.low < change.value < change.high
-    assert change.high - change.low < (alone.high - alone.low) / 2
-    same = paired_bootstrap(weighted_macro_auroc, y_true, worse, worse, resamples=50)
-    assert same == Estimate(0.0, 0.0, 0.0)
-
-
-@pytest.mark.parametrize("score", [weighted_f2, weighted_g2, weighted_macro_average_precision])
-def test_every_score_has_an_interval_around_it(rng, score):
-    y_true, y_score = labels_and_scores(rng)
-    predicted = y_score if score is weighted_macro_average_precision else y_score > 0.4
-    interval = bootstrap(score, y_true, predicted, resamples=300)
-    assert interval.low < interval.value < interval.high
-
-
-def test_two_thousand_resamples_of_thousands_of_records_take_seconds(rng):
-    y_true, y_score = labels_and_scores(rng, n=3000, classes=9)
-    begun = time.process_time()
-    bootstrap(weighted_macro_auroc, y_true, y_score)
-    assert time.process_time() - begun < 10
-
-
-def test_an_estimate_prints_and_goes_to_json():
-    assert str(Estimate(0.91234, 0.8, 1.0)) == "0.912 [0.800, 1.000]"
-    assert Estimate(0.9, 0.8, 1.0).to_dict() == {"value": 0.9, "low": 0.8, "high": 1.0}
-
-
-def test_a_reflected_interval_takes_back_what_noise_adds():
-    """|mean of 50 normals| is 0.11 on average where the truth is 0, and more in the resamples."""
-    rng, covered = np.random.default_rng(0), {"reflected": 0, "percentile": 0}
-    for _ in range(400):
-        values = rng.normal(size=50)
-        draws = np.abs(rng.choice(values, size=(200, 50)).mean(axis=1))
-        found = abs(values.mean())
-        covered["reflected"] += reflected_estimate(found, draws).low <= 0
-        covered["percentile"] += np.quantile(draws, 0.025) <= 0
-    assert covered["percentile"] == 0
-    assert covered["reflected"] / 400 > 0.9
-    assert reflected_estimate(0.5, [0.4, 0.5, 0.9]).high == pytest.approx(0.595)
-
-
-def test_simultaneous_intervals_hold_all_values_at_once():
-    """Ten independent means: alone each holds in 95 % of studies, all ten in 0.95^10 = 60 %."""
-    rng = np.random.default_rng(0)
-    all_alone = all_at_once = 0
-    for _ in range(400):
-        values = rng.normal(size=10)
-        draws = values + rng.normal(size=(400, 10))
-        joint = simultaneous_estimates(values, draws)
-        all_at_once += all(one.low <= 0 <= one.high for one in joint)
-        low, high = np.quantile(draws, [0.025, 0.975], axis=0)
-        all_alone += ((low <= 0) & (high >= 0)).all()
-        assert (np.array([one.low for one in joint]) <= low).all()
-        assert (np.array([one.high for one in joint]) >= high).all()
-    assert 0.5 < all_alone / 400 < 0.7
-    assert 0.92 < all_at_once / 400 < 0.98
-
-
-def test_simultaneous_intervals_of_the_same_score_cost_nothing():
-    draws = np.random.default_rng(0).normal(size=4000)
-    alone = simultaneous_estimates([0.0], draws[:, None])[0]
-    thrice = simultaneous_estimates([0.0] * 3, np.repeat(draws[:, None], 3, axis=1))[1]
-    assert (thrice.low, thrice.high) == pytest.approx((alone.low, alone.high), abs=0.06)
-    assert (alone.low, alone.high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])))
-
-
-def test_a_score_that_never_moves_keeps_its_point():
-    draws = np.column_stack([np.zeros(100), np.random.default_rng(0).normal(size=100)])
-    still, moving = simultaneous_estimates([0.0, 0.0], draws)
-    assert still == Estimate(0.0, 0.0, 0.0)
-    assert moving.low < -1 < 1 < moving.high
-
-
-def test_scores_and_draws_that_do_not_agree_are_refused():
-    with pytest.raises(CorpusError, match=r"expected scores \(C,\) and their draws"):
-        simultaneous_estimates([0.0, 1.0], np.zeros((10, 3)))
-
-
-@pytest.mark.parametrize("numbers", [(np.nan, 0, 1), (0.5, 1, 0), (0.5, np.nan, 1)])
-def test_an_estimate_that_is_none_is_refused(numbers):
-    with pytest.raises(ConfigError, match="finite value and low <= high"):
-        Estimate(*numbers)
-
-
 @pytest.mark.parametrize(
     ("y_true", "y_score", "message"),
     [
@@ -464,62 +298,6 @@ def test_bad_thresholds_are_refused():
         apply_thresholds([[np.nan]], [0.5])
 
 
-def test_bad_resamples_are_refused(rng, monkeypatch):
-    y_true = np.eye(9)
-    with pytest.raises(ConfigError, match="at least 2 resamples"):
-        draw_resamples(y_true, resamples=1)
-    with pytest.raises(CorpusError, match="one patient per record"):
-        draw_resamples(y_true, np.arange(8))
-    monkeypatch.setattr("ecgtransfer.evaluation.metrics.DRAWS_PER_RESAMPLE", 3)
-    with pytest.raises(CorpusError, match="too few patients for an interval"):
-        draw_resamples(y_true, resamples=100)
-
-
-@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (3, 17), (10, 10), (495, 500)])
-def test_the_interval_of_a_share_is_wilsons(successes, trials):
-    found = wilson_estimate(successes / trials, trials)
-    expected = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
-    assert_allclose([found.low, found.high], [expected.low, expected.high], atol=1e-12)
-    adjusted = wilson_estimate(successes / trials, trials, 9)
-    expected = binomtest(successes, trials).proportion_ci(1 - 0.05 / 9, method="wilson")
-    assert_allclose([adjusted.low, adjusted.high], [expected.low, expected.high], atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "low", "high"),
-    [
-        ((48, 80), (56, 70), 0.0524, 0.3339),
-        ((3, 10), (9, 10), 0.1705, 0.8090),
-        ((2, 7), (6, 7), 0.0582, 0.8062),
-        ((0, 29), (5, 56), -0.0381, 0.1926),
-        ((0, 10), (10, 10), 0.6075, 1.0),
-    ],
-)
-def test_the_interval_of_a_difference_is_newcombes(first, second, low, high):
-    """Table II of Newcombe 1998, method 10."""
-    found = newcombe_difference(first[0] / first[1], first[1], second[0] / second[1], second[1])
-    assert_allclose([found.low, found.high], [low, high], atol=5e-5)
-
-
-def test_intervals_of_shares_adjust_for_comparisons_and_refuse_nonsense():
-    with pytest.raises(
-        CorpusError, match=r"share in \[0, 1\] of at least 1 record, got 1\.5 of 10"
-    ):
-        wilson_estimate(1.5, 10)
-    with pytest.raises(CorpusError, match=r"at least 1 record, got 0\.5 of 0"):
-        wilson_estimate(0.5, 0)
-    with pytest.raises(ConfigError, match="at least 1 comparison, got 0"):
-        newcombe_difference(0.5, 10, 0.5, 10, comparisons=0)
-    with pytest.raises(CorpusError, match="one patient per record"):
-        effective_records([])
-
-
-def test_records_of_a_patient_count_as_what_they_hold():
-    assert effective_records(list("abcd")) == 4
-    assert effective_records(list("aaabbb")) == pytest.approx(2)
-    assert effective_records(list("aab")) == pytest.approx(9 / 5)
-
-
 def delong_variance(y_true, y_score):
     """DeLong, DeLong and Clarke-Pearson 1988, eqs. 4 to 6, one class, pair by pair."""
     x, y = y_score[y_true == 1], y_score[y_true == 0]
@@ -570,14 +348,6 @@ def test_a_lone_positive_varies_as_the_others_do():
     assert variance - without > spread / 4
     alone, freedom = macro_auroc_variance(y_true[:, 1:], placements[:, 1:])
     assert (alone, freedom) == (pytest.approx(1 + negatives), 1)
-
-
-def test_draws_are_spread_by_what_few_patients_leave_unknown():
-    draws = np.array([-1.0, 1.0])
-    assert widening(draws, 4.0, 10**9) == pytest.approx(2)
-    assert widening(draws, 0.5, 10**9) == pytest.approx(1)
-    assert widening(draws, 1.0, 2) == pytest.approx(student(2).ppf(0.975) / norm.ppf(0.975))
-    assert widening(np.zeros(5), 1.0, 10**9) == pytest.approx(1)
 
 
 def test_placements_of_other_records_are_refused():

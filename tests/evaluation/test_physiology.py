@@ -7,10 +7,12 @@ import pytest
 from ecgtransfer.corpus import label_space, read_ptbxl, read_signal
 from ecgtransfer.errors import CorpusError
 from ecgtransfer.evaluation.delineation import Intervals, delineate, measure_intervals
-from ecgtransfer.evaluation.metrics import newcombe_difference
 from ecgtransfer.evaluation.physiology import ALL, RULES, _verdict, measure_physiology
 from ecgtransfer.signals import LEADS
 from ecgtransfer.simulation import DIAGNOSES, SOURCE_HOSPITAL, simulate
+from ecgtransfer.statistics import (
+    newcombe_difference,
+)
 
 A_CLASS = 10
 NAMES = list(DIAGNOSES)

@@ -9,7 +9,6 @@ from scipy.spatial.distance import cdist
 
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.evaluation import lag_correlation, privacy
-from ecgtransfer.evaluation.metrics import wilson_estimate
 from ecgtransfer.evaluation.privacy import (
     COPY_CORRELATION,
     PrivacySide,
@@ -23,6 +22,9 @@ from ecgtransfer.evaluation.privacy import (
 )
 from ecgtransfer.signals import independent_leads, read_recording
 from ecgtransfer.simulation import TARGET_HOSPITAL, draw_label_names, simulate
+from ecgtransfer.statistics import (
+    wilson_estimate,
+)
 
 TRAINING, HOLD_OUT, GENERATED = 40, 20, 60
 

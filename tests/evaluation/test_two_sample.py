@@ -12,7 +12,6 @@ from ecgtransfer.evaluation.two_sample import (
     label_patterns,
     matched,
     projection,
-    share_estimate,
     shared_groups,
     two_sample_test,
 )
@@ -214,18 +213,6 @@ def test_groups_are_shared_by_name_alone():
     assert third[0] == first[1]
     assert len({*first, *second, *third}) == 5
     assert len({*np.concatenate(shared_groups(2, 3))}) == 5
-
-
-def test_the_interval_of_a_share_is_that_of_wilson_or_of_the_draws():
-    from scipy.stats import binomtest
-
-    wilson = binomtest(3, 40).proportion_ci(method="wilson")
-    narrow = share_estimate(3 / 40, 0.001, 40)
-    assert (narrow.low, narrow.high) == pytest.approx((wilson.low, wilson.high))
-    wide = share_estimate(0.5, 0.4, 40)
-    assert (wide.low, wide.high) == pytest.approx((0.1, 0.9))
-    cut = share_estimate(0.9, 0.4, 40)
-    assert (cut.low, cut.high) == pytest.approx((0.5, 1))
 
 
 def test_a_test_is_told_and_plain_json(rng):

@@ -9,6 +9,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from ecgtransfer.corpus import protocol_splits, stratified_folds
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.evaluation.arms import (
     RATIOS,
@@ -22,21 +23,15 @@ from ecgtransfer.evaluation.classifier import (
     ClassifierTraining,
     LabelledRecords,
     lead_scale,
-    stratified_folds,
 )
 from ecgtransfer.evaluation.metrics import (
-    Estimate,
     apply_thresholds,
     challenge_scores,
     choose_thresholds,
-    draw_resamples,
-    estimate,
     macro_auroc,
     macro_calibration_error,
-    score_resamples,
     weighted_macro_auroc,
 )
-from ecgtransfer.evaluation.protocols import protocol_splits
 from ecgtransfer.evaluation.utility import (
     count_trainings,
     cross_validated_study,
@@ -48,6 +43,12 @@ from ecgtransfer.evaluation.utility_scores import (
     ScoreTable,
     compare_arms,
     draw_seed_shares,
+)
+from ecgtransfer.statistics import (
+    Estimate,
+    draw_resamples,
+    estimate,
+    score_resamples,
 )
 
 NAMES = ("SLOW", "FAST", "TALL")
@@ -595,7 +596,7 @@ def test_an_interrupted_study_goes_on_to_the_same_result(given, tmp_path):
     assert plain.macro_auroc_by_seed != augmented.macro_auroc_by_seed
 
 
-# Validation records, protocols and cross-validation
+# Validation records and cross-validation
 
 
 def test_with_validation_records_one_training_does_all(given, tmp_path):
@@ -613,49 +614,6 @@ def test_with_validation_records_one_training_does_all(given, tmp_path):
     arm = result.arm(TARGET_ONLY)
     assert arm.training_score == pytest.approx(macro_auroc(validation.labels, held_out))
     assert arm.f2.value == pytest.approx(challenge_scores(given["test"].labels, predicted).f_beta)
-
-
-def test_protocols_by_published_folds():
-    folds = np.tile(np.arange(1, 11), 3)
-    labels = np.ones((30, 1))
-    (paper,) = protocol_splits("paper", folds, None, labels)
-    assert_array_equal(np.unique(folds[paper.train]), [10])
-    assert_array_equal(np.unique(folds[paper.test]), np.arange(1, 9))
-    assert paper.validation is None
-    (standard,) = protocol_splits("standard", folds, None, labels)
-    assert_array_equal(np.unique(folds[standard.train]), np.arange(1, 9))
-    assert_array_equal(np.unique(folds[standard.validation]), [9])
-    assert_array_equal(np.unique(folds[standard.test]), [10])
-
-
-def test_a_cross_validation_tests_every_record_once_and_parts_no_patient():
-    patients = np.repeat(np.arange(30), 2)
-    labels = toy_records(1, 30).labels[np.arange(60) // 2]
-    splits = protocol_splits("cross-validation", None, patients, labels, parts=4, seed=1)
-    assert_array_equal(np.sort(np.concatenate([split.test for split in splits])), np.arange(60))
-    for split in splits:
-        assert not set(patients[split.train]) & set(patients[split.test])
-        assert len(split.train) + len(split.test) == 60
-
-
-def test_bad_protocols_are_refused():
-    labels, folds = np.ones((10, 1)), np.arange(1, 11)
-    with pytest.raises(CorpusError, match=r"'paper' .*, and 10 of 10 records have none"):
-        protocol_splits("paper", None, None, labels)
-    with pytest.raises(CorpusError, match=r"'standard' .*, and 1 of 10 records have none"):
-        protocol_splits("standard", np.where(folds == 3, np.nan, folds), None, labels)
-    with pytest.raises(CorpusError, match="the training side of 'paper' is empty"):
-        protocol_splits("paper", np.ones(10), None, labels)
-    with pytest.raises(CorpusError, match="1 patients are in both training and test, 7 for one"):
-        protocol_splits("paper", folds, np.r_[7, np.arange(8), 7], labels)
-    with pytest.raises(CorpusError, match="both test and validation"):
-        protocol_splits("split", None, None, labels, train=[0], test=[1, 2], validation=[2])
-    with pytest.raises(CorpusError, match="needs the record numbers"):
-        protocol_splits("split", None, None, labels, train=[0])
-    with pytest.raises(ConfigError, match="at least 2 parts"):
-        protocol_splits("cross-validation", None, None, labels, parts=1)
-    with pytest.raises(ConfigError, match="unknown protocol 'holdout'"):
-        protocol_splits("holdout", None, None, labels)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,6 @@ from ecgtransfer.experiments.scores import (
     ScoreBoard,
     SlicedDistance,
     directions,
-    interval,
 )
 
 NOISE = NoiseConfig()
@@ -350,18 +349,3 @@ def test_mmd_takes_the_first_records_alone():
     all_of_them = KernelDiscrepancy.of(reference, 1.0).squared(x)
     first = KernelDiscrepancy.of(reference[:MMD_RECORDS], 1.0).squared(x[:MMD_RECORDS])
     assert all_of_them == first
-
-
-def test_the_interval_over_seeds_is_that_of_scipy():
-    values = [0.31, 0.28, 0.4, 0.35, 0.22]
-    low, high = scipy.stats.t.interval(
-        0.95, len(values) - 1, loc=np.mean(values), scale=scipy.stats.sem(values)
-    )
-    ours = interval(values)
-    assert (ours.value, ours.low, ours.high) == pytest.approx((np.mean(values), low, high))
-
-
-@pytest.mark.parametrize("values", [[], [0.3], [0.3, math.inf], [0.3, math.nan, 0.2]])
-def test_an_interval_without_two_finite_values_is_refused(values):
-    with pytest.raises(ConfigError, match="expected at least 2 finite values"):
-        interval(values)

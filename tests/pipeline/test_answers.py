@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 
 from ecgtransfer.errors import ConfigError, RunError
-from ecgtransfer.evaluation import ArmDifference, Estimate, Overall, UtilityResult, default_arms
+from ecgtransfer.evaluation import (
+    ArmDifference,
+    Overall,
+    UtilityResult,
+    default_arms,
+)
 from ecgtransfer.pipeline import (
     QUESTIONS,
     Answer,
@@ -22,6 +27,9 @@ from ecgtransfer.pipeline import (
 )
 from ecgtransfer.pipeline.answers import in_the_mix_of, labelled_source, synthetic_sets
 from ecgtransfer.pipeline.utility import _summary
+from ecgtransfer.statistics import (
+    Estimate,
+)
 from tests.pipeline.small_run import CLASSIFIER, SAMPLER, UTILITY, content
 
 #: How each question is asked of the sets `mixed`.

@@ -6,12 +6,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from ecgtransfer.corpus.splits import stratified_folds
 from ecgtransfer.errors import ConfigError, CorpusError
-from ecgtransfer.evaluation.classifier import (
-    stratified_folds,
-)
 
-Protocol = Literal["paper", "standard", "cross-validation", "split"]
+SplitProtocol = Literal["paper", "standard", "cross-validation", "split"]
 
 #: Published folds by protocol, (training, validation, test). "paper": the small target of TGDP
 #: (Ouyang et al. 2024), a tenth of ICBEB for training; "standard": that of PTB-XL's benchmark
@@ -33,7 +31,7 @@ class Split:
 
 
 def protocol_splits(
-    protocol: Protocol,
+    protocol: SplitProtocol,
     folds: npt.ArrayLike | None,
     patients: npt.ArrayLike | None,
     labels: npt.ArrayLike,

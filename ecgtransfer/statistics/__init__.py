@@ -1,0 +1,59 @@
+"""Estimates with intervals, bootstraps over patients, verdicts, and named random streams."""
+
+from ecgtransfer.statistics import streams
+from ecgtransfer.statistics.arrays import BoolArray, FloatArray, checked_labels, undefined_classes
+from ecgtransfer.statistics.estimates import (
+    CONFIDENCE,
+    Estimate,
+    estimate,
+    reflected_estimate,
+    simultaneous_estimates,
+    student_estimate,
+    student_reach,
+    widening,
+)
+from ecgtransfer.statistics.resampling import (
+    BOOTSTRAP_RESAMPLES,
+    WeightedScore,
+    bootstrap,
+    draw_resamples,
+    paired_bootstrap,
+    score_resamples,
+)
+from ecgtransfer.statistics.shares import (
+    effective_records,
+    newcombe_difference,
+    proportion,
+    share_estimate,
+    wilson_estimate,
+)
+from ecgtransfer.statistics.verdict import Outcome, Verdict
+
+__all__ = [
+    "BOOTSTRAP_RESAMPLES",
+    "CONFIDENCE",
+    "BoolArray",
+    "Estimate",
+    "FloatArray",
+    "Outcome",
+    "Verdict",
+    "WeightedScore",
+    "bootstrap",
+    "checked_labels",
+    "draw_resamples",
+    "effective_records",
+    "estimate",
+    "newcombe_difference",
+    "paired_bootstrap",
+    "proportion",
+    "reflected_estimate",
+    "score_resamples",
+    "share_estimate",
+    "simultaneous_estimates",
+    "streams",
+    "student_estimate",
+    "student_reach",
+    "undefined_classes",
+    "widening",
+    "wilson_estimate",
+]
