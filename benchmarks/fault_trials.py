@@ -38,7 +38,8 @@ import pandas  # noqa: E402, F401
 import torch._dynamo  # noqa: E402
 from ecgtransfer_cli import app, console, main, transfer  # noqa: E402, F401
 
-from ecgtransfer.corpus import ECGSet, label_space, preparation  # noqa: E402
+from ecgtransfer.corpus import ECGSet, label_space  # noqa: E402
+from ecgtransfer.corpus.sets import preparation  # noqa: E402
 from ecgtransfer.errors import RunError  # noqa: E402
 from ecgtransfer.export import export_wfdb  # noqa: E402
 from ecgtransfer.pipeline import PRESETS, run, synthetic  # noqa: E402

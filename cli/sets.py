@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ecgtransfer.corpus import ECGSet
-from ecgtransfer.corpus.ecgset import is_ecgset
+from ecgtransfer.corpus.sets.ecgset import is_ecgset
 from ecgtransfer.drawing import SHEETS, ShownSet, show_record, show_recording, show_set
 
 from .console import Facts, Grid, Json, Output, Quiet

@@ -93,7 +93,7 @@ def imported_layers(path):
         root, _, rest = name.partition(".")
         if root == "ecgtransfer_cli":
             layers.add("cli")
-        elif root == "ecgtransfer" and rest != "__version__":
+        elif root == "ecgtransfer":
             first = rest.split(".")[0]
             layers.add(first if first in LAYERS else "experiments")  # the root sees every room
     return layers

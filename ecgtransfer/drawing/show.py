@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ecgtransfer.corpus import ECGSet, resolve
-from ecgtransfer.corpus.statements import (
+from ecgtransfer.corpus.readers.statements import (
     found_vocabularies,
     parse_age,
     parse_sex,

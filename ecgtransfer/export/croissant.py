@@ -16,8 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecgtransfer.corpus.ecgset import CARD, LABELS, RECORDS, SIGNALS, ECGSet
 from ecgtransfer.corpus.manifest import load_manifest
+from ecgtransfer.corpus.sets.ecgset import CARD, LABELS, RECORDS, SIGNALS, ECGSet
 from ecgtransfer.errors import CorpusError, ManifestError
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from ecgtransfer.corpus import ECGSet, snomed_code
-from ecgtransfer.corpus.ecgset import millivolts
-from ecgtransfer.corpus.set_beats import BEATS_COLUMN
+from ecgtransfer.corpus.sets.ecgset import millivolts
+from ecgtransfer.corpus.sets.set_beats import BEATS_COLUMN
 from ecgtransfer.corpus.writing import disk_errors
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.signals import LEADS, Recording, expand_leads, write_annotation, write_recording

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from ecgtransfer.corpus import ECGSet, ECGSetWriter, write_ecgset
-from ecgtransfer.corpus import ecgset_writer as writer_module
+from ecgtransfer.corpus.sets import ecgset_writer, known_names
 from ecgtransfer.errors import CorpusError
 
 
@@ -181,7 +181,7 @@ def full_disk(*_):
 
 @pytest.mark.parametrize("place", ["_write_text", "_fsync"])
 def test_a_full_disk_at_the_end_leaves_nothing(tmp_path, space, monkeypatch, place):
-    monkeypatch.setattr(writer_module, place, full_disk)
+    monkeypatch.setattr(ecgset_writer, place, full_disk)
     with pytest.raises(CorpusError, match=r"cannot write the ECG set .*No space left on device"):
         write_ecgset(tmp_path / "s", *chunk(0), space, 100, "generated")
     assert list(tmp_path.iterdir()) == []
@@ -239,7 +239,7 @@ def test_all_chunks_have_one_length_and_each_record_its_own_name(tmp_path, space
 
 
 def test_names_that_share_a_hash_are_told_apart(tmp_path, space, monkeypatch):
-    monkeypatch.setattr(writer_module, "_hashes", lambda names: np.zeros(len(names), np.int64))
+    monkeypatch.setattr(known_names, "_hashes", lambda names: np.zeros(len(names), np.int64))
     with ECGSetWriter(tmp_path / "s", space, 100, "generated") as writer:
         writer.append(*chunk(0))
         writer.checkpoint()
@@ -256,7 +256,7 @@ def test_names_that_share_a_hash_are_told_apart(tmp_path, space, monkeypatch):
 
 
 def test_a_name_given_before_is_found_among_thousands_at_eight_bytes_each():
-    known = writer_module._Hashes()
+    known = known_names.KnownNames()
     for first in range(0, 10_000, 37):
         known.add([f"r{number}" for number in range(first, first + 37)])
     assert known.may_hold(["r0", "r36", "r5000", "r9999", "new", "r20000"]) == {

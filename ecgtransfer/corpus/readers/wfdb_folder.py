@@ -6,8 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from ecgtransfer.corpus.described import FoundRecord, described_corpus
-from ecgtransfer.corpus.records import Corpus
+from ecgtransfer.corpus.readers.described import FoundRecord, described_corpus
+from ecgtransfer.corpus.readers.records import Corpus
 from ecgtransfer.errors import CorpusError, SignalError
 from ecgtransfer.signals import read_header
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgtransfer.corpus.statements import parse_age, parse_sex
+from ecgtransfer.corpus.readers.statements import parse_age, parse_sex
 from ecgtransfer.errors import SignalError
 from ecgtransfer.signals import LEADS, Recording
 

@@ -1,4 +1,4 @@
-"""A csv beside recordings: which record has which labels, whose it is, and where it was taken."""
+"""A csv table beside recordings: labels, patient, age, sex, device and site of each record."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ecgtransfer.corpus.statements import split_codes
+from ecgtransfer.corpus.readers.statements import split_codes
 from ecgtransfer.errors import CorpusError
 
 #: Columns that a table may have; `record` it must have. Others are not read.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ecgtransfer.corpus.manifest import load_manifest
-from ecgtransfer.corpus.records import Corpus, CorpusRecord
+from ecgtransfer.corpus.readers.records import Corpus, CorpusRecord
 from ecgtransfer.errors import CorpusError
 
 #: The csv hides ages over 89 behind the value 300; they are read as 90, the least they can be.

@@ -20,23 +20,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgtransfer.corpus.ecgset import LARGEST_MICROVOLTS, MICROVOLTS, microvolts, millivolts
-from ecgtransfer.corpus.ecgset_writer import ECGSetWriter, remove_leftovers
 from ecgtransfer.corpus.labels import LabelSpace, label_warnings, resolve
-from ecgtransfer.corpus.preparation_journal import Entry, Journal
-from ecgtransfer.corpus.preparation_report import (
+from ecgtransfer.corpus.readers.records import Corpus, CorpusRecord, read_signal
+from ecgtransfer.corpus.sets.ecgset import LARGEST_MICROVOLTS, MICROVOLTS, microvolts, millivolts
+from ecgtransfer.corpus.sets.ecgset_writer import ECGSetWriter
+from ecgtransfer.corpus.sets.preparation_journal import Entry, Journal
+from ecgtransfer.corpus.sets.preparation_report import (
     DISAGREEMENT_UV,
     OUTSIDE,
     SHORT,
     UNREADABLE,
     UNSTATED,
+    Findings,
+    FindingsTally,
     LeftOut,
-    Noticed,
     PreparationReport,
-    Tally,
 )
-from ecgtransfer.corpus.records import Corpus, CorpusRecord, read_signal
-from ecgtransfer.corpus.set_beats import BEATS_COLUMN, find_beats_or_none
+from ecgtransfer.corpus.sets.set_beats import BEATS_COLUMN, find_beats_or_none
+from ecgtransfer.corpus.sets.set_folder import remove_leftovers
 from ecgtransfer.corpus.writing import sole_writer
 from ecgtransfer.errors import CorpusError, SignalError
 from ecgtransfer.signals import (
@@ -121,7 +122,7 @@ def prepare(
     _refuse_patients_across_folds(candidates)
     row_of = {record.name: row for row, record in enumerate(corpus.records)}
     window = _Window(sampling_rate_hz, seconds)
-    tally = Tally(drop_duplicates, left_out)
+    tally = FindingsTally(drop_duplicates, left_out)
     kept_rows: list[int] = []
     done = 0
     key = _key(corpus, labels, label_space, (window, keep_unlabelled, drop_duplicates))
@@ -146,20 +147,20 @@ def prepare(
         )
         until_done.enter_context(closing(journal))
         for entry in journal.begin(len(writer)):
-            kept_rows += [row_of[name] for name in tally.add(entry.noticed)]
+            kept_rows += [row_of[name] for name in tally.add(entry.findings)]
             done += entry.records
         checkpointed = len(writer)
         for chunk in _read_chunks(candidates[done:], window, workers):
-            kept = set(tally.add(chunk.noticed))
-            chosen = [name in kept for name in chunk.noticed.digests]
+            kept = set(tally.add(chunk.findings))
+            chosen = [name in kept for name in chunk.findings.digests]
             if kept:
-                rows = [row_of[name] for name in chunk.noticed.digests if name in kept]
+                rows = [row_of[name] for name in chunk.findings.digests if name in kept]
                 beats = [text for text, is_kept in zip(chunk.beats, chosen, strict=True) if is_kept]
                 table = _table(corpus, rows).assign(**{BEATS_COLUMN: beats})
                 writer.append(chunk.signals_uv[chosen], labels[rows], table)
                 kept_rows += rows
             done += chunk.records
-            journal.add(Entry(chunk.records, len(writer), chunk.noticed))
+            journal.add(Entry(chunk.records, len(writer), chunk.findings))
             if len(writer) - checkpointed >= CHECKPOINT_RECORDS:
                 journal.flush()
                 writer.checkpoint()
@@ -184,7 +185,7 @@ def _report(
     label_space: LabelSpace,
     labels: NDArray[np.float32],
     window: _Window,
-    tally: Tally,
+    tally: FindingsTally,
     kept_rows: Sequence[int],
 ) -> PreparationReport:
     row_of = {record.name: row for row, record in enumerate(corpus.records)}
@@ -235,12 +236,12 @@ class _Window:
 
 @dataclass(frozen=True, eq=False)
 class _Chunk:
-    """Some records, read: signals (n, 8, T) and beats of those that `noticed.digests` names."""
+    """Some records, read: signals (n, 8, T) and beats of those that `findings.digests` names."""
 
     records: int
     signals_uv: NDArray[np.int16]
     beats: tuple[str, ...]
-    noticed: Noticed
+    findings: Findings
 
 
 def _key(
@@ -311,8 +312,8 @@ def _read_chunks(
             yield finished
     except BrokenProcessPool:
         raise CorpusError(
-            "a process that reads records was ended from outside, most likely for lack of memory; "
-            "ask again with fewer workers, and the preparation goes on"
+            "a worker was killed, probably out of memory; run the same command with fewer workers, "
+            "and the preparation goes on"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
@@ -334,7 +335,7 @@ def _follow_the_parent() -> None:
 def _read_chunk(records: Sequence[CorpusRecord], window: _Window) -> _Chunk:
     signals: list[NDArray[np.int16]] = []
     beats: list[str] = []
-    noticed = Noticed((), {}, {}, {}, {}, {}, {}, {})
+    findings = Findings((), {}, {}, {}, {}, {}, {}, {})
     left_out: list[LeftOut] = []
     rates: Counter[str] = Counter()
     lengths: Counter[str] = Counter()
@@ -357,31 +358,31 @@ def _read_chunk(records: Sequence[CorpusRecord], window: _Window) -> _Chunk:
             continue
         as_recorded = crop(recording, window.seconds)
         if flat := flat_leads(as_recorded):
-            noticed.flat_leads[record.name] = flat
+            findings.flat_leads[record.name] = flat
         if saturated := saturated_leads(as_recorded):
-            noticed.saturated_leads[record.name] = saturated
+            findings.saturated_leads[record.name] = saturated
         disagreement_uv = round(limb_lead_disagreement_mv(signal_mv) * MICROVOLTS, 2)
         if disagreement_uv > DISAGREEMENT_UV:
-            noticed.disagreements_uv[record.name] = disagreement_uv
+            findings.disagreements_uv[record.name] = disagreement_uv
         eight_mv = independent_leads(signal_mv)
         largest_mv = LARGEST_MICROVOLTS / MICROVOLTS
         beyond = int(np.count_nonzero(np.abs(eight_mv) > largest_mv))
         if beyond:
-            noticed.clipped_samples[record.name] = beyond
+            findings.clipped_samples[record.name] = beyond
             eight_mv = np.clip(eight_mv, -largest_mv, largest_mv)
         signals.append(microvolts(eight_mv))
         as_stored = Recording(expand_leads(millivolts(signals[-1])), window.sampling_rate_hz)
         beats.append(find_beats_or_none(as_stored).to_text())
         digest = hashlib.blake2b(signals[-1].tobytes(), digest_size=16)
-        noticed.digests[record.name] = digest.hexdigest()
+        findings.digests[record.name] = digest.hexdigest()
     stacked = np.stack(signals) if signals else np.zeros((0, 8, samples), dtype=np.int16)
-    noticed = replace(
-        noticed,
+    findings = replace(
+        findings,
         left_out=tuple(left_out),
         sampling_rates_hz=dict(rates),
         lengths_s=dict(lengths),
     )
-    return _Chunk(len(records), stacked, tuple(beats), noticed)
+    return _Chunk(len(records), stacked, tuple(beats), findings)
 
 
 def _table(corpus: Corpus, rows: Sequence[int]) -> pd.DataFrame:

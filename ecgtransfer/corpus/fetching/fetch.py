@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ecgtransfer.corpus.checksums import (
+from ecgtransfer.corpus.fetching.checksums import (
     PublishedFile,
     hash_files,
     needed_files,
     parse_checksums,
 )
-from ecgtransfer.corpus.download import (
+from ecgtransfer.corpus.fetching.download import (
     PART,
     Downloader,
     DownloadFailed,
@@ -62,7 +62,7 @@ class FetchProgress:
     """How far a fetch is: what it does, and of that files and bytes done, and in all.
 
     `bytes_in_all` is an estimate that becomes exact; while files on disk are checked both are 0.
-    While mirrors are asked for the list of checksums, nobody knows yet how many files there are.
+    The number of files is unknown until a mirror has sent the list of checksums.
     """
 
     doing: Literal["asking", "checking", "fetching"]

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ecgtransfer.corpus.array_files import ArrayPart
-from ecgtransfer.corpus.record_table import RecordTable, examples, read_record_table
-from ecgtransfer.corpus.records import Corpus, CorpusRecord, OwnSource
-from ecgtransfer.corpus.statements import (
+from ecgtransfer.corpus.readers.array_files import ArrayPart
+from ecgtransfer.corpus.readers.record_table import RecordTable, examples, read_record_table
+from ecgtransfer.corpus.readers.records import Corpus, CorpusRecord, OwnSource
+from ecgtransfer.corpus.readers.statements import (
     found_vocabularies,
     parse_age,
     parse_sex,

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgtransfer.corpus.labels import LabelCode, LabelSpace
-from ecgtransfer.corpus.set_beats import BEATS_COLUMN, set_beats
+from ecgtransfer.corpus.sets.set_beats import BEATS_COLUMN, set_beats
 from ecgtransfer.errors import CorpusError, SignalError
 from ecgtransfer.signals import INDEPENDENT_LEADS, Beats, Recording, expand_leads
 

@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ecgtransfer.corpus.checksums import hash_files, needed_files, parse_checksums
-from ecgtransfer.corpus.icbeb import read_icbeb
+from ecgtransfer.corpus.fetching.checksums import hash_files, needed_files, parse_checksums
 from ecgtransfer.corpus.manifest import Manifest, load_manifest
-from ecgtransfer.corpus.ptbxl import FILE_COLUMNS, read_ptbxl
-from ecgtransfer.corpus.records import CorpusRecord, read_signal
+from ecgtransfer.corpus.readers.icbeb import read_icbeb
+from ecgtransfer.corpus.readers.ptbxl import FILE_COLUMNS, read_ptbxl
+from ecgtransfer.corpus.readers.records import CorpusRecord, read_signal
 from ecgtransfer.errors import CorpusError, EcgTransferError, SignalError
 
 #: What the fingerprint of a corpus is of: files of these kinds.
@@ -160,7 +160,7 @@ def _is_data(path: str) -> bool:
 def _published(
     folder: Path, manifest: Manifest, here: set[str], problems: list[Problem]
 ) -> dict[str, str]:
-    """Path -> published SHA-256, where there is a list; what it demands and is not here is told."""
+    """Path -> published SHA-256, where there is a list; files missing from disk are reported."""
     name = Path(manifest.checksums_file).name
     if name not in here:
         return {}
@@ -227,8 +227,10 @@ def _compare_names(
 ) -> None:
     """Files of records that are not here, and files here that are of no record."""
     known = {path for record in records for path in _names(folder, record)}
-    told = {problem.path for problem in problems}
-    problems += [Problem(path, MISSING, "a record has it") for path in sorted(known - here - told)]
+    reported = {problem.path for problem in problems}
+    problems += [
+        Problem(path, MISSING, "a record has it") for path in sorted(known - here - reported)
+    ]
     if records:
         problems += [
             Problem(path, STRAY, "no record of the corpus has it")

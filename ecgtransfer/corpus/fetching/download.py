@@ -10,11 +10,12 @@ import os
 import re
 import threading
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from ecgtransfer.corpus.checksums import PublishedFile, sha256_of
+from ecgtransfer.corpus.fetching.checksums import PublishedFile, sha256_of
 
 if TYPE_CHECKING:
     import requests
@@ -241,8 +242,6 @@ def _session(traffic: Traffic) -> requests.Session:
     import requests
     from urllib3.util import Retry
 
-    from ecgtransfer import __version__
-
     class Patience(Retry):
         def sleep(self, response: Any = None) -> None:
             asked = self.get_retry_after(response) if response else None
@@ -259,7 +258,7 @@ def _session(traffic: Traffic) -> requests.Session:
     session = requests.Session()
     for scheme in ("http://", "https://"):
         session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=patience))
-    session.headers["User-Agent"] = f"ecgtransfer/{__version__}"
+    session.headers["User-Agent"] = f"ecgtransfer/{version('ecgtransfer')}"
     session.headers["Accept-Encoding"] = "identity"
     return session
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgtransfer.corpus.ecgset import (
+from ecgtransfer.corpus.labels import LabelSpace
+from ecgtransfer.corpus.sets.ecgset import (
     CARD,
     FORMAT,
     FORMAT_VERSION,
@@ -28,26 +29,20 @@ from ecgtransfer.corpus.ecgset import (
     SIGNALS,
     ECGSet,
     fingerprint,
-    is_ecgset,
 )
-from ecgtransfer.corpus.labels import LabelSpace
+from ecgtransfer.corpus.sets.known_names import KnownNames
+from ecgtransfer.corpus.sets.record_rows import (
+    complete_rows,
+    read_names,
+    read_table,
+    typed_table,
+)
+from ecgtransfer.corpus.sets.set_folder import folders_beside, refuse_folder
 from ecgtransfer.errors import CorpusError
 from ecgtransfer.signals import INDEPENDENT_LEADS
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow
-
-#: Columns that every table has, in this order, with their type in the file; absent ones are null.
-RECORD_COLUMNS = {
-    "name": "string",
-    "patient": "string",
-    "fold": "int64",
-    "age": "double",
-    "sex": "string",
-    "device": "string",
-    "site": "string",
-}
 
 #: Keys of the card that the writer fills in itself.
 RESERVED_KEYS = frozenset(
@@ -111,10 +106,10 @@ class ECGSetWriter:
         self.folder = Path(folder)
         self.label_space = label_space
         self._overwrite = overwrite
-        self._partial, self._replaced = _beside(self.folder)
+        self._partial, self._replaced = folders_beside(self.folder)
         self._set = self._partial / "set"
         self._rows: list[pd.DataFrame] = []
-        self._names = _Hashes()
+        self._names = KnownNames()
         self._files: dict[str, BinaryIO] = {}
         self._count = self._shards = 0
         self._samples: int | None = None
@@ -133,7 +128,7 @@ class ECGSetWriter:
             "sampling_rate_hz": sampling_rate_hz,
             "unit": "microvolt",
         }
-        _refuse_folder(self.folder, overwrite)
+        refuse_folder(self.folder, overwrite)
         with self._disk_errors():
             if not (resume and self._continue()):
                 self._begin()
@@ -170,7 +165,7 @@ class ECGSetWriter:
         """
         labels = np.asarray(labels)
         self._check_chunk(signals_uv, labels, records)
-        table = _completed(records)
+        table = complete_rows(records)
         names = table["name"].tolist()
         if doubled := self._given_twice(names):
             raise CorpusError(
@@ -291,7 +286,7 @@ class ECGSetWriter:
 
         for shard in self._shard_paths():
             try:
-                self._names.add(_read_names(shard))
+                self._names.add(read_names(shard))
             except (FileNotFoundError, pyarrow.ArrowInvalid):
                 raise self._has_lost(shard.name) from None
         return True
@@ -311,7 +306,7 @@ class ECGSetWriter:
             # Different names may share a hash: the tables have the last word.
             known = {name for rows in self._rows for name in rows["name"]}
             for shard in self._shard_paths():
-                known.update(suspects.intersection(_read_names(shard)))
+                known.update(suspects.intersection(read_names(shard)))
             repeated = [name for name in names if name in suspects & known]
         if not repeated and len(set(names)) < len(names):
             repeated = sorted({name for name in names if names.count(name) > 1})
@@ -355,7 +350,7 @@ class ECGSetWriter:
 
         rows = pd.concat(self._rows, ignore_index=True) if len(self._rows) > 1 else self._rows[0]
         path = self._partial / f"records-{self._shards:06d}.parquet"
-        pyarrow.parquet.write_table(_typed(rows), path)
+        pyarrow.parquet.write_table(typed_table(rows), path)
         _fsync(path)
         self._rows = []
         self._shards += 1
@@ -373,7 +368,7 @@ class ECGSetWriter:
         waiting = schema.empty_table()
         with pyarrow.parquet.ParquetWriter(self._set / RECORDS, schema) as merged:
             for shard in shards:
-                table = _read_shard(shard)
+                table = read_table(shard)
                 for field in schema:
                     if field.name not in table.column_names:
                         table = table.append_column(field, pyarrow.nulls(len(table), field.type))
@@ -395,7 +390,7 @@ class ECGSetWriter:
             self._files[name].flush()
 
     def _put_in_place(self) -> None:
-        _refuse_folder(self.folder, self._overwrite)
+        refuse_folder(self.folder, self._overwrite)
         shutil.rmtree(self._replaced, ignore_errors=True)
         if self.folder.exists():
             self.folder.rename(self._replaced)
@@ -421,30 +416,6 @@ class ECGSetWriter:
                 f"cannot write the ECG set {self.folder}: {error.strerror or error}; "
                 "free space or choose another folder"
             ) from error
-
-
-class _Hashes:
-    """64-bit hashes of many names, 8 bytes each, in sorted runs of which each is twice the next."""
-
-    def __init__(self) -> None:
-        self._runs: list[NDArray[np.int64]] = []
-
-    def add(self, names: list[str]) -> None:
-        if not names:
-            return
-        run = np.sort(_hashes(names))
-        while self._runs and len(self._runs[-1]) < 2 * len(run):
-            run = np.sort(np.concatenate([self._runs.pop(), run]))
-        self._runs.append(run)
-
-    def may_hold(self, names: list[str]) -> set[str]:
-        """Those of `names` whose hash is known; a few may be new all the same."""
-        hashes = _hashes(names)
-        known = np.zeros(len(names), dtype=bool)
-        for run in self._runs:
-            place = np.searchsorted(run, hashes).clip(max=len(run) - 1)
-            known |= run[place] == hashes
-        return {names[k] for k in np.flatnonzero(known)}
 
 
 def write_ecgset(
@@ -493,22 +464,6 @@ def write_ecgset(
         return writer.finish()
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what a kill at the very end of `finish` left beside a finished set.
-
-    An unfinished set stays. Only the one writer of the folder may call this.
-    """
-    partial, replaced = _beside(folder)
-    if is_ecgset(folder) and not (partial / "set").exists():
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
-
-
-def _beside(folder: Path) -> tuple[Path, Path]:
-    """Where a set lies until it is finished, and the one that it takes the place of."""
-    return folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.replaced")
-
-
 def _json_card(extra: Mapping[str, Any]) -> dict[str, Any]:
     taken = sorted(RESERVED_KEYS & extra.keys())
     if taken:
@@ -520,63 +475,6 @@ def _json_card(extra: Mapping[str, Any]) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise CorpusError(f"card_extra must be plain JSON values: {error}") from None
     return card
-
-
-def _refuse_folder(folder: Path, overwrite: bool) -> None:
-    """Only an ECG set, and only on request, gives way to another."""
-    if not folder.exists():
-        return
-    if not overwrite:
-        raise CorpusError(f"{folder} exists already; choose another folder, or ask to overwrite it")
-    if not is_ecgset(folder):
-        raise CorpusError(
-            f"{folder} exists and is not an ECG set, so it is not overwritten; "
-            "choose another folder"
-        )
-
-
-def _completed(records: pd.DataFrame) -> pd.DataFrame:
-    """The rows with the standard columns first; what is not stated is null, a patient the name."""
-    table = records.reset_index(drop=True).copy()
-    table["name"] = table["name"].astype(str)
-    if "patient" not in table.columns:
-        table["patient"] = table["name"]
-    for column in RECORD_COLUMNS:
-        if column not in table.columns:
-            table[column] = None
-    others = [column for column in table.columns if column not in RECORD_COLUMNS]
-    return table[[*RECORD_COLUMNS, *others]]
-
-
-def _typed(rows: pd.DataFrame) -> pyarrow.Table:
-    import pyarrow
-
-    types = {column: pyarrow.type_for_alias(kind) for column, kind in RECORD_COLUMNS.items()}
-    try:
-        arrays = [
-            pyarrow.array(rows[column], type=types.get(column), from_pandas=True)
-            for column in rows.columns
-        ]
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
-        raise CorpusError(f"the table of an ECG set cannot hold these values: {error}") from None
-    return pyarrow.Table.from_arrays(arrays, names=[str(column) for column in rows.columns])
-
-
-def _read_shard(path: Path) -> pyarrow.Table:
-    import pyarrow.parquet
-
-    return pyarrow.parquet.read_table(path)
-
-
-def _read_names(path: Path) -> list[str]:
-    import pyarrow.parquet
-
-    names: list[str] = pyarrow.parquet.read_table(path, columns=["name"])["name"].to_pylist()
-    return names
-
-
-def _hashes(names: list[str]) -> NDArray[np.int64]:
-    return np.fromiter(map(hash, names), np.int64, len(names))
 
 
 def _npy_header(kind: str, shape: tuple[int, ...]) -> bytes:

@@ -6,10 +6,10 @@ import csv
 import re
 from pathlib import Path
 
-from ecgtransfer.corpus.icbeb_struct import load_icbeb_struct
 from ecgtransfer.corpus.manifest import load_manifest
-from ecgtransfer.corpus.records import Corpus, CorpusRecord
-from ecgtransfer.corpus.statements import parse_age, parse_sex, stated_in
+from ecgtransfer.corpus.readers.icbeb_struct import load_icbeb_struct
+from ecgtransfer.corpus.readers.records import Corpus, CorpusRecord
+from ecgtransfer.corpus.readers.statements import parse_age, parse_sex, stated_in
 from ecgtransfer.errors import CorpusError, SignalError
 from ecgtransfer.signals import read_header
 

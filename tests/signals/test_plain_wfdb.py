@@ -1,12 +1,10 @@
 import numpy as np
 import pytest
 
-from ecgtransfer.corpus import plain_wfdb
-from ecgtransfer.corpus.plain_wfdb import read_wfdb
 from ecgtransfer.errors import SignalError
-from ecgtransfer.signals import read_recording, write_recording
-
-from .layouts import PTBXL_LEADS, twelve_leads_uv, write_challenge, write_dat
+from ecgtransfer.signals import plain_wfdb, read_recording, write_recording
+from ecgtransfer.signals.plain_wfdb import read_wfdb
+from tests.corpus.layouts import PTBXL_LEADS, twelve_leads_uv, write_challenge, write_dat
 
 
 def edit_header(record, old, new):
@@ -36,8 +34,9 @@ def test_gain_and_lead_order_of_the_header_count(tmp_path):
     assert_same_as_wfdb(tmp_path / "r")
 
 
-def test_a_record_that_this_package_wrote_is_read_alike(ptbxl_folder, tmp_path):
-    recording = read_wfdb(ptbxl_folder / "records100/00000/00001_lr")
+def test_a_record_that_this_package_wrote_is_read_alike(tmp_path):
+    write_dat(tmp_path / "00001_lr", twelve_leads_uv(1, 1000), 100)
+    recording = read_wfdb(tmp_path / "00001_lr")
     write_recording(tmp_path / "r", recording, ["SYNTHETIC"])
     assert_same_as_wfdb(tmp_path / "r")
 

@@ -10,13 +10,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgtransfer.corpus.array_files import ArrayPart, read_array
-from ecgtransfer.corpus.icbeb_struct import read_icbeb_struct
 from ecgtransfer.corpus.labels import LabelSpace
 from ecgtransfer.corpus.manifest import Manifest
-from ecgtransfer.corpus.plain_wfdb import read_wfdb
+from ecgtransfer.corpus.readers.array_files import ArrayPart, read_array
+from ecgtransfer.corpus.readers.icbeb_struct import read_icbeb_struct
 from ecgtransfer.errors import CorpusError, SignalError
 from ecgtransfer.signals import Recording
+from ecgtransfer.signals.plain_wfdb import read_wfdb
 
 
 def _read_array(record: CorpusRecord, at_most_s: float | None) -> Recording:
@@ -35,7 +35,7 @@ READERS: dict[str, Callable[[CorpusRecord, float | None], Recording]] = {
 
 @dataclass(frozen=True)
 class OwnSource:
-    """Where records come from that nobody published; empty is what is not stated."""
+    """The source of unpublished records; unknown fields are empty."""
 
     name: str
     version: str = ""

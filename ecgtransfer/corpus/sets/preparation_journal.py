@@ -1,4 +1,4 @@
-"""What an unfinished preparation has noticed, so that the same command can go on with it."""
+"""The journal of an unfinished preparation, from which the same command resumes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from ecgtransfer.corpus.preparation_report import Noticed
+from ecgtransfer.corpus.sets.preparation_report import Findings
 from ecgtransfer.errors import CorpusError
 
 JOURNAL = "journal.jsonl"
@@ -18,17 +18,17 @@ JOURNAL = "journal.jsonl"
 
 @dataclass(frozen=True)
 class Entry:
-    """Some records in their order: how many, what was noticed, and the length of the set then."""
+    """A chunk of records: how many, the findings, and the length of the set after it."""
 
     records: int
     appended: int
-    noticed: Noticed
+    findings: Findings
 
 
 class Journal:
-    """Lines of JSON beside the unfinished set: whose it is, then an entry for each chunk.
+    """Lines of JSON beside the unfinished set: a header with the run key, an entry for each chunk.
 
-    Entries are written before the set's checkpoint. Those beyond it are forgotten on going on.
+    Entries are written before the checkpoint of the set; on resuming, later ones are dropped.
     """
 
     def __init__(self, set_folder: Path, key: str) -> None:
@@ -38,7 +38,7 @@ class Journal:
         self._file: TextIO | None = None
 
     def is_of_this(self) -> bool:
-        """Whether there is an unfinished set of the same corpus and settings."""
+        """Whether an unfinished set has the same corpus and settings."""
         try:
             with self._path.open(encoding="utf-8") as file:
                 return bool(json.loads(file.readline()) == {"key": self._key})
@@ -46,7 +46,7 @@ class Journal:
             return False
 
     def begin(self, appended: int) -> Iterator[Entry]:
-        """Entries up to the checkpoint at which the set had so many records; then open for more.
+        """Yield entries up to the checkpoint with `appended` records, then open for more.
 
         Raises:
             CorpusError: the journal ends before the checkpoint, or cannot be written.
@@ -81,14 +81,15 @@ class Journal:
             CorpusError: the disk cannot be written.
         """
         try:
-            self._write({**vars(entry), "noticed": entry.noticed.as_json()})
+            counts = {"records": entry.records, "appended": entry.appended}
+            self._write({**counts, "noticed": entry.findings.as_json()})
         except OSError as error:
             raise self._unwritable(error) from error
 
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
-            # What a full disk refuses now is beyond the last checkpoint, and counts for nothing.
+            # Lines that a full disk refuses now are beyond the last checkpoint.
             with contextlib.suppress(OSError):
                 self._file.close()
 
@@ -120,7 +121,7 @@ def _entry(line: bytes) -> Entry | None:
     """An entry, or None for a line that was cut off."""
     try:
         values = json.loads(line)
-        noticed = Noticed.from_json(values["noticed"])
-        return Entry(values["records"], values["appended"], noticed)
+        findings = Findings.from_json(values["noticed"])
+        return Entry(values["records"], values["appended"], findings)
     except (ValueError, KeyError, TypeError):
         return None

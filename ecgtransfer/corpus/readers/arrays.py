@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ecgtransfer.corpus.array_files import ArrayLayout, ArrayPart, array_shapes, is_many
-from ecgtransfer.corpus.described import FoundRecord, described_corpus
-from ecgtransfer.corpus.records import Corpus
+from ecgtransfer.corpus.readers.array_files import ArrayLayout, ArrayPart, array_shapes, is_many
+from ecgtransfer.corpus.readers.described import FoundRecord, described_corpus
+from ecgtransfer.corpus.readers.records import Corpus
 from ecgtransfer.errors import CorpusError, SignalError
 from ecgtransfer.signals import LEADS
 

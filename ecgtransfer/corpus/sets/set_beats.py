@@ -14,7 +14,7 @@ from ecgtransfer.errors import CorpusError, SignalError
 from ecgtransfer.signals import Beats, Recording, find_beats
 
 if TYPE_CHECKING:
-    from ecgtransfer.corpus.ecgset import ECGSet
+    from ecgtransfer.corpus.sets.ecgset import ECGSet
 
 #: Column of the table that states the beats, see `Beats.to_text`.
 BEATS_COLUMN = "beats"

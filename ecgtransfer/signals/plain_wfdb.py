@@ -1,7 +1,7 @@
-"""WFDB records of the plainest kind, read fast: one `.dat` of format 16, millivolts, baseline 0.
+"""Fast path for plain WFDB records: one `.dat` of format 16, millivolts, baseline 0.
 
-PTB-XL has 21,799 of them, all alike, which need none of the care that other headers get. What is
-not exactly of that kind, damaged files included, is left to `signals.read_recording`.
+The 21,799 records of PTB-XL are of this kind. Every other record, damaged files included, is left
+to `read_recording`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgtransfer.errors import SignalError
-from ecgtransfer.signals import Recording, lead_order, read_recording
+from ecgtransfer.signals.leads import lead_order
+from ecgtransfer.signals.recording import Recording
+from ecgtransfer.signals.wfdb_io import read_recording
 
 #: `00001_lr 12 100 1000`
 _FIRST_LINE = re.compile(
@@ -27,10 +29,10 @@ _SIGNAL_LINE = re.compile(
     re.ASCII,
 )
 
-#: Format 16 writes "no sample" as this number.
+#: Missing sample in format 16.
 _NO_SAMPLE = -32768
 
-#: Rates that are read here; others are for `read_recording` to judge.
+#: Sampling rates read here; `read_recording` judges others.
 _RATES_HZ = range(100, 1001)
 
 #: Records up to ten minutes at 1000 Hz are read here.
@@ -38,10 +40,10 @@ _LONGEST_SAMPLES = 600_000
 
 
 def read_wfdb(path: Path, at_most_s: float | None = None) -> Recording:
-    """The recording of a WFDB record; the same as `signals.read_recording`, bit for bit.
+    """Read a WFDB record; bit for bit the result of `signals.read_recording`.
 
     Raises:
-        SignalError: what `signals.read_recording` refuses.
+        SignalError: as `signals.read_recording`.
     """
     recording = _read_plain(path)
     if recording is None or (at_most_s is not None and recording.duration_s > at_most_s):
@@ -50,7 +52,7 @@ def read_wfdb(path: Path, at_most_s: float | None = None) -> Recording:
 
 
 def _read_plain(path: Path) -> Recording | None:
-    """The recording, if it is plain, of ten minutes at most, and adds up to its checksums."""
+    """The recording if it is plain, at most ten minutes long, and matches its checksums."""
     try:
         lines = path.with_name(path.name + ".hea").read_text(encoding="ascii").splitlines()
         first = _FIRST_LINE.fullmatch(lines[0]) if lines else None

@@ -1,4 +1,4 @@
-"""What preparing a corpus came to: what was kept, left out and noticed, for people and programs."""
+"""Result of preparing a corpus: records kept and left out, and findings, as text and JSON."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHOWN = 8
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A record that is not in the set, the kind of reason, and the reason in full."""
+    """A record that is not in the set, with the kind of reason and its details."""
 
     record: str
     reason: str
@@ -35,8 +35,8 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Noticed:
-    """What was noticed in some records while they were read; `digests` of the signals kept."""
+class Findings:
+    """Findings in records while they were read; `digests` of the signals kept."""
 
     left_out: tuple[LeftOut, ...]
     disagreements_uv: dict[str, float]
@@ -52,7 +52,7 @@ class Noticed:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Noticed:
+    def from_json(cls, values: Mapping[str, Any]) -> Findings:
         """From what `as_json` gave."""
         left_out = tuple(LeftOut(**entry) for entry in values["left_out"])
         leads = {
@@ -63,8 +63,8 @@ class Noticed:
 
 
 @dataclass(eq=False)
-class Tally:
-    """Everything noticed so far; grows by a few words a record."""
+class FindingsTally:
+    """All findings so far; a few words a record."""
 
     drop_duplicates: bool
     left_out: list[LeftOut]
@@ -77,11 +77,11 @@ class Tally:
     same_signal: dict[str, list[str]] = field(default_factory=dict)
     first_of: dict[bytes, str] = field(default_factory=dict)
 
-    def add(self, noticed: Noticed) -> list[str]:
-        """Take in some records; the names of those to keep, in their order."""
-        self.left_out += noticed.left_out
+    def add(self, findings: Findings) -> list[str]:
+        """Add the findings of some records; returns the names of those to keep, in their order."""
+        self.left_out += findings.left_out
         kept = []
-        for name, digest in noticed.digests.items():
+        for name, digest in findings.digests.items():
             first = self.first_of.setdefault(bytes.fromhex(digest), name)
             if first != name:
                 self.same_signal.setdefault(first, [first]).append(name)
@@ -91,18 +91,18 @@ class Tally:
             else:
                 kept.append(name)
         chosen = set(kept)
-        self.disagreements_uv |= _of(noticed.disagreements_uv, chosen)
-        self.clipped_samples |= _of(noticed.clipped_samples, chosen)
-        self.flat_leads |= _of(noticed.flat_leads, chosen)
-        self.saturated_leads |= _of(noticed.saturated_leads, chosen)
-        self.sampling_rates_hz.update(noticed.sampling_rates_hz)
-        self.lengths_s.update(noticed.lengths_s)
+        self.disagreements_uv |= _of(findings.disagreements_uv, chosen)
+        self.clipped_samples |= _of(findings.clipped_samples, chosen)
+        self.flat_leads |= _of(findings.flat_leads, chosen)
+        self.saturated_leads |= _of(findings.saturated_leads, chosen)
+        self.sampling_rates_hz.update(findings.sampling_rates_hz)
+        self.lengths_s.update(findings.lengths_s)
         return kept
 
 
 @dataclass(frozen=True)
 class PreparationReport:
-    """What `prepare` took, left out and noticed; `report.json` in the folder of the set.
+    """Result of `prepare`; `report.json` in the folder of the set.
 
     `labels_before` and `labels_after` count the records of each label in the corpus and in the
     set; `unknown_codes` the codes that no vocabulary has, `codes_outside` those whose label is not
@@ -191,8 +191,8 @@ class PreparationReport:
         yield from (f"  warning: {sentence}" for sentence in self.warnings)
 
 
-def _of(noticed: dict[str, T], names: set[str]) -> dict[str, T]:
-    return {name: value for name, value in noticed.items() if name in names}
+def _of(values: dict[str, T], names: set[str]) -> dict[str, T]:
+    return {name: value for name, value in values.items() if name in names}
 
 
 def _counts(counts: Mapping[str, int], unit: str = "") -> str:
