@@ -678,7 +678,7 @@ def refused(told, sentence):
         ("evaluate blind none --score", "no blind test in none"),
         ("report run", "expected a run folder at run"),
         ("mixtures study --problem moon", "unknown problem 'moon'; expected one of paper, "),
-        ("mixtures file/below", "could not be made"),
+        ("mixtures file/below", "could not be written"),
         ("demo --to file", "expected a new or empty folder"),
         ("demo --to file/below", "could not be written"),
     ],
@@ -879,8 +879,8 @@ def test_a_full_disk_while_generating_is_one_sentence_and_can_be_mended(
     shutil.copytree(finished.folder, run, ignore=shutil.ignore_patterns("synthetic-*"))
     command = ("generate", run, "--count", "AFIB=3", "--steps", 2, "--quiet")
     with monkeypatch.context() as patched:
-        patched.setattr(ecgset_writer, "_write_text", full_disk)
-        refused(call(*command), "cannot write the ECG set .*: No space left on device; free space")
+        patched.setattr(ecgset_writer, "fsync", full_disk)
+        refused(call(*command), r"set could not be written \(No space left on device\); make room")
     assert not (run / "synthetic-tgdp/set").exists()
     assert not (run / "synthetic-tgdp/card.json").exists()
     assert call(*command).code == 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecgtransfer.drawing.files import atomic_file
+from ecgtransfer.storage import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,7 +94,7 @@ class Page:
         )
 
     def save(self, path: Path) -> None:
-        """Write a PNG in few colours, atomically; RunError if the disk refuses."""
+        """Write a PNG in few colours, atomically; StorageError if the disk refuses."""
         from PIL import Image
 
         drawn = io.BytesIO()

@@ -24,6 +24,7 @@ from ecgtransfer.drawing.paper_layout import (
 )
 from ecgtransfer.errors import SignalError
 from ecgtransfer.signals.recording import Recording
+from ecgtransfer.storage import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,7 +104,8 @@ def save_drawing(figure: "Figure", path: str | os.PathLike[str]) -> None:
     """Write a figure atomically as .png, .svg or .pdf; equal figures give equal bytes.
 
     Raises:
-        SignalError: another ending, or a file that cannot be written.
+        SignalError: another ending.
+        StorageError: a file that cannot be written.
     """
     from matplotlib import rc_context
 
@@ -115,21 +117,12 @@ def save_drawing(figure: "Figure", path: str | os.PathLike[str]) -> None:
             f"in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
         )
     undated = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[kind]
-    partial = path.with_name(f".{path.name}.partial{kind}")
-    try:
+    with atomic_file(path) as partial:
         with rc_context({"svg.hashsalt": "ecgtransfer", "path.simplify_threshold": SIMPLIFIED_PT}):
-            figure.savefig(partial, metadata=undated)
+            figure.savefig(partial, metadata=undated, format=kind[1:])
         if kind == ".svg":
             drawing = partial.read_text(encoding="utf-8")
             partial.write_text(_SVG_PATH.sub(_shorter_path, drawing), encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise SignalError(
-            f"{path} could not be written ({error.strerror or error}); give a path that ends in "
-            f"{', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}, in a folder that is there"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _shorter_path(found: "re.Match[str]") -> str:

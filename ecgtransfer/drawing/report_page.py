@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecgtransfer.drawing.figure import PALETTE, Figure
-from ecgtransfer.drawing.files import atomic_file, make_folder
 from ecgtransfer.drawing.plain import plain
 from ecgtransfer.drawing.table import Table, table_view
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.statistics import Outcome, Verdict
+from ecgtransfer.storage import atomic_file, make_folder
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -159,7 +159,7 @@ def write_report(report: Report, numbers: Mapping[str, object], folder: Path) ->
         folder: made if it is missing.
 
     Raises:
-        RunError: files that cannot be written.
+        StorageError: files that cannot be written.
         ConfigError: as `report_json`.
     """
     written = {

@@ -22,7 +22,6 @@ shuffled labels can gain a little. That is what the control arm measures.
 """
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +61,7 @@ from ecgtransfer.statistics import (
     streams,
     undefined_classes,
 )
+from ecgtransfer.storage import atomic_file
 from ecgtransfer.training import Progress
 
 #: Trainings of each arm: the fewest whose spread says something.
@@ -585,12 +585,8 @@ def _predicted(classifier: Classifier, place: Path, records: LabelledRecords) ->
     """Probabilities (n, K), kept beside the classifier."""
     path = place / f"scores-{records.fingerprint()[:16]}.npy"
     if not path.exists():
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as file:
+        with atomic_file(path) as partial, partial.open("wb") as file:
             np.save(file, classifier(records.signals_mv), allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
     return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
 
 

@@ -12,13 +12,13 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecgtransfer.corpus.manifest import load_manifest
 from ecgtransfer.corpus.sets.ecgset import CARD, LABELS, RECORDS, SIGNALS, ECGSet
 from ecgtransfer.errors import CorpusError, ManifestError
+from ecgtransfer.storage import atomic_file, make_folder
 
 if TYPE_CHECKING:
     import pyarrow
@@ -117,21 +117,13 @@ def write_croissant(ecgset: ECGSet, path: str | Path) -> None:
     URLs of the set's files are relative to the folder of that file.
 
     Raises:
-        CorpusError: a file that cannot be written.
+        StorageError: a file that cannot be written.
     """
     path = Path(path)
     metadata = croissant(ecgset, path.parent)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
+    with atomic_file(path) as partial:
         partial.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise CorpusError(
-            f"cannot write {path}: {error.strerror or error}; give a file in a folder of yours"
-        ) from error
 
 
 def _source(ecgset: ECGSet) -> dict[str, str]:

@@ -11,10 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from ecgtransfer.corpus import ECGSet
-from ecgtransfer.corpus.writing import disk_errors
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.export.wfdb_set import header_comments, write_records
-from ecgtransfer.synthesis.folders import write_whole
+from ecgtransfer.storage import disk_errors, write_resumable
 
 #: PTB-XL 1.0.3 has two rates: folder, ending and csv column of each.
 LAYOUTS = {100: ("records100", "lr", "filename_lr"), 500: ("records500", "hr", "filename_hr")}
@@ -93,7 +92,7 @@ def export_wfdb(
             writer.writeheader()
             writer.writerows(_table_rows(ecgset, names))
 
-    write_whole(folder, plan, ecgset.card, write)
+    write_resumable(folder, plan, ecgset.card, write)
     return folder
 
 

@@ -7,7 +7,6 @@ whole shards, from a disk or over the network, and shuffle records in a buffer.
 import hashlib
 import io
 import json
-import os
 import tarfile
 from collections.abc import Callable, Iterator
 from itertools import islice, tee
@@ -19,11 +18,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ecgtransfer.corpus import ECGSet
-from ecgtransfer.corpus.writing import disk_errors
 from ecgtransfer.errors import ConfigError, SignalError
 from ecgtransfer.export.wfdb_set import file_names, synthetic_note
 from ecgtransfer.signals import LEADS, expand_leads
-from ecgtransfer.synthesis.folders import require_space, write_json, write_whole
+from ecgtransfer.storage import atomic_file, disk_errors, require_space, write_json, write_resumable
 
 INDEX = "index.json"
 
@@ -87,7 +85,7 @@ def export_webdataset(
             _write_shards(ecgset, files, folder, shard_records, progress)
             write_json(files / INDEX, _index(ecgset, files, shard_records))
 
-    write_whole(folder, plan, ecgset.card, write)
+    write_resumable(folder, plan, ecgset.card, write)
     return folder
 
 
@@ -108,12 +106,8 @@ def _write_shards(
         progress(done, total)
     records = _records(ecgset, done)
     while done < total:
-        partial = files / "shard.partial"
-        with partial.open("wb") as file:
+        with atomic_file(_shard(files, number)) as partial, partial.open("wb") as file:
             _write_tar(file, islice(records, shard_records), done)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(_shard(files, number))
         number += 1
         done = min(done + shard_records, total)
         if progress is not None:

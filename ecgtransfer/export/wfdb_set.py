@@ -12,10 +12,9 @@ import pandas as pd
 from ecgtransfer.corpus import ECGSet, snomed_code
 from ecgtransfer.corpus.sets.ecgset import millivolts
 from ecgtransfer.corpus.sets.set_beats import BEATS_COLUMN
-from ecgtransfer.corpus.writing import disk_errors
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.signals import LEADS, Recording, expand_leads, write_annotation, write_recording
-from ecgtransfer.synthesis.folders import require_space, write_whole
+from ecgtransfer.storage import disk_errors, require_space, write_resumable
 
 TABLE = "labels.csv"
 
@@ -81,7 +80,7 @@ def export_set(
             writer.writerow(TABLE_COLUMNS)
             writer.writerows(_table_rows(ecgset, names))
 
-    write_whole(folder, plan, ecgset.card, write)
+    write_resumable(folder, plan, ecgset.card, write)
     return folder
 
 

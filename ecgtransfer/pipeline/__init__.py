@@ -23,7 +23,7 @@ from ecgtransfer.pipeline.pretrained import (
 )
 from ecgtransfer.pipeline.privacy import PrivacySettings, evaluate_privacy
 from ecgtransfer.pipeline.report import ReportSettings, report_run
-from ecgtransfer.pipeline.run import Run, Stage, fingerprint, read_json, write_json
+from ecgtransfer.pipeline.run import Run, Stage
 from ecgtransfer.pipeline.source import (
     Source,
     SourceSummary,
@@ -90,7 +90,6 @@ __all__ = [
     "export",
     "export_source",
     "find_source",
-    "fingerprint",
     "load_source",
     "load_target",
     "load_target_model",
@@ -99,7 +98,6 @@ __all__ = [
     "preset",
     "pretrained_models",
     "read_beats",
-    "read_json",
     "read_source",
     "report_run",
     "run_demo",
@@ -109,5 +107,4 @@ __all__ = [
     "transfer",
     "unfinished_shards",
     "write_blind",
-    "write_json",
 ]

@@ -12,7 +12,7 @@ from ecgtransfer.drawing import Table
 from ecgtransfer.errors import ConfigError, RunError
 from ecgtransfer.evaluation import LabelledRecords
 from ecgtransfer.pipeline.config import METHODS
-from ecgtransfer.pipeline.run import Run, Stage
+from ecgtransfer.pipeline.run import CARD, Run, Stage
 from ecgtransfer.pipeline.seen import corpus_name
 from ecgtransfer.pipeline.source import Source
 from ecgtransfer.pipeline.synthetic import (
@@ -28,6 +28,7 @@ from ecgtransfer.statistics import (
     Verdict,
     streams,
 )
+from ecgtransfer.storage import from_card, to_card
 
 #: The questions, in the order in which a report answers them.
 QUESTIONS = ("utility", "fidelity", "physiology", "privacy")
@@ -42,6 +43,16 @@ LARGEST_SIDE = 2000
 #: Records that the source model draws where its own records are not here, about so many, and the
 #: name of their set: one for all questions about a run.
 STAND_INS, STAND_IN_SET = 500, "stand-ins"
+
+
+@dataclass(frozen=True)
+class _TableCard:
+    """What the card of an answer holds of a table."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    note: str
 
 
 @dataclass(frozen=True)
@@ -66,35 +77,28 @@ class Answer:
         """Plain values for the card of the stage."""
         return {
             "version": ANSWER_VERSION,
-            "verdicts": [vars(verdict) for verdict in self.verdicts],
-            "tests": [vars(test) for test in self.tests],
+            "verdicts": to_card(self.verdicts),
+            "tests": to_card(self.tests),
             "tables": [table.to_dict() for table in self.tables],
             "numbers": self.numbers,
         }
 
     @classmethod
-    def from_card(cls, question: str, results: Mapping[str, Any]) -> "Answer":
-        """The answer that `to_card` gave; RunError for one of another version."""
+    def from_card(cls, question: str, results: Mapping[str, Any], file: Path) -> "Answer":
+        """Read what `to_card` gave, from a file; RunError for an answer of another version."""
         if _version(results) != ANSWER_VERSION:
             raise RunError(
                 f"the question of {question} was answered by another version of ecgtransfer, whose "
                 f"verdicts follow other rules; run 'ecgtransfer evaluate {question}' on this run "
                 "again, which keeps its trainings"
             )
+        tables = from_card(tuple[_TableCard, ...], results, file, "tables")
         return cls(
             question,
-            tuple(Verdict(**verdict) for verdict in results["verdicts"]),
-            tuple(Verdict(**test) for test in results["tests"]),
-            tuple(
-                Table(
-                    table["title"],
-                    tuple(table["header"]),
-                    tuple(tuple(row) for row in table["rows"]),
-                    table["note"],
-                )
-                for table in results["tables"]
-            ),
-            results["numbers"],
+            from_card(tuple[Verdict, ...], results, file, "verdicts"),
+            from_card(tuple[Verdict, ...], results, file, "tests"),
+            tuple(Table(each.title, each.header, each.rows, each.note) for each in tables),
+            from_card(dict[str, Any], results, file, "numbers"),
         )
 
 
@@ -160,7 +164,7 @@ def begin_answer(stage: Stage, question: str, asked: object) -> Answer | None:
     results = stage.card["results"]
     version = _version(results)
     if version >= ANSWER_VERSION:
-        return Answer.from_card(question, results)
+        return Answer.from_card(question, results, stage.folder / CARD)
     stage.set_aside(f"card-{version}.json")
     stage.begin(asked)
     return None

@@ -38,7 +38,7 @@ from ecgtransfer.pipeline.answers import (
     some,
     synthetic_sets,
 )
-from ecgtransfer.pipeline.run import Run
+from ecgtransfer.pipeline.run import CARD, Run
 from ecgtransfer.pipeline.source import Source, corpus_in_words, corpus_of
 from ecgtransfer.pipeline.target import Target, labels_in
 from ecgtransfer.statistics import (
@@ -137,7 +137,7 @@ def _answers(run: Run, name: str) -> dict[str, Answer]:
     """The answers that there are, in the order of `QUESTIONS`."""
     stages = {question: question_stage(run, question, name) for question in QUESTIONS}
     answers = {
-        question: Answer.from_card(question, stage.card["results"])
+        question: Answer.from_card(question, stage.card["results"], stage.folder / CARD)
         for question, stage in stages.items()
         if stage.is_done
     }

@@ -28,7 +28,7 @@ from ecgtransfer.pipeline.steering import (
     steering_card,
 )
 from ecgtransfer.pipeline.target import TARGET, Target, load_target
-from ecgtransfer.settings import UNSTATED_AT_DEFAULT
+from ecgtransfer.storage import OMIT_AT_DEFAULT, bytes_below, require_space
 from ecgtransfer.synthesis import (
     DiskSpace,
     Shard,
@@ -39,7 +39,6 @@ from ecgtransfer.synthesis import (
     parse_counts,
     per_class,
 )
-from ecgtransfer.synthesis.folders import bytes_below, require_space
 from ecgtransfer.training import is_main_process, meeting_point, process_number
 
 SET, WFDB = "set", "wfdb"
@@ -91,7 +90,7 @@ class GenerateSettings:
     name: str = "synthetic"
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
     seed: int = 0
-    steering: Steering = field(default=Steering(), metadata=UNSTATED_AT_DEFAULT)
+    steering: Steering = field(default=Steering(), metadata=OMIT_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         ways = (bool(self.counts), self.per_class is not None, self.ratio is not None)

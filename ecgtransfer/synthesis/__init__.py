@@ -1,6 +1,6 @@
 """From a denoiser and a request to labelled synthetic records on disk."""
 
-from ecgtransfer.synthesis.folders import DiskSpace
+from ecgtransfer.storage import DiskSpace
 from ecgtransfer.synthesis.generate import generate
 from ecgtransfer.synthesis.plan import disk_bytes, record_seed
 from ecgtransfer.synthesis.request import SynthesisRequest, parse_counts, per_class

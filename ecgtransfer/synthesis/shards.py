@@ -23,9 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from ecgtransfer.corpus import ECGSet, ECGSetWriter
-from ecgtransfer.corpus.writing import disk_errors
 from ecgtransfer.errors import ConfigError, RunError
-from ecgtransfer.synthesis.folders import DiskSpace, require_space, write_once
+from ecgtransfer.storage import DiskSpace, disk_errors, require_space, write_json
 from ecgtransfer.synthesis.plan import SetPlan
 
 PLAN = "plan.json"
@@ -126,8 +125,8 @@ def claim_shards(whole: Path, plan: SetPlan, of: int | None = None) -> int:
             raise RunError(
                 f"{place} holds {foreign[0]!r}, which is no shard; move it or choose another folder"
             )
-        if of is not None:
-            write_once(place / PLAN, {"of": of, "card": plan.card})
+        if of is not None and not (place / PLAN).exists():
+            write_json(place / PLAN, {"of": of, "card": plan.card}, keep=True)
     held_of, held_card = _held_plan(place)
     if of not in (None, held_of):
         raise RunError(
@@ -158,7 +157,7 @@ def join_shards(
     The shards stay; `remove_shards` removes them.
 
     Raises:
-        CorpusError: a shard that has changed since it was written, or a disk that refuses.
+        CorpusError: a shard that has changed since it was written.
         RunError: a shard that is missing, of another set, or without the labels asked for; too
             little disk.
     """

@@ -60,26 +60,6 @@ class NoiseLevelWeight:
         part = (position - knots[right - 1]) / (knots[right] - knots[right - 1])
         return torch.lerp(values[right - 1], values[right], part)
 
-    def as_dict(self) -> dict[str, list[float]]:
-        """Plain numbers for a JSON file; `from_dict` reads them back."""
-        return {"sigmas": list(self.sigmas), "values": list(self.values)}
-
-    @classmethod
-    def from_dict(cls, value: dict[str, list[float]]) -> NoiseLevelWeight:
-        """The inverse of `as_dict`.
-
-        Raises:
-            ConfigError: a key is missing or unknown, or the numbers are not a weight.
-        """
-        if set(value) != {"sigmas", "values"}:
-            raise ConfigError(
-                f"expected a guidance weight with keys sigmas and values, got {sorted(value)}"
-            )
-        return cls(
-            tuple(float(sigma) for sigma in value["sigmas"]),
-            tuple(float(weight) for weight in value["values"]),
-        )
-
 
 @dataclass(frozen=True)
 class GuidanceFit:

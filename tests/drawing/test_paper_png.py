@@ -12,7 +12,7 @@ from matplotlib.transforms import Bbox
 
 from ecgtransfer.drawing.paper_layout import BASELINES_MM, SHEETS, TRACE_START_MM
 from ecgtransfer.drawing.paper_png import draw_recording, draw_recordings, save_drawing
-from ecgtransfer.errors import ConfigError, SignalError
+from ecgtransfer.errors import ConfigError, SignalError, StorageError
 from ecgtransfer.signals import LEADS, Recording, read_recording
 
 
@@ -257,9 +257,18 @@ def test_the_same_drawing_has_the_same_bytes(tmp_path, ecg, ending):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.parametrize("name", ["ecg.jpg", "ecg", "none/ecg.svg"])
-def test_a_file_that_cannot_be_written_is_told_and_leaves_nothing(tmp_path, ecg, name):
-    with pytest.raises(SignalError, match=r"could not be written .*; give a path that ends in"):
+@pytest.mark.parametrize(
+    ("name", "error", "remedy"),
+    [
+        ("ecg.jpg", SignalError, "give a path that ends in"),
+        ("ecg", SignalError, "give a path that ends in"),
+        ("none/ecg.svg", StorageError, "make room, .* choose another place"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_told_and_leaves_nothing(
+    tmp_path, ecg, name, error, remedy
+):
+    with pytest.raises(error, match=f"could not be written .*; {remedy}"):
         save_drawing(draw_recording(ecg()[0]), tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 

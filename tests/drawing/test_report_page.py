@@ -388,5 +388,5 @@ def test_a_report_that_cannot_be_written_leaves_the_older_one(tmp_path, monkeypa
 
 def test_a_file_in_the_place_of_the_folder_is_told(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match="could not be made"):
+    with pytest.raises(RunError, match="could not be written"):
         write_report(small_report(), {}, tmp_path / "file")

@@ -9,10 +9,10 @@ import pytest
 import wfdb
 
 from ecgtransfer.corpus import LabelSpace, read_ptbxl, read_signal, write_ecgset
-from ecgtransfer.corpus.writing import sole_writer
-from ecgtransfer.errors import ConfigError, RunError, SignalError
+from ecgtransfer.errors import ConfigError, RunError, StorageError
 from ecgtransfer.export import export_wfdb, header_comments
 from ecgtransfer.signals import LEADS, read_comments, write_recording
+from ecgtransfer.storage import exclusive_lock
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def test_unfinished_work_on_another_set_is_refused(ecgset, make, tmp_path):
 def test_a_second_export_into_one_folder_is_refused(ecgset, tmp_path):
     pytest.importorskip("fcntl")
     with (
-        sole_writer(tmp_path / "export"),
+        exclusive_lock(tmp_path / "export"),
         pytest.raises(RunError, match=r"another process is writing .*export"),
     ):
         export_wfdb(ecgset, tmp_path / "export")
@@ -229,11 +229,13 @@ def test_a_disk_that_fills_up_is_one_sentence_and_can_be_mended(ecgset, tmp_path
         export_wfdb(ecgset, tmp_path / "export", progress=interrupt)
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
-        with pytest.raises(SignalError, match="No space left on device"):
+        with pytest.raises(StorageError, match="No space left on device"):
             export_wfdb(ecgset, tmp_path / "export")
     with monkeypatch.context() as patch:
         patch.setattr(csv, "DictWriter", full)
-        with pytest.raises(RunError, match="No space left on device; what is finished is kept"):
+        with pytest.raises(
+            RunError, match=r"export could not be written \(No space left on device\); make room"
+        ):
             export_wfdb(ecgset, tmp_path / "export")
     assert not (tmp_path / "export").exists()
     seen = []

@@ -6,7 +6,6 @@ urllib3 speak HTTP: redirects, retries, back-off and `Retry-After` are theirs.
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from ecgtransfer.corpus.fetching.checksums import PublishedFile, sha256_of
+from ecgtransfer.storage import publish
 
 if TYPE_CHECKING:
     import requests
@@ -146,7 +146,7 @@ class Downloader:
             try:
                 if self._bring(mirror, file.path, part, file.sha256):
                     self.traffic.check()
-                    _keep(part, target)
+                    publish(part, target)
                     return
                 other_bytes = True
                 reasons.append(f"{mirror.host}: other bytes than published")
@@ -261,13 +261,6 @@ def _session(traffic: Traffic) -> requests.Session:
     session.headers["User-Agent"] = f"ecgtransfer/{version('ecgtransfer')}"
     session.headers["Accept-Encoding"] = "identity"
     return session
-
-
-def _keep(part: Path, target: Path) -> None:
-    """Give a verified part its name, once it is on the disk."""
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(part, target)
 
 
 def _size(path: Path) -> int:

@@ -7,13 +7,11 @@ and the next goes on from there.
 from __future__ import annotations
 
 import errno
-import os
 import queue
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -34,8 +32,9 @@ from ecgtransfer.corpus.fetching.download import (
 )
 from ecgtransfer.corpus.manifest import Manifest, Part
 from ecgtransfer.errors import CorpusError
+from ecgtransfer.storage import atomic_file, disk_errors, exclusive_lock
 
-#: Held by a fetch while it runs, and by the operating system alone: it ends with its process.
+#: Name of the lock file in the folder of a fetch.
 LOCK = ".fetch.lock"
 
 #: A disk gives space in blocks, mostly of this size; what it needs for itself is left free.
@@ -124,8 +123,9 @@ def fetch(
         progress: called by this thread, some times a second.
 
     Raises:
-        CorpusError: a rate or an address that is none, a folder that cannot be written or that
-            another fetch is at work in, no list of checksums, or a disk without room.
+        CorpusError: a rate or an address that is none, no list of checksums, or a disk without
+            room.
+        StorageError: a folder that cannot be written, or that another process is writing.
     """
     began = time.monotonic()
     if workers < 1:
@@ -143,14 +143,8 @@ def fetch(
         workers,
         progress or (lambda now: None),
     )
-    try:
-        with _alone_in(run.folder):
-            return run.report(began)
-    except OSError as error:
-        raise CorpusError(
-            f"{folder} could not be written ({error.strerror or error}); make room or see to its "
-            "permissions, and fetch again"
-        ) from None
+    with exclusive_lock(run.folder, inside=LOCK), disk_errors(run.folder):
+        return run.report(began)
 
 
 @dataclass(frozen=True)
@@ -193,9 +187,8 @@ class _Run:
         """Fetch what is missing, and say what came of it."""
         plan = self._believed_plan()
         if not self.list_path.is_file() or self.list_path.read_bytes() != plan.content:
-            beside = self.list_path.with_name(self.list_path.name + PART)
-            beside.write_bytes(plan.content)
-            os.replace(beside, self.list_path)
+            with atomic_file(self.list_path) as partial:
+                partial.write_bytes(plan.content)
         failed = self._fetch(
             [file for file in plan.missing if self.hashes[file.path] != file.sha256]
         )
@@ -367,22 +360,3 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno not in _FULL:
         return f"could not be written ({error.strerror or error})"
     raise error
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Make a folder, and keep every other fetch out of it."""
-    from filelock import FileLock, Timeout
-
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise CorpusError(
-            f"another fetch is at work in {folder}; let it finish, or choose another folder"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()

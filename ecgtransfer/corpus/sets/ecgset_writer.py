@@ -38,8 +38,9 @@ from ecgtransfer.corpus.sets.record_rows import (
     typed_table,
 )
 from ecgtransfer.corpus.sets.set_folder import folders_beside, refuse_folder
-from ecgtransfer.errors import CorpusError
+from ecgtransfer.errors import CorpusError, StorageError
 from ecgtransfer.signals import INDEPENDENT_LEADS
+from ecgtransfer.storage import atomic_file, disk_errors, fsync, publish, read_json, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,8 +89,9 @@ class ECGSetWriter:
             `card_extra`); without it such a part is removed.
 
     Raises:
-        CorpusError: an existing or foreign folder, a bad argument, a part that was written for
-            another set, or a disk that cannot be written.
+        CorpusError: an existing or foreign folder, a bad argument, or a part that was written
+            for another set.
+        StorageError: the disk is full or refuses to write.
     """
 
     def __init__(
@@ -183,20 +185,21 @@ class ECGSetWriter:
         """Put everything appended so far on the disk for good, so that `resume` finds it.
 
         Raises:
-            CorpusError: the disk cannot be written.
+            StorageError: the disk is full or refuses to write.
         """
         with self._disk_errors():
             self._write_shard()
             for file in self._files.values():
                 file.flush()
-                os.fsync(file.fileno())
+            for name in self._files:
+                fsync(self._set / name)
             progress = {
                 "facts": self._facts,
                 "records": self._count,
                 "samples": self._samples,
                 "shards": self._shards,
             }
-            _write_text(self._partial / "progress.json", json.dumps(progress))
+            write_json(self._partial / "progress.json", progress)
         self._checkpointed = True
 
     def attach(self, name: str, text: str) -> None:
@@ -210,14 +213,15 @@ class ECGSetWriter:
             raise CorpusError(
                 f"{name!r} cannot be attached to an ECG set; choose another plain file name"
             )
-        with self._disk_errors():
-            _write_text(self._set / name, text)
+        with self._disk_errors(), atomic_file(self._set / name) as partial:
+            partial.write_text(text, encoding="utf-8")
 
     def finish(self) -> ECGSet:
         """Complete the set and give it its name.
 
         Raises:
-            CorpusError: no records, or a disk that cannot be written.
+            CorpusError: no records.
+            StorageError: the disk is full or refuses to write.
         """
         if not self._count or self._samples is None:
             raise CorpusError(f"no records to write to {self.folder}; check what was selected")
@@ -237,10 +241,7 @@ class ECGSetWriter:
                     self._facts["origin"],
                 ),
             }
-            _write_text(self._set / CARD, json.dumps(card, indent=2, sort_keys=True) + "\n")
-            for file in self._set.iterdir():
-                _fsync(file)
-            _fsync(self._set)
+            write_json(self._set / CARD, card)
             self._put_in_place()
         return ECGSet.open(self.folder)
 
@@ -254,10 +255,10 @@ class ECGSetWriter:
     def _continue(self) -> bool:
         """Take up the last checkpoint; False where there is none."""
         try:
-            progress = json.loads((self._partial / "progress.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return False
-        except ValueError:
+            if not (self._partial / "progress.json").exists():
+                return False
+            progress = read_json(self._partial / "progress.json")
+        except StorageError:
             raise self._has_lost("progress.json") from None
         if progress["facts"] != self._facts:
             other = sorted(
@@ -351,7 +352,7 @@ class ECGSetWriter:
         rows = pd.concat(self._rows, ignore_index=True) if len(self._rows) > 1 else self._rows[0]
         path = self._partial / f"records-{self._shards:06d}.parquet"
         pyarrow.parquet.write_table(typed_table(rows), path)
-        _fsync(path)
+        fsync(path)
         self._rows = []
         self._shards += 1
 
@@ -394,8 +395,7 @@ class ECGSetWriter:
         shutil.rmtree(self._replaced, ignore_errors=True)
         if self.folder.exists():
             self.folder.rename(self._replaced)
-        self._set.rename(self.folder)
-        _fsync(self.folder.parent)
+        publish(self._set, self.folder)
         shutil.rmtree(self._replaced, ignore_errors=True)
         shutil.rmtree(self._partial, ignore_errors=True)
 
@@ -408,14 +408,13 @@ class ECGSetWriter:
 
     @contextlib.contextmanager
     def _disk_errors(self) -> Iterator[None]:
+        """One sentence on a disk that is full or refuses; open files are closed."""
         try:
-            yield
-        except OSError as error:
+            with disk_errors(self.folder):
+                yield
+        except StorageError:
             self._close()
-            raise CorpusError(
-                f"cannot write the ECG set {self.folder}: {error.strerror or error}; "
-                "free space or choose another folder"
-            ) from error
+            raise
 
 
 def write_ecgset(
@@ -483,20 +482,3 @@ def _npy_header(kind: str, shape: tuple[int, ...]) -> bytes:
     room = _NPY_HEADER_BYTES - 10
     text = described.ljust(room - 1) + "\n"
     return b"\x93NUMPY\x01\x00" + room.to_bytes(2, "little") + text.encode("latin1")
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

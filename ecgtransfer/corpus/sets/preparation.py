@@ -38,7 +38,6 @@ from ecgtransfer.corpus.sets.preparation_report import (
 )
 from ecgtransfer.corpus.sets.set_beats import BEATS_COLUMN, find_beats_or_none
 from ecgtransfer.corpus.sets.set_folder import remove_leftovers
-from ecgtransfer.corpus.writing import sole_writer
 from ecgtransfer.errors import CorpusError, SignalError
 from ecgtransfer.signals import (
     Recording,
@@ -50,6 +49,7 @@ from ecgtransfer.signals import (
     resample,
     saturated_leads,
 )
+from ecgtransfer.storage import exclusive_lock
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,7 +127,7 @@ def prepare(
     done = 0
     key = _key(corpus, labels, label_space, (window, keep_unlabelled, drop_duplicates))
     with ExitStack() as until_done:
-        until_done.enter_context(sole_writer(Path(folder)))
+        until_done.enter_context(exclusive_lock(Path(folder)))
         remove_leftovers(Path(folder))
         journal = Journal(Path(folder), key)
         writer = until_done.enter_context(

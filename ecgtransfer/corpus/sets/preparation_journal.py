@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ecgtransfer.corpus.sets.preparation_report import Findings
-from ecgtransfer.errors import CorpusError
+from ecgtransfer.errors import CorpusError, StorageError
+from ecgtransfer.storage import disk_errors, from_card, fsync, to_card
 
 JOURNAL = "journal.jsonl"
 
@@ -49,15 +50,16 @@ class Journal:
         """Yield entries up to the checkpoint with `appended` records, then open for more.
 
         Raises:
-            CorpusError: the journal ends before the checkpoint, or cannot be written.
+            CorpusError: the journal ends before the checkpoint.
+            StorageError: it cannot be written.
         """
-        try:
+        with disk_errors(self._path):
             length, last = 0, 0
             if appended:
                 with self._path.open("rb") as lines:
                     length = len(lines.readline())
                     for line in lines:
-                        entry = _entry(line)
+                        entry = _entry(line, self._path)
                         if entry is None or entry.appended > appended:
                             break
                         length, last = length + len(line), entry.appended
@@ -71,20 +73,15 @@ class Journal:
             self._file = self._path.open("a" if appended else "w", encoding="utf-8")
             if not appended:
                 self._write({"key": self._key})
-        except OSError as error:
-            raise self._unwritable(error) from error
 
     def add(self, entry: Entry) -> None:
         """Write an entry; it counts from the next checkpoint on.
 
         Raises:
-            CorpusError: the disk cannot be written.
+            StorageError: the disk cannot be written.
         """
-        try:
-            counts = {"records": entry.records, "appended": entry.appended}
-            self._write({**counts, "noticed": entry.findings.as_json()})
-        except OSError as error:
-            raise self._unwritable(error) from error
+        with disk_errors(self._path):
+            self._write(to_card(entry))
 
     def close(self) -> None:
         """Close the file."""
@@ -97,31 +94,21 @@ class Journal:
         """Put all entries on the disk for good.
 
         Raises:
-            CorpusError: the disk cannot be written.
+            StorageError: the disk cannot be written.
         """
         if self._file is not None:
-            try:
+            with disk_errors(self._path):
                 self._file.flush()
-                os.fsync(self._file.fileno())
-            except OSError as error:
-                raise self._unwritable(error) from error
+                fsync(self._path)
 
     def _write(self, value: dict[str, Any]) -> None:
         if self._file is not None:
             self._file.write(json.dumps(value) + "\n")
 
-    def _unwritable(self, error: OSError) -> CorpusError:
-        return CorpusError(
-            f"cannot write {self._path}: {error.strerror or error}; "
-            "free space or choose another folder"
-        )
 
-
-def _entry(line: bytes) -> Entry | None:
+def _entry(line: bytes, file: Path) -> Entry | None:
     """An entry, or None for a line that was cut off."""
     try:
-        values = json.loads(line)
-        findings = Findings.from_json(values["noticed"])
-        return Entry(values["records"], values["appended"], findings)
-    except (ValueError, KeyError, TypeError):
+        return from_card(Entry, json.loads(line), file)
+    except (ValueError, StorageError):
         return None

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 
@@ -46,20 +46,6 @@ class Findings:
     sampling_rates_hz: dict[str, int]
     lengths_s: dict[str, int]
     digests: dict[str, str]
-
-    def as_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Findings:
-        """From what `as_json` gave."""
-        left_out = tuple(LeftOut(**entry) for entry in values["left_out"])
-        leads = {
-            key: {name: tuple(found) for name, found in values[key].items()}
-            for key in ("flat_leads", "saturated_leads")
-        }
-        return cls(**{**values, **leads, "left_out": left_out})
 
 
 @dataclass(eq=False)

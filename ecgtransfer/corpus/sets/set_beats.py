@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ecgtransfer.errors import CorpusError, SignalError
+from ecgtransfer.errors import CorpusError, SignalError, StorageError
 from ecgtransfer.signals import Beats, Recording, find_beats
+from ecgtransfer.storage import atomic_file
 
 if TYPE_CHECKING:
     from ecgtransfer.corpus.sets.ecgset import ECGSet
@@ -97,9 +97,8 @@ def _keep(ecgset: ECGSet, texts: Sequence[str]) -> None:
         [(BEATS_COLUMN, pyarrow.string())], metadata={"set": ecgset.fingerprint}
     )
     table = pyarrow.table({BEATS_COLUMN: list(texts)}, schema=schema)
-    partial = ecgset.folder / f".{BEATS}.{os.getpid()}.partial"
-    with contextlib.suppress(OSError):
+    with (
+        contextlib.suppress(StorageError),
+        atomic_file(ecgset.folder / BEATS, shared=True) as partial,
+    ):
         pyarrow.parquet.write_table(table, partial)
-        partial.replace(ecgset.folder / BEATS)
-    with contextlib.suppress(OSError):
-        partial.unlink(missing_ok=True)
