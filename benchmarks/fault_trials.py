@@ -8,6 +8,9 @@ a trial, and then run to its end. Then for each: disks that are full at a random
 which root alone may mount), checkpoints cut at a random byte, a second process at the same work,
 and a clock that jumps. Every file under a final name is held against the undisturbed run after
 each fault and at the end. Writes `benchmarks/fault_trials.json`.
+
+No test, because it needs root for full disks, drawn moments and minutes of a whole machine. The
+tests kill each command at chosen moments, such as `tests/test_end_to_end.py`.
 """
 
 import argparse

@@ -311,7 +311,7 @@ def test_a_model_is_given_away_and_serves_a_hospital_without_its_records(
 
 
 def test_guidance_without_the_source_records_is_told(call, tmp_path, finished, clinic, monkeypatch):
-    monkeypatch.setattr(source_records, "SAMPLER_STEPS", 2)
+    monkeypatch.setattr(source_records, "RECORD_STEPS", 2)
     model = tmp_path / "theirs"
     assert call("models", "export", finished.folder, "--to", model).code == 0
     words = ("--source", model, "--target", clinic, "--train-records", 16, "--steps", STEPS)

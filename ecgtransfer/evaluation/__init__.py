@@ -29,7 +29,6 @@ from ecgtransfer.evaluation.distances import (
     Prdc,
     band_power_error,
     frechet_distance,
-    frechet_from_moments,
     lead_correlation_difference,
     log_spectral_distance,
     mmd,
@@ -85,7 +84,6 @@ from ecgtransfer.evaluation.two_sample import (
 )
 from ecgtransfer.evaluation.utility import (
     count_trainings,
-    cross_validated_study,
     utility_study,
 )
 from ecgtransfer.evaluation.utility_result import (
@@ -127,11 +125,9 @@ __all__ = [
     "choose_thresholds",
     "compare_with_halves",
     "count_trainings",
-    "cross_validated_study",
     "default_arms",
     "embed",
     "frechet_distance",
-    "frechet_from_moments",
     "lead_correlation_difference",
     "load_classifier",
     "log_spectral_distance",

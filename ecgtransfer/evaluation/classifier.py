@@ -189,11 +189,6 @@ class LabelledRecords:
             np.concatenate([self.labels, other.labels]),
         )
 
-    @property
-    def patient_count(self) -> int:
-        """Number of different patients."""
-        return len(self) if self.patients is None else len(np.unique(self.patients))
-
     def fingerprint(self) -> str:
         """SHA-256 of signals and labels."""
         return self._fingerprint

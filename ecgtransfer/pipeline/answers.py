@@ -17,6 +17,7 @@ from ecgtransfer.pipeline.seen import corpus_name
 from ecgtransfer.pipeline.source import Source
 from ecgtransfer.pipeline.synthetic import (
     SET,
+    STAND_IN_SET,
     GenerateSettings,
     counts_like,
     known_method,
@@ -40,9 +41,9 @@ ANSWER_VERSION = 2
 #: Records of a side that are compared at most; more change the third digit and cost memory.
 LARGEST_SIDE = 2000
 
-#: Records that the source model draws where its own records are not here, about so many, and the
-#: name of their set: one for all questions about a run.
-STAND_INS, STAND_IN_SET = 500, "stand-ins"
+#: Records that the source model draws where its own are not here, about so many, one set
+#: (`STAND_IN_SET`) for all questions about a run.
+STAND_INS = 500
 
 
 @dataclass(frozen=True)
@@ -225,9 +226,10 @@ def stand_ins(run: Run, source: Source, target: Target) -> ECGSet:
     """Records that the source model draws, with the labels of the target's training records."""
     ratio = STAND_INS / len(target.train)
     counts = counts_like(target, source, ratio, known=source.known_labels)
-    return synthesise(
-        run, source, GenerateSettings(counts=counts, method="source", name=STAND_IN_SET)
+    settings = GenerateSettings(
+        counts=counts, method="source", name=STAND_IN_SET, of_evaluation=True
     )
+    return synthesise(run, source, settings)
 
 
 def told_of_stand_ins(source: Source) -> tuple[Verdict, ...]:

@@ -59,7 +59,7 @@ class SourcePreset:
         )
 
 
-#: tiny: the demo and the tests, minutes on two cores. cpu: hours on two cores. gpu: one large card.
+#: tiny: tests and first trials, minutes on two cores. cpu: hours on two cores. gpu: one large card.
 PRESETS: dict[str, SourcePreset] = {
     "tiny": SourcePreset(
         widths=(48, 96, 128),

@@ -15,7 +15,6 @@ from ecgtransfer.signals.beat_shape import (
 )
 from ecgtransfer.signals.beats import BeatKind, Beats, find_beats
 from ecgtransfer.signals.leads import (
-    EXPANSION,
     INDEPENDENT_LEADS,
     LEADS,
     canonical_lead,
@@ -32,14 +31,14 @@ from ecgtransfer.signals.quality import (
     r_peaks,
     saturated_leads,
 )
-from ecgtransfer.signals.recording import Recording
+from ecgtransfer.signals.recording import MILLIVOLTS, Recording
 from ecgtransfer.signals.wfdb_header import WfdbHeader, read_comments, read_header
 from ecgtransfer.signals.wfdb_io import read_recording, write_recording
 
 __all__ = [
-    "EXPANSION",
     "INDEPENDENT_LEADS",
     "LEADS",
+    "MILLIVOLTS",
     "SHAPE_ROWS",
     "BeatKind",
     "Beats",

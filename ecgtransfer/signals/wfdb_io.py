@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ecgtransfer.errors import SignalError
 from ecgtransfer.signals.leads import LEADS, lead_order
-from ecgtransfer.signals.recording import Recording
+from ecgtransfer.signals.recording import MILLIVOLTS, Recording
 from ecgtransfer.signals.wfdb_header import (
     SignalLine,
     WfdbHeader,
@@ -26,9 +26,6 @@ from ecgtransfer.signals.wfdb_header import (
     read_header,
 )
 from ecgtransfer.storage import atomic_files
-
-#: One of each unit in millivolts; both micro signs of Unicode are met.
-MILLIVOLTS = {"mV": 1.0, "uV": 1e-3, "µV": 1e-3, "μV": 1e-3, "V": 1e3}
 
 #: Bytes of a sample in the formats that are read here, and the number that means "no sample".
 SAMPLE_BYTES = {"16": 2.0, "24": 3.0, "32": 4.0, "212": 1.5, "61": 2.0, "80": 1.0, "160": 2.0}

@@ -20,7 +20,7 @@ from torch import Tensor
 from ecgtransfer.corpus import ECGSet, ECGSetWriter, LabelSpace, microvolts
 from ecgtransfer.corpus.sets.set_beats import BEATS_COLUMN
 from ecgtransfer.corpus.sets.set_folder import remove_leftovers
-from ecgtransfer.diffusion import Condition, Denoiser, sample
+from ecgtransfer.diffusion import RECORD_SOLVER, Condition, Denoiser, sample
 from ecgtransfer.errors import ConfigError, RunError
 from ecgtransfer.signals import INDEPENDENT_LEADS, Beats, expand_leads
 from ecgtransfer.storage import DiskSpace, exclusive_lock, require_space
@@ -77,7 +77,7 @@ def generate(
     card_extra: Mapping[str, object],
     samples: int = 1000,
     sampling_rate_hz: float = 100,
-    solver: str = "dpmpp2m",
+    solver: str = RECORD_SOLVER,
     seed: int = 0,
     conditions: ConditionSource | None = None,
     columns: Mapping[str, str | float] | None = None,

@@ -227,39 +227,6 @@ def measure_guidance(
     return GuidanceFit(edges, along, square, error)
 
 
-def calibrate_weight(
-    denoise: Denoiser,
-    log_h: LogH,
-    x0: Tensor,
-    label: Given,
-    edges: Sequence[float],
-    *,
-    draws: int = 4,
-    generator: torch.Generator | None = None,
-    batch_size: int | None = None,
-    device: torch.device | None = None,
-    highest: float = HIGHEST_WEIGHT,
-) -> NoiseLevelWeight:
-    """Guidance weight per noise level with the least denoising loss on held-out target records.
-
-    w(σ) = <u, x0 - D_p> / <u, u> with u = σ² ∇ₓ log h, clipped to [0, highest]: 1 for the exact
-    log h, less where it is noise. Arguments and errors as in `measure_guidance`; where records
-    are few, add up the `GuidanceFit` of each fold and take its `weight()`.
-    """
-    fit = measure_guidance(
-        denoise,
-        log_h,
-        x0,
-        label,
-        edges,
-        draws=draws,
-        generator=generator,
-        batch_size=batch_size,
-        device=device,
-    )
-    return fit.weight(highest)
-
-
 def _draw(
     x0: Tensor, low: float, high: float, generator: torch.Generator | None, where: torch.device
 ) -> tuple[Tensor, Tensor]:

@@ -578,7 +578,7 @@ def test_what_the_sentence_advises_works_in_the_same_run(
         return no_bars(task)
 
     monkeypatch.setattr(source_records, "matched_source", nothing_matches)
-    monkeypatch.setattr(source_records, "SAMPLER_STEPS", 2)
+    monkeypatch.setattr(source_records, "RECORD_STEPS", 2)
     monkeypatch.setattr(source_records, "AT_ONCE", 8)
     run = copied(settled)
     with pytest.raises(CorpusError, match="use --source-records model"):

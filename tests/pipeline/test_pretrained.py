@@ -61,7 +61,7 @@ def received(tmp_path, exported):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(source_records, "SAMPLER_STEPS", 2)
+    monkeypatch.setattr(source_records, "RECORD_STEPS", 2)
     monkeypatch.setattr(answers, "STAND_INS", 30)
 
 

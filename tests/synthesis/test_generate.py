@@ -13,7 +13,7 @@ import torch
 from small_generation import SmallNetwork, flat_units
 
 from ecgtransfer.corpus import ECGSet, LabelSpace
-from ecgtransfer.diffusion import karras_sigmas, sample
+from ecgtransfer.diffusion import RECORD_SOLVER, karras_sigmas, sample
 from ecgtransfer.errors import ConfigError, CorpusError, RunError, StorageError
 from ecgtransfer.storage import exclusive_lock
 from ecgtransfer.synthesis import SynthesisRequest, generate, per_class, record_seed
@@ -51,7 +51,7 @@ def test_counts_labels_and_provenance_are_exact(make, space):
     assert set(records["method"]) == {"source"}
     assert ecgset.card["model_fingerprint"] == "abc123"
     assert ecgset.card["counts"] == [[["AFIB"], 30], [["CRBBB", "PVC"], 25], [["NORM"], 5]]
-    assert (ecgset.card["seed"], ecgset.card["solver"]) == (7, "dpmpp2m")
+    assert (ecgset.card["seed"], ecgset.card["solver"]) == (7, "adams")
     assert beside(ecgset.folder) == set()
 
 
@@ -68,7 +68,7 @@ def test_the_seed_in_the_table_makes_the_record_again(make, gaussian, space):
     ecgset = make("set", *COUNTS)
     noise = record_noise([int(ecgset.records["seed"][37])], (8, 64))
     label = torch.from_numpy(ecgset.labels[37:38])
-    x0 = sample(gaussian.denoise, noise, label, karras_sigmas(8, 0.01, 20.0))
+    x0 = sample(gaussian.denoise, noise, label, karras_sigmas(8, 0.01, 20.0), RECORD_SOLVER)
     np.testing.assert_allclose(ecgset.independent_mv(37), 0.2 * x0, atol=0.00051)
 
 

@@ -10,7 +10,6 @@ from ecgtransfer.storage import from_card, to_card
 from ecgtransfer.transfer import (
     GuidanceFit,
     NoiseLevelWeight,
-    calibrate_weight,
     guided,
     measure_guidance,
     noise_level_edges,
@@ -25,9 +24,9 @@ def held_out(pair, shape, rng):
 
 
 def calibrated(pair, log_h, x0, rng, batch_size=1500):
-    return calibrate_weight(
+    return measure_guidance(
         pair.denoise_source, log_h, x0, None, EDGES, generator=rng, draws=8, batch_size=batch_size
-    )
+    ).weight()
 
 
 def test_the_exact_log_h_gets_weight_one(pair, held_out, rng):
@@ -162,9 +161,9 @@ def test_edges_that_cannot_be_are_refused(pair, held_out):
     with pytest.raises(ConfigError, match="0 < sigma_min < sigma_max and at least one bin"):
         noise_level_edges(1.0, 0.1)
     with pytest.raises(ConfigError, match="at least two increasing noise levels"):
-        calibrate_weight(pair.denoise_source, pair.log_h, held_out, None, (1.0,))
+        measure_guidance(pair.denoise_source, pair.log_h, held_out, None, (1.0,))
     with pytest.raises(ConfigError, match="at least one held-out record"):
-        calibrate_weight(pair.denoise_source, pair.log_h, held_out[:0], None, EDGES)
+        measure_guidance(pair.denoise_source, pair.log_h, held_out[:0], None, EDGES)
 
 
 def test_fits_at_other_noise_levels_do_not_add_up():

@@ -12,10 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgtransfer.errors import SignalError
-from ecgtransfer.signals import Recording, canonical_lead, reorder_leads
-
-#: One of each unit in millivolts.
-UNITS_MV = {"mV": 1.0, "uV": 1e-3, "V": 1e3}
+from ecgtransfer.signals import MILLIVOLTS, Recording, canonical_lead, reorder_leads
 
 #: Columns of a csv that are no leads and say when a sample was taken.
 TIME_COLUMNS = frozenset({"time", "t", "seconds", "sample", "index", ""})
@@ -26,7 +23,7 @@ class ArrayLayout:
     """What files of numbers do not state themselves: rate, unit, and the leads in their order.
 
     Raises:
-        SignalError: a unit other than mV, uV and V; leads that are not the twelve.
+        SignalError: a unit other than mV, uV, µV and V; leads that are not the twelve.
     """
 
     sampling_rate_hz: float
@@ -34,10 +31,9 @@ class ArrayLayout:
     leads: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if self.unit not in UNITS_MV:
+        if self.unit not in MILLIVOLTS:
             raise SignalError(
-                f"expected a unit of {', '.join(UNITS_MV)}, got {self.unit!r}; state the unit of "
-                "the samples"
+                f"expected a unit of mV, uV, V, got {self.unit!r}; state the unit of the samples"
             )
         Recording(reorder_leads(np.zeros((len(self.leads), 1)), self.leads), self.sampling_rate_hz)
 
@@ -103,7 +99,7 @@ def read_array(path: Path, part: ArrayPart, at_most_s: float | None = None) -> R
         signal = signal[:, :limit]
     try:
         with np.errstate(over="ignore", invalid="ignore"):
-            scaled = np.asarray(signal, dtype=np.float64) * UNITS_MV[layout.unit]
+            scaled = np.asarray(signal, dtype=np.float64) * MILLIVOLTS[layout.unit]
         return Recording(reorder_leads(scaled, leads), layout.sampling_rate_hz)
     except SignalError as error:
         raise SignalError(f"{path}: {error}") from None
