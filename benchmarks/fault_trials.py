@@ -41,15 +41,17 @@ import pandas  # noqa: E402, F401
 import torch._dynamo  # noqa: E402
 from ecgtransfer_cli import app, console, main, transfer  # noqa: E402, F401
 
-from ecgtransfer.corpus import ECGSet, label_space, preparation  # noqa: E402
+from ecgtransfer.corpus import ECGSet, label_space  # noqa: E402
+from ecgtransfer.corpus.sets import preparation  # noqa: E402
 from ecgtransfer.errors import RunError  # noqa: E402
+from ecgtransfer.export import export_wfdb  # noqa: E402
 from ecgtransfer.pipeline import PRESETS, run, synthetic  # noqa: E402
 from ecgtransfer.simulation import (  # noqa: E402
     SOURCE_HOSPITAL,
     TARGET_HOSPITAL,
     simulate_ecgset,
 )
-from ecgtransfer.synthesis import export_wfdb, generate  # noqa: E402
+from ecgtransfer.synthesis import generate  # noqa: E402
 from ecgtransfer.training.files import read_tensors  # noqa: E402
 from tests.pipeline.small_run import lasting, transfer_settings  # noqa: E402
 

@@ -23,7 +23,8 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import ecgtransfer
-from ecgtransfer.corpus import ECGSet, FetchProgress, ecgset_writer
+from ecgtransfer.corpus import ECGSet, FetchProgress
+from ecgtransfer.corpus.sets import ecgset_writer
 from ecgtransfer.experiments.mixtures import StudySettings
 from ecgtransfer.pipeline import DemoSettings, pretrained, source_records
 from tests.corpus.layouts import (

@@ -26,12 +26,11 @@ import numpy.typing as npt
 from scipy.stats import beta, binom
 
 from ecgtransfer.corpus import ECGSet
+from ecgtransfer.drawing import SHEETS, draw_recording, save_drawing
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.evaluation.metrics import (
     weighted_macro_auroc,
 )
-from ecgtransfer.signals import draw_recording, save_drawing
-from ecgtransfer.signals.paper import SHEETS
 from ecgtransfer.statistics import (
     BOOTSTRAP_RESAMPLES,
     CONFIDENCE,

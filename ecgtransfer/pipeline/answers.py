@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 
 from ecgtransfer.corpus import ECGSet, LabelSpace
+from ecgtransfer.drawing import Table
 from ecgtransfer.errors import ConfigError, RunError
-from ecgtransfer.evaluation import (
-    LabelledRecords,
-    Table,
-)
+from ecgtransfer.evaluation import LabelledRecords
 from ecgtransfer.pipeline.config import METHODS
 from ecgtransfer.pipeline.run import CARD, Run, Stage
 from ecgtransfer.pipeline.seen import corpus_name

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ecgtransfer.corpus import ECGSet, label_space
+from ecgtransfer.drawing import draw_recordings
 from ecgtransfer.evaluation import ClassifierConfig
 from ecgtransfer.pipeline.answers import Answer, first_with
 from ecgtransfer.pipeline.fidelity import FidelitySettings, evaluate_fidelity
@@ -20,7 +21,6 @@ from ecgtransfer.pipeline.source import Source, SourceSummary, adopt_source, loa
 from ecgtransfer.pipeline.synthetic import GenerateSettings, SamplerSettings, export, synthesise
 from ecgtransfer.pipeline.target import Target, TargetSettings, settle_target
 from ecgtransfer.pipeline.utility import UtilitySettings, evaluate_utility
-from ecgtransfer.signals import draw_recordings
 from ecgtransfer.simulation import TARGET_HOSPITAL, simulate_ecgset
 from ecgtransfer.storage import atomic_file, make_folder, to_card, write_json
 from ecgtransfer.training import Progress, TrainConfig, available_cores

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ecgtransfer.corpus import ECGSet, load_manifest
-from ecgtransfer.errors import ManifestError, RunError
-from ecgtransfer.evaluation import (
+from ecgtransfer.drawing import (
+    OUTCOME_WORDS,
     Curve,
     Figure,
     Quantiles,
@@ -27,7 +27,7 @@ from ecgtransfer.evaluation import (
     spectrum_svg,
     write_report,
 )
-from ecgtransfer.evaluation.report import OUTCOME_WORDS
+from ecgtransfer.errors import ManifestError, RunError
 from ecgtransfer.pipeline.answers import (
     QUESTIONS,
     Answer,

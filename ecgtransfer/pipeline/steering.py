@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from ecgtransfer.corpus import ECGSet
-from ecgtransfer.corpus.ecgset import is_ecgset
+from ecgtransfer.corpus.sets.ecgset import is_ecgset
 from ecgtransfer.diffusion import CascadeConditions
 from ecgtransfer.errors import ConfigError, CorpusError, RunError
 from ecgtransfer.pipeline.cascade_transfer import CascadeChanges

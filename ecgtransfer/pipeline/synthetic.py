@@ -16,6 +16,7 @@ from pathlib import Path
 from ecgtransfer.corpus import ECGSet, LabelSpace
 from ecgtransfer.diffusion import RECORD_SOLVER, RECORD_STEPS, SOLVERS, sampling_sigmas
 from ecgtransfer.errors import ConfigError, RunError
+from ecgtransfer.export import export_wfdb
 from ecgtransfer.pipeline.config import METHODS
 from ecgtransfer.pipeline.methods import load_target_model, stage_name
 from ecgtransfer.pipeline.run import Run
@@ -33,7 +34,6 @@ from ecgtransfer.synthesis import (
     Shard,
     SynthesisRequest,
     disk_bytes,
-    export_wfdb,
     generate,
     missing_shards,
     parse_counts,

@@ -23,7 +23,6 @@ from ecgtransfer.signals.leads import (
     lead_order,
     reorder_leads,
 )
-from ecgtransfer.signals.paper import draw_recording, draw_recordings, save_drawing
 from ecgtransfer.signals.preprocessing import bandpass, crop, resample
 from ecgtransfer.signals.quality import (
     flat_leads,
@@ -50,8 +49,6 @@ __all__ = [
     "beat_shapes",
     "canonical_lead",
     "crop",
-    "draw_recording",
-    "draw_recordings",
     "expand_leads",
     "find_beats",
     "flat_leads",
@@ -70,7 +67,6 @@ __all__ = [
     "reorder_leads",
     "resample",
     "saturated_leads",
-    "save_drawing",
     "shape_samples",
     "write_annotation",
     "write_recording",

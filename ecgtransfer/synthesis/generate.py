@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ecgtransfer.corpus import ECGSet, ECGSetWriter, LabelSpace, microvolts
-from ecgtransfer.corpus.ecgset_writer import remove_leftovers
-from ecgtransfer.corpus.set_beats import BEATS_COLUMN
+from ecgtransfer.corpus.sets.set_beats import BEATS_COLUMN
+from ecgtransfer.corpus.sets.set_folder import remove_leftovers
 from ecgtransfer.diffusion import RECORD_SOLVER, Condition, Denoiser, sample
 from ecgtransfer.errors import ConfigError, RunError
 from ecgtransfer.signals import INDEPENDENT_LEADS, Beats, expand_leads

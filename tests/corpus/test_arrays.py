@@ -4,11 +4,11 @@ import pytest
 from ecgtransfer.corpus import (
     ECGSet,
     label_space,
-    preparation_report,
     prepare,
     read_arrays,
     read_signal,
 )
+from ecgtransfer.corpus.sets import preparation_report
 from ecgtransfer.errors import CorpusError, SignalError
 from ecgtransfer.signals import LEADS
 

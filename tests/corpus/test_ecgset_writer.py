@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from ecgtransfer.corpus import ECGSet, ECGSetWriter, write_ecgset
-from ecgtransfer.corpus import ecgset_writer as writer_module
+from ecgtransfer.corpus.sets import known_names
 from ecgtransfer.errors import CorpusError, StorageError
 
 
@@ -241,7 +241,7 @@ def test_all_chunks_have_one_length_and_each_record_its_own_name(tmp_path, space
 
 
 def test_names_that_share_a_hash_are_told_apart(tmp_path, space, monkeypatch):
-    monkeypatch.setattr(writer_module, "_hashes", lambda names: np.zeros(len(names), np.int64))
+    monkeypatch.setattr(known_names, "_hashes", lambda names: np.zeros(len(names), np.int64))
     with ECGSetWriter(tmp_path / "s", space, 100, "generated") as writer:
         writer.append(*chunk(0))
         writer.checkpoint()
@@ -258,7 +258,7 @@ def test_names_that_share_a_hash_are_told_apart(tmp_path, space, monkeypatch):
 
 
 def test_a_name_given_before_is_found_among_thousands_at_eight_bytes_each():
-    known = writer_module._Hashes()
+    known = known_names.KnownNames()
     for first in range(0, 10_000, 37):
         known.add([f"r{number}" for number in range(first, first + 37)])
     assert known.may_hold(["r0", "r36", "r5000", "r9999", "new", "r20000"]) == {

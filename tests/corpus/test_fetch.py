@@ -19,8 +19,10 @@ from ecgtransfer_cli import fetch as command
 from ecgtransfer_cli import main
 
 from benchmarks.fetch_kills import manifest_of, on_disk, trial
-from ecgtransfer.corpus import FetchProgress, download, fetch, fetching
-from ecgtransfer.corpus.checksums import needed_files, parse_checksums
+from ecgtransfer.corpus import FetchProgress, fetch
+from ecgtransfer.corpus.fetching import download
+from ecgtransfer.corpus.fetching import fetch as fetching
+from ecgtransfer.corpus.fetching.checksums import needed_files, parse_checksums
 from ecgtransfer.corpus.manifest import Part, PartFiles
 from ecgtransfer.errors import CorpusError, StorageError
 

@@ -13,6 +13,7 @@ from scipy.stats import binom, binomtest
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from ecgtransfer.corpus import LabelSpace, label_space, microvolts, write_ecgset
+from ecgtransfer.drawing import draw_recording, save_drawing
 from ecgtransfer.errors import ConfigError, CorpusError, RunError, StorageError
 from ecgtransfer.evaluation import blind
 from ecgtransfer.evaluation.blind import (
@@ -26,7 +27,6 @@ from ecgtransfer.evaluation.blind import (
     score_blind_test,
     write_blind_test,
 )
-from ecgtransfer.signals import draw_recording, save_drawing
 from ecgtransfer.simulation import SOURCE_HOSPITAL, TARGET_HOSPITAL, simulate_ecgset
 from ecgtransfer.statistics import (
     proportion,

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from ecgtransfer.corpus import ECGSet, LabelSpace, write_ecgset
+from ecgtransfer.drawing import show_record
 from ecgtransfer.errors import CorpusError, StorageError
-from ecgtransfer.pipeline import Description, prepare_set, show_record
+from ecgtransfer.pipeline import Description, prepare_set
 from tests.corpus.layouts import PTBXL_LEADS, twelve_leads_uv, write_challenge, write_dat
 
 

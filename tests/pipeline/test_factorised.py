@@ -70,7 +70,7 @@ def factorised(run):
 def few_labels(tmp_path_factory, clinic):
     """The clinic in a label space of three names, in another order than the source's."""
     from ecgtransfer.corpus import LabelSpace
-    from ecgtransfer.corpus.ecgset_writer import write_ecgset
+    from ecgtransfer.corpus.sets.ecgset_writer import write_ecgset
 
     names = ("PVC", "NORM", "AFIB")
     columns = [clinic.label_space.names.index(name) for name in names]
