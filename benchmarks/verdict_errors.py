@@ -35,10 +35,11 @@ import numpy as np
 from scipy import stats
 from scipy.spatial.distance import cdist
 
-from ecgtransfer.evaluation import Arm, LabelledRecords, fidelity, measure_physiology, utility
+from ecgtransfer.evaluation import Arm, LabelledRecords, measure_physiology
 from ecgtransfer.evaluation.delineation import Intervals
 from ecgtransfer.evaluation.fidelity import measure_fidelity
-from ecgtransfer.evaluation.privacy import infer_membership, measure_closeness
+from ecgtransfer.evaluation.fidelity import study as fidelity
+from ecgtransfer.evaluation.privacy.closeness import infer_membership, measure_closeness
 from ecgtransfer.signals import LEADS, independent_leads
 from ecgtransfer.simulation import TARGET_HOSPITAL, draw_label_names, simulate
 
@@ -329,9 +330,7 @@ def privacy_study(prototypes: int | None, copied: float = 0.0) -> Study:
 
 def blind_rates() -> dict[str, Any]:
     """Exact probabilities of what is said of a reader who guesses, by ECGs of each kind."""
-    from ecgtransfer.evaluation.blind import (
-        NEAR_CHANCE,
-    )
+    from ecgtransfer.evaluation.blind.result import NEAR_CHANCE
     from ecgtransfer.statistics import (
         proportion,
     )

@@ -7,7 +7,9 @@ import typer
 
 from ecgtransfer.drawing import SHEETS
 from ecgtransfer.evaluation import score_blind_test
+from ecgtransfer.evaluation.blind.figures import described, reader_table
 from ecgtransfer.pipeline import BlindSettings, Run, load_source, load_target, write_blind
+from ecgtransfer.storage import to_card
 
 from .console import Facts, Grid, Json, Output, Quiet
 
@@ -34,8 +36,10 @@ def blind(
     output = Output(json, quiet)
     if score:
         result = score_blind_test(folder, answers)
-        header, *rows = result.rows()
-        output.result(result.to_dict(), Grid("Readers", header, rows), *result.sentences())
+        sentences = result.sentences()
+        header, *rows = reader_table(result).texts()
+        payload = to_card(result) | {"sentences": sentences}
+        output.result(payload, Grid("Readers", header, rows), *sentences)
         return
     if to is None:
         raise typer.BadParameter("give a folder for the test, or --score", param_hint="--to")
@@ -46,8 +50,9 @@ def blind(
     settings = BlindSettings(method, name, records, layout, seed)
     with output.progress("ECGs") as progress:
         test = write_blind(run, load_target(run, source), settings, to, progress)
-    facts = [(word.replace("_", " "), value) for word, value in test.to_dict().items()]
+    payload = described(test)
+    facts = [(word.replace("_", " "), value) for word, value in payload.items()]
     after = f"ecgtransfer evaluate blind {to} --score"
     warnings = [test.warning()] if test.warning() else []
     after = f"When it is filled in: {after}"
-    output.result(test.to_dict(), Facts("Blind test", facts), *warnings, after)
+    output.result(payload, Facts("Blind test", facts), *warnings, after)

@@ -1,6 +1,5 @@
 """`ecgtransfer evaluate`: four questions about synthetic sets, and a test for clinicians."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -11,18 +10,15 @@ from ecgtransfer.evaluation import RATIOS, ClassifierConfig
 from ecgtransfer.pipeline import (
     ARMS,
     OF_SOURCE_RECORDS,
-    Answer,
     FidelitySettings,
     PhysiologySettings,
     PrivacySettings,
+    QuestionSettings,
     Run,
     Source,
     Target,
     UtilitySettings,
-    evaluate_fidelity,
-    evaluate_physiology,
-    evaluate_privacy,
-    evaluate_utility,
+    evaluate_all,
     load_source,
     load_target,
 )
@@ -94,7 +90,7 @@ def utility(
     opened = _opened(run)
     if not arm:
         settings = _with_answerable_arms(output, opened[1], settings)
-    _tell(output, _ask(output, "classifiers", evaluate_utility, opened, settings))
+    _ask(output, opened, settings)
 
 
 def fidelity(
@@ -114,7 +110,7 @@ def fidelity(
         tuple(method or ()), name, ClassifierConfig(steps=classifier_steps), seed
     )
     output = Output(json, quiet)
-    _tell(output, _ask(output, "fidelity", evaluate_fidelity, _opened(run), settings))
+    _ask(output, _opened(run), settings)
 
 
 def physiology(
@@ -135,8 +131,7 @@ def physiology(
     """
     settings = PhysiologySettings(tuple(method or ()), name, records, seed)
     output = Output(json, quiet)
-    cores = workers or available_cores()
-    _tell(output, _ask(output, "delineation", evaluate_physiology, _opened(run), settings, cores))
+    _ask(output, _opened(run), settings, workers=workers)
 
 
 def privacy(
@@ -157,8 +152,7 @@ def privacy(
         tuple(method or ()), name, ClassifierConfig(steps=classifier_steps), seed
     )
     output = Output(json, quiet)
-    cores = workers or available_cores()
-    _tell(output, _ask(output, "privacy", evaluate_privacy, _opened(run), settings, cores))
+    _ask(output, _opened(run), settings, workers=workers)
 
 
 def everything(
@@ -182,19 +176,15 @@ def everything(
         methods=methods, name=name, seeds=seeds, classifier=classifier, seed=seed
     )
     output = Output(json, quiet)
-    opened, cores = _opened(run), workers or available_cores()
-    about = {
-        "privacy": PrivacySettings(methods, name, classifier, seed),
-        "fidelity": FidelitySettings(methods, name, classifier, seed),
-        "physiology": PhysiologySettings(methods, name, seed=seed),
-        "utility": _with_answerable_arms(output, opened[1], utility),
-    }
-    _tell(
+    opened = _opened(run)
+    _ask(
         output,
-        _ask(output, "privacy", evaluate_privacy, opened, about["privacy"], cores),
-        _ask(output, "fidelity", evaluate_fidelity, opened, about["fidelity"]),
-        _ask(output, "delineation", evaluate_physiology, opened, about["physiology"], cores),
-        _ask(output, "classifiers", evaluate_utility, opened, about["utility"]),
+        opened,
+        PrivacySettings(methods, name, classifier, seed),
+        FidelitySettings(methods, name, classifier, seed),
+        PhysiologySettings(methods, name, seed=seed),
+        _with_answerable_arms(output, opened[1], utility),
+        workers=workers,
     )
 
 
@@ -225,21 +215,16 @@ def _opened(folder: Path) -> tuple[Run, Source, Target]:
 
 def _ask(
     output: Output,
-    task: str,
-    question: Callable[..., Answer],
-    about: tuple[Run, Source, Target],
-    settings: object,
-    *workers: int,
-) -> Answer:
-    """One question about a run's sets, with its progress."""
-    with output.progress(task) as progress:
-        return question(*about, settings, *workers, progress)
-
-
-def _tell(output: Output, *answers: Answer) -> None:
-    """Tables, then verdicts, a question after the other."""
+    opened: tuple[Run, Source, Target],
+    *questions: QuestionSettings,
+    workers: int | None = None,
+) -> None:
+    """Answer questions about the sets of a run; print tables, then verdicts, of each."""
+    answers = evaluate_all(*opened, questions, output, workers or available_cores())
     parts: list[Grid | str] = []
     for answer in answers:
-        parts += [Grid(table.title, table.header, table.rows) for table in answer.tables]
+        for table in answer.tables:
+            header, *rows = table.texts()
+            parts.append(Grid(table.title, header, rows))
         parts += [told.sentence for told in (*answer.tests, *answer.verdicts)]
-    output.result({answer.question: answer.to_card() for answer in answers}, *parts)
+    output.result({answer.question: answer.to_json() for answer in answers}, *parts)

@@ -1,6 +1,6 @@
 """Drawings and pages: ECGs on paper, charts, printed pages, and the report as HTML."""
 
-from ecgtransfer.drawing.charts import Quantiles, bars_svg, forest_svg, interval_plot_svg
+from ecgtransfer.drawing.charts import bars_svg, forest_svg, interval_plot_svg
 from ecgtransfer.drawing.figure import Figure
 from ecgtransfer.drawing.overview import draw_overview
 from ecgtransfer.drawing.paper_layout import SHEETS
@@ -22,14 +22,15 @@ from ecgtransfer.drawing.show import (
     show_set,
 )
 from ecgtransfer.drawing.spectrum import Curve, spectrum_svg
-from ecgtransfer.drawing.table import Table
+from ecgtransfer.drawing.table import Cell, Formatted, Table
 
 __all__ = [
     "OUTCOME_WORDS",
     "SHEETS",
+    "Cell",
     "Curve",
     "Figure",
-    "Quantiles",
+    "Formatted",
     "Report",
     "Section",
     "ShownRecord",

@@ -1,12 +1,9 @@
-"""What a synthetic set is worth: utility, fidelity, physiology, privacy."""
+"""What a synthetic set is worth: utility, fidelity, physiology, privacy, and a blind reading.
 
-from ecgtransfer.evaluation.arms import (
-    RATIOS,
-    TARGET_ONLY,
-    Arm,
-    default_arms,
-    matched_records,
-)
+Each question is a package: `study` answers it, `result` holds the answer, `figures` draws it.
+"""
+
+from ecgtransfer.evaluation.answer import Evaluation
 from ecgtransfer.evaluation.blind import (
     BlindScore,
     BlindTest,
@@ -20,6 +17,7 @@ from ecgtransfer.evaluation.classifier import (
     load_classifier,
     train_classifier,
 )
+from ecgtransfer.evaluation.cohorts import Cohort, Cohorts
 from ecgtransfer.evaluation.delineation import (
     Intervals,
     measure_intervals,
@@ -41,11 +39,19 @@ from ecgtransfer.evaluation.embedding import (
     embed,
 )
 from ecgtransfer.evaluation.fidelity import (
-    compare_with_halves,
+    FeatureMap,
+    FidelityEvaluation,
+    FidelityResult,
+    FidelitySettings,
+    Projection,
+    TwoSampleTest,
+    evaluate_fidelity,
     measure_fidelity,
     negative_controls,
+    projection,
+    two_sample_test,
 )
-from ecgtransfer.evaluation.fidelity_result import Comparison, FidelityResult
+from ecgtransfer.evaluation.halves import Comparison, compare_with_halves
 from ecgtransfer.evaluation.metrics import (
     ChallengeScores,
     PerClassChallengeScores,
@@ -68,33 +74,43 @@ from ecgtransfer.evaluation.metrics import (
     weighted_macro_average_precision,
 )
 from ecgtransfer.evaluation.physiology import (
+    PhysiologyEvaluation,
     PhysiologyResult,
+    PhysiologySettings,
+    evaluate_physiology,
     measure_physiology,
 )
 from ecgtransfer.evaluation.privacy import (
+    PrivacyEvaluation,
     PrivacyResult,
+    PrivacySettings,
     PrivacySide,
+    evaluate_privacy,
     measure_privacy,
 )
-from ecgtransfer.evaluation.two_sample import (
-    Projection,
-    TwoSampleTest,
-    projection,
-    two_sample_test,
-)
 from ecgtransfer.evaluation.utility import (
-    count_trainings,
-    utility_study,
-)
-from ecgtransfer.evaluation.utility_result import (
+    ARMS,
+    OF_SOURCE_RECORDS,
+    RATIOS,
+    TARGET_ONLY,
+    Arm,
     ArmDifference,
     ArmResult,
     Overall,
+    UtilityEvaluation,
     UtilityResult,
+    UtilitySettings,
+    count_trainings,
+    default_arms,
+    evaluate_utility,
+    matched_records,
+    utility_study,
 )
 
 __all__ = [
+    "ARMS",
     "BANDS_HZ",
+    "OF_SOURCE_RECORDS",
     "RATIOS",
     "TARGET_ONLY",
     "Arm",
@@ -105,20 +121,32 @@ __all__ = [
     "ChallengeScores",
     "Classifier",
     "ClassifierConfig",
+    "Cohort",
+    "Cohorts",
     "Comparison",
+    "Evaluation",
+    "FeatureMap",
     "FeatureScale",
+    "FidelityEvaluation",
     "FidelityResult",
+    "FidelitySettings",
     "Intervals",
     "LabelledRecords",
     "Overall",
     "PerClassChallengeScores",
+    "PhysiologyEvaluation",
     "PhysiologyResult",
+    "PhysiologySettings",
     "Prdc",
+    "PrivacyEvaluation",
     "PrivacyResult",
+    "PrivacySettings",
     "PrivacySide",
     "Projection",
     "TwoSampleTest",
+    "UtilityEvaluation",
     "UtilityResult",
+    "UtilitySettings",
     "apply_thresholds",
     "band_power_error",
     "challenge_scores",
@@ -127,6 +155,10 @@ __all__ = [
     "count_trainings",
     "default_arms",
     "embed",
+    "evaluate_fidelity",
+    "evaluate_physiology",
+    "evaluate_privacy",
+    "evaluate_utility",
     "frechet_distance",
     "lead_correlation_difference",
     "load_classifier",

@@ -1,11 +1,25 @@
 """Runs: the only room that knows a run folder; each stage is a function that a command calls."""
 
-from ecgtransfer.pipeline.answers import QUESTIONS, Answer
+from ecgtransfer.evaluation import (
+    ARMS,
+    OF_SOURCE_RECORDS,
+    FidelitySettings,
+    PhysiologySettings,
+    PrivacySettings,
+    UtilitySettings,
+)
 from ecgtransfer.pipeline.blind import BlindSettings, write_blind
 from ecgtransfer.pipeline.config import METHODS, PRESETS, SourcePreset, SourceSettings, preset
 from ecgtransfer.pipeline.data import READERS, Description, prepare_set
 from ecgtransfer.pipeline.demo import DemoSettings, DemoSummary, run_demo
-from ecgtransfer.pipeline.fidelity import FidelitySettings, evaluate_fidelity
+from ecgtransfer.pipeline.evaluation import (
+    QUESTIONS,
+    Answer,
+    Question,
+    QuestionSettings,
+    evaluate,
+    evaluate_all,
+)
 from ecgtransfer.pipeline.methods import (
     GUIDED,
     TargetModel,
@@ -14,14 +28,12 @@ from ecgtransfer.pipeline.methods import (
     load_target_model,
     transfer,
 )
-from ecgtransfer.pipeline.physiology import PhysiologySettings, evaluate_physiology
 from ecgtransfer.pipeline.pretrained import (
     PretrainedModel,
     export_source,
     find_source,
     pretrained_models,
 )
-from ecgtransfer.pipeline.privacy import PrivacySettings, evaluate_privacy
 from ecgtransfer.pipeline.report import ReportSettings, report_run
 from ecgtransfer.pipeline.run import Run, Stage
 from ecgtransfer.pipeline.source import (
@@ -36,6 +48,7 @@ from ecgtransfer.pipeline.source import (
     train_source,
 )
 from ecgtransfer.pipeline.steering import Steering, parse_heart_rate, read_beats
+from ecgtransfer.pipeline.surrogate import draw_surrogate_source
 from ecgtransfer.pipeline.synthetic import (
     GenerateSettings,
     SamplerSettings,
@@ -44,7 +57,6 @@ from ecgtransfer.pipeline.synthetic import (
     unfinished_shards,
 )
 from ecgtransfer.pipeline.target import Target, TargetSettings, load_target, settle_target
-from ecgtransfer.pipeline.utility import ARMS, OF_SOURCE_RECORDS, UtilitySettings, evaluate_utility
 
 __all__ = [
     "ARMS",
@@ -64,6 +76,8 @@ __all__ = [
     "PhysiologySettings",
     "PretrainedModel",
     "PrivacySettings",
+    "Question",
+    "QuestionSettings",
     "ReportSettings",
     "Run",
     "SamplerSettings",
@@ -83,10 +97,9 @@ __all__ = [
     "absolute",
     "adopt_source",
     "corpus_in_words",
-    "evaluate_fidelity",
-    "evaluate_physiology",
-    "evaluate_privacy",
-    "evaluate_utility",
+    "draw_surrogate_source",
+    "evaluate",
+    "evaluate_all",
     "export",
     "export_source",
     "find_source",

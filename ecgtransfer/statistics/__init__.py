@@ -12,6 +12,7 @@ from ecgtransfer.statistics.estimates import (
     student_reach,
     widening,
 )
+from ecgtransfer.statistics.quantiles import Quantiles
 from ecgtransfer.statistics.resampling import (
     BOOTSTRAP_RESAMPLES,
     WeightedScore,
@@ -35,6 +36,7 @@ __all__ = [
     "Estimate",
     "FloatArray",
     "Outcome",
+    "Quantiles",
     "Verdict",
     "WeightedScore",
     "bootstrap",

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ecgtransfer.errors import CorpusError
-from ecgtransfer.evaluation.arms import TARGET_ONLY, Arm
 from ecgtransfer.evaluation.classifier import LabelledRecords
 from ecgtransfer.evaluation.metrics import (
     auroc_placements,
@@ -21,7 +20,8 @@ from ecgtransfer.evaluation.metrics import (
     weighted_f2,
     weighted_g2,
 )
-from ecgtransfer.evaluation.utility_result import MEASURES, ArmDifference, Overall
+from ecgtransfer.evaluation.utility.arms import TARGET_ONLY, Arm
+from ecgtransfer.evaluation.utility.result import MEASURES, ArmDifference, Overall
 from ecgtransfer.statistics import (
     Estimate,
     FloatArray,
@@ -216,6 +216,7 @@ def _differences(
             adjusted=all_at_once,
             control=isinstance(arm, Arm) and arm.shuffled,
             alone=isinstance(arm, Arm) and not arm.target,
+            synthetic=arm.synthetic if isinstance(arm, Arm) else None,
             **{measure: estimate(*pair) for measure, pair in change.items()},
         )
         for (arm, against, change), all_at_once in zip(changes, adjusted, strict=True)

@@ -19,6 +19,8 @@ from ecgtransfer.evaluation.metrics import (
 )
 from ecgtransfer.statistics import Estimate, FloatArray, share_estimate, streams, student_reach
 
+Integers = npt.NDArray[np.int64]
+
 #: Parts of the cross-validation: each classifier learns from four fifths of the records.
 FOLDS = 5
 
@@ -40,24 +42,10 @@ TREES, LEAVES = 50, 8
 #: Fewest records in a leaf, so that small sets can be split at all.
 RECORDS_IN_A_LEAF = 5
 
-#: Points of a picture: more cover each other, and t-SNE needs seconds for each further thousand.
-LARGEST_PICTURE = 1500
-
-#: Principal components that t-SNE starts from (van der Maaten and Hinton 2008, section 4.2, took
-#: 30): distances keep, noise and time go.
-COMPONENTS = 50
-
-#: Perplexity of t-SNE, its authors' middle (5 to 50); lower where there are too few points.
-PERPLEXITY = 30.0
-
-#: Neighbours of each point whose ranks the trustworthiness of a picture looks at.
-TRUSTED_NEIGHBOURS = 5
-
 Kind = Literal["linear", "boosted"]
+
 #: The classifiers of the two-sample test: what differs in mean, and what differs in any other way.
 KINDS: tuple[Kind, ...] = ("linear", "boosted")
-
-Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -74,53 +62,6 @@ class TwoSampleTest:
 
     def __str__(self) -> str:
         return f"{self.kind} two-sample AUC {self.auc}, {self.records} records a side"
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain numbers for JSON."""
-        return {"auc": self.auc.to_dict(), "records": self.records, "kind": self.kind}
-
-
-@dataclass(frozen=True, eq=False)
-class Projection:
-    """Two coordinates for each record of a picture, and which records they are.
-
-    real, generated, source (n, 2): coordinates, in the order of `real_index`, `generated_index`,
-    `source_index` (n,), which number the records given; source is empty where none was given.
-    trustworthiness: of the picture, 1 where neighbours in it are neighbours in feature space,
-    about 0.5 where they are any records (Venna and Kaski 2001).
-    """
-
-    method: str
-    real: FloatArray
-    generated: FloatArray
-    source: FloatArray
-    real_index: Integers
-    generated_index: Integers
-    source_index: Integers
-    trustworthiness: float
-
-    @property
-    def caption(self) -> str:
-        """What stands below the picture: how it was made and what it cannot tell."""
-        made = {"tsne": "t-SNE", "pca": "First two principal components"}[self.method]
-        return (
-            f"{made} of {len(self.real)} records of each set; it keeps neighbours with a "
-            f"trustworthiness of {self.trustworthiness:.2f} (1 is all of them). Sets that lie "
-            "apart differ; sets that overlap may differ all the same, and sizes, densities and "
-            "gaps mean little: the table of distances decides."
-        )
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain numbers for JSON: coordinates of each set, to 4 digits, under "points"."""
-        sets = {"real": self.real, "generated": self.generated, "source": self.source}
-        return {
-            "method": self.method,
-            "trustworthiness": self.trustworthiness,
-            "caption": self.caption,
-            "points": {
-                name: np.round(points, 4).tolist() for name, points in sets.items() if len(points)
-            },
-        }
 
 
 def two_sample_test(
@@ -270,69 +211,6 @@ def matched(
         right.append(rng.permutation(b)[:size])
     nothing = np.empty(0, dtype=np.intp)
     return np.concatenate([nothing, *left]), np.concatenate([nothing, *right])
-
-
-def projection(
-    real: npt.ArrayLike,
-    generated: npt.ArrayLike,
-    source: npt.ArrayLike | None = None,
-    *,
-    method: Literal["tsne", "pca"] = "tsne",
-    seed: int = 0,
-) -> Projection:
-    """Two coordinates for features (n, F), (m, F), (l, F): for a picture, not for a judgement.
-
-    t-SNE (van der Maaten and Hinton 2008) of the first 50 principal components, or the first two
-    components themselves ("pca"), of all sets together; as many records of each, drawn at random,
-    1,500 points in all at most.
-
-    What the picture cannot tell: distances between clusters, their sizes and densities, and how
-    many there are (t-SNE makes up all four, and other seeds make up others); whether two sets that
-    overlap here overlap in feature space, for two dimensions cannot hold the neighbours of many;
-    how much is missing where few points are anyway. Two sets seen through one classifier look
-    alike as soon as it finds the same classes in them. Sets that lie apart here do differ. Read the
-    numbers instead: `neighbour_mixing`, `prdc`, `two_sample_test`, each beside real against real;
-    `trustworthiness` says what the picture kept of each point's neighbours.
-
-    ConfigError for another method; CorpusError for fewer than 6 records a set or bad features.
-    """
-    if method not in ("tsne", "pca"):
-        raise ConfigError(f'unknown projection {method!r}; expected "tsne" or "pca"')
-    sets = [*checked_pair(real, generated)]
-    if source is not None:
-        sets.append(checked_pair(real, source)[1])
-    if min(len(features) for features in sets) <= TRUSTED_NEIGHBOURS:
-        raise CorpusError(
-            f"a picture needs at least {TRUSTED_NEIGHBOURS + 1} records of each set, got "
-            f"{[len(features) for features in sets]}"
-        )
-    from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE, trustworthiness
-
-    rng = np.random.default_rng(seed)
-    size = min(LARGEST_PICTURE // len(sets), *(len(features) for features in sets))
-    chosen = [np.sort(rng.permutation(len(features))[:size]) for features in sets]
-    points = np.concatenate([f[index] for f, index in zip(sets, chosen, strict=True)])
-    components = min(COMPONENTS, *points.shape)
-    reduced = PCA(max(components, 2), svd_solver="full").fit_transform(points)
-    if method == "pca":
-        flat = reduced[:, :2]
-    else:
-        perplexity = min(PERPLEXITY, (len(points) - 1) / 3)
-        tsne = TSNE(2, perplexity=perplexity, init="pca", random_state=seed)
-        flat = np.asarray(tsne.fit_transform(reduced.astype(np.float32)), dtype=np.float64)
-    placed = [*np.split(flat, len(sets)), np.empty((0, 2))]
-    numbers = [*(index.astype(np.int64) for index in chosen), np.empty(0, dtype=np.int64)]
-    return Projection(
-        method=method,
-        real=placed[0],
-        generated=placed[1],
-        source=placed[2],
-        real_index=numbers[0],
-        generated_index=numbers[1],
-        source_index=numbers[2],
-        trustworthiness=float(trustworthiness(points, flat, n_neighbors=TRUSTED_NEIGHBOURS)),
-    )
 
 
 def _names(patients: npt.ArrayLike | None, records: int) -> npt.NDArray[np.generic] | int:

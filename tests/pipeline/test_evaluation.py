@@ -2,15 +2,14 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ecgtransfer.errors import ConfigError, RunError
 from ecgtransfer.evaluation import (
     ArmDifference,
     Overall,
+    UtilityEvaluation,
     UtilityResult,
-    default_arms,
 )
 from ecgtransfer.pipeline import (
     QUESTIONS,
@@ -20,14 +19,11 @@ from ecgtransfer.pipeline import (
     PhysiologySettings,
     PrivacySettings,
     UtilitySettings,
-    evaluate_fidelity,
-    evaluate_physiology,
-    evaluate_privacy,
-    evaluate_utility,
+    evaluate,
     synthesise,
 )
-from ecgtransfer.pipeline.answers import in_the_mix_of, labelled_source, synthetic_sets
-from ecgtransfer.pipeline.utility import _summary
+from ecgtransfer.pipeline.evaluation import read_answer, synthetic_sets
+from ecgtransfer.pipeline.surrogate import source_cohort
 from ecgtransfer.statistics import (
     Estimate,
 )
@@ -35,15 +31,15 @@ from tests.pipeline.small_run import CLASSIFIER, SAMPLER, UTILITY, content
 
 #: How each question is asked of the sets `mixed`.
 ASK = {
-    "utility": (evaluate_utility, replace(UTILITY, name="mixed")),
-    "fidelity": (evaluate_fidelity, FidelitySettings(name="mixed", classifier=CLASSIFIER)),
-    "physiology": (evaluate_physiology, PhysiologySettings(name="mixed")),
-    "privacy": (evaluate_privacy, PrivacySettings(name="mixed", classifier=CLASSIFIER)),
+    "utility": replace(UTILITY, name="mixed"),
+    "fidelity": FidelitySettings(name="mixed", classifier=CLASSIFIER),
+    "physiology": PhysiologySettings(name="mixed"),
+    "privacy": PrivacySettings(name="mixed", classifier=CLASSIFIER),
 }
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_an_answer_has_verdicts_tables_and_numbers_of_every_method(answered, question):
+def test_an_answer_of_every_method_is_read_back_from_its_card(answered, question):
     answer = answered.answers[question]
     assert answer.question == question
     sentences = " ".join(verdict.sentence for verdict in answer.verdicts)
@@ -53,23 +49,26 @@ def test_an_answer_has_verdicts_tables_and_numbers_of_every_method(answered, que
     assert answer.tables
     assert answer.tests
     told = json.dumps(answer.to_card(), allow_nan=False)
-    assert Answer.from_card(question, json.loads(told), Path("card.json")).to_card() == json.loads(
-        told
+    assert Answer.from_card(question, json.loads(told), Path("card.json")) == answer
+    assert (
+        answer.evaluation
+        == read_answer(answered.run.stage(f"{question}-mixed"), question).evaluation
     )
-    if question != "utility":
-        assert {"tgdp", "source"} <= answer.numbers.keys()
+    assert tuple(answer.evaluation.methods) == ("tgdp", "source")
+    assert answer.to_json().keys() == {"verdicts", "tests", "tables", "numbers"}
+    json.dumps(answer.to_json(), allow_nan=False)
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_a_question_that_is_answered_is_not_asked_again(answered, source, question):
     folder = answered.run.folder / f"{question}-mixed"
     before = content(folder)
-    ask, settings = ASK[question]
-    again = ask(answered.run, source, answered.target, settings)
-    assert again.to_card() == json.loads(json.dumps(answered.answers[question].to_card()))
+    settings = ASK[question]
+    again = evaluate(answered.run, source, answered.target, settings)
+    assert again == answered.answers[question]
     assert content(folder) == before
     with pytest.raises(RunError, match=r"with other settings .*seed 0, asked for 1"):
-        ask(answered.run, source, answered.target, replace(settings, seed=1))
+        evaluate(answered.run, source, answered.target, replace(settings, seed=1))
 
 
 def older(run, question):
@@ -86,12 +85,12 @@ def test_an_answer_of_an_earlier_version_is_given_anew_with_its_trainings(
 ):
     run = copied(answered.run)
     older(run, "utility")
-    ask, settings = ASK["utility"]
+    settings = ASK["utility"]
     monkeypatch.setattr("ecgtransfer.evaluation.classifier.fit", None)
     with pytest.raises(RunError, match="with other settings"):
-        ask(run, source, answered.target, replace(settings, seed=1))
-    again = ask(run, source, answered.target, settings)
-    assert again.to_card() == answered.answers["utility"].to_card()
+        evaluate(run, source, answered.target, replace(settings, seed=1))
+    again = evaluate(run, source, answered.target, settings)
+    assert again == answered.answers["utility"]
     held = json.loads((run.folder / "utility-mixed" / "card-1.json").read_text())
     assert held["results"]["verdicts"][0]["sentence"] == "5 harm"
 
@@ -99,7 +98,7 @@ def test_an_answer_of_an_earlier_version_is_given_anew_with_its_trainings(
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_an_answer_of_another_version_is_refused(answered, question):
     card = answered.answers[question].to_card()
-    for version in ({"version": 3}, {}):
+    for version in ({"version": 4}, {"version": 2}, {}):
         held = {key: value for key, value in card.items() if key != "version"} | version
         with pytest.raises(RunError, match=f"answered by another version .* evaluate {question}'"):
             Answer.from_card(question, held, Path("card.json"))
@@ -110,9 +109,10 @@ def test_a_summary_leaves_out_controls_and_sets_without_the_target():
 
     def change(name, low, high, **kind):
         span = Estimate((low + high) / 2, low, high)
-        return ArmDifference(name, "target only", 3, 5, span, span, span, span, span, span, **kind)
+        return ArmDifference(
+            name, "target only", 3, 5, span, span, span, span, span, span, synthetic="tgdp", **kind
+        )
 
-    arms = default_arms(("tgdp",), ratios=(1.0,), oversampled=False, augmented=False, source=False)
     helping, neither, harming = (0.01, 0.03), (-0.01, 0.01), (-0.03, -0.01)
     for plain, alone, passed, told in (
         (neither, harming, None, "of 1 ways to train with its records 0 help and 0 harm"),
@@ -129,7 +129,7 @@ def test_a_summary_leaves_out_controls_and_sets_without_the_target():
             (), ("target only",), Estimate(0.8, 0.7, 0.9), changes, (), (overall,), (0, 1), 60, 49,
             (),
         )  # fmt: skip
-        found = _summary(result, arms, "tgdp")
+        (found,) = UtilityEvaluation(("tgdp",), result).verdicts()
         assert found.passed is passed
         assert told in found.sentence
         assert "each against the same way without them (49 test patients)." in found.sentence
@@ -138,23 +138,23 @@ def test_a_summary_leaves_out_controls_and_sets_without_the_target():
 
 
 def test_utility_has_the_arms_that_were_asked_for(answered):
-    numbers = answered.answers["utility"].numbers
-    assert [arm["name"] for arm in numbers["arms"]] == [
+    result = answered.answers["utility"].evaluation.result
+    assert [arm.name for arm in result.arms] == [
         "target only",
         "target only + tgdp x1",
         "target only + shuffled tgdp x1",
         "target only + source x1",
         "target only + shuffled source x1",
     ]
-    assert numbers["test_records"] == 20
+    assert result.test_records == 20
 
 
 def test_a_control_is_no_good_news_whatever_it_scores(answered):
     answer = answered.answers["utility"]
-    controls = [change["name"] for change in answer.numbers["differences"] if change["control"]]
-    assert len(controls) == 2
-    for change, test in zip(answer.numbers["differences"], answer.tests, strict=True):
-        if change["control"]:
+    differences = answer.evaluation.result.differences
+    assert [change.control for change in differences].count(True) == 2
+    for change, test in zip(differences, answer.tests, strict=True):
+        if change.control:
             assert test.passed is None
 
 
@@ -167,13 +167,14 @@ def test_a_study_says_how_much_it_trains():
 def test_privacy_is_measured_by_features_that_know_neither_side(answered, source):
     folder = answered.run.folder / "privacy-mixed/embedding"
     card = json.loads((folder / "card.json").read_text())
-    known = labelled_source(answered.run, source, answered.target, 2000)
-    assert card["records"]["real"] == known.fingerprint()
+    known = source_cohort(answered.run, source, answered.target)
+    assert len(known) < 2000
+    assert card["records"]["real"] == known.load().fingerprint()
 
 
 def test_patients_of_another_set_are_other_people(answered, source):
     ecgset, train, _ = source.records()
-    records = labelled_source(answered.run, source, answered.target)
+    records = source_cohort(answered.run, source, answered.target)
     assert len(records) == len(train)
     assert not set(records.patients) & set(answered.target.ecgset.records.patient)
     assert records.patients[0] == f"source {ecgset.records.patient.iloc[train[0]]}"
@@ -181,12 +182,12 @@ def test_patients_of_another_set_are_other_people(answered, source):
 
 def test_real_numbers_stand_beside_every_generated_one(answered):
     for method in ("tgdp", "source"):
-        fidelity = answered.answers["fidelity"].numbers[method]
-        for measure in ("frechet_distance", "precision", "recall", "diversity", "mmd_squared"):
-            assert {"score", "real_versus_real", "source_versus_target"} <= fidelity[measure].keys()
-            assert fidelity[measure]["records"] == fidelity["frechet_distance"]["records"]
-        rules = answered.answers["physiology"].numbers[method]["rules"]
-        assert all({"real_records", "generated_records"} <= rule.keys() for rule in rules)
+        fidelity = answered.answers["fidelity"].evaluation.methods[method]
+        for measure in (fidelity.frechet, fidelity.prdc["recall"], fidelity.diversity):
+            assert measure.source is not None
+            assert measure.records == fidelity.frechet.records
+        rules = answered.answers["physiology"].evaluation.methods[method].rules
+        assert any(rule.real_records and rule.generated_records for rule in rules)
 
 
 def test_all_sets_of_the_name_are_taken_where_no_method_is_named(answered):
@@ -197,11 +198,11 @@ def test_all_sets_of_the_name_are_taken_where_no_method_is_named(answered):
 def test_a_set_that_is_not_there_is_asked_for(copied, trained, source, answered):
     run = copied(trained)
     with pytest.raises(RunError, match=r"a finished synthetic set 'synthetic' .*none; run"):
-        evaluate_privacy(run, source, answered.target, PrivacySettings())
+        evaluate(run, source, answered.target, PrivacySettings())
     with pytest.raises(RunError, match="expected a finished stage 'synthetic-tgdp'"):
-        evaluate_fidelity(run, source, answered.target, FidelitySettings(("tgdp",)))
+        evaluate(run, source, answered.target, FidelitySettings(("tgdp",)))
     with pytest.raises(ConfigError, match=r"a method of tgdp, .* got 'magic'"):
-        evaluate_fidelity(run, source, answered.target, FidelitySettings(("magic",)))
+        evaluate(run, source, answered.target, FidelitySettings(("magic",)))
     assert not (run.folder / "privacy-synthetic").exists()
 
 
@@ -209,25 +210,15 @@ def test_too_few_records_are_told_before_anything_is_trained(copied, settled, so
     run = copied(settled)
     synthesise(run, source, GenerateSettings(("AFIB=2",), method="source", sampler=SAMPLER))
     with pytest.raises(ConfigError, match=r"at least 6 records with .* set of source .*; generate"):
-        evaluate_fidelity(run, source, answered.target, FidelitySettings(classifier=CLASSIFIER))
+        evaluate(run, source, answered.target, FidelitySettings(classifier=CLASSIFIER))
     few = replace(answered.target, test=answered.target.test[:10])
     with pytest.raises(ConfigError, match=r"at least 14 test records to measure utility, got 10"):
-        evaluate_utility(run, source, few, UTILITY)
+        evaluate(run, source, few, UTILITY)
     with pytest.raises(ConfigError, match=r"a ratio of 1 needs \d+ synthetic records of"):
-        evaluate_utility(run, source, answered.target, replace(UTILITY, seed=1))
+        evaluate(run, source, answered.target, replace(UTILITY, seed=1))
 
 
-def test_a_side_has_the_class_mix_of_the_other_records():
-    rng = np.random.default_rng(0)
-    labels = np.repeat(np.eye(3, dtype=np.float32), 400, axis=0)
-    test = np.repeat(np.eye(3, dtype=np.float32), [60, 30, 0], axis=0)
-    chosen = labels[in_the_mix_of(labels, test, rng)].sum(axis=0)
-    assert chosen[2] == 0
-    assert chosen[0] / chosen[1] == pytest.approx(2, rel=0.2)
-    assert len(in_the_mix_of(labels, test, rng, most=50)) == 50
-
-
-def test_settings_are_checked_at_birth():
+def test_settings_are_checked_on_construction():
     with pytest.raises(ConfigError, match="at least 1 training seed, got 0"):
         UtilitySettings(seeds=0)
     with pytest.raises(ConfigError, match=r"arms of oversampled, .* got 'magic'"):

@@ -1,13 +1,10 @@
-"""What a utility study came to: scores of its arms, differences, verdicts."""
+"""Result of the utility question: scores of its arms, differences, verdicts."""
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
 from ecgtransfer.errors import ConfigError
-from ecgtransfer.statistics import (
-    Estimate,
-)
+from ecgtransfer.statistics import Estimate, Verdict
 
 
 @dataclass(frozen=True)
@@ -37,10 +34,6 @@ class ArmResult:
     per_class_average_precision: dict[str, Estimate]
     macro_auroc_by_seed: tuple[float, ...]
 
-    def to_dict(self) -> dict[str, object]:
-        """Plain numbers for JSON."""
-        return _plain(self)
-
 
 @dataclass(frozen=True)
 class ArmDifference:
@@ -53,7 +46,7 @@ class ArmDifference:
     once (`simultaneous_estimates`); the verdict goes by it. seeds: trainings of each arm; of a
     single one nobody knows how lucky it was, so that it is no evidence whatever its patients say.
     control: the arm has shuffled labels. alone: it has no target records, so that it differs by
-    more than the synthetic ones.
+    more than the synthetic ones. synthetic: name of its synthetic set; none in `Overall`.
     """
 
     name: str
@@ -68,6 +61,7 @@ class ArmDifference:
     calibration_error: Estimate
     control: bool = False
     alone: bool = False
+    synthetic: str | None = None
 
     @property
     def verdict(self) -> Literal["helps", "no evidence", "harms"]:
@@ -77,10 +71,6 @@ class ArmDifference:
         if self.adjusted.low > 0:
             return "helps"
         return "harms" if self.adjusted.high < 0 else "no evidence"
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain numbers for JSON."""
-        return {**_plain(self), "verdict": self.verdict}
 
 
 #: Test patients below which intervals are not to be trusted with a decision: those of a macro AUROC
@@ -123,7 +113,7 @@ class Overall:
         """Which arms without synthetic records it is better or worse than."""
         found: dict[str, list[str]] = {"helps": [], "harms": [], "no evidence": []}
         for change in self.differences:
-            found[change.verdict].append(f"{change.against} ({_signed(change.macro_auroc)})")
+            found[change.verdict].append(f"{change.against} ({signed_text(change.macro_auroc)})")
         told = [
             f"{words} {', '.join(found[verdict])}"
             for verdict, words in (
@@ -138,17 +128,6 @@ class Overall:
             f"The best of {self.candidates} ways with {self.synthetic} records by its training "
             f"score, {chosen}, has a macro AUROC of {self.macro_auroc}: {'; '.join(told)}."
         )
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain numbers for JSON."""
-        return {
-            "synthetic": self.synthetic,
-            "chosen": list(self.chosen),
-            "candidates": self.candidates,
-            "macro_auroc": self.macro_auroc.to_dict(),
-            "differences": [change.to_dict() for change in self.differences],
-            "sentence": self.sentence(),
-        }
 
 
 @dataclass(frozen=True)
@@ -195,12 +174,14 @@ class UtilityResult:
             elif change.alone:
                 kind = ", without the target's records,"
             if change.compared > 1:
-                adjusted = f", adjusted for {change.compared} comparisons {_span(change.adjusted)}"
+                adjusted = (
+                    f", adjusted for {change.compared} comparisons {span_text(change.adjusted)}"
+                )
             if change.seeds < 2:
                 warning = " One training tells nothing of its luck: take 2 seeds or more."
             sentences.append(
                 f"{change.name}{kind} {_WORDS[change.verdict]}: macro AUROC {score:.3f} against "
-                f"{other:.3f} with {change.against}, difference {_signed(change.macro_auroc)}"
+                f"{other:.3f} with {change.against}, difference {signed_text(change.macro_auroc)}"
                 f"{adjusted}, over {len(self.seeds)} training seeds and {self.test_patients} test "
                 f"patients.{warning}"
             )
@@ -215,109 +196,63 @@ class UtilityResult:
             "on one or two records of the rare classes; test on more before anything is concluded.",
         )
 
-    def rows(self) -> list[tuple[str, ...]]:
-        """Measures down; arms, then their differences, across; header first."""
-        names = [arm.name for arm in self.arms]
-        rows = [("measure", *names, *(f"difference, {change.name}" for change in self.differences))]
-        for heading, field in MEASURES:
-            rows.append(
-                (
-                    heading,
-                    *(str(getattr(arm, field)) for arm in self.arms),
-                    *(str(getattr(change, field)) for change in self.differences),
-                )
-            )
-        rows.append(
-            (
-                "macro AUROC, adjusted",
-                *("" for _ in self.arms),
-                *(str(change.adjusted) for change in self.differences),
-            )
-        )
-        for heading, field in (
-            ("AUROC", "per_class_auroc"),
-            ("AUPRC", "per_class_average_precision"),
-        ):
-            classes = dict.fromkeys(name for arm in self.arms for name in getattr(arm, field))
-            for name in classes:
-                scores = (str(getattr(arm, field).get(name, "")) for arm in self.arms)
-                rows.append((f"{heading} {name}", *scores, *("" for _ in self.differences)))
-        return rows
-
-    def arm_rows(self) -> list[tuple[str, ...]]:
-        """Arms down; scores, difference to the same without and verdict across; header first."""
-        changes = {change.name: change for change in self.differences}
-        rows: list[tuple[str, ...]] = [
-            (
-                "arm",
-                "target",
-                "source",
-                "synthetic",
-                *(heading for heading, _ in MEASURES),
-                "difference",
-                "adjusted",
-                "verdict",
-            )
-        ]
-        for arm in self.arms:
-            change = changes.get(arm.name)
-            rows.append(
-                (
-                    arm.name,
-                    str(arm.target_records),
-                    str(arm.source_records),
-                    str(arm.synthetic_records),
-                    *(str(getattr(arm, field)) for _, field in MEASURES),
-                    "" if change is None else _signed(change.macro_auroc),
-                    "" if change is None else _span(change.adjusted),
-                    "" if change is None else change.verdict,
-                )
-            )
-        return rows
-
     def __str__(self) -> str:
         overall = [one.sentence() for one in self.overall]
         sentences = [*self.verdicts(), *overall, *self.warnings()]
-        return "\n".join(["  ".join(row) for row in self.arm_rows()] + sentences)
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain numbers for JSON."""
-        return {
-            "arms": [arm.to_dict() for arm in self.arms],
-            "best_without_synthetic": list(self.best),
-            "best_macro_auroc": self.best_macro_auroc.to_dict(),
-            "differences": [change.to_dict() for change in self.differences],
-            "differences_to_target_only": [
-                change.to_dict() for change in self.differences_to_target_only
-            ],
-            "overall": [one.to_dict() for one in self.overall],
-            "verdicts": list(self.verdicts()),
-            "warnings": list(self.warnings()),
-            "seeds": list(self.seeds),
-            "test_records": self.test_records,
-            "test_patients": self.test_patients,
-            "classes_left_out": list(self.left_out),
-        }
+        return "\n".join(sentences)
 
 
-def _signed(change: Estimate) -> str:
-    return f"{change.value:+.3f} {_span(change)}"
+def signed_text(change: Estimate) -> str:
+    """A difference with its sign and interval."""
+    return f"{change.value:+.3f} {span_text(change)}"
 
 
-def _span(change: Estimate) -> str:
+def span_text(change: Estimate) -> str:
+    """The interval of a difference."""
     return f"[{change.low:+.3f}, {change.high:+.3f}]"
 
 
-def _plain(result: ArmResult | ArmDifference) -> dict[str, object]:
-    """The fields of a result as JSON has them."""
-    return {
-        field.name: _number(getattr(result, field.name)) for field in dataclasses.fields(result)
-    }
+@dataclass(frozen=True)
+class UtilityEvaluation:
+    """Utility of the synthetic sets of a run: one study of the sets of all `methods`."""
 
+    methods: tuple[str, ...]
+    result: UtilityResult
 
-def _number(value: object) -> object:
-    if isinstance(value, Estimate):
-        return value.to_dict()
-    if isinstance(value, dict):
-        return {key: _number(item) for key, item in value.items()}
-    return list(value) if isinstance(value, tuple) else value
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """One a method: how many of the ways to train with its set help or harm, and the best one.
+
+        Controls and the arm without target records, which differs by more than synthetic ones, are
+        left out.
+        """
+        return tuple(self._verdict(method) for method in self.methods)
+
+    def tests(self) -> tuple[Verdict, ...]:
+        """One an arm: good news where synthetic records help.
+
+        A control, or training on synthetic records alone, is neither good news nor bad.
+        """
+        passed = {"helps": True, "no evidence": None, "harms": False}
+        return tuple(
+            Verdict(None if change.control or change.alone else passed[change.verdict], sentence)
+            for change, sentence in zip(
+                self.result.differences, self.result.verdicts(), strict=True
+            )
+        )
+
+    def _verdict(self, method: str) -> Verdict:
+        found = [
+            change.verdict
+            for change in self.result.differences
+            if change.synthetic == method and not change.control and not change.alone
+        ]
+        helping, harming = found.count("helps"), found.count("harms")
+        overall = [one.sentence() for one in self.result.overall if one.synthetic == method]
+        told = (
+            f"of {len(found)} ways to train with its records {helping} help and {harming} harm, "
+            f"each against the same way without them ({self.result.test_patients} test patients)."
+        )
+        return Verdict(
+            None if (helping > 0) == (harming > 0) else helping > 0,
+            " ".join([f"{method}: {told}", *overall, *self.result.warnings()]),
+        )

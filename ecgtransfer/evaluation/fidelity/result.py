@@ -1,11 +1,13 @@
-"""What a measure of fidelity came to: comparisons, rules, tables, verdicts."""
+"""Result of the fidelity question: comparisons, rules, and verdicts on them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from ecgtransfer.evaluation.answer import single_verdicts, whole_verdicts
+from ecgtransfer.evaluation.fidelity.feature_map import FeatureMap
+from ecgtransfer.evaluation.halves import Comparison
 from ecgtransfer.statistics import (
-    Estimate,
     Verdict,
 )
 
@@ -29,52 +31,6 @@ CORRELATION_LIMIT = 0.1
 
 #: ... or, for both, this multiple of real against real where few records make that large.
 REFERENCE_FACTOR = 2.0
-
-#: What an interval is: of confidence, or the spread over the repeats alone.
-Interval = Literal["confidence", "spread"]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One measure, generated against real, beside real against real, at equal record counts.
-
-    Attributes:
-        score: mean over the repeated halves. Its interval is of 95 % confidence for the expected
-            value at `records` a side where `interval` is "confidence"; where less than two
-            times `records` were generated it is the central 95 % of the repeats, "spread", which
-            leaves out what another generated set would change.
-        reference: the same of two patient-disjoint real halves: mean, and the central 95 % of the
-            repeats, which says what chance alone does.
-        excess: score − mean reference, with the interval of the score.
-        records: of each side. repeats: drawn.
-        source: the same as score for real records of the source, or None where none or fewer than
-            `records` were given; `source_interval` is the kind of its interval.
-    """
-
-    score: Estimate
-    reference: Estimate
-    excess: Estimate
-    records: int
-    repeats: int
-    interval: Interval = "confidence"
-    source: Estimate | None = None
-    source_interval: Interval | None = None
-
-    def __str__(self) -> str:
-        return f"{self.score} (real against real {self.reference}, {self.records} records each)"
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain numbers for JSON."""
-        return {
-            "score": self.score.to_dict(),
-            "real_versus_real": self.reference.to_dict(),
-            "excess": self.excess.to_dict(),
-            "source_versus_target": None if self.source is None else self.source.to_dict(),
-            "interval": self.interval,
-            "source_interval": self.source_interval,
-            "records": self.records,
-            "repeats": self.repeats,
-        }
 
 
 class Rule(NamedTuple):
@@ -184,6 +140,9 @@ class FidelityResult:
             ),
         )
 
+    def __str__(self) -> str:
+        return "\n".join(verdict.sentence for verdict in self.verdicts())
+
     def _on_control(self, name: str) -> str:
         """Which rules show that a negative control is not real."""
         beyond = [rule.measure for rule in self.controls[name].rules() if rule.beyond]
@@ -192,23 +151,7 @@ class FidelityResult:
             return f"Negative control, {name}: within the limits of all rules {records}."
         return f"Negative control, {name}: seen {records} by {', '.join(beyond)}."
 
-    def control_rows(self) -> list[tuple[str, ...]]:
-        """(measure with a rule, real against real, generated, each control), header first."""
-        rows: list[tuple[str, ...]] = [
-            ("measure", "real against real", "generated", *self.controls)
-        ]
-        for name, measure in self._ruled().items():
-            rows.append(
-                (
-                    name,
-                    str(measure.reference),
-                    str(measure.score),
-                    *(str(control._ruled()[name].score) for control in self.controls.values()),
-                )
-            )
-        return rows
-
-    def _ruled(self) -> dict[str, Comparison]:
+    def ruled(self) -> dict[str, Comparison]:
         """The measures of the whole set that have a rule, by the names of the rules."""
         return {
             "Frechet distance": self.frechet,
@@ -277,7 +220,7 @@ class FidelityResult:
             "Frechet distance": self.frechet,
             **self.prdc,
             **limit,
-            _MMD: self.mmd,
+            MMD: self.mmd,
             "diversity": self.diversity,
             "neighbour mixing": self.mixing,
             **{f"two-sample AUC, {kind}": test for kind, test in self.two_sample.items()},
@@ -286,82 +229,12 @@ class FidelityResult:
             **{f"log10 power error, {band}": error for band, error in self.band_power.items()},
         }
 
-    def rows(self) -> list[tuple[str, ...]]:
-        """(measure, generated, real against real) for a table, header first.
-
-        A fourth column, source against target, where source records were given. An interval that
-        is not of confidence is followed by "(spread)"; that of real against real never is one.
-        """
-        compared = self.measures()
-        with_source = any(measure.source is not None for measure in compared.values())
-        rows: list[tuple[str, ...]] = [
-            ("measure", "generated", "real against real", "source against target")
-        ]
-        for name, measure in compared.items():
-            written = _signed if name.startswith("log10") else _thousandths if name == _MMD else str
-            score = written(measure.score) + _marked(measure.interval)
-            source = ""
-            if measure.source is not None:
-                source = written(measure.source) + _marked(measure.source_interval)
-            rows.append((name, score, written(measure.reference), source))
-        return rows if with_source else [row[:3] for row in rows]
-
-    def per_class_rows(self) -> list[tuple[str, ...]]:
-        """Classes down, header first: records a side, then generated (real against real).
-
-        `not_measured` says how many a class that has too few would need.
-        """
-        shown = ("Frechet distance", "precision", "recall", "coverage", "diversity")
-        rows: list[tuple[str, ...]] = [("class", "records a side", *shown)]
-        for name, result in self.per_class.items():
-            compared = result.measures()
-            cells = [
-                f"{compared[key].score} ({compared[key].reference.value:.3f})" for key in shown
-            ]
-            rows.append((name, str(result.frechet.records), *cells))
-        for name in self.not_measured:
-            if name.startswith(CLASS):
-                rows.append((name.removeprefix(CLASS), "too few", *[""] * len(shown)))
-        return rows
-
-    def __str__(self) -> str:
-        return "\n".join("  ".join(row) for row in self.rows())
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain numbers for JSON."""
-        return {
-            "frechet_distance": self.frechet.to_dict(),
-            **{name: comparison.to_dict() for name, comparison in self.prdc.items()},
-            "frechet_distance_limit": (
-                None if self.frechet_limit is None else self.frechet_limit.to_dict()
-            ),
-            "mmd_squared": self.mmd.to_dict(),
-            "diversity": self.diversity.to_dict(),
-            "neighbour_mixing": self.mixing.to_dict(),
-            "two_sample_auc": {k: test.to_dict() for k, test in self.two_sample.items()},
-            "lead_correlation_difference": self.lead_correlation.to_dict(),
-            "log_spectral_distance_db": {
-                k: distance.to_dict() for k, distance in self.spectral_distance.items()
-            },
-            "log10_power_error": {k: error.to_dict() for k, error in self.band_power.items()},
-            "real_records": self.real_records,
-            "generated_records": self.generated_records,
-            "source_records": self.source_records,
-            "passed": self.passed,
-            "controls": {
-                name: {"unseen": name in self.unseen, **control.to_dict()}
-                for name, control in self.controls.items()
-            },
-            "per_class": {name: result.to_dict() for name, result in self.per_class.items()},
-            "not_measured": dict(self.not_measured),
-        }
-
 
 #: What the name of a class in `FidelityResult.not_measured` begins with.
 CLASS = "class "
 
 #: The row of the mean discrepancy, whose interesting values are thousandths.
-_MMD = "MMD² × 1000"
+MMD = "MMD² × 1000"
 
 
 def _at_most(name: str, measure: Comparison, floor: float, factor: float, unit: str = "") -> Rule:
@@ -418,14 +291,20 @@ def _told(name: str, measure: Comparison, kept: bool | None, unit: str) -> str:
     return f"{named} {found}: {measure.score}{unit}, real against real {measure.reference}{unit}"
 
 
-def _marked(interval: Interval | None) -> str:
-    return " (spread)" if interval == "spread" else ""
+@dataclass(frozen=True)
+class FidelityEvaluation:
+    """Fidelity of the synthetic sets of a run, by the method that made them.
 
+    feature_map: of all sets together; None where there are too few records for one.
+    """
 
-def _signed(error: Estimate) -> str:
-    return f"{error.value:+.2f} [{error.low:+.2f}, {error.high:+.2f}]"
+    methods: dict[str, FidelityResult]
+    feature_map: FeatureMap | None
 
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """One a method."""
+        return whole_verdicts(self.methods)
 
-def _thousandths(discrepancy: Estimate) -> str:
-    value, low, high = (1000 * x for x in (discrepancy.value, discrepancy.low, discrepancy.high))
-    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+    def tests(self) -> tuple[Verdict, ...]:
+        """What the verdicts rest on."""
+        return single_verdicts(self.methods)
