@@ -151,12 +151,9 @@ def simulated_arms(rng: np.random.Generator, size: int, areas: dict[str, float])
     def nothing(truth: np.ndarray, _: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return np.zeros((len(weights), np.shape(truth)[1]))
 
-    try:
-        from ecgtransfer.evaluation import utility_scores as module
-    except ImportError:  # f0108a4
-        module = utility
-    outcome = getattr(module, "Outcome", None) or module._Outcome
-    table_kind = getattr(module, "ScoreTable", None) or module._ScoreTable
+    from ecgtransfer.evaluation.utility import scores as module
+
+    outcome, table_kind = module.Outcome, module.ScoreTable
     training_scores = np.linspace(0.9, 0.8, len(areas))
     outcomes = {
         name: [[outcome(1 / (1 + np.exp(-scores)), labels, on_training)] for scores in found]

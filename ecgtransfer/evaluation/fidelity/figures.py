@@ -7,7 +7,13 @@ import numpy.typing as npt
 
 from ecgtransfer.drawing import Cell, Curve, Figure, Formatted, Table, scatter_svg, spectrum_svg
 from ecgtransfer.evaluation.cohorts import Cohort, Cohorts, match_class_mix
-from ecgtransfer.evaluation.fidelity.result import CLASS, MMD, FidelityEvaluation, FidelityResult
+from ecgtransfer.evaluation.fidelity.result import (
+    CLASS,
+    MMD,
+    FidelityEvaluation,
+    FidelityMeasures,
+    FidelityResult,
+)
 from ecgtransfer.evaluation.halves import Interval
 from ecgtransfer.statistics import Estimate
 
@@ -112,7 +118,7 @@ def class_table(result: FidelityResult, title: str = "By class") -> Table:
     return Table(title, ("class", "records a side", *SHOWN_OF_CLASSES), (*measured, *left_out))
 
 
-def _of_class(result: FidelityResult, name: str) -> Formatted:
+def _of_class(result: FidelityMeasures, name: str) -> Formatted:
     measure = result.measures()[name]
     return Formatted.of(measure.score, after=f"({measure.reference.value:.3f})")
 

@@ -33,7 +33,7 @@ from ecgtransfer.evaluation.fidelity.records import (
     distance_matrix,
 )
 from ecgtransfer.evaluation.fidelity.result import (
-    FidelityResult,
+    FidelityMeasures,
 )
 from ecgtransfer.evaluation.fidelity.two_sample import (
     FEWEST_TESTED,
@@ -106,8 +106,8 @@ def compare_sets(
     repeats: int,
     seed: int,
     tick: Ticker,
-) -> FidelityResult:
-    """`measure_fidelity` of sets that are prepared, without their classes.
+) -> tuple[FidelityMeasures, dict[str, FidelityMeasures]]:
+    """The measures of a generated set, and those of each control.
 
     A control is the real records altered, row by row: each repeat compares the left half with the
     altered right half.
@@ -173,20 +173,17 @@ def compare_sets(
         tick()
     result = _result(values, plan, real, generated, source, not_measured)
     on_controls = replace(plan, generated=plan.real)
-    return replace(
-        result,
-        controls={
-            name: _result(
-                {"score": found, "reference": values["reference"], "source": []},
-                on_controls,
-                real,
-                real,
-                None,
-                {},
-            )
-            for name, found in altered.items()
-        },
-    )
+    return result, {
+        name: _result(
+            {"score": found, "reference": values["reference"], "source": []},
+            on_controls,
+            real,
+            real,
+            None,
+            {},
+        )
+        for name, found in altered.items()
+    }
 
 
 def _result(
@@ -196,7 +193,7 @@ def _result(
     generated: RecordMeasures,
     source: RecordMeasures | None,
     not_measured: dict[str, str],
-) -> FidelityResult:
+) -> FidelityMeasures:
     """Summaries of the values of all repeats, by side and name."""
 
     def of(side: str, name: str) -> FloatArray:
@@ -229,7 +226,7 @@ def _result(
             "matching classes"
         )
     with_limit = "frechet limit" in values["score"][0]
-    return FidelityResult(
+    return FidelityMeasures(
         frechet=compared("frechet", "squared"),
         prdc={
             name: compared(name, "positive" if name == "density" else "share")

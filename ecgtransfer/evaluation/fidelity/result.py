@@ -49,8 +49,8 @@ class Rule(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FidelityResult:
-    """Fidelity of a generated set, each number beside what real records score.
+class FidelityMeasures:
+    """Every measure of a generated set, each number beside what real records score.
 
     Attributes:
         frechet, prdc, mmd: distances of features; see the functions of those names.
@@ -68,11 +68,7 @@ class FidelityResult:
         lead_correlation: `lead_correlation_difference`.
         spectral_distance: `log_spectral_distance` in dB by lead, "all leads" first.
         real_records, generated_records, source_records: that took part.
-        per_class: the same for the records of one class, by name, but without the
-            boosted test, which needs more of them.
         not_measured: for measures and classes that are missing, by name, the reason.
-        controls: negative controls by name: the same for one half of the real records against the
-            other half altered in a way that a sound test must see.
     """
 
     frechet: Comparison
@@ -88,9 +84,64 @@ class FidelityResult:
     frechet_limit: Comparison | None = None
     two_sample: dict[str, Comparison] = field(default_factory=dict)
     source_records: int = 0
-    per_class: dict[str, "FidelityResult"] = field(default_factory=dict)
     not_measured: dict[str, str] = field(default_factory=dict)
-    controls: dict[str, "FidelityResult"] = field(default_factory=dict)
+
+    def ruled(self) -> dict[str, Comparison]:
+        """The measures of the whole set that have a rule, by the names of the rules."""
+        return {
+            "Frechet distance": self.frechet,
+            **{name: self.prdc[name] for name in ("precision", "recall", "coverage")},
+            "diversity": self.diversity,
+            "log spectral distance": self.spectral_distance["all leads"],
+            "lead correlation": self.lead_correlation,
+        }
+
+    def rules_of_set(self) -> tuple[Rule, ...]:
+        """The rules of the set as a whole, see `FidelityResult.rules`."""
+        spectrum = self.spectral_distance["all leads"]
+        return (
+            _at_most("Frechet distance", self.frechet, 0.0, FRECHET_LIMIT),
+            *(
+                _at_least(name, self.prdc[name], NEIGHBOUR_SHARE)
+                for name in ("precision", "recall", "coverage")
+            ),
+            _at_least("diversity", self.diversity, DIVERSITY_SHARE),
+            _at_most("log spectral distance", spectrum, SPECTRAL_LIMIT_DB, REFERENCE_FACTOR, " dB"),
+            _at_most(
+                "lead correlation", self.lead_correlation, CORRELATION_LIMIT, REFERENCE_FACTOR
+            ),
+        )
+
+    def measures(self) -> dict[str, Comparison]:
+        """Every comparison by the name it has in a table, in its order."""
+        limit = {} if self.frechet_limit is None else {"Frechet, n = ∞": self.frechet_limit}
+        return {
+            "Frechet distance": self.frechet,
+            **self.prdc,
+            **limit,
+            MMD: self.mmd,
+            "diversity": self.diversity,
+            "neighbour mixing": self.mixing,
+            **{f"two-sample AUC, {kind}": test for kind, test in self.two_sample.items()},
+            "lead correlation difference": self.lead_correlation,
+            **{f"spectrum in dB, {lead}": d for lead, d in self.spectral_distance.items()},
+            **{f"log10 power error, {band}": error for band, error in self.band_power.items()},
+        }
+
+
+@dataclass(frozen=True)
+class FidelityResult(FidelityMeasures):
+    """Fidelity of a generated set.
+
+    Attributes:
+        per_class: the measures of the records of one class, by name, but without the boosted test,
+            which needs more of them.
+        controls: negative controls by name: the measures of one half of the real records against
+            the other half altered in a way that a sound test must see.
+    """
+
+    per_class: dict[str, FidelityMeasures] = field(default_factory=dict)
+    controls: dict[str, FidelityMeasures] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool | None:
@@ -109,7 +160,7 @@ class FidelityResult:
         return tuple(
             name
             for name, control in self.controls.items()
-            if not any(rule.beyond for rule in control.rules())
+            if not any(rule.beyond for rule in control.rules_of_set())
         )
 
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -145,21 +196,11 @@ class FidelityResult:
 
     def _on_control(self, name: str) -> str:
         """Which rules show that a negative control is not real."""
-        beyond = [rule.measure for rule in self.controls[name].rules() if rule.beyond]
+        beyond = [rule.measure for rule in self.controls[name].rules_of_set() if rule.beyond]
         records = f"at {self.controls[name].frechet.records} records a side"
         if not beyond:
             return f"Negative control, {name}: within the limits of all rules {records}."
         return f"Negative control, {name}: seen {records} by {', '.join(beyond)}."
-
-    def ruled(self) -> dict[str, Comparison]:
-        """The measures of the whole set that have a rule, by the names of the rules."""
-        return {
-            "Frechet distance": self.frechet,
-            **{name: self.prdc[name] for name in ("precision", "recall", "coverage")},
-            "diversity": self.diversity,
-            "log spectral distance": self.spectral_distance["all leads"],
-            "lead correlation": self.lead_correlation,
-        }
 
     def rules(self) -> tuple[Rule, ...]:
         """Every rule with its numbers, then what has none.
@@ -170,19 +211,7 @@ class FidelityResult:
         of the two-sample test is reported without a rule. A rule of the classes is broken where
         the interval of one of them lies wholly beyond the limit, and undecided where a value does.
         """
-        rules = [_at_most("Frechet distance", self.frechet, 0.0, FRECHET_LIMIT)]
-        rules += [
-            _at_least(name, self.prdc[name], NEIGHBOUR_SHARE)
-            for name in ("precision", "recall", "coverage")
-        ]
-        spectrum = self.spectral_distance["all leads"]
-        rules += [
-            _at_least("diversity", self.diversity, DIVERSITY_SHARE),
-            _at_most("log spectral distance", spectrum, SPECTRAL_LIMIT_DB, REFERENCE_FACTOR, " dB"),
-            _at_most(
-                "lead correlation", self.lead_correlation, CORRELATION_LIMIT, REFERENCE_FACTOR
-            ),
-        ]
+        rules = [*self.rules_of_set()]
         if self.per_class:
             rules += [
                 _of_classes(
@@ -212,22 +241,6 @@ class FidelityResult:
             for kind, test in self.two_sample.items()
         ]
         return *rules, *reported
-
-    def measures(self) -> dict[str, Comparison]:
-        """Every comparison by the name it has in a table, in its order."""
-        limit = {} if self.frechet_limit is None else {"Frechet, n = ∞": self.frechet_limit}
-        return {
-            "Frechet distance": self.frechet,
-            **self.prdc,
-            **limit,
-            MMD: self.mmd,
-            "diversity": self.diversity,
-            "neighbour mixing": self.mixing,
-            **{f"two-sample AUC, {kind}": test for kind, test in self.two_sample.items()},
-            "lead correlation difference": self.lead_correlation,
-            **{f"spectrum in dB, {lead}": d for lead, d in self.spectral_distance.items()},
-            **{f"log10 power error, {band}": error for band, error in self.band_power.items()},
-        }
 
 
 #: What the name of a class in `FidelityResult.not_measured` begins with.

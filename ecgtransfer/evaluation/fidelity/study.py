@@ -186,12 +186,15 @@ def measure_fidelity(
     source = sides[2] if len(sides) > 2 else None
     classes, left_out = class_members(real, generated, source, label_names)
     tick = Ticker(progress, repeats * (1 + len(classes)))
-    whole = compare_sets(real, generated, source, altered, KINDS, k, records, repeats, seed, tick)
+    whole, of_controls = compare_sets(
+        real, generated, source, altered, KINDS, k, records, repeats, seed, tick
+    )
     per_class = {
-        name: compare_sets(*members, {}, ("linear",), k, None, repeats, seed, tick)
+        name: compare_sets(*members, {}, ("linear",), k, None, repeats, seed, tick)[0]
         for name, members in classes.items()
     }
-    return replace(whole, per_class=per_class, not_measured=whole.not_measured | left_out)
+    result = FidelityResult(**vars(whole), per_class=per_class, controls=of_controls)
+    return replace(result, not_measured=whole.not_measured | left_out)
 
 
 @dataclass(frozen=True)
