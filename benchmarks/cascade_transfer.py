@@ -365,7 +365,11 @@ def _always(work: ShapeWork, card: dict) -> Denoiser:
         load_weights(network, work.folder / f"fold-{number}" / WEIGHTS)
         networks.append(network)
     log_h = MeanLogH(networks).eval().requires_grad_(False)
-    return guided(work.model, log_h, NoiseLevelWeight.from_dict(card["calibrated"]))
+    return guided(
+        work.model,
+        log_h,
+        NoiseLevelWeight(tuple(card["calibrated"]["sigmas"]), tuple(card["calibrated"]["values"])),
+    )
 
 
 @contextmanager

@@ -8,6 +8,9 @@ a trial, and then run to its end. Then for each: disks that are full at a random
 which root alone may mount), checkpoints cut at a random byte, a second process at the same work,
 and a clock that jumps. Every file under a final name is held against the undisturbed run after
 each fault and at the end. Writes `benchmarks/fault_trials.json`.
+
+No test, because it needs root for full disks, drawn moments and minutes of a whole machine. The
+tests kill each command at chosen moments, such as `tests/test_end_to_end.py`.
 """
 
 import argparse
@@ -38,15 +41,17 @@ import pandas  # noqa: E402, F401
 import torch._dynamo  # noqa: E402
 from ecgtransfer_cli import app, console, main, transfer  # noqa: E402, F401
 
-from ecgtransfer.corpus import ECGSet, label_space, preparation  # noqa: E402
+from ecgtransfer.corpus import ECGSet, label_space  # noqa: E402
+from ecgtransfer.corpus.sets import preparation  # noqa: E402
 from ecgtransfer.errors import RunError  # noqa: E402
+from ecgtransfer.export import export_wfdb  # noqa: E402
 from ecgtransfer.pipeline import PRESETS, run, synthetic  # noqa: E402
 from ecgtransfer.simulation import (  # noqa: E402
     SOURCE_HOSPITAL,
     TARGET_HOSPITAL,
     simulate_ecgset,
 )
-from ecgtransfer.synthesis import export_wfdb, generate  # noqa: E402
+from ecgtransfer.synthesis import generate  # noqa: E402
 from ecgtransfer.training.files import read_tensors  # noqa: E402
 from tests.pipeline.small_run import lasting, transfer_settings  # noqa: E402
 

@@ -24,8 +24,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from ecgtransfer.corpus import Manifest, fetch, load_manifest  # noqa: E402
-from ecgtransfer.corpus.download import PART  # noqa: E402
-from ecgtransfer.corpus.fetching import LOCK  # noqa: E402
+from ecgtransfer.corpus.fetching.download import PART  # noqa: E402
+from ecgtransfer.corpus.fetching.fetch import LOCK  # noqa: E402
 from ecgtransfer.corpus.manifest import Part, PartFiles  # noqa: E402
 from tests.corpus.faulty_server import LIST, serving  # noqa: E402
 

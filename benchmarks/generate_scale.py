@@ -35,7 +35,8 @@ from torch.utils.data import DataLoader
 
 from ecgtransfer.corpus import ECGSet, label_space
 from ecgtransfer.diffusion import DiffusionConfig, DiffusionModel, karras_sigmas
-from ecgtransfer.pipeline import PRESETS, export_webdataset
+from ecgtransfer.export import export_webdataset
+from ecgtransfer.pipeline import PRESETS
 from ecgtransfer.signals import LEADS
 from ecgtransfer.synthesis import Shard, generate, per_class
 from ecgtransfer.training import ECGDataset, seeded_initialisation

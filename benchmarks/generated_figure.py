@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from ecgtransfer.corpus import ECGSet, select_records
-from ecgtransfer.signals import Recording, draw_recordings
+from ecgtransfer.drawing import draw_recordings
+from ecgtransfer.signals import Recording
 
 CLASSES = ("NORM", "AFIB", "1AVB", "CLBBB", "CRBBB", "PAC", "PVC", "STD_")
 #: Resolution of the picture, dots an inch of paper.

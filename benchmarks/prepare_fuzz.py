@@ -2,7 +2,8 @@
 
     python benchmarks/prepare_fuzz.py --headers 20000 --signals 2500 --tables 1000
 
-Writes what it found to `benchmarks/prepare_fuzz.json`. Everything is drawn from one seed.
+Writes what it found to `benchmarks/prepare_fuzz.json`. Everything is drawn from one seed. The test
+session runs a small part of it with another seed (`tests/corpus/test_prepare_fuzz.py`).
 """
 
 from __future__ import annotations

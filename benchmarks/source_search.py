@@ -24,6 +24,8 @@ from torch import Tensor
 
 from ecgtransfer.corpus import ECGSet, select_records
 from ecgtransfer.diffusion import (
+    RECORD_SOLVER,
+    RECORD_STEPS,
     Condition,
     ConditionedRecords,
     DiffusionConfig,
@@ -53,7 +55,6 @@ LEAST_RECORDS = 100
 #: Noise levels at which the denoising loss is told.
 LEVELS = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0)
 #: Steps of the sampler.
-SAMPLER_STEPS = 12
 #: Held-out records behind each loss, and records generated for each label.
 SCORED, GENERATED = 256, 64
 #: Steps that are timed before a training.
@@ -245,9 +246,9 @@ def mean_likeness(signals: np.ndarray, beats: list[Any]) -> float:
 @torch.no_grad()
 def drawn_mv(model: DiffusionModel, noise: Tensor, condition: Condition) -> np.ndarray:
     """Eight leads in millivolts that the model makes of noise, (n, 8, T)."""
-    sigmas = sampling_sigmas(SAMPLER_STEPS, model.config.noise)
+    sigmas = sampling_sigmas(RECORD_STEPS, model.config.noise)
     parts = [
-        model.to_mv(sample(model, some, told, sigmas, "adams"), told).numpy()
+        model.to_mv(sample(model, some, told, sigmas, RECORD_SOLVER), told).numpy()
         for some, told in zip(noise.split(32), condition.split(32), strict=True)
     ]
     return np.concatenate(parts)

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from ecgtransfer.drawing import SHEETS
 from ecgtransfer.evaluation import score_blind_test
 from ecgtransfer.pipeline import BlindSettings, Run, load_source, load_target, write_blind
-from ecgtransfer.signals.paper import SHEETS
 
 from .console import Facts, Grid, Json, Output, Quiet
 

@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ecgtransfer.corpus import FetchProgress
-from ecgtransfer.pipeline.run import as_json as plain
+from ecgtransfer.storage import to_card as plain
 from ecgtransfer.training import Progress as TrainingProgress
 from ecgtransfer.training import is_main_process
 

@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ecgtransfer.corpus import ECGSet, write_croissant
-from ecgtransfer.pipeline import export_set, export_webdataset
-from ecgtransfer.pipeline.webdataset import SHARD_RECORDS
+from ecgtransfer.corpus import ECGSet
+from ecgtransfer.export import SHARD_RECORDS, export_set, export_webdataset, write_croissant
 
 from .console import Facts, Json, Output, Quiet
 

@@ -7,9 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from ecgtransfer.corpus import ECGSet
-from ecgtransfer.corpus.ecgset import is_ecgset
-from ecgtransfer.pipeline import ShownSet, show_record, show_recording, show_set
-from ecgtransfer.signals.paper import SHEETS
+from ecgtransfer.corpus.sets.ecgset import is_ecgset
+from ecgtransfer.drawing import SHEETS, ShownSet, show_record, show_recording, show_set
 
 from .console import Facts, Grid, Json, Output, Quiet
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ecgtransfer.corpus import ECGSet, verify_corpus
-from ecgtransfer.corpus.ecgset import CARD
+from ecgtransfer.corpus.sets.ecgset import CARD
 from ecgtransfer.errors import CorpusError
 
 from .console import Facts, Json, Output, Quiet

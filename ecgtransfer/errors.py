@@ -27,3 +27,7 @@ class RunError(EcgTransferError):
 
 class DivergedError(RunError):
     """A training whose loss, gradient or score is no longer finite."""
+
+
+class StorageError(RunError):
+    """A file or folder that cannot be written or read, or that another process is writing."""

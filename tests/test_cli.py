@@ -23,7 +23,8 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import ecgtransfer
-from ecgtransfer.corpus import ECGSet, FetchProgress, ecgset_writer
+from ecgtransfer.corpus import ECGSet, FetchProgress
+from ecgtransfer.corpus.sets import ecgset_writer
 from ecgtransfer.experiments.mixtures import StudySettings
 from ecgtransfer.pipeline import DemoSettings, pretrained, source_records
 from tests.corpus.layouts import (
@@ -310,7 +311,7 @@ def test_a_model_is_given_away_and_serves_a_hospital_without_its_records(
 
 
 def test_guidance_without_the_source_records_is_told(call, tmp_path, finished, clinic, monkeypatch):
-    monkeypatch.setattr(source_records, "SAMPLER_STEPS", 2)
+    monkeypatch.setattr(source_records, "RECORD_STEPS", 2)
     model = tmp_path / "theirs"
     assert call("models", "export", finished.folder, "--to", model).code == 0
     words = ("--source", model, "--target", clinic, "--train-records", 16, "--steps", STEPS)
@@ -677,7 +678,7 @@ def refused(told, sentence):
         ("evaluate blind none --score", "no blind test in none"),
         ("report run", "expected a run folder at run"),
         ("mixtures study --problem moon", "unknown problem 'moon'; expected one of paper, "),
-        ("mixtures file/below", "could not be made"),
+        ("mixtures file/below", "could not be written"),
         ("demo --to file", "expected a new or empty folder"),
         ("demo --to file/below", "could not be written"),
     ],
@@ -878,8 +879,8 @@ def test_a_full_disk_while_generating_is_one_sentence_and_can_be_mended(
     shutil.copytree(finished.folder, run, ignore=shutil.ignore_patterns("synthetic-*"))
     command = ("generate", run, "--count", "AFIB=3", "--steps", 2, "--quiet")
     with monkeypatch.context() as patched:
-        patched.setattr(ecgset_writer, "_write_text", full_disk)
-        refused(call(*command), "cannot write the ECG set .*: No space left on device; free space")
+        patched.setattr(ecgset_writer, "fsync", full_disk)
+        refused(call(*command), r"set could not be written \(No space left on device\); make room")
     assert not (run / "synthetic-tgdp/set").exists()
     assert not (run / "synthetic-tgdp/card.json").exists()
     assert call(*command).code == 0

@@ -14,8 +14,8 @@ from ecgtransfer_cli.app import app
 from typer.testing import CliRunner
 
 from ecgtransfer.corpus import label_space
+from ecgtransfer.export import export_wfdb
 from ecgtransfer.simulation import TARGET_HOSPITAL, simulate_ecgset
-from ecgtransfer.synthesis import export_wfdb
 from tests.pipeline.small_run import lasting, transfer_settings
 
 REPOSITORY = Path(__file__).parents[1]

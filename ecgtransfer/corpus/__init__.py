@@ -1,11 +1,7 @@
 """Many recordings on disk: corpora as published, label vocabularies, ECGSets and splits."""
 
-from ecgtransfer.corpus.arrays import read_arrays
-from ecgtransfer.corpus.ecgset import ECGSet, microvolts
-from ecgtransfer.corpus.ecgset_writer import ECGSetWriter, write_ecgset
-from ecgtransfer.corpus.fetching import FetchProgress, FetchReport, NotFetched, fetch
-from ecgtransfer.corpus.icbeb import read_icbeb
-from ecgtransfer.corpus.interchange import croissant, write_croissant
+from ecgtransfer.corpus.fetching.fetch import FetchProgress, FetchReport, NotFetched, fetch
+from ecgtransfer.corpus.fetching.verification import Problem, VerifyReport, verify_corpus
 from ecgtransfer.corpus.labels import (
     LabelSpace,
     Vocabulary,
@@ -16,12 +12,17 @@ from ecgtransfer.corpus.labels import (
     snomed_code,
 )
 from ecgtransfer.corpus.manifest import Manifest, load_manifest
-from ecgtransfer.corpus.preparation import prepare
-from ecgtransfer.corpus.preparation_report import PreparationReport
 from ecgtransfer.corpus.protocols import Split, SplitProtocol, protocol_splits
-from ecgtransfer.corpus.ptbxl import rate_to_read, read_ptbxl
-from ecgtransfer.corpus.records import Corpus, CorpusRecord, OwnSource, read_signal
+from ecgtransfer.corpus.readers.arrays import read_arrays
+from ecgtransfer.corpus.readers.icbeb import read_icbeb
+from ecgtransfer.corpus.readers.ptbxl import rate_to_read, read_ptbxl
+from ecgtransfer.corpus.readers.records import Corpus, CorpusRecord, OwnSource, read_signal
+from ecgtransfer.corpus.readers.wfdb_folder import read_wfdb_folder
 from ecgtransfer.corpus.selection import select_records
+from ecgtransfer.corpus.sets.ecgset import ECGSet, microvolts
+from ecgtransfer.corpus.sets.ecgset_writer import ECGSetWriter, write_ecgset
+from ecgtransfer.corpus.sets.preparation import prepare
+from ecgtransfer.corpus.sets.preparation_report import PreparationReport
 from ecgtransfer.corpus.splits import (
     common_folds,
     dealt_folds,
@@ -30,8 +31,6 @@ from ecgtransfer.corpus.splits import (
     stratified_folds,
     take_patients,
 )
-from ecgtransfer.corpus.verification import Problem, VerifyReport, verify_corpus
-from ecgtransfer.corpus.wfdb_folder import read_wfdb_folder
 
 __all__ = [
     "Corpus",
@@ -51,7 +50,6 @@ __all__ = [
     "VerifyReport",
     "Vocabulary",
     "common_folds",
-    "croissant",
     "dealt_folds",
     "fetch",
     "label_space",
@@ -75,6 +73,5 @@ __all__ = [
     "stratified_folds",
     "take_patients",
     "verify_corpus",
-    "write_croissant",
     "write_ecgset",
 ]

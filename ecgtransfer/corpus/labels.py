@@ -75,12 +75,12 @@ class LabelSpace:
                 "remove the repetition"
             )
         object.__setattr__(self, "codes", tuple(self.codes))
-        if strangers := sorted({entry.label for entry in self.codes} - set(self.names)):
+        if unknown := sorted({entry.label for entry in self.codes} - set(self.names)):
             raise CorpusError(
-                f"the table of a label space names {', '.join(strangers)}, which the space lacks; "
+                f"the table of a label space names {', '.join(unknown)}, which the space lacks; "
                 f"expected {', '.join(self.names)}"
             )
-        _ = self._table  # built, and so checked, at birth
+        _ = self._table  # built, and so checked, on construction
 
     def __len__(self) -> int:
         return len(self.names)

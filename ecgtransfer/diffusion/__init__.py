@@ -39,11 +39,14 @@ from ecgtransfer.diffusion.model import (
 )
 from ecgtransfer.diffusion.noise import NoiseConfig, draw_sigma, karras_sigmas, sampling_sigmas
 from ecgtransfer.diffusion.records import ConditionedRecords, Records
-from ecgtransfer.diffusion.sampler import sample
+from ecgtransfer.diffusion.sampler import RECORD_SOLVER, RECORD_STEPS, SOLVERS, sample
 from ecgtransfer.diffusion.units import SignalUnits
 
 __all__ = [
     "BEAT_CHANNELS",
+    "RECORD_SOLVER",
+    "RECORD_STEPS",
+    "SOLVERS",
     "BeatShapeConfig",
     "BeatShapeModel",
     "Cascade",

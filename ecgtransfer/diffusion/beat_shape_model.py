@@ -27,7 +27,7 @@ from ecgtransfer.diffusion.condition import (
 from ecgtransfer.diffusion.denoiser import Denoiser, classifier_free, per_record
 from ecgtransfer.diffusion.noise import NoiseConfig, draw_sigma, karras_sigmas
 from ecgtransfer.diffusion.records import ConditionedRecords, hide_numbers, hide_statements
-from ecgtransfer.diffusion.sampler import sample
+from ecgtransfer.diffusion.sampler import RECORD_SOLVER, sample
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.models import ResidualMLP, ResidualMLPConfig
 from ecgtransfer.signals.beat_shape import (
@@ -102,7 +102,7 @@ class BeatShapeConfig:
     components: int = 128
     ventricular_components: int = 64
     whitening: float = 0.5
-    width: int = 384
+    width: int = 336
     blocks: int = 3
     conditioning: int = 64
     noise: NoiseConfig = field(
@@ -403,7 +403,7 @@ class BeatShapeModel(nn.Module):
             filled = np.resize(rows, SAMPLED_AT_ONCE)
             noise = record_noise([seeds[int(row)] for row in filled], (self.dimensions,)).to(device)
             given = condition[filled].to(device)
-            x0 = sample(walked, noise, given, sigmas, "adams")
+            x0 = sample(walked, noise, given, sigmas, RECORD_SOLVER)
             shape, level = self.decode(x0, given)
             shapes.append(shape[: len(rows)].cpu().numpy())
             levels.append(level[: len(rows)].cpu().numpy())

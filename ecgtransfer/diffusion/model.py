@@ -28,10 +28,10 @@ from ecgtransfer.diffusion.records import (
 from ecgtransfer.diffusion.units import SignalUnits
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.models import UNet1d, UNetConfig
-from ecgtransfer.settings import UNSTATED_AT_DEFAULT
 from ecgtransfer.signals.beat_shape import TAPS, layout
 from ecgtransfer.signals.beats import Beats
 from ecgtransfer.statistics import streams
+from ecgtransfer.storage import OMIT_AT_DEFAULT
 from ecgtransfer.training import (
     FitResult,
     Progress,
@@ -81,8 +81,8 @@ class DiffusionConfig:
     label_dropout: float = 0.1
     label_balance: float = 0.5
     precision: Precision = "float32"
-    masked_labels: bool = field(default=False, metadata=UNSTATED_AT_DEFAULT)
-    residual: bool = field(default=False, metadata=UNSTATED_AT_DEFAULT)
+    masked_labels: bool = field(default=False, metadata=OMIT_AT_DEFAULT)
+    residual: bool = field(default=False, metadata=OMIT_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         if self.unet.labels != len(self.label_names) * (1 + self.masked_labels):

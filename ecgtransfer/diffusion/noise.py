@@ -7,11 +7,11 @@ from torch import Tensor
 
 from ecgtransfer.errors import ConfigError
 
-#: Noise level in which a signal is 0.1 % of the variance, in model units, and one that is 1 % of
-#: it, which the last denoising takes away.
-DROWNED, LEAST_LEFT = 30.0, 0.1
-#: How levels are spread between the two, in `karras_sigmas`.
-RHO = 4.0
+#: Widest ends of the levels that records are drawn through: noise in which a signal of model units
+#: is 0.1 % of the variance, and noise of 1 %, which the last denoising takes away.
+SAMPLING_SIGMA_MAX, SAMPLING_SIGMA_MIN = 30.0, 0.1
+#: Their `rho` in `karras_sigmas`, whose own default is that of Karras et al. (2022).
+SAMPLING_RHO = 4.0
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,9 @@ class NoiseConfig:
     Attributes:
         log_mean, log_std: in training ln sigma ~ N(log_mean, log_std^2)
             (Karras et al. 2022, table 1).
-        sigma_min, sigma_max: ends of the sampler's schedule.
+        sigma_min, sigma_max: levels between which the denoiser is used: guidance is weighted from
+            one to the other, and no schedule goes beyond them. `sampling_sigmas` stays further
+            inside where these are wider than `SAMPLING_SIGMA_MIN` and `SAMPLING_SIGMA_MAX`.
     """
 
     log_mean: float = 0.7
@@ -58,8 +60,10 @@ def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 7
 def sampling_sigmas(steps: int, config: NoiseConfig) -> Tensor:
     """(steps + 1,) falling noise levels that end in 0, for records of a model, float64.
 
-    Between the ends of the model's noise, and no further than `DROWNED` and `LEAST_LEFT`: few steps
-    are spent where they change nothing (docs/experiments.md, "how to draw").
+    Between `config.sigma_min` and `config.sigma_max`, and no further than `SAMPLING_SIGMA_MIN` and
+    `SAMPLING_SIGMA_MAX`: few steps are spent where they change nothing (docs/experiments.md, "how
+    to draw").
     """
-    least, most = max(config.sigma_min, LEAST_LEFT), min(config.sigma_max, DROWNED)
-    return karras_sigmas(steps, least, most, RHO)
+    least = max(config.sigma_min, SAMPLING_SIGMA_MIN)
+    most = min(config.sigma_max, SAMPLING_SIGMA_MAX)
+    return karras_sigmas(steps, least, most, SAMPLING_RHO)

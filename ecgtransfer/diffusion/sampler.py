@@ -16,6 +16,9 @@ from ecgtransfer.diffusion.condition import Condition
 from ecgtransfer.diffusion.denoiser import Denoiser
 from ecgtransfer.errors import ConfigError
 
+#: How records are drawn where nothing else is asked for (docs/experiments.md, "how to draw").
+RECORD_SOLVER, RECORD_STEPS = "adams", 12
+
 
 @torch.no_grad()
 def sample(
@@ -33,7 +36,8 @@ def sample(
         label: (B, K), a condition or None.
         sigmas: falling noise levels that end in 0, as `karras_sigmas` gives them.
         solver: "dpmpp2m" and "adams" (one denoiser call a step; second and third order in the
-            step) or "heun" (two calls; second order).
+            step) or "heun" (two calls; second order). Records of a run are drawn by
+            `RECORD_SOLVER`.
 
     Returns:
         x0, (B, ...), in the type of `noise`.

@@ -1,4 +1,4 @@
-"""What a synthetic set is worth: utility, fidelity, physiology, privacy, and a report of them."""
+"""What a synthetic set is worth: utility, fidelity, physiology, privacy."""
 
 from ecgtransfer.evaluation.arms import (
     RATIOS,
@@ -29,7 +29,6 @@ from ecgtransfer.evaluation.distances import (
     Prdc,
     band_power_error,
     frechet_distance,
-    frechet_from_moments,
     lead_correlation_difference,
     log_spectral_distance,
     mmd,
@@ -77,25 +76,6 @@ from ecgtransfer.evaluation.privacy import (
     PrivacySide,
     measure_privacy,
 )
-from ecgtransfer.evaluation.report import (
-    Figure,
-    Report,
-    Section,
-    Table,
-    render_report,
-    write_report,
-)
-from ecgtransfer.evaluation.report_figures import (
-    Curve,
-    Quantiles,
-    bars_svg,
-    ecg_pair_svg,
-    ecg_svg,
-    forest_svg,
-    interval_plot_svg,
-    scatter_svg,
-    spectrum_svg,
-)
 from ecgtransfer.evaluation.two_sample import (
     Projection,
     TwoSampleTest,
@@ -104,7 +84,6 @@ from ecgtransfer.evaluation.two_sample import (
 )
 from ecgtransfer.evaluation.utility import (
     count_trainings,
-    cross_validated_study,
     utility_study,
 )
 from ecgtransfer.evaluation.utility_result import (
@@ -127,10 +106,8 @@ __all__ = [
     "Classifier",
     "ClassifierConfig",
     "Comparison",
-    "Curve",
     "FeatureScale",
     "FidelityResult",
-    "Figure",
     "Intervals",
     "LabelledRecords",
     "Overall",
@@ -140,28 +117,17 @@ __all__ = [
     "PrivacyResult",
     "PrivacySide",
     "Projection",
-    "Quantiles",
-    "Report",
-    "Section",
-    "Table",
     "TwoSampleTest",
     "UtilityResult",
     "apply_thresholds",
     "band_power_error",
-    "bars_svg",
     "challenge_scores",
     "choose_thresholds",
     "compare_with_halves",
     "count_trainings",
-    "cross_validated_study",
     "default_arms",
-    "ecg_pair_svg",
-    "ecg_svg",
     "embed",
-    "forest_svg",
     "frechet_distance",
-    "frechet_from_moments",
-    "interval_plot_svg",
     "lead_correlation_difference",
     "load_classifier",
     "log_spectral_distance",
@@ -182,10 +148,7 @@ __all__ = [
     "per_class_challenge_scores",
     "prdc",
     "projection",
-    "render_report",
-    "scatter_svg",
     "score_blind_test",
-    "spectrum_svg",
     "train_classifier",
     "two_sample_test",
     "utility_study",
@@ -198,5 +161,4 @@ __all__ = [
     "weighted_macro_auroc",
     "weighted_macro_average_precision",
     "write_blind_test",
-    "write_report",
 ]

@@ -7,18 +7,16 @@ and whose SHA-256 stands in README.txt. `score_blind_test` opens the key and sco
 
 import base64
 import binascii
-import contextlib
 import csv
 import hashlib
 import io
 import json
 import os
 import re
-import shutil
 import time
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,13 +26,11 @@ import numpy.typing as npt
 from scipy.stats import beta, binom
 
 from ecgtransfer.corpus import ECGSet
-from ecgtransfer.corpus.writing import sole_writer
+from ecgtransfer.drawing import SHEETS, draw_recording, save_drawing
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.evaluation.metrics import (
     weighted_macro_auroc,
 )
-from ecgtransfer.signals import draw_recording, save_drawing
-from ecgtransfer.signals.paper import SHEETS
 from ecgtransfer.statistics import (
     BOOTSTRAP_RESAMPLES,
     CONFIDENCE,
@@ -46,6 +42,7 @@ from ecgtransfer.statistics import (
     proportion,
     streams,
 )
+from ecgtransfer.storage import atomic_folder, exclusive_lock
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -303,10 +300,9 @@ def write_blind_test(
 
     Raises:
         ConfigError: fewer than 1 ECG of each, or an unknown layout.
-        CorpusError: a folder that exists or cannot be written, sets that are the wrong way round,
-            differ in rate or length, or have fewer than `n` patients or records, or record numbers
-            that the set does not have.
-        RunError: another process is writing the folder.
+        CorpusError: sets that are the wrong way round, differ in rate or length, or have fewer
+            than `n` patients or records, or record numbers that the set does not have.
+        StorageError: a folder that exists, cannot be written, or that another process is writing.
     """
     folder = Path(folder)
     if n < 1:
@@ -341,7 +337,7 @@ def write_blind_test(
     }
     sealed = _seal(truth)
     sha256 = hashlib.sha256(sealed).hexdigest()
-    with sole_writer(folder), _whole_folder(folder) as partial:
+    with exclusive_lock(folder), atomic_folder(folder) as partial:
         figure: Figure | None = None
         for done, (name, (source, record, _)) in enumerate(zip(names, ecgs, strict=True), start=1):
             recording = source.recording(record)
@@ -360,6 +356,9 @@ def write_blind_test(
             ),
             encoding="utf-8",
         )
+        now = int(time.time())  # one time for all files: their order says nothing
+        for path in partial.iterdir():
+            os.utime(path, (now, now))
     return BlindTest(folder, n, matched, seed, sha256)
 
 
@@ -552,31 +551,6 @@ def _like(
         if rule == "any" or labels == wanted or (rule == "shared" and labels & wanted):
             return labels
     return None
-
-
-@contextlib.contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` that gets its name when all is in it, and one time for all files."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    try:
-        if folder.exists():
-            raise CorpusError(f"{folder} exists already; choose another folder")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        now = int(time.time())
-        for path in sorted(partial.iterdir()):
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-            os.utime(path, (now, now))
-        partial.rename(folder)
-    except OSError as error:
-        raise CorpusError(
-            f"{folder} could not be written ({error.strerror or error}); free space or choose "
-            "another folder"
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _seal(truth: Mapping[str, object]) -> bytes:

@@ -28,6 +28,7 @@ from ecgtransfer.statistics import (
     streams,
     undefined_classes,
 )
+from ecgtransfer.storage import from_card, make_folder, read_json, write_json
 from ecgtransfer.training import (
     WEIGHTS,
     Progress,
@@ -187,11 +188,6 @@ class LabelledRecords:
             np.concatenate([self.signals_mv, other.signals_mv]),
             np.concatenate([self.labels, other.labels]),
         )
-
-    @property
-    def patient_count(self) -> int:
-        """Number of different patients."""
-        return len(self) if self.patients is None else len(np.unique(self.patients))
 
     def fingerprint(self) -> str:
         """SHA-256 of signals and labels."""
@@ -489,20 +485,16 @@ def train_classifier(
 
 def load_classifier(folder: Path) -> Classifier:
     """The classifier that `train_classifier` left in `folder`; RunError where there is none."""
-    try:
-        card = json.loads((folder / CARD).read_text())
-        scale = np.asarray(card["lead_scale_mv"], dtype=np.float64)
-        names = tuple(card["label_names"])
-        shape = EncoderConfig(
-            outputs=len(names),
-            leads=len(scale),
-            widths=tuple(card["encoder"]["widths"]),
-            blocks=card["encoder"]["blocks"],
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{folder} holds no classifier ({error}); train one there, or remove the folder"
-        ) from None
+    path = folder / CARD
+    card = read_json(path)
+    scale = np.array(from_card(tuple[float, ...], card, path, "lead_scale_mv"))
+    names = from_card(tuple[str, ...], card, path, "label_names")
+    shape = EncoderConfig(
+        outputs=len(names),
+        leads=len(scale),
+        widths=from_card(tuple[int, ...], card, path, "encoder.widths"),
+        blocks=from_card(int, card, path, "encoder.blocks"),
+    )
     with seeded_initialisation(0):
         encoder = Encoder1d(shape)
     load_weights(encoder, folder / WEIGHTS)
@@ -538,16 +530,12 @@ def _cross_entropy(
 
 def _claim(folder: Path, settings: dict[str, Any]) -> None:
     """Write the card of a training, or check that the one in the folder is the same."""
-    card = folder / CARD
-    wanted = json.dumps(settings, indent=2, sort_keys=True) + "\n"
-    if card.exists():
-        if card.read_text() != wanted:
-            raise RunError(
-                f"{folder} holds a classifier of other records or settings; use another folder, or "
-                "remove this one to train again"
-            )
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = card.with_name(card.name + ".partial")
-    partial.write_text(wanted)
-    partial.replace(card)
+    path = folder / CARD
+    if not path.exists():
+        make_folder(folder)
+        write_json(path, settings)
+    elif read_json(path) != json.loads(json.dumps(settings)):
+        raise RunError(
+            f"{folder} holds a classifier of other records or settings; use another folder, or "
+            "remove this one to train again"
+        )

@@ -121,35 +121,6 @@ def frechet_limit(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     return extrapolated((moments(first), moments(second)), list(halves))
 
 
-def frechet_from_moments(
-    mean_a: npt.ArrayLike, cov_a: npt.ArrayLike, mean_b: npt.ArrayLike, cov_b: npt.ArrayLike
-) -> float:
-    """`frechet_distance` of two Gaussians given by means (F,) and covariances (F, F).
-
-    CorpusError for shapes that do not agree, or a covariance that is not symmetric and positive
-    semidefinite.
-    """
-    means = [np.asarray(mean, dtype=np.float64) for mean in (mean_a, mean_b)]
-    covariances = [np.asarray(cov, dtype=np.float64) for cov in (cov_a, cov_b)]
-    size = means[0].size
-    if any(m.shape != (size,) for m in means) or any(c.shape != (size, size) for c in covariances):
-        raise CorpusError(
-            f"expected means (F,) and covariances (F, F), got {[m.shape for m in means]} and "
-            f"{[c.shape for c in covariances]}"
-        )
-    roots = []
-    for covariance in covariances:
-        values, vectors = np.linalg.eigh(covariance)
-        slack = 1e-10 * max(np.abs(values).max(), np.finfo(np.float64).tiny)
-        if not (np.allclose(covariance, covariance.T) and values.min() >= -slack):
-            raise CorpusError(
-                "a covariance must be symmetric and positive semidefinite, lowest eigenvalue "
-                f"{values.min():.3g}"
-            )
-        roots.append(np.sqrt(np.maximum(values, 0))[:, None] * vectors.T)
-    return frechet_of_moments(Moments(means[0], roots[0]), Moments(means[1], roots[1]))
-
-
 def moments(features: FloatArray) -> Moments:
     """Mean and root of the covariance of features (n, F) of at least 2 records."""
     mean = features.mean(axis=0)

@@ -113,7 +113,18 @@ def parts_of(count: int, size: int) -> list[slice]:
 def correlations_over_lags(
     first: Waves, second: Waves, lags: IntArray, workers: int, tally: Tally
 ) -> Float32Array:
-    """`lagged_correlation` of two sets in their band, block by block: (n, m)."""
+    """Largest correlation over time lags of every record of one set with every one of another.
+
+    max_l Σ a(t) b(t + l) / sqrt(Σ a(t)² Σ b(t + l)²), sums over the leads, which all have the same
+    lag, and over the times at which both records have samples; a and b are the records without
+    their baseline (`BASELINE_S`) and what is above 20 Hz (`HIGHEST_HZ`), on a grid of at least 100
+    Hz (`filtered_waves`). So a record that is shifted, scaled or has another baseline has a
+    correlation of nearly 1 with itself. Where the overlap has less than a tenth of a record's mean
+    power, that tenth is put in (`QUIET_POWER`); a flat record has 0 with all.
+
+    first (n, leads, T), second (m, leads, T) -> (n, m), block by block: memory is bounded beside
+    the result.
+    """
     largest = np.empty((len(first.values), len(second.values)), dtype=np.float32)
 
     def correlate(rows: slice, others: Spectra) -> Float32Array:

@@ -238,13 +238,6 @@ def weighted_macro_average_precision(
     return _macro(weighted_average_precision(y_true, y_score, weights))
 
 
-def weighted_macro_calibration_error(
-    y_true: npt.ArrayLike, y_score: npt.ArrayLike, weights: npt.ArrayLike
-) -> FloatArray:
-    """`macro_calibration_error` under every row of weights: (R,)."""
-    return _macro(weighted_calibration_error(y_true, y_score, weights))
-
-
 def weighted_f2(y_true: npt.ArrayLike, y_pred: npt.ArrayLike, weights: npt.ArrayLike) -> FloatArray:
     """Macro F_2 of `challenge_scores` under every row of weights: (R,)."""
     return _macro_challenge(y_true, y_pred, weights).f_beta

@@ -11,7 +11,7 @@ others in another sample of the hospital; more generated records do not mend tha
 drawn, subsampled and resampled, never records, and each side apart, because how many patients it
 has was decided and did not happen.
 
-Two spaces: the signal itself (`lagged_correlation`) finds copied recordings; the features of a
+Two spaces: the signal itself (`correlations_over_lags`) finds copied recordings; the features of a
 classifier find resemblance that a shifted or redrawn beat hides. The classifier must not have
 learned from either side: one trained on the training records knows them, and tells them from the
 hold-out whatever the generator did.
@@ -155,7 +155,7 @@ class ClosePair(NamedTuple):
     """A generated record and the training record closest to it.
 
     The generated record shows `lag_s` later what the training record shows; `correlation` is that
-    of `lagged_correlation` at this lag, `distance` that of the space the pair was found in.
+    of `correlations_over_lags` at this lag, `distance` that of the space the pair was found in.
     """
 
     generated: int
@@ -566,36 +566,6 @@ def measure_privacy(
         notes=_notes(training, hold_out, real, spaces),
         training_records=len(training),
         hold_out_records=len(hold_out),
-    )
-
-
-def lagged_correlation(
-    first_mv: npt.ArrayLike,
-    second_mv: npt.ArrayLike,
-    sampling_rate_hz: float,
-    *,
-    largest_lag_s: float = LARGEST_LAG_S,
-    workers: int = 1,
-) -> Float32Array:
-    """Largest correlation over time lags of every record of one set with every one of another.
-
-    max_l Σ a(t) b(t + l) / sqrt(Σ a(t)² Σ b(t + l)²), sums over the leads, which all have the same
-    lag, and over the times at which both records have samples; a and b are the records without
-    their baseline (`BASELINE_S`) and what is above 20 Hz (`HIGHEST_HZ`), on a grid of at least 100
-    Hz. So a record that is shifted, scaled or has another baseline has a correlation of nearly 1
-    with itself. Where the overlap has less than a tenth of a record's mean power, that tenth is put
-    in (`QUIET_POWER`); a flat record has 0 with all.
-
-    first_mv (n, leads, T), second_mv (m, leads, T) in millivolts -> (n, m). Memory is bounded
-    beside the result. Errors as in `measure_privacy`.
-    """
-    sides = (PrivacySide(np.asarray(first_mv)), PrivacySide(np.asarray(second_mv)))
-    if workers < 1:
-        raise ConfigError(f"expected at least 1 worker, got {workers}")
-    _check_alike(sides)
-    first, second = (filtered_waves(side.signals_mv, sampling_rate_hz) for side in sides)
-    return correlations_over_lags(
-        first, second, common_lags(first, largest_lag_s), workers, Tally(0, None)
     )
 
 

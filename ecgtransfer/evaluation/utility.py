@@ -22,7 +22,6 @@ shuffled labels can gain a little. That is what the control arm measures.
 """
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +29,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ecgtransfer.corpus.protocols import Split, refuse_shared
+from ecgtransfer.corpus.protocols import refuse_shared
 from ecgtransfer.corpus.splits import stratified_folds
-from ecgtransfer.errors import ConfigError, CorpusError
+from ecgtransfer.errors import ConfigError
 from ecgtransfer.evaluation.arms import TARGET_ONLY, Arm, default_arms, matched_records
 from ecgtransfer.evaluation.augmentation import Augmentation
 from ecgtransfer.evaluation.classifier import (
@@ -62,6 +61,7 @@ from ecgtransfer.statistics import (
     streams,
     undefined_classes,
 )
+from ecgtransfer.storage import atomic_file
 from ecgtransfer.training import Progress
 
 #: Trainings of each arm: the fewest whose spread says something.
@@ -76,12 +76,9 @@ def count_trainings(
     arms: Sequence[Arm],
     config: ClassifierConfig,
     seeds: Sequence[int] = SEEDS,
-    *,
-    splits: int = 1,
-    validated: bool = False,
 ) -> int:
     """How many classifiers a study trains at most, pre-trainings included."""
-    jobs = {job for s in range(splits) for arm in arms for job in _jobs(arm, s, config, validated)}
+    jobs = {job for arm in arms for job in _jobs(arm, config)}
     pretrainings = any(arm.source == "pretrained" for arm in arms)
     return (len(jobs) + pretrainings) * len(seeds)
 
@@ -95,7 +92,6 @@ def utility_study(
     *,
     source: LabelledRecords | None = None,
     synthetic: Mapping[str, LabelledRecords] | None = None,
-    validation: LabelledRecords | None = None,
     arms: Sequence[Arm] | None = None,
     seeds: Sequence[int] = SEEDS,
     sampling_rate_hz: float | None = None,
@@ -107,13 +103,11 @@ def utility_study(
     For each arm and seed: `config.folds` trainings, each without one fold of the target records,
     predict that fold; the thresholds, and the score by which the best arms without and with
     synthetic records are chosen, come from these out-of-fold predictions; one training on all
-    target records predicts
-    the test records. (A classifier of the source only has seen none of them, so its predictions are
-    as good.) With `validation` records one training does all: it is stopped early by them, and
-    thresholds and the choice of the best arm come from its predictions for them. An arm without
-    target records takes its thresholds out of fold from its synthetic ones, and never sees a target
-    record. Synthetic records made by a model that saw the held-out fold make the thresholds of
-    their own arms, never the ranking of the test records, slightly optimistic.
+    target records predicts the test records. (A classifier of the source only has seen none of
+    them, so its predictions are as good.) An arm without target records takes its thresholds out of
+    fold from its synthetic ones, and never sees a target record. Synthetic records made by a model
+    that saw the held-out fold make the thresholds of their own arms, never the ranking of the test
+    records, slightly optimistic.
 
     Intervals resample test patients and, because a training is random too, seeds
     (`draw_seed_shares`); arms are paired in both, and crossing the two errs on the wide side (Owen
@@ -130,7 +124,6 @@ def utility_study(
             one goes on, and arms that train the same thing share it.
         source: records of the source in the same label space, for arms with a `source`.
         synthetic: the sets that arms name.
-        validation: further target patients.
         arms: what is compared; by default `default_arms` of the sets, with the source where it is
             given and augmentation where the sampling rate is.
         seeds: of the trainings.
@@ -145,83 +138,55 @@ def utility_study(
             no arm of the same recipe without them; no or repeated seeds or names.
         RunError: a training that cannot go on.
     """
-    split = _SplitRecords(target, test, validation, dict(synthetic or {}))
-    return _study(
-        (split,),
-        tuple(label_names),
-        config,
-        folder,
-        source=source,
-        arms=arms,
-        seeds=seeds,
-        sampling_rate_hz=sampling_rate_hz,
-        resamples=resamples,
-        progress=progress,
-    )
-
-
-def cross_validated_study(
-    records: LabelledRecords,
-    splits: Sequence[Split],
-    label_names: Sequence[str],
-    config: ClassifierConfig,
-    folder: Path,
-    *,
-    source: LabelledRecords | None = None,
-    synthetic: Mapping[str, Mapping[int, LabelledRecords]] | None = None,
-    arms: Sequence[Arm] | None = None,
-    seeds: Sequence[int] = SEEDS,
-    sampling_rate_hz: float | None = None,
-    resamples: int = BOOTSTRAP_RESAMPLES,
-    progress: StepsDone | None = None,
-) -> UtilityResult:
-    """`utility_study` on each of the splits of `protocol_splits`, scored together.
-
-    The predictions of all test folds are pooled and scored once: in a small set a fold may hold no
-    record of a rare class, so that a mean over folds would be one over different classes. Pooling
-    ranks predictions of different classifiers in one list, which lowers AUROC a little (Forman and
-    Scholz 2010), and that of every arm alike. The best arms without and with synthetic records are
-    chosen in each split by its own training records (nested cross-validation) and scored by what
-    these chosen arms predict.
-
-    `synthetic` gives, for each set, the records for each split by its position: made by a transfer
-    that never saw the test records of that split. Other arguments as in `utility_study`.
-
-    Raises:
-        CorpusError: as there; also for one synthetic set that is to serve several splits.
-    """
-    sets = dict(synthetic or {})
-    _check_made_by_split(sets, len(splits))
-    parts = tuple(
-        _SplitRecords(
-            records.select(split.train),
-            records.select(split.test),
-            None if split.validation is None else records.select(split.validation),
-            {name: by_split[number] for name, by_split in sets.items()},
+    names = tuple(label_names)
+    given = _Given(target, test, dict(synthetic or {}))
+    sets = given.synthetic
+    if arms is None:
+        arms = default_arms(
+            tuple(sets), source=source is not None, augmented=sampling_rate_hz is not None
         )
-        for number, split in enumerate(splits)
+    _check_arms(arms, sets, source, sampling_rate_hz)
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ConfigError(f"expected one or more different seeds, got {list(seeds)}")
+    _check_records(given, source, names)
+    augmentation = None
+    if sampling_rate_hz is not None and any(arm.augmented for arm in arms):
+        augmentation = Augmentation(names, sampling_rate_hz)
+    tables = {
+        tested_on: ScoreTable.of([given.tested_on(tested_on)], names, len(seeds), resamples)
+        for tested_on in {None, *(arm.tested_on for arm in arms)}
+    }
+    table = tables[None]
+    trainings = _Trainings(
+        given, names, config, folder, source, augmentation, arms, seeds, progress
     )
-    return _study(
-        parts,
-        tuple(label_names),
-        config,
-        folder,
-        source=source,
-        arms=arms,
-        seeds=seeds,
-        sampling_rate_hz=sampling_rate_hz,
-        resamples=resamples,
-        progress=progress,
+    trainings.check(arms, seeds)
+    outcomes = {arm.name: [[trainings.outcome(arm, seed)] for seed in seeds] for arm in arms}
+    scores = {arm.name: tables[arm.tested_on].scores(outcomes[arm.name]) for arm in arms}
+    compared = compare_arms(arms, outcomes, scores, table)
+    return UtilityResult(
+        arms=tuple(
+            _arm_result(arm, given, source, tables[arm.tested_on], outcomes[arm.name], scores)
+            for arm in arms
+        ),
+        best=compared.best,
+        best_macro_auroc=compared.best_macro_auroc,
+        differences=compared.differences,
+        differences_to_target_only=compared.differences_to_target_only,
+        overall=compared.overall,
+        seeds=tuple(seeds),
+        test_records=len(table.truth),
+        test_patients=table.patients,
+        left_out=table.left_out,
     )
 
 
 @dataclass(frozen=True, eq=False)
-class _SplitRecords:
-    """The records of one split, and the synthetic sets that may be used in it."""
+class _Given:
+    """The target's records of a study and its synthetic sets."""
 
     target: LabelledRecords
     test: LabelledRecords
-    validation: LabelledRecords | None
     synthetic: dict[str, LabelledRecords]
 
     def tested_on(self, synthetic: str | None) -> LabelledRecords:
@@ -233,19 +198,17 @@ class _SplitRecords:
 class _Job:
     """One training: without fold `fold` of its own records, or on all of them."""
 
-    split: int
     recipe: Arm
     fold: int | None
 
 
-def _jobs(arm: Arm, split: int, config: ClassifierConfig, validated: bool) -> Iterator[_Job]:
-    """The trainings of an arm in a split for one seed, but for the pre-training."""
+def _jobs(arm: Arm, config: ClassifierConfig) -> Iterator[_Job]:
+    """The trainings of an arm for one seed, but for the pre-training."""
     if arm.source_only:
         return
-    yield _Job(split, arm.recipe, None)
-    if not (validated and arm.target):
-        for fold in range(config.folds):
-            yield _Job(split, arm.recipe, fold)
+    yield _Job(arm.recipe, None)
+    for fold in range(config.folds):
+        yield _Job(arm.recipe, fold)
 
 
 class _Trainings:
@@ -253,7 +216,7 @@ class _Trainings:
 
     def __init__(
         self,
-        splits: Sequence[_SplitRecords],
+        given: _Given,
         names: tuple[str, ...],
         config: ClassifierConfig,
         folder: Path,
@@ -263,14 +226,9 @@ class _Trainings:
         seeds: Sequence[int],
         progress: StepsDone | None,
     ) -> None:
-        self.splits, self.names, self.config, self.folder = splits, names, config, folder
+        self.given, self.names, self.config, self.folder = given, names, config, folder
         self.source, self.augmentation, self.progress = source, augmentation, progress
-        jobs = {
-            job
-            for number, split in enumerate(splits)
-            for arm in arms
-            for job in _jobs(arm, number, config, split.validation is not None)
-        }
+        jobs = {job for arm in arms for job in _jobs(arm, config)}
         self.total = len(jobs) * len(seeds) * config.steps
         if any(arm.source == "pretrained" for arm in arms):
             self.total += len(seeds) * config.pretraining_steps
@@ -281,38 +239,32 @@ class _Trainings:
     def check(self, arms: Sequence[Arm], seeds: Sequence[int]) -> None:
         """ConfigError, before anything is trained, where a set has too few records for a ratio."""
         asked = {(a.synthetic, a.ratio) for a in arms if a.synthetic and a.ratio is not None}
-        for split in self.splits if asked else ():
-            labels = split.target.labels
-            for seed in seeds:
-                fold_of = self.folds(split.target, seed)
-                for part in (labels, *(labels[fold_of != f] for f in range(self.config.folds))):
-                    for name, ratio in asked:
-                        if name is not None and ratio is not None:
-                            held = split.synthetic[name].labels
-                            matched_records(held, part, ratio, seed, self.names)
+        labels = self.given.target.labels
+        for seed in seeds if asked else ():
+            fold_of = self.folds(self.given.target, seed)
+            for part in (labels, *(labels[fold_of != f] for f in range(self.config.folds))):
+                for name, ratio in asked:
+                    if name is not None and ratio is not None:
+                        held = self.given.synthetic[name].labels
+                        matched_records(held, part, ratio, seed, self.names)
 
-    def outcome(self, arm: Arm, number: int, seed: int) -> Outcome:
-        """Train an arm in a split, choose thresholds, predict what it is tested on."""
-        split = self.splits[number]
-        test = split.tested_on(arm.tested_on)
+    def outcome(self, arm: Arm, seed: int) -> Outcome:
+        """Train an arm, choose thresholds, predict what it is tested on."""
+        test = self.given.tested_on(arm.tested_on)
         if arm.source_only:
             classifier, place = self.start(seed)
-            unseen = split.validation or split.target
+            unseen = self.given.target
             truth, held_out = unseen.labels, _predicted(classifier, place, unseen)
-        elif split.validation is not None and arm.target:
-            classifier, place = self.trained(_Job(number, arm.recipe, None), seed)
-            truth = split.validation.labels
-            held_out = _predicted(classifier, place, split.validation)
         else:
-            own = self.own_records(arm, split, seed)
+            own = self.own_records(arm, seed)
             fold_of = self.folds(own, seed)
             truth = own.labels
             held_out = np.empty(truth.shape)
             for fold in range(self.config.folds):
-                classifier, place = self.trained(_Job(number, arm.recipe, fold), seed)
+                classifier, place = self.trained(_Job(arm.recipe, fold), seed)
                 held = np.flatnonzero(fold_of == fold)
                 held_out[held] = _predicted(classifier, place, own.select(held))
-            classifier, place = self.trained(_Job(number, arm.recipe, None), seed)
+            classifier, place = self.trained(_Job(arm.recipe, None), seed)
         thresholds = choose_thresholds(truth, held_out, self.config.thresholds)
         scores = _predicted(classifier, place, test)
         nothing = bool(undefined_classes(truth).all())
@@ -332,13 +284,13 @@ class _Trainings:
 
     def training(self, job: _Job, seed: int) -> ClassifierTraining:
         """What a job trains."""
-        arm, split = job.recipe, self.splits[job.split]
-        own = self.own_records(arm, split, seed)
+        arm = job.recipe
+        own = self.own_records(arm, seed)
         if job.fold is not None:
             own = own.select(np.flatnonzero(self.folds(own, seed) != job.fold))
         records, added, scale = own, None, lead_scale(own)
         if arm.target and arm.synthetic is not None:
-            chosen = self.chosen(arm, split, own, seed)
+            chosen = self.chosen(arm, own, seed)
             if arm.ratio is None:
                 added = chosen
             else:
@@ -359,20 +311,18 @@ class _Trainings:
             added=added,
             start=start,
             augmentation=self.augmentation if arm.augmented else None,
-            validation=split.validation if arm.target else None,
             lead_scale_mv=scale,
         )
 
-    def own_records(self, arm: Arm, split: _SplitRecords, seed: int) -> LabelledRecords:
+    def own_records(self, arm: Arm, seed: int) -> LabelledRecords:
         """The records that an arm is cross-fitted on: the target's, else its synthetic ones."""
-        return split.target if arm.target else self.chosen(arm, split, split.target, seed)
+        target = self.given.target
+        return target if arm.target else self.chosen(arm, target, seed)
 
-    def chosen(
-        self, arm: Arm, split: _SplitRecords, beside: LabelledRecords, seed: int
-    ) -> LabelledRecords:
+    def chosen(self, arm: Arm, beside: LabelledRecords, seed: int) -> LabelledRecords:
         """The synthetic records of an arm beside some target records (of which labels count)."""
         assert arm.synthetic is not None
-        chosen = split.synthetic[arm.synthetic]
+        chosen = self.given.synthetic[arm.synthetic]
         if arm.ratio is not None:
             chosen = chosen.select(
                 matched_records(chosen.labels, beside.labels, arm.ratio, seed, self.names)
@@ -406,90 +356,27 @@ class _Trainings:
         return classifier
 
 
-def _study(
-    splits: Sequence[_SplitRecords],
-    names: tuple[str, ...],
-    config: ClassifierConfig,
-    folder: Path,
-    *,
-    source: LabelledRecords | None,
-    arms: Sequence[Arm] | None,
-    seeds: Sequence[int],
-    sampling_rate_hz: float | None,
-    resamples: int,
-    progress: StepsDone | None,
-) -> UtilityResult:
-    """Every arm in every split, scored together."""
-    sets = splits[0].synthetic
-    if arms is None:
-        arms = default_arms(
-            tuple(sets), source=source is not None, augmented=sampling_rate_hz is not None
-        )
-    _check_arms(arms, sets, source, sampling_rate_hz)
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise ConfigError(f"expected one or more different seeds, got {list(seeds)}")
-    for split in splits:
-        _check_records(split, source, names)
-    augmentation = None
-    if sampling_rate_hz is not None and any(arm.augmented for arm in arms):
-        augmentation = Augmentation(names, sampling_rate_hz)
-    tables = {
-        tested_on: ScoreTable.of(
-            [split.tested_on(tested_on) for split in splits], names, len(seeds), resamples
-        )
-        for tested_on in {None, *(arm.tested_on for arm in arms)}
-    }
-    table = tables[None]
-    trainings = _Trainings(
-        splits, names, config, folder, source, augmentation, arms, seeds, progress
-    )
-    trainings.check(arms, seeds)
-    numbers = range(len(splits))
-    outcomes = {
-        arm.name: [[trainings.outcome(arm, number, seed) for number in numbers] for seed in seeds]
-        for arm in arms
-    }
-    scores = {arm.name: tables[arm.tested_on].scores(outcomes[arm.name]) for arm in arms}
-    compared = compare_arms(arms, outcomes, scores, table)
-    return UtilityResult(
-        arms=tuple(
-            _arm_result(arm, splits, source, tables[arm.tested_on], outcomes[arm.name], scores)
-            for arm in arms
-        ),
-        best=compared.best,
-        best_macro_auroc=compared.best_macro_auroc,
-        differences=compared.differences,
-        differences_to_target_only=compared.differences_to_target_only,
-        overall=compared.overall,
-        seeds=tuple(seeds),
-        test_records=len(table.truth),
-        test_patients=table.patients,
-        left_out=table.left_out,
-    )
-
-
 def _arm_result(
     arm: Arm,
-    splits: Sequence[_SplitRecords],
+    given: _Given,
     source: LabelledRecords | None,
     table: ScoreTable,
     outcomes: Sequence[Sequence[Outcome]],
     scores: Mapping[str, ArmScores],
 ) -> ArmResult:
-    """The result of an arm; numbers of records are means over the splits."""
+    """The result of an arm."""
     found, training_score = scores[arm.name], float(training_scores(outcomes).mean())
-    target = float(np.mean([len(split.target) for split in splits]))
-    synthetic = 0.0
+    target, synthetic = len(given.target), 0
     if arm.synthetic is not None:
-        whole = np.mean([len(split.synthetic[arm.synthetic]) for split in splits])
-        synthetic = float(whole) if arm.ratio is None else arm.ratio * target
+        whole = len(given.synthetic[arm.synthetic])
+        synthetic = whole if arm.ratio is None else _rounded(arm.ratio * target)
     return ArmResult(
         name=arm.name,
         baseline=arm.baseline,
         tested_on=arm.tested_on,
-        target_records=_rounded(target) if arm.target else 0,
+        target_records=target if arm.target else 0,
         source_records=len(source) if source is not None and arm.source else 0,
-        synthetic_records=_rounded(synthetic),
+        synthetic_records=synthetic,
         test_records=len(table.truth),
         training_score=training_score if np.isfinite(training_score) else None,
         macro_auroc=found.estimate("macro_auroc", table),
@@ -540,57 +427,25 @@ def _check_arms(
             )
 
 
-def _check_records(
-    split: _SplitRecords, source: LabelledRecords | None, names: tuple[str, ...]
-) -> None:
+def _check_records(given: _Given, source: LabelledRecords | None, names: tuple[str, ...]) -> None:
     """CorpusError for records that do not go together, or a patient on two sides."""
-    real = {"target": split.target, "test": split.test}
-    if split.validation is not None:
-        real["validation"] = split.validation
+    real = {"target": given.target, "test": given.test}
     if source is not None:
         real["source"] = source
-    for part in (*real.values(), *split.synthetic.values()):
-        check_agreement(split.target, part, names)
+    for part in (*real.values(), *given.synthetic.values()):
+        check_agreement(given.target, part, names)
     named = list(real.items())
     for number, (first, here) in enumerate(named):
         for second, there in named[number + 1 :]:
             refuse_shared(here.patients, there.patients, first, second)
 
 
-def _check_made_by_split(sets: Mapping[str, object], splits: int) -> None:
-    """CorpusError unless every split has synthetic records of its own."""
-    for name, by_split in sets.items():
-        if isinstance(by_split, LabelledRecords):
-            raise CorpusError(
-                f"expected the synthetic set {name!r} once for each of {splits} splits, got one "
-                "for all; every record is a test record of some split, so a model of them all has "
-                "seen it, and its synthetic records carry it into that split's training. Transfer "
-                "once for each split, without its test records, and give {position: records}"
-            )
-        if not isinstance(by_split, Mapping) or set(by_split) != set(range(splits)):
-            raise CorpusError(
-                f"expected the synthetic set {name!r} for the splits 0 to {splits - 1}, got "
-                f"{sorted(by_split) if isinstance(by_split, Mapping) else type(by_split).__name__}"
-            )
-        distinct = {records.fingerprint() for records in by_split.values()}
-        if len(distinct) < splits:
-            raise CorpusError(
-                f"the same records stand for several splits of the synthetic set {name!r}; their "
-                "model has seen test records of one of these. Transfer once for each split, "
-                "without its test records"
-            )
-
-
 def _predicted(classifier: Classifier, place: Path, records: LabelledRecords) -> FloatArray:
     """Probabilities (n, K), kept beside the classifier."""
     path = place / f"scores-{records.fingerprint()[:16]}.npy"
     if not path.exists():
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as file:
+        with atomic_file(path) as partial, partial.open("wb") as file:
             np.save(file, classifier(records.signals_mv), allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
     return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
 
 

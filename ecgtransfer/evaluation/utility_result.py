@@ -16,10 +16,8 @@ class ArmResult:
 
     The scores: macro AUROC, macro average precision (area under the precision-recall curve), F2 and
     G2 of the benchmark, macro expected calibration error (`weighted_calibration_error`). baseline:
-    without synthetic records, and tested on real ones. Where several splits are scored together,
-    numbers of training records are means over them. training_score is the macro AUROC of the
-    predictions that chose the thresholds (out of fold, or of validation records), None where no
-    class could be scored.
+    without synthetic records, and tested on real ones. training_score is the macro AUROC of the
+    out-of-fold predictions that chose the thresholds, None where no class could be scored.
     """
 
     name: str

@@ -335,8 +335,8 @@ def _best_arms(names: Sequence[str], training_scores: Mapping[str, FloatArray]) 
     found = np.stack([training_scores[name] for name in names])
     if len(names) > 1 and not np.isfinite(found).all():
         raise CorpusError(
-            "no class of the target's training (or validation) records has both positives and "
-            "negatives, so the best arm cannot be chosen by them; give more records or one arm "
-            "without synthetic records"
+            "no class of the target's training records has both positives and negatives, so the "
+            "best arm cannot be chosen by them; give more records or one arm without synthetic "
+            "records"
         )
     return tuple(names[int(k)] for k in found.argmax(axis=0))

@@ -12,9 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ecgtransfer.errors import ConfigError
-from ecgtransfer.experiments.gaussian_mixture import GaussianMixture
-from ecgtransfer.experiments.pages import (
+from ecgtransfer.drawing.page import (
     FOOT,
     HEAD,
     INK,
@@ -25,6 +23,8 @@ from ecgtransfer.experiments.pages import (
     Page,
     page_style,
 )
+from ecgtransfer.errors import ConfigError
+from ecgtransfer.experiments.gaussian_mixture import GaussianMixture
 from ecgtransfer.experiments.problems import Problem
 
 if TYPE_CHECKING:

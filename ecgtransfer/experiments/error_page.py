@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgtransfer.errors import ConfigError
-from ecgtransfer.experiments.mixtures import Study, TableRow
-from ecgtransfer.experiments.pages import (
+from ecgtransfer.drawing.page import (
     FOOT,
     HEAD,
     INK,
@@ -23,6 +21,8 @@ from ecgtransfer.experiments.pages import (
     Page,
     page_style,
 )
+from ecgtransfer.errors import ConfigError
+from ecgtransfer.experiments.mixtures import Study, TableRow
 from ecgtransfer.experiments.problems import problem
 from ecgtransfer.experiments.transfer_methods import METHODS
 

@@ -6,7 +6,6 @@ densities, distances with intervals, every combination of the loss terms and the
 
 from __future__ import annotations
 
-import json
 import math
 import multiprocessing
 import tempfile
@@ -33,13 +32,14 @@ from ecgtransfer.statistics import (
     Estimate,
     student_estimate,
 )
+from ecgtransfer.storage import from_card, make_folder, read_card, read_json, to_card, write_json
 from ecgtransfer.training import (
     TrainConfig,
     load_weights,
     save_weights,
     seeded_initialisation,
 )
-from ecgtransfer.training.files import make_folder, write_tensors, written_whole
+from ecgtransfer.training.files import write_tensors
 from ecgtransfer.transfer import DomainRecords, FinetuneConfig, finetune
 
 #: Scores of a table, each 0 for a perfect method.
@@ -255,18 +255,15 @@ class Study:
         Raises:
             RunError: there is no study.
         """
-        try:
-            kept: dict[str, Any] = json.loads((folder / "settings.json").read_text())
-        except FileNotFoundError:
+        if not (folder / "settings.json").exists():
             raise RunError(
                 f"expected a study in {folder}, found no settings.json; begin one with "
                 "'ecgtransfer mixtures'"
-            ) from None
-        lists = {name: tuple(value) for name, value in kept.items() if isinstance(value, list)}
+            )
         cells = _done(folder).values()
         place = {name: number for number, name in enumerate(PROBLEMS)}
         return cls(
-            StudySettings(**kept | lists),
+            read_card(StudySettings, folder / "settings.json"),
             tuple(sorted(cells, key=lambda cell: (place[cell.problem], cell.n, cell.seed))),
         )
 
@@ -300,7 +297,7 @@ def run_study(
     for name in ("cells", "samples", "sources"):
         make_folder(folder / name)
     _same_making(settings, folder)
-    _write_json(folder / "settings.json", asdict(settings))
+    write_json(folder / "settings.json", asdict(settings), one_line=True)
     held = _done(folder)
     missing = [
         cell
@@ -315,7 +312,7 @@ def run_study(
         if progress:
             progress(done, settings.cells)
     study = Study.open(folder)
-    _write_json(folder / "mixtures.json", study.as_json())
+    write_json(folder / "mixtures.json", study.as_json(), one_line=True)
     return study
 
 
@@ -412,7 +409,8 @@ def _make(settings: StudySettings, folder: Path, name: str, n: int, seed: int) -
                 shown[method] = (board.generated(result.denoise) * chosen.scale).contiguous()
     if shown:
         write_tensors(shown, folder / "samples" / f"{name}-n{n}.safetensors", {})
-    _write_json(_cell_path(folder, name, n, seed), asdict(Cell(name, n, seed, tuple(rows))))
+    cell = asdict(Cell(name, n, seed, tuple(rows)))
+    write_json(_cell_path(folder, name, n, seed), cell, one_line=True)
 
 
 def _source_model(
@@ -501,12 +499,6 @@ def _interval(values: list[float]) -> Estimate | None:
     return student_estimate(values) if len(values) > 1 else None
 
 
-def _write_json(path: Path, value: object) -> None:
-    """One object on one line, whole or not at all."""
-    with written_whole(path) as partial:
-        partial.write_text(json.dumps(value, allow_nan=False) + "\n")
-
-
 def _cell_path(folder: Path, name: str, n: int, seed: int) -> Path:
     return folder / "cells" / f"{name}-n{n}-seed{seed}.json"
 
@@ -514,14 +506,11 @@ def _cell_path(folder: Path, name: str, n: int, seed: int) -> Path:
 def _done(folder: Path) -> dict[tuple[str, int, int], Cell]:
     """Cells that are made, from `mixtures.json` and from their own files."""
     whole = folder / "mixtures.json"
-    values = json.loads(whole.read_text())["cells"] if whole.exists() else []
-    values += [json.loads(path.read_text()) for path in sorted((folder / "cells").glob("*.json"))]
-    return {
-        (value["problem"], value["n"], value["seed"]): Cell(
-            value["problem"], value["n"], value["seed"], tuple(Row(**row) for row in value["rows"])
-        )
-        for value in values
-    }
+    cells: list[Cell] = []
+    if whole.exists():
+        cells += from_card(tuple[Cell, ...], read_json(whole), whole, "cells")
+    cells += [read_card(Cell, path) for path in sorted((folder / "cells").glob("*.json"))]
+    return {(cell.problem, cell.n, cell.seed): cell for cell in cells}
 
 
 def _same_making(settings: StudySettings, folder: Path) -> None:
@@ -529,11 +518,10 @@ def _same_making(settings: StudySettings, folder: Path) -> None:
     path = folder / "settings.json"
     if not path.exists():
         return
-    kept = json.loads(path.read_text())
+    kept, asked = read_json(path), to_card(settings)
     for name in DECISIVE:
-        asked = json.loads(json.dumps(getattr(settings, name)))
-        if kept.get(name) != asked:
+        if kept.get(name) != asked[name]:
             raise RunError(
                 f"expected the settings that the study in {folder} was begun with, {name} = "
-                f"{kept.get(name)}, got {asked}; choose another folder"
+                f"{kept.get(name)}, got {asked[name]}; choose another folder"
             )

@@ -19,7 +19,7 @@ from ecgtransfer.models.blocks import (
     unfold,
     zero,
 )
-from ecgtransfer.settings import UNSTATED_AT_DEFAULT
+from ecgtransfer.storage import OMIT_AT_DEFAULT
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class UNetConfig:
     widths: tuple[int, ...] = (64, 96, 128, 192)
     blocks: int = 2
     attention: int = 2
-    spectral: int = field(default=0, metadata=UNSTATED_AT_DEFAULT)
+    spectral: int = field(default=0, metadata=OMIT_AT_DEFAULT)
     middle: int = 0
     conditioning: int = 256
-    condition_channels: int = field(default=0, metadata=UNSTATED_AT_DEFAULT)
-    scalars: int = field(default=0, metadata=UNSTATED_AT_DEFAULT)
+    condition_channels: int = field(default=0, metadata=OMIT_AT_DEFAULT)
+    scalars: int = field(default=0, metadata=OMIT_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         if min(self.leads, self.fold, self.blocks, self.conditioning) < 1 or self.labels < 0:

@@ -5,7 +5,6 @@ from ecgtransfer.pipeline.blind import BlindSettings, write_blind
 from ecgtransfer.pipeline.config import METHODS, PRESETS, SourcePreset, SourceSettings, preset
 from ecgtransfer.pipeline.data import READERS, Description, prepare_set
 from ecgtransfer.pipeline.demo import DemoSettings, DemoSummary, run_demo
-from ecgtransfer.pipeline.exported import export_set
 from ecgtransfer.pipeline.fidelity import FidelitySettings, evaluate_fidelity
 from ecgtransfer.pipeline.methods import (
     GUIDED,
@@ -24,14 +23,7 @@ from ecgtransfer.pipeline.pretrained import (
 )
 from ecgtransfer.pipeline.privacy import PrivacySettings, evaluate_privacy
 from ecgtransfer.pipeline.report import ReportSettings, report_run
-from ecgtransfer.pipeline.run import Run, Stage, fingerprint, read_json, write_json
-from ecgtransfer.pipeline.shown import (
-    ShownRecord,
-    ShownSet,
-    show_record,
-    show_recording,
-    show_set,
-)
+from ecgtransfer.pipeline.run import Run, Stage
 from ecgtransfer.pipeline.source import (
     Source,
     SourceSummary,
@@ -53,7 +45,6 @@ from ecgtransfer.pipeline.synthetic import (
 )
 from ecgtransfer.pipeline.target import Target, TargetSettings, load_target, settle_target
 from ecgtransfer.pipeline.utility import ARMS, OF_SOURCE_RECORDS, UtilitySettings, evaluate_utility
-from ecgtransfer.pipeline.webdataset import export_webdataset
 
 __all__ = [
     "ARMS",
@@ -76,8 +67,6 @@ __all__ = [
     "ReportSettings",
     "Run",
     "SamplerSettings",
-    "ShownRecord",
-    "ShownSet",
     "Source",
     "SourcePreset",
     "SourceSettings",
@@ -99,11 +88,8 @@ __all__ = [
     "evaluate_privacy",
     "evaluate_utility",
     "export",
-    "export_set",
     "export_source",
-    "export_webdataset",
     "find_source",
-    "fingerprint",
     "load_source",
     "load_target",
     "load_target_model",
@@ -112,18 +98,13 @@ __all__ = [
     "preset",
     "pretrained_models",
     "read_beats",
-    "read_json",
     "read_source",
     "report_run",
     "run_demo",
     "settle_target",
-    "show_record",
-    "show_recording",
-    "show_set",
     "synthesise",
     "train_source",
     "transfer",
     "unfinished_shards",
     "write_blind",
-    "write_json",
 ]

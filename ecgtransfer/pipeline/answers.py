@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 
 from ecgtransfer.corpus import ECGSet, LabelSpace
+from ecgtransfer.drawing import Table
 from ecgtransfer.errors import ConfigError, RunError
-from ecgtransfer.evaluation import (
-    LabelledRecords,
-    Table,
-)
+from ecgtransfer.evaluation import LabelledRecords
 from ecgtransfer.pipeline.config import METHODS
-from ecgtransfer.pipeline.run import Run, Stage
+from ecgtransfer.pipeline.run import CARD, Run, Stage
 from ecgtransfer.pipeline.seen import corpus_name
 from ecgtransfer.pipeline.source import Source
 from ecgtransfer.pipeline.synthetic import (
     SET,
+    STAND_IN_SET,
     GenerateSettings,
     counts_like,
     known_method,
@@ -30,6 +29,7 @@ from ecgtransfer.statistics import (
     Verdict,
     streams,
 )
+from ecgtransfer.storage import from_card, to_card
 
 #: The questions, in the order in which a report answers them.
 QUESTIONS = ("utility", "fidelity", "physiology", "privacy")
@@ -41,9 +41,19 @@ ANSWER_VERSION = 2
 #: Records of a side that are compared at most; more change the third digit and cost memory.
 LARGEST_SIDE = 2000
 
-#: Records that the source model draws where its own records are not here, about so many, and the
-#: name of their set: one for all questions about a run.
-STAND_INS, STAND_IN_SET = 500, "stand-ins"
+#: Records that the source model draws where its own are not here, about so many, one set
+#: (`STAND_IN_SET`) for all questions about a run.
+STAND_INS = 500
+
+
+@dataclass(frozen=True)
+class _TableCard:
+    """What the card of an answer holds of a table."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    note: str
 
 
 @dataclass(frozen=True)
@@ -68,35 +78,28 @@ class Answer:
         """Plain values for the card of the stage."""
         return {
             "version": ANSWER_VERSION,
-            "verdicts": [vars(verdict) for verdict in self.verdicts],
-            "tests": [vars(test) for test in self.tests],
+            "verdicts": to_card(self.verdicts),
+            "tests": to_card(self.tests),
             "tables": [table.to_dict() for table in self.tables],
             "numbers": self.numbers,
         }
 
     @classmethod
-    def from_card(cls, question: str, results: Mapping[str, Any]) -> "Answer":
-        """The answer that `to_card` gave; RunError for one of another version."""
+    def from_card(cls, question: str, results: Mapping[str, Any], file: Path) -> "Answer":
+        """Read what `to_card` gave, from a file; RunError for an answer of another version."""
         if _version(results) != ANSWER_VERSION:
             raise RunError(
                 f"the question of {question} was answered by another version of ecgtransfer, whose "
                 f"verdicts follow other rules; run 'ecgtransfer evaluate {question}' on this run "
                 "again, which keeps its trainings"
             )
+        tables = from_card(tuple[_TableCard, ...], results, file, "tables")
         return cls(
             question,
-            tuple(Verdict(**verdict) for verdict in results["verdicts"]),
-            tuple(Verdict(**test) for test in results["tests"]),
-            tuple(
-                Table(
-                    table["title"],
-                    tuple(table["header"]),
-                    tuple(tuple(row) for row in table["rows"]),
-                    table["note"],
-                )
-                for table in results["tables"]
-            ),
-            results["numbers"],
+            from_card(tuple[Verdict, ...], results, file, "verdicts"),
+            from_card(tuple[Verdict, ...], results, file, "tests"),
+            tuple(Table(each.title, each.header, each.rows, each.note) for each in tables),
+            from_card(dict[str, Any], results, file, "numbers"),
         )
 
 
@@ -162,7 +165,7 @@ def begin_answer(stage: Stage, question: str, asked: object) -> Answer | None:
     results = stage.card["results"]
     version = _version(results)
     if version >= ANSWER_VERSION:
-        return Answer.from_card(question, results)
+        return Answer.from_card(question, results, stage.folder / CARD)
     stage.set_aside(f"card-{version}.json")
     stage.begin(asked)
     return None
@@ -223,9 +226,10 @@ def stand_ins(run: Run, source: Source, target: Target) -> ECGSet:
     """Records that the source model draws, with the labels of the target's training records."""
     ratio = STAND_INS / len(target.train)
     counts = counts_like(target, source, ratio, known=source.known_labels)
-    return synthesise(
-        run, source, GenerateSettings(counts=counts, method="source", name=STAND_IN_SET)
+    settings = GenerateSettings(
+        counts=counts, method="source", name=STAND_IN_SET, of_evaluation=True
     )
+    return synthesise(run, source, settings)
 
 
 def told_of_stand_ins(source: Source) -> tuple[Verdict, ...]:

@@ -31,12 +31,13 @@ from ecgtransfer.diffusion import (
     shape_loss,
 )
 from ecgtransfer.pipeline.conditioned import FEWEST_BEATS, record_shapes
-from ecgtransfer.pipeline.run import read_json, write_json
+from ecgtransfer.pipeline.run import CARD
 from ecgtransfer.pipeline.source import BEAT_SHAPES, WEIGHTS, Bars, Source
 from ecgtransfer.pipeline.target import Target
 from ecgtransfer.rhythm import in_window
 from ecgtransfer.signals import Beats
 from ecgtransfer.statistics import streams
+from ecgtransfer.storage import from_card, read_card, to_card, write_json
 from ecgtransfer.training import TrainConfig, is_main_process, load_weights
 from ecgtransfer.transfer import (
     BeatShapeGuidance,
@@ -235,23 +236,24 @@ def load_cascade_changes(
         return None
     selection = None
     if (folder / RHYTHM_CARD).exists():
-        selection = RhythmSelection.from_dict(read_json(folder / RHYTHM_CARD))
+        selection = read_card(RhythmSelection, folder / RHYTHM_CARD)
     model = source.cascade.beat_shapes
     if method in TUNING:
         tuned = TunableBeatShapes(copy.deepcopy(model))
         load_weights(tuned, folder / BEAT_SHAPES / WEIGHTS)
         tuned.eval().requires_grad_(False)
         return CascadeChanges(selection, classifier_free(tuned.model, label_scale))
-    if not card["beat_shapes"]["guides"]:
+    path = folder / CARD
+    if not from_card(bool, card, path, "beat_shapes.guides"):
         return CascadeChanges(selection)
-    folders = _fold_folders(folder / BEAT_SHAPES, card["beat_shapes"]["folds"])
+    folders = _fold_folders(folder / BEAT_SHAPES, from_card(int, card, path, "beat_shapes.folds"))
     networks: list[nn.Module] = []
     for each in folders:
         network = BeatShapeGuidance(model).to(model.spread.device)
         load_weights(network, each / WEIGHTS)
         networks.append(network)
     log_h = MeanLogH(networks).eval().requires_grad_(False)
-    weight = NoiseLevelWeight.from_dict(card["beat_shapes"]["weight"])
+    weight = from_card(NoiseLevelWeight, card, path, "beat_shapes.weight")
     return CascadeChanges(selection, guided(classifier_free(model, label_scale), log_h, weight))
 
 
@@ -318,7 +320,7 @@ def _select_rhythm(
         seed=seed,
     )
     if is_main_process():
-        write_json(folder / RHYTHM_CARD, selection.as_dict())
+        write_json(folder / RHYTHM_CARD, to_card(selection))
     return {
         "log_loss": selection.log_loss,
         "standard_error": selection.standard_error,
@@ -428,8 +430,8 @@ def guide_beat_shapes(
     log_h = MeanLogH([network for network, _ in missed]).eval().requires_grad_(False)
     return guided(work.model, log_h, weight), {
         "folds": work.folds,
-        "weight": weight.as_dict(),
-        "calibrated": calibrated.as_dict(),
+        "weight": to_card(weight),
+        "calibrated": to_card(calibrated),
         "explained": explained,
         "source_loss": float(whitened[0].mean()),
         "held_out_loss": float(whitened[1].mean()),

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from ecgtransfer.diffusion import condition_inputs
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.models import UNetConfig
-from ecgtransfer.settings import UNSTATED_AT_DEFAULT
+from ecgtransfer.storage import OMIT_AT_DEFAULT
 from ecgtransfer.training import TrainConfig
 
 PrecisionName = Literal["auto", "float32", "bfloat16"]
@@ -59,7 +59,7 @@ class SourcePreset:
         )
 
 
-#: tiny: the demo and the tests, minutes on two cores. cpu: hours on two cores. gpu: one large card.
+#: tiny: tests and first trials, minutes on two cores. cpu: hours on two cores. gpu: one large card.
 PRESETS: dict[str, SourcePreset] = {
     "tiny": SourcePreset(
         widths=(48, 96, 128),
@@ -132,9 +132,9 @@ class SourceSettings:
     learning_rate: float | None = None
     seed: int = 0
     precision: str = "auto"
-    accumulate: int = field(default=1, metadata=UNSTATED_AT_DEFAULT)
-    factorised: bool = field(default=False, metadata=UNSTATED_AT_DEFAULT)
-    least_records: int = field(default=1, metadata=UNSTATED_AT_DEFAULT)
+    accumulate: int = field(default=1, metadata=OMIT_AT_DEFAULT)
+    factorised: bool = field(default=False, metadata=OMIT_AT_DEFAULT)
+    least_records: int = field(default=1, metadata=OMIT_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         preset(self.preset)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ecgtransfer.corpus import ECGSet, label_space
+from ecgtransfer.drawing import draw_recordings
 from ecgtransfer.evaluation import ClassifierConfig
 from ecgtransfer.pipeline.answers import Answer, first_with
 from ecgtransfer.pipeline.fidelity import FidelitySettings, evaluate_fidelity
@@ -15,13 +16,13 @@ from ecgtransfer.pipeline.physiology import PhysiologySettings, evaluate_physiol
 from ecgtransfer.pipeline.pretrained import find_source
 from ecgtransfer.pipeline.privacy import PrivacySettings, evaluate_privacy
 from ecgtransfer.pipeline.report import ReportSettings, report_run
-from ecgtransfer.pipeline.run import Run, as_json, make_folder, write_json, written_whole
+from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.source import Source, SourceSummary, adopt_source, load_source
 from ecgtransfer.pipeline.synthetic import GenerateSettings, SamplerSettings, export, synthesise
 from ecgtransfer.pipeline.target import Target, TargetSettings, settle_target
 from ecgtransfer.pipeline.utility import UtilitySettings, evaluate_utility
-from ecgtransfer.signals import draw_recordings
 from ecgtransfer.simulation import TARGET_HOSPITAL, simulate_ecgset
+from ecgtransfer.storage import atomic_file, make_folder, to_card, write_json
 from ecgtransfer.training import Progress, TrainConfig, available_cores
 from ecgtransfer.transfer import DomainClassifierConfig, TgdpConfig
 
@@ -156,7 +157,7 @@ def run_demo(folder: Path, settings: DemoSettings, speaker: Speaker) -> DemoSumm
     results = run.folder / RESULTS
     write_json(
         results,
-        as_json(
+        to_card(
             {
                 "source": source.summary,
                 "transfer": transfer_summary,
@@ -242,6 +243,6 @@ def _figures(run: Run, target: Target, synthetic: ECGSet) -> tuple[Path, ...]:
             [target.ecgset.recording(int(target.train[real])), synthetic.recording(generated)],
             [f"{name}, target hospital", f"{name}, SYNTHETIC, not for diagnosis"],
         )
-        with written_whole(path) as partial:
+        with atomic_file(path) as partial:
             figure.savefig(partial, format="png")
     return tuple(paths)

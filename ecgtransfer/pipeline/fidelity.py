@@ -5,12 +5,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ecgtransfer.drawing import Table
 from ecgtransfer.evaluation import (
     Classifier,
     ClassifierConfig,
     FeatureScale,
     LabelledRecords,
-    Table,
     measure_fidelity,
     negative_controls,
     projection,

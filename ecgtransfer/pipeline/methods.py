@@ -4,7 +4,7 @@ import copy
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -29,19 +29,20 @@ from ecgtransfer.pipeline.cascade_transfer import (
     transfer_cascade,
 )
 from ecgtransfer.pipeline.config import METHODS
-from ecgtransfer.pipeline.run import (
-    Run,
-    as_json,
-    make_folder,
-    read_json,
-    write_json,
-    written_whole,
-)
+from ecgtransfer.pipeline.run import Run, Stage
 from ecgtransfer.pipeline.source import WEIGHTS, Source
 from ecgtransfer.pipeline.source_records import drawn_source, recorded_source
 from ecgtransfer.pipeline.target import Target, target_records
-from ecgtransfer.settings import UNSTATED_AT_DEFAULT
 from ecgtransfer.statistics import streams
+from ecgtransfer.storage import (
+    OMIT_AT_DEFAULT,
+    atomic_file,
+    from_card,
+    make_folder,
+    read_json,
+    to_card,
+    write_json,
+)
 from ecgtransfer.training import (
     FitResult,
     Progress,
@@ -148,7 +149,7 @@ class TransferSettings:
     lora: LoraConfig = field(default_factory=LoraConfig)
     folds: int = 3
     seed: int = 0
-    cascade: CascadeSettings = field(default=CascadeSettings(), metadata=UNSTATED_AT_DEFAULT)
+    cascade: CascadeSettings = field(default=CascadeSettings(), metadata=OMIT_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -262,8 +263,7 @@ def transfer(
         "target": target.fingerprint,
     }
     if stage.begin(asked):
-        results = stage.card["results"]
-        return TransferSummary(**results | {"warnings": tuple(results["warnings"])})
+        return stage.read(TransferSummary, "results")
     noise = source.model.config.noise
     work = _Work(
         source=source,
@@ -326,8 +326,8 @@ def load_target_model(
     model = source.model
     if method == "source" and not stage.is_done:
         return TargetModel(classifier_free(model, label_scale), source, method, source.fingerprint)
-    card = stage.card
-    settings, details = card["settings"]["transfer"], card["results"]["details"]
+    settings = stage.read(dict[str, Any], "settings.transfer")
+    details = stage.read(dict[str, Any], "results.details")
     if method in WITH_OWN_WEIGHTS:
         model = _read_model(model, stage.folder / WEIGHTS)
     denoise = classifier_free(model, label_scale)
@@ -349,25 +349,25 @@ def load_target_model(
             model,
             MeanLogH(networks).eval().requires_grad_(False),
             label_scale,
-            NoiseLevelWeight.from_dict(details["weight"]),
-            without and NoiseLevelWeight.from_dict(without),
+            stage.read(NoiseLevelWeight, "results.details.weight"),
+            without and stage.read(NoiseLevelWeight, "results.details.weight_without_label"),
         )
     elif method == "stack":
         tuned = [_read_model(model, folder / TUNED / WEIGHTS) for folder in folders]
+        parts = ("weights", "weights_without_label" if without else "weights")
         labelled, unlabelled = (
-            _stacked(model, networks, tuned, _weights_from(weights or details["weights"]))
-            for weights in (details["weights"], without)
+            _stacked(model, networks, tuned, _weights_from(stage, part)) for part in parts
         )
         denoise = classifier_free(labelled, label_scale, unlabelled)
     changes = load_cascade_changes(
         source, method, stage.folder, details.get("cascade", {}), label_scale
     )
-    return TargetModel(denoise, source, method, str(card["fingerprint"]), changes)
+    return TargetModel(denoise, source, method, stage.read(str, "fingerprint"), changes)
 
 
-def _weights_from(held: Mapping[str, Any]) -> list[NoiseLevelWeight]:
+def _weights_from(stage: Stage, name: str) -> list[NoiseLevelWeight]:
     """Weights of a stack from its card, in the order of `STACKED`."""
-    return [NoiseLevelWeight.from_dict(held[each]) for each in STACKED]
+    return [stage.read(NoiseLevelWeight, f"results.details.{name}.{each}") for each in STACKED]
 
 
 @dataclass(frozen=True)
@@ -484,12 +484,12 @@ def _tgdp(work: _Work) -> _Result:
         ]
     weight = measured.weight()
     details = _ratio_details(fitted) | {
-        "weight": weight.as_dict(),
+        "weight": to_card(weight),
         "explained": list(measured.explained(weight)),
         "explained_at_weight_1": list(measured.explained(1.0)),
     }
     if without is not None:
-        details["weight_without_label"] = without.as_dict()
+        details["weight_without_label"] = to_card(without)
     return _Result(
         denoise=guided(model, guidance, weight),
         trained_parameters=sum(p.numel() for p in guidance.parameters()),
@@ -556,7 +556,7 @@ def _stack(work: _Work) -> _Result:
 
 
 def _weights_by_part(weights: Sequence[NoiseLevelWeight]) -> dict[str, dict[str, list[float]]]:
-    return {name: weight.as_dict() for name, weight in zip(STACKED, weights, strict=True)}
+    return {name: to_card(weight) for name, weight in zip(STACKED, weights, strict=True)}
 
 
 def _stacked(
@@ -575,7 +575,7 @@ def _finished_guidance(run: Run, asked: dict[str, Any]) -> Path | None:
     stage = run.stage(stage_name("tgdp"))
     if not stage.is_done:
         return None
-    theirs, ours = stage.card["settings"], as_json(asked)
+    theirs, ours = stage.card["settings"], to_card(asked)
     inputs = all(theirs[name] == ours[name] for name in ("source", "target"))
     same = (theirs["transfer"].get(name) == ours["transfer"][name] for name in OF_GUIDANCE)
     return stage.folder if inputs and all(same) else None
@@ -591,7 +591,7 @@ def _take_guidance_over(work: _Work, number: int) -> None:
         if not (ours / WEIGHTS).exists():
             make_folder(ours)
             shutil.copy2(theirs.parent / RATIO, ours.parent / RATIO)
-            with written_whole(ours / WEIGHTS) as partial:
+            with atomic_file(ours / WEIGHTS) as partial:
                 shutil.copy2(theirs / WEIGHTS, partial)
 
 
@@ -612,15 +612,15 @@ class _Ratios:
 
     @classmethod
     def read(cls, path: Path) -> "_Ratios":
-        """What `as_json` made of it; a number that JSON has not was infinite."""
+        """What `to_card` made of it; a number that JSON has not was infinite."""
         held = read_json(path)
         for name in ("clean", "noisy"):
             if held[name] is not None:
                 finite: dict[str, Any] = {
                     key: math.inf if value is None else value for key, value in held[name].items()
                 }
-                held[name] = RatioDiagnostics(**finite)
-        return cls(**held)
+                held[name] = finite
+        return from_card(cls, held, path)
 
 
 @dataclass(frozen=True)
@@ -705,7 +705,7 @@ def _fit_guidance(
     ratios = _Ratios(clean_facts, noisy_facts, config.target_positives, config.eta_cycle)
     if is_main_process():
         make_folder(folder)
-        write_json(folder / RATIO, as_json(ratios))
+        write_json(folder / RATIO, to_card(ratios))
     with work.bars(f"guidance{title}") as progress:
         fit_guidance(
             model,

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ecgtransfer.evaluation import Intervals, Table, measure_intervals, measure_physiology
+from ecgtransfer.drawing import Table
+from ecgtransfer.evaluation import Intervals, measure_intervals, measure_physiology
 from ecgtransfer.pipeline.answers import (
     LARGEST_SIDE,
     Answer,

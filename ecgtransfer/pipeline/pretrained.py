@@ -6,7 +6,6 @@ machine that trained it and no record is in it.
 """
 
 import shlex
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -16,18 +15,7 @@ from typing import Any
 import torch
 
 from ecgtransfer.errors import RunError
-from ecgtransfer.pipeline.run import (
-    CARD,
-    CONFIG,
-    REQUEST,
-    Run,
-    Stage,
-    fingerprint,
-    make_folder,
-    read_json,
-    write_json,
-    written_whole,
-)
+from ecgtransfer.pipeline.run import CARD, CONFIG, REQUEST, Run, Stage
 from ecgtransfer.pipeline.source import (
     BEAT_SHAPES,
     RHYTHM,
@@ -38,11 +26,11 @@ from ecgtransfer.pipeline.source import (
     corpus_in_words,
     read_source,
     source_files,
-    source_summary,
 )
 from ecgtransfer.statistics import (
     Estimate,
 )
+from ecgtransfer.storage import atomic_folder, fingerprint, make_folder, read_json, write_json
 from ecgtransfer.training import save_weights
 
 #: The model card for people, and the scores that it states.
@@ -85,14 +73,15 @@ class PretrainedModel:
         Raises:
             RunError: none is there, or a source in its run, which has no model card.
         """
-        card = Stage(folder).card
+        stage = Stage(folder)
+        summary = stage.read(SourceSummary, "results")
         if not (folder / MODEL_CARD).exists():
             raise RunError(
                 f"{folder} is a source in its run and has no model card; write one with "
                 f"'ecgtransfer models export'"
             )
         scores = read_json(folder / SCORES) if (folder / SCORES).exists() else {}
-        return cls(folder.name, folder, source_summary(card["results"]), scores)
+        return cls(folder.name, folder, summary, scores)
 
 
 def pretrained_models() -> tuple[PretrainedModel, ...]:
@@ -144,36 +133,31 @@ def export_source(
     """
     stage = run.stage(SOURCE)
     source = read_source(stage)
-    if folder.exists():
-        raise RunError(f"{folder} is there already; choose another folder for the model")
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    make_folder(partial)
     stored = fingerprint({"training": source.fingerprint, "stored": STORED})
-    for name in (REQUEST, CARD):
-        held = read_json(stage.folder / name) | {"fingerprint": stored}
-        held["settings"]["source"]["source"] = source.settings.source.name
-        write_json(partial / name, held)
-    # The units stay as they were measured: rounding them would shift whole leads.
-    source.model.denoiser.to(torch.bfloat16)
-    save_weights(source.model, partial / WEIGHTS)
-    if source.cascade is not None:
-        smaller: dict[str, torch.nn.Module] = {
-            RHYTHM: source.cascade.rhythm,
-            BEAT_SHAPES: source.cascade.beat_shapes,
-        }
-        for name, model in smaller.items():
-            make_folder(partial / name)
-            for parameter in model.parameters():
-                parameter.data = parameter.data.to(torch.bfloat16)
-            save_weights(model, partial / name / WEIGHTS)
-    if source.seen is not None:
-        source.seen.write(partial)
-    if scores:
-        write_json(partial / SCORES, scores)
-    with written_whole(partial / MODEL_CARD) as path:
-        path.write_text(_model_card(folder.name, source, scores or {}, limits), encoding="utf-8")
-    partial.rename(folder)
+    with atomic_folder(folder) as partial:
+        for name in (REQUEST, CARD):
+            held = read_json(stage.folder / name) | {"fingerprint": stored}
+            held["settings"]["source"]["source"] = source.settings.source.name
+            write_json(partial / name, held)
+        # The units stay as they were measured: rounding them would shift whole leads.
+        source.model.denoiser.to(torch.bfloat16)
+        save_weights(source.model, partial / WEIGHTS)
+        if source.cascade is not None:
+            smaller: dict[str, torch.nn.Module] = {
+                RHYTHM: source.cascade.rhythm,
+                BEAT_SHAPES: source.cascade.beat_shapes,
+            }
+            for name, model in smaller.items():
+                make_folder(partial / name)
+                for parameter in model.parameters():
+                    parameter.data = parameter.data.to(torch.bfloat16)
+                save_weights(model, partial / name / WEIGHTS)
+        if source.seen is not None:
+            source.seen.write(partial)
+        if scores:
+            write_json(partial / SCORES, scores)
+        card = _model_card(folder.name, source, scores or {}, limits)
+        (partial / MODEL_CARD).write_text(card, encoding="utf-8")
     return PretrainedModel.open(folder)
 
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ecgtransfer.drawing import Table
 from ecgtransfer.evaluation import (
     ClassifierConfig,
     FeatureScale,
     PrivacySide,
-    Table,
     measure_privacy,
     train_classifier,
 )

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ecgtransfer.corpus import ECGSet, load_manifest
-from ecgtransfer.errors import ManifestError, RunError
-from ecgtransfer.evaluation import (
+from ecgtransfer.drawing import (
+    OUTCOME_WORDS,
     Curve,
     Figure,
     Quantiles,
@@ -27,7 +27,7 @@ from ecgtransfer.evaluation import (
     spectrum_svg,
     write_report,
 )
-from ecgtransfer.evaluation.report import OUTCOME_WORDS
+from ecgtransfer.errors import ManifestError, RunError
 from ecgtransfer.pipeline.answers import (
     QUESTIONS,
     Answer,
@@ -38,7 +38,7 @@ from ecgtransfer.pipeline.answers import (
     some,
     synthetic_sets,
 )
-from ecgtransfer.pipeline.run import Run
+from ecgtransfer.pipeline.run import CARD, Run
 from ecgtransfer.pipeline.source import Source, corpus_in_words, corpus_of
 from ecgtransfer.pipeline.target import Target, labels_in
 from ecgtransfer.statistics import (
@@ -137,7 +137,7 @@ def _answers(run: Run, name: str) -> dict[str, Answer]:
     """The answers that there are, in the order of `QUESTIONS`."""
     stages = {question: question_stage(run, question, name) for question in QUESTIONS}
     answers = {
-        question: Answer.from_card(question, stage.card["results"])
+        question: Answer.from_card(question, stage.card["results"], stage.folder / CARD)
         for question, stage in stages.items()
         if stage.is_done
     }

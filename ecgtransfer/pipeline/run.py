@@ -5,23 +5,25 @@ RUN/<stage>/request.json       what the stage was asked for, written before it s
 RUN/<stage>/card.json          the same with its results, written last: the stage is done
 """
 
-import hashlib
-import json
-import math
-import os
 import platform
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import is_dataclass
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from ecgtransfer.corpus.writing import sole_writer
 from ecgtransfer.errors import RunError
-from ecgtransfer.settings import stated
-from ecgtransfer.synthesis.folders import write_once
+from ecgtransfer.storage import (
+    disk_errors,
+    exclusive_lock,
+    fingerprint,
+    from_card,
+    make_folder,
+    publish,
+    read_json,
+    to_card,
+    write_json,
+)
 from ecgtransfer.training import (
     is_main_process,
     main_process_first,
@@ -29,84 +31,14 @@ from ecgtransfer.training import (
     wait_for_everyone,
 )
 
+T = TypeVar("T")
+
 #: Version of the layout of a run folder; a folder of another one is refused.
 RUN_FORMAT = 1
 CONFIG, REQUEST, CARD = "config.json", "request.json", "card.json"
 
 #: Locks of the stages that this process is at work on, by folder; who dies leaves them to others.
 _AT_WORK: dict[Path, ExitStack] = {}
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A file beside `path` that takes its place once all of it is on the disk.
-
-    Raises:
-        RunError: the disk is full or closed to us; then `path` is as it was.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise _not_written(path, error) from None
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it; RunError where that cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _not_written(folder, error) from None
-
-
-def write_json(path: Path, value: object) -> None:
-    """Sorted, indented JSON, whole or not at all; RunError where the disk does not take it."""
-    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
-    with written_whole(path) as partial:
-        partial.write_text(text, encoding="utf-8")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from disk; RunError where it is missing or broken."""
-    try:
-        value = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise RunError(f"expected {path}, found no such file; is this a run folder?") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} is not readable as JSON ({error}); restore or remove it") from None
-    except OSError as error:
-        raise RunError(
-            f"{path} could not be read ({error.strerror}); see to its permissions"
-        ) from None
-    if not isinstance(value, dict):
-        raise RunError(f"expected a JSON object in {path}, got {type(value).__name__}")
-    return value
-
-
-def as_json(settings: object) -> Any:
-    """Dataclasses, tuples and paths as what JSON has for them; numbers that are none as null."""
-    if is_dataclass(settings) and not isinstance(settings, type):
-        return as_json(stated(settings))
-    if isinstance(settings, Mapping):
-        return {str(key): as_json(value) for key, value in settings.items()}
-    if isinstance(settings, list | tuple):
-        return [as_json(value) for value in settings]
-    if isinstance(settings, Path):
-        return str(settings)
-    if isinstance(settings, float) and not math.isfinite(settings):
-        return None
-    return settings
-
-
-def fingerprint(settings: object) -> str:
-    """Twelve hex digits that stand for settings and the fingerprints of their inputs."""
-    text = json.dumps(as_json(settings), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def software() -> dict[str, str]:
@@ -118,7 +50,8 @@ def software() -> dict[str, str]:
 def begin_run(folder: Path) -> None:
     """Make a folder a run folder, if it is none yet; any number of processes may do so at once."""
     make_folder(folder)
-    _state(folder / CONFIG, {"format": RUN_FORMAT, "software": software()})
+    if not (folder / CONFIG).exists():
+        write_json(folder / CONFIG, {"format": RUN_FORMAT, "software": software()}, keep=True)
 
 
 class Stage:
@@ -147,6 +80,14 @@ class Stage:
             )
         return read_json(self.folder / CARD)
 
+    def read(self, kind: type[T], part: str) -> T:
+        """A part of the card, such as "settings.model", as `storage.from_card` reads it.
+
+        Raises:
+            RunError: the stage is not done, or its card is of another version.
+        """
+        return from_card(kind, self.card, self.folder / CARD, part)
+
     def begin(self, settings: object, *, alone: bool = True) -> bool:
         """State what is asked for; True when just that is done already.
 
@@ -160,7 +101,7 @@ class Stage:
                 another process is at work there; nothing is touched.
         """
         with main_process_first():
-            done = self._begin(as_json(settings))
+            done = self._begin(to_card(settings))
             if done and is_main_process():
                 remove_checkpoints(self.folder)  # which a kill after the card was written left
             if alone and not done and is_main_process():
@@ -172,17 +113,15 @@ class Stage:
         """Rename the card of a stage, which then is not done; RunError where that cannot be."""
         if is_main_process():
             path = self.folder / CARD
-            try:
-                path.replace(self.folder / name)
-            except OSError as error:
-                raise _not_written(path, error) from None
+            with disk_errors(path):
+                publish(path, self.folder / name)
         wait_for_everyone()
 
     def _keep_others_out(self) -> None:
         folder = self.folder.resolve()
         if folder not in _AT_WORK:
             with ExitStack() as lock:
-                lock.enter_context(sole_writer(folder))
+                lock.enter_context(exclusive_lock(folder))
                 _AT_WORK[folder] = lock.pop_all()
 
     def _begin(self, asked: Any) -> bool:
@@ -197,25 +136,25 @@ class Stage:
                 )
             begin_run(self.folder.parent)
             make_folder(self.folder)
-            _state(path, request)
+            write_json(path, request, keep=True)
         held = read_json(path)
         if held.get("fingerprint") == request["fingerprint"]:
             return self.is_done
-        # A request alone binds nobody: what was asked for was refused before any work.
+        # Only a request file: nothing was computed, so it may be replaced.
         if found:
             differences = "; ".join(_differences(held.get("settings", {}), asked)) or "inputs"
             raise RunError(
                 f"{self.folder} holds the stage {self.name!r} with other settings "
                 f"({differences}); use another run folder, or remove {self.folder} to redo it"
             )
-        _state(path, request, anew=True)
+        write_json(path, request, shared=True)
         return False
 
     def finish(self, results: object) -> dict[str, Any]:
         """Write the card: from now on the stage is done."""
         if is_main_process():
             card = read_json(self.folder / REQUEST) | {
-                "results": as_json(results),
+                "results": to_card(results),
                 "software": software(),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             }
@@ -280,14 +219,6 @@ def _names(folder: Path, but: str) -> set[str]:
     return {name for name in names if not name.startswith(f".{but}.")}
 
 
-def _state(path: Path, value: object, *, anew: bool = False) -> None:
-    """`write_once`; RunError where the disk does not take it."""
-    try:
-        write_once(path, value, anew=anew)
-    except OSError as error:
-        raise _not_written(path, error) from None
-
-
 def _differences(held: object, asked: object, name: str = "") -> list[str]:
     """`setting: held, not asked` for every leaf that differs."""
     if isinstance(held, dict) and isinstance(asked, dict):
@@ -297,10 +228,3 @@ def _differences(held: object, asked: object, name: str = "") -> list[str]:
             for line in _differences(held.get(key), asked.get(key), f"{name}.{key}".lstrip("."))
         ]
     return [] if held == asked else [f"{name} {held}, asked for {asked}"]
-
-
-def _not_written(path: Path, error: OSError) -> RunError:
-    return RunError(
-        f"{path} could not be written ({error.strerror}); make room, or choose another place, and "
-        f"run the same command again"
-    )

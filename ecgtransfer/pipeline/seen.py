@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ecgtransfer.corpus import ECGSet
 from ecgtransfer.errors import RunError
-from ecgtransfer.pipeline.run import written_whole
+from ecgtransfer.storage import atomic_file
 
 SEEN = "seen.parquet"
 #: Records that are read at a time.
@@ -64,7 +64,7 @@ class Seen:
                 "hash": pyarrow.array(np.concatenate([self.patients, self.signals])),
             }
         )
-        with written_whole(folder / SEEN) as partial:
+        with atomic_file(folder / SEEN) as partial:
             pyarrow.parquet.write_table(table, partial)
 
     @classmethod

@@ -25,7 +25,6 @@ from ecgtransfer.diffusion import (
     ConditionedRecords,
     DiffusionConfig,
     DiffusionModel,
-    NoiseConfig,
     Precision,
     fastest_precision,
     fit_beat_shapes,
@@ -36,7 +35,6 @@ from ecgtransfer.diffusion import (
     true_condition,
 )
 from ecgtransfer.errors import ConfigError, RunError
-from ecgtransfer.models import UNetConfig
 from ecgtransfer.pipeline.conditioned import (
     CORE_LABELS,
     FEWEST_BEATS,
@@ -46,20 +44,18 @@ from ecgtransfer.pipeline.conditioned import (
     sexes,
 )
 from ecgtransfer.pipeline.config import SourceSettings, preset
-from ecgtransfer.pipeline.run import (
-    CARD,
-    REQUEST,
-    Run,
-    Stage,
-    begin_run,
+from ecgtransfer.pipeline.run import CARD, REQUEST, Run, Stage, begin_run
+from ecgtransfer.pipeline.seen import SEEN, Seen
+from ecgtransfer.rhythm import RhythmConfig, RhythmModel, fit_rhythm
+from ecgtransfer.signals import INDEPENDENT_LEADS
+from ecgtransfer.storage import (
+    OMIT_AT_DEFAULT,
+    atomic_folder,
+    from_card,
     make_folder,
     read_json,
     write_json,
 )
-from ecgtransfer.pipeline.seen import SEEN, Seen
-from ecgtransfer.rhythm import RhythmConfig, RhythmModel, fit_rhythm
-from ecgtransfer.settings import UNSTATED_AT_DEFAULT
-from ecgtransfer.signals import INDEPENDENT_LEADS
 from ecgtransfer.training import (
     FitResult,
     Progress,
@@ -84,6 +80,22 @@ RECORDS_FOR_IDENTITIES = 512
 
 
 @dataclass(frozen=True)
+class StageSummary:
+    """Training of one of the smaller models of a factorised source."""
+
+    parameters: int
+    steps: int
+    validation_loss: float | None
+    seconds: float
+
+    @classmethod
+    def of(cls, model: torch.nn.Module, fitted: FitResult) -> "StageSummary":
+        """Of a model that was just trained."""
+        size = sum(p.numel() for p in model.parameters())
+        return cls(size, fitted.steps, fitted.validation, fitted.seconds)
+
+
+@dataclass(frozen=True)
 class SourceSummary:
     """What training the source came to.
 
@@ -101,23 +113,7 @@ class SourceSummary:
     precision: str
     labels: Mapping[str, int]
     corpus: Mapping[str, str]
-    stages: Mapping[str, "StageSummary"] = field(default_factory=dict, metadata=UNSTATED_AT_DEFAULT)
-
-
-@dataclass(frozen=True)
-class StageSummary:
-    """Training of one of the smaller models of a factorised source."""
-
-    parameters: int
-    steps: int
-    validation_loss: float | None
-    seconds: float
-
-    @classmethod
-    def of(cls, model: torch.nn.Module, fitted: FitResult) -> "StageSummary":
-        """Of a model that was just trained."""
-        size = sum(p.numel() for p in model.parameters())
-        return cls(size, fitted.steps, fitted.validation, fitted.seconds)
+    stages: Mapping[str, StageSummary] = field(default_factory=dict, metadata=OMIT_AT_DEFAULT)
 
 
 @dataclass(frozen=True)
@@ -289,7 +285,7 @@ def train_source(
     if start is not None:
         asked["start"] = SourceStart(start.fingerprint, start.summary.steps, start.summary.seconds)
     if stage.begin(asked):
-        return source_summary(stage.card["results"])
+        return stage.read(SourceSummary, "results")
     stages: dict[str, StageSummary] = {}
     records: ECGSet | ConditionedRecords = ecgset
     if settings.factorised:
@@ -435,22 +431,12 @@ def adopt_source(run: Run, theirs: Stage, records: Path | None = None) -> None:
             )
     else:
         begin_run(run.folder)
-        partial = ours.folder.with_name(f".{ours.folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        make_folder(partial)
-        try:
+        with atomic_folder(ours.folder) as partial:
             for name in source_files(theirs):
                 make_folder((partial / name).parent)
                 shutil.copy2(theirs.folder / name, partial / name)
             if (theirs.folder / RECORDS).exists():
                 shutil.copy2(theirs.folder / RECORDS, partial / RECORDS)
-            partial.rename(ours.folder)
-        except OSError as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise RunError(
-                f"{theirs.folder} could not be copied to {ours.folder} ({error.strerror}); make "
-                f"room and run the same command again"
-            ) from None
     if records is not None:
         replace(load_source(run), location=absolute(records)).records()
         write_json(ours.folder / RECORDS, {"set": str(absolute(records))})
@@ -467,38 +453,29 @@ def load_source(run: Run) -> Source:
     return read_source(run.stage(SOURCE))
 
 
-def source_summary(results: Mapping[str, Any]) -> SourceSummary:
-    """The summary that a card states."""
-    stages = {name: StageSummary(**each) for name, each in results.get("stages", {}).items()}
-    return SourceSummary(**{**results, "stages": stages})
-
-
 def read_source(stage: Stage) -> Source:
     """A trained source from its stage, in a run or apart; RunError where it is not finished."""
-    asked: dict[str, Any] = stage.card["settings"]
-    model = DiffusionModel(_diffusion_config(asked["model"]))
+    asked = stage.read(dict[str, Any], "settings")
+    model = DiffusionModel(stage.read(DiffusionConfig, "settings.model"))
     load_weights(model, stage.folder / WEIGHTS)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device).eval().requires_grad_(False)
-    settings = asked["source"] | {
-        "source": Path(asked["source"]["source"]),
-        "select": tuple(asked["source"]["select"]),
-        "validation": tuple(asked["source"]["validation"]),
-    }
+    settings = stage.read(SourceSettings, "settings.source")
     cascade = _read_cascade(stage, model.eval()) if "rhythm" in asked else None
-    location = settings["source"]
+    location = settings.source
     if (stage.folder / RECORDS).exists():
-        location = Path(read_json(stage.folder / RECORDS)["set"])
+        path = stage.folder / RECORDS
+        location = from_card(Path, read_json(path), path, "set")
     return Source(
         model=model,
         label_space=LabelSpace(model.config.label_names),
-        fingerprint=str(stage.card["fingerprint"]),
-        settings=SourceSettings(**settings),
-        set_fingerprint=str(asked["set"]),
+        fingerprint=stage.read(str, "fingerprint"),
+        settings=settings,
+        set_fingerprint=stage.read(str, "settings.set"),
         # The path of a model that came without its records is but the name of their set.
         location=location if location.is_absolute() else None,
-        summary=source_summary(stage.card["results"]),
-        start=SourceStart(**asked["start"]) if "start" in asked else None,
+        summary=stage.read(SourceSummary, "results"),
+        start=stage.read(SourceStart, "settings.start") if "start" in asked else None,
         cascade=cascade,
         seen=Seen.read(stage.folder),
     )
@@ -579,10 +556,9 @@ def _begin_with(model: DiffusionModel, start: DiffusionModel) -> None:
 
 def _read_cascade(stage: Stage, record: DiffusionModel) -> Cascade:
     """The models of rhythm and beat shapes beside that of records."""
-    asked: dict[str, Any] = stage.card["settings"]
-    rhythm = RhythmModel(_rhythm_config(asked["rhythm"]["model"]))
+    rhythm = RhythmModel(stage.read(RhythmConfig, "settings.rhythm.model"))
     load_weights(rhythm, stage.folder / RHYTHM / WEIGHTS)
-    shapes = BeatShapeModel(_shape_config(asked["beat_shapes"]["model"]))
+    shapes = BeatShapeModel(stage.read(BeatShapeConfig, "settings.beat_shapes.model"))
     load_weights(shapes, stage.folder / BEAT_SHAPES / WEIGHTS)
     return Cascade(rhythm, shapes, record).eval().requires_grad_(False)
 
@@ -597,28 +573,6 @@ def _label_counts(labels: np.ndarray, names: Sequence[str], numbers: np.ndarray)
 def no_bars(task: str) -> Iterator[Callable[[Progress], None]]:
     """Progress that is not shown."""
     yield lambda now: None
-
-
-def _rhythm_config(held: dict[str, Any]) -> RhythmConfig:
-    names, window_s = tuple(held["label_names"]), tuple(held["window_s"])
-    return RhythmConfig(**held | {"label_names": names, "window_s": window_s})
-
-
-def _shape_config(held: dict[str, Any]) -> BeatShapeConfig:
-    names, noise = tuple(held["label_names"]), NoiseConfig(**held["noise"])
-    return BeatShapeConfig(**held | {"label_names": names, "noise": noise})
-
-
-def _diffusion_config(held: dict[str, Any]) -> DiffusionConfig:
-    unet = UNetConfig(**held["unet"] | {"widths": tuple(held["unet"]["widths"])})
-    return DiffusionConfig(
-        **held
-        | {
-            "label_names": tuple(held["label_names"]),
-            "unet": unet,
-            "noise": NoiseConfig(**held["noise"]),
-        }
-    )
 
 
 def _precision(name: str) -> Precision:

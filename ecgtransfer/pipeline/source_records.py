@@ -6,7 +6,14 @@ import numpy as np
 import torch
 
 from ecgtransfer.corpus import LabelSpace
-from ecgtransfer.diffusion import CascadeConditions, Condition, sample, sampling_sigmas
+from ecgtransfer.diffusion import (
+    RECORD_SOLVER,
+    RECORD_STEPS,
+    CascadeConditions,
+    Condition,
+    sample,
+    sampling_sigmas,
+)
 from ecgtransfer.errors import CorpusError
 from ecgtransfer.pipeline.source import Source
 from ecgtransfer.pipeline.target import domain_records, labels_in
@@ -14,8 +21,8 @@ from ecgtransfer.statistics import streams
 from ecgtransfer.training import Progress, record_noise
 from ecgtransfer.transfer import DomainRecords
 
-#: Sampler, and records at a time, for source records that are drawn from the model.
-SOLVER, SAMPLER_STEPS, AT_ONCE = "adams", 12, 32
+#: Source records drawn from the model at a time.
+AT_ONCE = 32
 
 
 def matched_source(
@@ -100,7 +107,7 @@ def drawn_source(
     device = model.units.amplitude_mv.device
     rng = streams.generator(seed, streams.DRAWN_SOURCE_RECORDS)
     label = torch.from_numpy(target_labels[rng.integers(len(target_labels), size=n)])
-    sigmas = sampling_sigmas(SAMPLER_STEPS, model.config.noise)
+    sigmas = sampling_sigmas(RECORD_STEPS, model.config.noise)
     seeds = rng.integers(2**62, size=n).tolist()
     conditions = None if source.cascade is None else CascadeConditions(source.cascade, space.names)
     x0, told = [], []
@@ -110,7 +117,7 @@ def drawn_source(
         condition = Condition(label=label[part].to(device))
         if conditions is not None:
             condition, _ = conditions(label[part], seeds[part])
-        x0.append(sample(model, drawn, condition, sigmas, SOLVER).cpu())
+        x0.append(sample(model, drawn, condition, sigmas, RECORD_SOLVER).cpu())
         told.append(condition.to("cpu"))
         progress(Progress(min(start + AT_ONCE, n), n, 0.0, None))
     names = tuple(f"drawn {number}" for number in range(n))

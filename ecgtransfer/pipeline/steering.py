@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 from ecgtransfer.corpus import ECGSet
-from ecgtransfer.corpus.ecgset import is_ecgset
+from ecgtransfer.corpus.sets.ecgset import is_ecgset
 from ecgtransfer.diffusion import CascadeConditions
 from ecgtransfer.errors import ConfigError, CorpusError, RunError
 from ecgtransfer.pipeline.cascade_transfer import CascadeChanges
-from ecgtransfer.pipeline.run import as_json
 from ecgtransfer.pipeline.source import Source
 from ecgtransfer.signals import Beats, read_annotation, read_beats_csv
+from ecgtransfer.storage import to_card
 
 #: Heart rates that can be asked for, beats a minute.
 HEART_RATES_BPM = (15.0, 300.0)
@@ -168,7 +168,7 @@ def steering_card(steering: Steering) -> dict[str, object]:
     """What the card of a generated set says of its steering; nothing where it was left free."""
     if steering.is_free:
         return {}
-    return {"steering": as_json(steering) | steering.inputs()}
+    return {"steering": to_card(steering) | steering.inputs()}
 
 
 def patient_columns(steering: Steering) -> dict[str, str | float]:

@@ -9,13 +9,14 @@ RUN/<name>-<method>/wfdb          the same as WFDB
 import math
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from ecgtransfer.corpus import ECGSet, LabelSpace
-from ecgtransfer.diffusion import sampling_sigmas
+from ecgtransfer.diffusion import RECORD_SOLVER, RECORD_STEPS, SOLVERS, sampling_sigmas
 from ecgtransfer.errors import ConfigError, RunError
+from ecgtransfer.export import export_wfdb
 from ecgtransfer.pipeline.config import METHODS
 from ecgtransfer.pipeline.methods import load_target_model, stage_name
 from ecgtransfer.pipeline.run import Run
@@ -27,34 +28,41 @@ from ecgtransfer.pipeline.steering import (
     steering_card,
 )
 from ecgtransfer.pipeline.target import TARGET, Target, load_target
-from ecgtransfer.settings import UNSTATED_AT_DEFAULT
+from ecgtransfer.storage import OMIT_AT_DEFAULT, bytes_below, require_space
 from ecgtransfer.synthesis import (
     DiskSpace,
     Shard,
     SynthesisRequest,
     disk_bytes,
-    export_wfdb,
     generate,
     missing_shards,
     parse_counts,
     per_class,
 )
-from ecgtransfer.synthesis.folders import bytes_below, require_space
 from ecgtransfer.training import is_main_process, meeting_point, process_number
 
 SET, WFDB = "set", "wfdb"
-#: Solvers of `diffusion.sample`.
-SOLVERS = ("adams", "dpmpp2m", "heun")
-#: Names of other stages, which a set may not take.
-TAKEN = ("transfer", "simulated", "utility", "fidelity", "physiology", "privacy", "report")
+#: The set that an evaluation draws where the source's records are not here.
+STAND_IN_SET = "stand-ins"
+#: First words of the names of other stages, which a set may not take.
+TAKEN = (
+    "transfer",
+    "simulated",
+    "utility",
+    "fidelity",
+    "physiology",
+    "privacy",
+    "report",
+    STAND_IN_SET,
+)
 
 
 @dataclass(frozen=True)
 class SamplerSettings:
     """How records are drawn from any denoiser."""
 
-    steps: int = 12
-    solver: str = "adams"
+    steps: int = RECORD_STEPS
+    solver: str = RECORD_SOLVER
     classifier_free_scale: float = 1.0
 
     def __post_init__(self) -> None:
@@ -82,6 +90,7 @@ class GenerateSettings:
         sampler: solver and steps.
         seed: of the set; each record has its own.
         steering: rhythm and patient of the records.
+        of_evaluation: whether an evaluation asks, which may take a name of its own.
     """
 
     counts: tuple[str, ...] = ()
@@ -91,9 +100,10 @@ class GenerateSettings:
     name: str = "synthetic"
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
     seed: int = 0
-    steering: Steering = field(default=Steering(), metadata=UNSTATED_AT_DEFAULT)
+    steering: Steering = field(default=Steering(), metadata=OMIT_AT_DEFAULT)
+    of_evaluation: InitVar[bool] = False
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, of_evaluation: bool) -> None:
         ways = (bool(self.counts), self.per_class is not None, self.ratio is not None)
         if sum(ways) != 1:
             raise ConfigError(
@@ -106,7 +116,7 @@ class GenerateSettings:
             raise ConfigError(
                 f"expected a name of letters, digits, - and _ for the set, got {self.name!r}"
             )
-        if self.name.partition("-")[0] in TAKEN:
+        if f"{self.name}-".startswith(tuple(f"{word}-" for word in TAKEN)) and not of_evaluation:
             raise ConfigError(
                 f"expected a name for the set that no other stage has, got {self.name!r}; choose "
                 f"one that does not begin with {', '.join(TAKEN)}"
@@ -154,7 +164,7 @@ def synthesise(
             f"{processes} processes, which take a shard each; leave one of them out"
         )
     method = settings.method or only_method(run)
-    settings = replace(settings, method=method)
+    settings = replace(settings, method=method, of_evaluation=True)  # its name was checked before
     request = _request(run, source, settings)
     space = run_label_space(run, source)
     target_model = load_target_model(run, source, method, settings.sampler.classifier_free_scale)

@@ -20,9 +20,10 @@ from ecgtransfer.corpus import (
 )
 from ecgtransfer.diffusion import Condition
 from ecgtransfer.errors import ConfigError, CorpusError, RunError
-from ecgtransfer.pipeline.run import Run, written_whole
+from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.seen import Seen, corpus_name
 from ecgtransfer.pipeline.source import Source, absolute
+from ecgtransfer.storage import atomic_file
 from ecgtransfer.transfer import DomainRecords
 
 TARGET = "target"
@@ -155,7 +156,7 @@ def settle_target(run: Run, source: Source, settings: TargetSettings) -> Target:
             for number in numbers
         ]
         frame = pd.DataFrame(listed, columns=["number", "name", "part"]).sort_values("number")
-        with written_whole(stage.folder / SPLIT) as partial:
+        with atomic_file(stage.folder / SPLIT) as partial:
             frame.to_csv(partial, index=False)
         counts = {part: len(numbers) for part, numbers in parts.items()}
         stage.finish(counts | {"left_out_as_patients_of_the_source": known})
@@ -171,7 +172,7 @@ def settle_target(run: Run, source: Source, settings: TargetSettings) -> Target:
         fit=numbers_of["fit"],
         held_out=numbers_of["held_out"],
         test=numbers_of["test"],
-        fingerprint=str(stage.card["fingerprint"]),
+        fingerprint=stage.read(str, "fingerprint"),
     )
 
 
@@ -182,16 +183,7 @@ def load_target(run: Run, source: Source) -> Target:
         raise RunError(
             f"expected a target in {run.folder}, found none; run 'ecgtransfer transfer' first"
         )
-    held = stage.card["settings"]["target"]
-    settings = TargetSettings(
-        target=Path(held["target"]),
-        select=tuple(held["select"]),
-        train_records=held["train_records"],
-        protocol=held["protocol"],
-        part=None if held["part"] is None else (held["part"][0], held["part"][1]),
-        seed=held["seed"],
-    )
-    return settle_target(run, source, settings)
+    return settle_target(run, source, stage.read(TargetSettings, "settings.target"))
 
 
 def _split(table: pd.DataFrame, labels: np.ndarray, settings: TargetSettings) -> Split:

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from ecgtransfer.drawing import Table
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.evaluation import (
     RATIOS,
     Arm,
     ClassifierConfig,
     LabelledRecords,
-    Table,
     UtilityResult,
     count_trainings,
     default_arms,

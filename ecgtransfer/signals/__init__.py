@@ -15,7 +15,6 @@ from ecgtransfer.signals.beat_shape import (
 )
 from ecgtransfer.signals.beats import BeatKind, Beats, find_beats
 from ecgtransfer.signals.leads import (
-    EXPANSION,
     INDEPENDENT_LEADS,
     LEADS,
     canonical_lead,
@@ -24,7 +23,6 @@ from ecgtransfer.signals.leads import (
     lead_order,
     reorder_leads,
 )
-from ecgtransfer.signals.paper import draw_recording, draw_recordings, save_drawing
 from ecgtransfer.signals.preprocessing import bandpass, crop, resample
 from ecgtransfer.signals.quality import (
     flat_leads,
@@ -33,14 +31,14 @@ from ecgtransfer.signals.quality import (
     r_peaks,
     saturated_leads,
 )
-from ecgtransfer.signals.recording import Recording
+from ecgtransfer.signals.recording import MILLIVOLTS, Recording
 from ecgtransfer.signals.wfdb_header import WfdbHeader, read_comments, read_header
 from ecgtransfer.signals.wfdb_io import read_recording, write_recording
 
 __all__ = [
-    "EXPANSION",
     "INDEPENDENT_LEADS",
     "LEADS",
+    "MILLIVOLTS",
     "SHAPE_ROWS",
     "BeatKind",
     "Beats",
@@ -51,8 +49,6 @@ __all__ = [
     "beat_shapes",
     "canonical_lead",
     "crop",
-    "draw_recording",
-    "draw_recordings",
     "expand_leads",
     "find_beats",
     "flat_leads",
@@ -71,7 +67,6 @@ __all__ = [
     "reorder_leads",
     "resample",
     "saturated_leads",
-    "save_drawing",
     "shape_samples",
     "write_annotation",
     "write_recording",

@@ -7,6 +7,7 @@ import numpy as np
 
 from ecgtransfer.errors import SignalError
 from ecgtransfer.signals.beats import SYMBOLS, BeatKind, Beats
+from ecgtransfer.storage import atomic_files
 
 #: Suffix of the annotation that is written beside a record.
 ANNOTATOR = "atr"
@@ -32,19 +33,23 @@ def write_annotation(record: Path, beats: Beats, sampling_rate_hz: float) -> Pat
 
     Returns:
         The path of the annotation.
+
+    Raises:
+        StorageError: the disk is full or refuses to write.
     """
     import wfdb
 
     path = record.with_name(f"{record.name}.{ANNOTATOR}")
     if len(beats):
-        wfdb.wrann(
-            record.name,
-            ANNOTATOR,
-            np.rint(beats.times_s * sampling_rate_hz).astype(np.int64),
-            symbol=[SYMBOLS[BeatKind(kind)] for kind in beats.kinds.tolist()],
-            fs=sampling_rate_hz,
-            write_dir=str(record.parent),
-        )
+        with atomic_files(path) as scratch:
+            wfdb.wrann(
+                record.name,
+                ANNOTATOR,
+                np.rint(beats.times_s * sampling_rate_hz).astype(np.int64),
+                symbol=[SYMBOLS[BeatKind(kind)] for kind in beats.kinds.tolist()],
+                fs=sampling_rate_hz,
+                write_dir=str(scratch),
+            )
     return path
 
 

@@ -151,13 +151,3 @@ def _is_floating(dtype: Any) -> bool:
     """True for a floating-point dtype of numpy or torch (the latter says so itself)."""
     own_word = getattr(dtype, "is_floating_point", None)
     return bool(np.issubdtype(dtype, np.floating)) if own_word is None else bool(own_word)
-
-
-def _expansion() -> NDArray[np.float64]:
-    matrix = expand_leads(np.eye(len(INDEPENDENT_LEADS)))
-    matrix.setflags(write=False)
-    return matrix
-
-
-#: `expand_leads` as a matrix (12, 8): x12 = EXPANSION @ x8; read-only.
-EXPANSION = _expansion()

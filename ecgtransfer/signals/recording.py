@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from ecgtransfer.errors import SignalError
 from ecgtransfer.signals.leads import LEADS, canonical_lead
 
+#: One of each unit in millivolts; both micro signs of Unicode are met.
+MILLIVOLTS = {"mV": 1.0, "uV": 1e-3, "µV": 1e-3, "μV": 1e-3, "V": 1e3}
+
 
 @dataclass(frozen=True, eq=False)
 class Recording:

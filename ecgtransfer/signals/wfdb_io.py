@@ -7,7 +7,6 @@ of another kind, samples that do not add up to the header's checksum.
 
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from ecgtransfer.errors import SignalError
 from ecgtransfer.signals.leads import LEADS, lead_order
-from ecgtransfer.signals.recording import Recording
+from ecgtransfer.signals.recording import MILLIVOLTS, Recording
 from ecgtransfer.signals.wfdb_header import (
     SignalLine,
     WfdbHeader,
@@ -26,9 +25,7 @@ from ecgtransfer.signals.wfdb_header import (
     is_lead,
     read_header,
 )
-
-#: One of each unit in millivolts; both micro signs of Unicode are met.
-MILLIVOLTS = {"mV": 1.0, "uV": 1e-3, "µV": 1e-3, "μV": 1e-3, "V": 1e3}
+from ecgtransfer.storage import atomic_files
 
 #: Bytes of a sample in the formats that are read here, and the number that means "no sample".
 SAMPLE_BYTES = {"16": 2.0, "24": 3.0, "32": 4.0, "212": 1.5, "61": 2.0, "80": 1.0, "160": 2.0}
@@ -160,8 +157,9 @@ def write_recording(
     path: the record without extension, in an existing folder; letters, digits, `-` and `_` only.
     comments: header comment lines, one line each.
 
-    Raises SignalError for another name, a comment of several lines, an amplitude beyond 32.767 mV,
-    a rate that `read_recording` would refuse, and a disk that does not take the files.
+    Raises SignalError for another name, a comment of several lines, an amplitude beyond 32.767 mV
+    and a rate that `read_recording` would refuse; StorageError where the disk does not take the
+    files.
     """
     import wfdb
 
@@ -180,31 +178,19 @@ def write_recording(
             f"{target}: expected amplitudes up to {LARGEST_MV} mV, got {largest[worst]:g} mV in "
             f"lead {LEADS[worst]}; check the unit of the signal"
         )
-    try:
-        with tempfile.TemporaryDirectory(
-            dir=target.parent, prefix=f".{target.name}.", suffix=".partial"
-        ) as aside:
-            wfdb.wrsamp(
-                target.name,
-                fs=recording.sampling_rate_hz,
-                units=["mV"] * len(LEADS),
-                sig_name=list(LEADS),
-                p_signal=recording.signal_mv.T.astype(np.float64),
-                fmt=[FORMAT] * len(LEADS),
-                adc_gain=[GAIN_PER_MV] * len(LEADS),
-                baseline=[BASELINE] * len(LEADS),
-                comments=comments,
-                write_dir=aside,
-            )
-            # An older header must not describe the new samples, not even for a moment.
-            beside(target, ".hea").unlink(missing_ok=True)
-            for suffix in (".dat", ".hea"):
-                os.replace(beside(Path(aside, target.name), suffix), beside(target, suffix))
-    except OSError as error:
-        raise SignalError(
-            f"expected to write the record {target}, got {error.strerror or error}; "
-            "make sure that the folder exists and has space, and write again"
-        ) from error
+    with atomic_files(beside(target, ".dat"), beside(target, ".hea")) as scratch:
+        wfdb.wrsamp(
+            target.name,
+            fs=recording.sampling_rate_hz,
+            units=["mV"] * len(LEADS),
+            sig_name=list(LEADS),
+            p_signal=recording.signal_mv.T.astype(np.float64),
+            fmt=[FORMAT] * len(LEADS),
+            adc_gain=[GAIN_PER_MV] * len(LEADS),
+            baseline=[BASELINE] * len(LEADS),
+            comments=comments,
+            write_dir=str(scratch),
+        )
 
 
 def _checked_comment(target: Path, comment: str) -> str:

@@ -17,7 +17,6 @@ from ecgtransfer.statistics.resampling import (
     WeightedScore,
     bootstrap,
     draw_resamples,
-    paired_bootstrap,
     score_resamples,
 )
 from ecgtransfer.statistics.shares import (
@@ -44,7 +43,6 @@ __all__ = [
     "effective_records",
     "estimate",
     "newcombe_difference",
-    "paired_bootstrap",
     "proportion",
     "reflected_estimate",
     "score_resamples",

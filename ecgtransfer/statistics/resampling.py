@@ -111,30 +111,6 @@ def bootstrap(
     return estimate(float(value[0]), score_resamples(score, y_true, y_score, draws))
 
 
-def paired_bootstrap(
-    score: WeightedScore,
-    y_true: npt.ArrayLike,
-    first: npt.ArrayLike,
-    second: npt.ArrayLike,
-    patients: npt.ArrayLike | None = None,
-    *,
-    resamples: int = BOOTSTRAP_RESAMPLES,
-    seed: int = 0,
-) -> Estimate:
-    """score(second) − score(first) on the same records, with its 95 % interval.
-
-    Both score sets (N, K) meet the same resampled patients, so what the records contribute to both
-    cancels. `score` and errors as in `bootstrap`.
-    """
-    draws = draw_resamples(y_true, patients, resamples=resamples, seed=seed)
-    whole = _whole(y_true)
-    value = score(y_true, second, whole) - score(y_true, first, whole)
-    change = score_resamples(score, y_true, second, draws) - score_resamples(
-        score, y_true, first, draws
-    )
-    return estimate(float(value[0]), change)
-
-
 def _whole(y_true: npt.ArrayLike) -> FloatArray:
     """Weights of the records as they are, (1, N): all ones."""
     return np.ones((1, len(checked_labels(y_true))))

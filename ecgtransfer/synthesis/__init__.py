@@ -1,7 +1,6 @@
-"""From a denoiser and a request to labelled synthetic records on disk, here and for others."""
+"""From a denoiser and a request to labelled synthetic records on disk."""
 
-from ecgtransfer.synthesis.export import export_wfdb, header_comments
-from ecgtransfer.synthesis.folders import DiskSpace
+from ecgtransfer.storage import DiskSpace
 from ecgtransfer.synthesis.generate import generate
 from ecgtransfer.synthesis.plan import disk_bytes, record_seed
 from ecgtransfer.synthesis.request import SynthesisRequest, parse_counts, per_class
@@ -12,9 +11,7 @@ __all__ = [
     "Shard",
     "SynthesisRequest",
     "disk_bytes",
-    "export_wfdb",
     "generate",
-    "header_comments",
     "missing_shards",
     "parse_counts",
     "per_class",

@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ecgtransfer.corpus import ECGSet, ECGSetWriter, LabelSpace, microvolts
-from ecgtransfer.corpus.ecgset_writer import remove_leftovers
-from ecgtransfer.corpus.set_beats import BEATS_COLUMN
-from ecgtransfer.corpus.writing import sole_writer
-from ecgtransfer.diffusion import Condition, Denoiser, sample
+from ecgtransfer.corpus.sets.set_beats import BEATS_COLUMN
+from ecgtransfer.corpus.sets.set_folder import remove_leftovers
+from ecgtransfer.diffusion import RECORD_SOLVER, Condition, Denoiser, sample
 from ecgtransfer.errors import ConfigError, RunError
 from ecgtransfer.signals import INDEPENDENT_LEADS, Beats, expand_leads
-from ecgtransfer.synthesis.folders import DiskSpace, require_space
+from ecgtransfer.storage import DiskSpace, exclusive_lock, require_space
 from ecgtransfer.synthesis.plan import SetPlan, plan_card, record_seed
 from ecgtransfer.synthesis.request import SynthesisRequest
 from ecgtransfer.synthesis.shards import (
@@ -78,7 +77,7 @@ def generate(
     card_extra: Mapping[str, object],
     samples: int = 1000,
     sampling_rate_hz: float = 100,
-    solver: str = "dpmpp2m",
+    solver: str = RECORD_SOLVER,
     seed: int = 0,
     conditions: ConditionSource | None = None,
     columns: Mapping[str, str | float] | None = None,
@@ -134,11 +133,12 @@ def generate(
     Raises:
         ConfigError: a setting out of range, more shards than calls of the network, or a card
             without its provenance, with other than JSON values, or with what the request decides.
-        CorpusError: a label that the space does not have, unfinished work with other settings, or
-            a disk that fills up or refuses.
-        RunError: too little disk, a record that is not finite or beyond 32 mV, another process at
-            work in the folder, a folder that holds something else, a set that is being drawn in
-            another number of shards, or shards to be joined of which one is missing.
+        CorpusError: a label that the space does not have, or unfinished work with other settings.
+        RunError: a record that is not finite or beyond 32 mV, a folder that holds something else,
+            a set that is being drawn in another number of shards, or shards to be joined of which
+            one is missing.
+        StorageError: the disk is full or refuses to write, or another process is writing the
+            folder.
     """
     folder = Path(folder)
     device = torch.device(device)
@@ -187,7 +187,7 @@ def _nobody(done: int, total: int) -> None:
 def _draw_whole(folder: Path, drawing: "_Drawing") -> ECGSet:
     """The whole set: found, joined from its shards, or drawn."""
     plan = drawing.plan
-    with sole_writer(folder):
+    with exclusive_lock(folder):
         if folder.exists():
             ecgset = plan.open_finished(folder, plan.card)
             remove_leftovers(folder)
@@ -207,7 +207,7 @@ def _draw_shard(folder: Path, drawing: "_Drawing", shard: Shard) -> ECGSet:
         return plan.open_finished(folder, plan.card)
     claim_shards(folder, plan, shard.of)
     place, card = shard.folder(folder), shard.card(plan)
-    with sole_writer(place):
+    with exclusive_lock(place):
         if place.exists():
             remove_leftovers(place)
             return plan.open_finished(place, card)

@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -88,16 +88,6 @@ class SynthesisRequest:
         entry = np.searchsorted(np.array(self._ends), np.arange(start, stop), side="right")
         matrix: NDArray[np.float32] = rows[entry].astype(np.float32)
         return matrix
-
-    def label_chunks(self, label_space: LabelSpace, size: int) -> Iterator[NDArray[np.float32]]:
-        """The whole label matrix in chunks of at most `size` rows, made one at a time.
-
-        Raises `ConfigError` for a size below 1.
-        """
-        if size < 1:
-            raise ConfigError(f"a chunk needs at least one record, got size {size}")
-        for start in range(0, self.total, size):
-            yield self.label_matrix(label_space, start, min(start + size, self.total))
 
     def __str__(self) -> str:
         return " ".join(f"{'+'.join(labels)}={count}" for labels, count in self.entries)

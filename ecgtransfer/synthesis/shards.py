@@ -13,19 +13,25 @@ whoever draws it (machines of different make may round differently, as ever), an
 the bytes of one that was drawn in one piece.
 """
 
-import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ecgtransfer.corpus import ECGSet, ECGSetWriter
-from ecgtransfer.corpus.writing import disk_errors
 from ecgtransfer.errors import ConfigError, RunError
-from ecgtransfer.synthesis.folders import DiskSpace, require_space, write_once
+from ecgtransfer.storage import (
+    DiskSpace,
+    disk_errors,
+    read_card,
+    require_space,
+    to_card,
+    write_json,
+)
 from ecgtransfer.synthesis.plan import SetPlan
 
 PLAN = "plan.json"
@@ -84,6 +90,14 @@ class Shard:
         return {**plan.card, "shard": str(self)}
 
 
+@dataclass(frozen=True)
+class _ShardPlan:
+    """What the file `PLAN` states: the number of shards, and the card of the whole set."""
+
+    of: int
+    card: Mapping[str, Any]
+
+
 def shards_folder(whole: Path) -> Path:
     """Where the shards of the set `whole` lie."""
     return whole.with_name(f"{whole.name}.shards")
@@ -126,9 +140,10 @@ def claim_shards(whole: Path, plan: SetPlan, of: int | None = None) -> int:
             raise RunError(
                 f"{place} holds {foreign[0]!r}, which is no shard; move it or choose another folder"
             )
-        if of is not None:
-            write_once(place / PLAN, {"of": of, "card": plan.card})
-    held_of, held_card = _held_plan(place)
+        if of is not None and not (place / PLAN).exists():
+            write_json(place / PLAN, to_card(_ShardPlan(of, plan.card)), keep=True)
+    held = read_card(_ShardPlan, place / PLAN)
+    held_of, held_card = held.of, held.card
     if of not in (None, held_of):
         raise RunError(
             f"{whole} is being drawn in {held_of} shards, not in {of}; take one of them, such as "
@@ -158,7 +173,7 @@ def join_shards(
     The shards stay; `remove_shards` removes them.
 
     Raises:
-        CorpusError: a shard that has changed since it was written, or a disk that refuses.
+        CorpusError: a shard that has changed since it was written.
         RunError: a shard that is missing, of another set, or without the labels asked for; too
             little disk.
     """
@@ -235,16 +250,3 @@ def _open_shard(whole: Path, plan: SetPlan, shard: Shard) -> ECGSet:
             "it again"
         )
     return part
-
-
-def _held_plan(place: Path) -> tuple[int, dict[str, object]]:
-    """Number of shards and card of the set, as the first to come wrote them."""
-    path = place / PLAN
-    try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        return int(held["of"]), dict(held["card"])
-    except (OSError, ValueError, TypeError, KeyError):
-        raise RunError(
-            f"{path} cannot be read, so nobody knows what these shards are; restore it, or remove "
-            f"{place} to begin anew"
-        ) from None

@@ -1,15 +1,13 @@
 """Weights on disk: safetensors, whole or not at all."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ecgtransfer.errors import RunError
+from ecgtransfer.errors import RunError, StorageError
+from ecgtransfer.storage import atomic_file
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
@@ -44,43 +42,13 @@ def difference(network: nn.Module, tensors: dict[str, Tensor]) -> str | None:
     )
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it; RunError where that cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(
-            f"{folder} could not be made ({error.strerror}); choose another folder"
-        ) from None
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A file beside `path` that takes its place when all is on the disk.
-
-    RunError where the disk is full or closed; then `path` is as it was.
-    """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.touch()
-        mode = partial.stat().st_mode
-        yield partial
-        partial.chmod(mode)  # safetensors makes files that nobody else may read
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise RunError(
-            f"{path} could not be written ({error}); make room and run the same command again"
-        ) from None
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
     """Tensors by name and a few strings as safetensors, whole or not at all."""
-    with written_whole(path) as partial:
-        save_file(tensors, partial, metadata=metadata)
+    with atomic_file(path) as partial:
+        try:
+            save_file(tensors, partial, metadata=metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from None
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -92,7 +60,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except FileNotFoundError:
         raise RunError(f"expected weights at {path}, found no such file; train first") from None
     except OSError as error:
-        raise RunError(f"{path} could not be read ({error}); see to its permissions") from None
+        raise StorageError(f"{path} could not be read ({error}); check its permissions") from None
     except SafetensorError as error:
         raise RunError(
             f"{path} is not a whole safetensors file ({error}); remove it and run the same "

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from ecgtransfer.errors import ConfigError, DivergedError
-from ecgtransfer.settings import UNSTATED_AT_DEFAULT, stated
+from ecgtransfer.storage import OMIT_AT_DEFAULT, make_folder, to_card
 from ecgtransfer.training import processes
 from ecgtransfer.training.batches import step_generator
 from ecgtransfer.training.checkpoint import TrainingState, resume, save_checkpoint
 from ecgtransfer.training.ema import averaged_copy, moving_average
-from ecgtransfer.training.files import make_folder, save_weights
+from ecgtransfer.training.files import save_weights
 from ecgtransfer.training.log import TrainingLog
 
 Batch = TypeVar("Batch")
@@ -67,8 +67,8 @@ class TrainConfig:
     log_every: int = 25
     patience: int = 0
     seed: int = 0
-    accumulate: int = field(default=1, metadata=UNSTATED_AT_DEFAULT)
-    validate_from: int = field(default=0, metadata=UNSTATED_AT_DEFAULT)
+    accumulate: int = field(default=1, metadata=OMIT_AT_DEFAULT)
+    validate_from: int = field(default=0, metadata=OMIT_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_size < 1:
@@ -105,7 +105,7 @@ class TrainConfig:
     @property
     def binding(self) -> dict[str, Any]:
         """The settings that decide the weights."""
-        return {name: value for name, value in stated(self).items() if name not in FREE_SETTINGS}
+        return {name: getattr(self, name) for name in to_card(self) if name not in FREE_SETTINGS}
 
     def validates_at(self, step: int) -> bool:
         """Whether the weights are judged after so many steps; 0 is before the first."""

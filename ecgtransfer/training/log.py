@@ -4,8 +4,8 @@ import csv
 from pathlib import Path
 
 from ecgtransfer.errors import RunError
+from ecgtransfer.storage import atomic_file
 from ecgtransfer.training.checkpoint import TrainingState
-from ecgtransfer.training.files import written_whole
 
 LOG_COLUMNS = ("step", "loss", "learning_rate", "gradient_norm", "validation", "seconds")
 
@@ -42,7 +42,7 @@ class TrainingLog:
 
     def flush(self) -> None:
         """Write all rows; RunError where that fails."""
-        with written_whole(self.path) as partial, partial.open("w", newline="") as file:
+        with atomic_file(self.path) as partial, partial.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(LOG_COLUMNS)
             writer.writerows(self.rows)

@@ -52,7 +52,6 @@ from ecgtransfer.transfer.tgdp import TgdpConfig, fit_guidance
 from ecgtransfer.transfer.weight import (
     GuidanceFit,
     NoiseLevelWeight,
-    calibrate_weight,
     measure_guidance,
     noise_level_edges,
 )
@@ -82,7 +81,6 @@ __all__ = [
     "TgdpConfig",
     "TunableBeatShapes",
     "averaged",
-    "calibrate_weight",
     "clip_log_ratio",
     "consistency_loss",
     "cross_fit",

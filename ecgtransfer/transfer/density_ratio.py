@@ -195,14 +195,6 @@ class DomainClassifier(nn.Module):
         self.register_buffer("slope", torch.ones(()))
         self.register_buffer("offset", torch.zeros(()))
 
-    @classmethod
-    def of_signals(
-        cls, config: DomainClassifierConfig, leads: int, labels: int
-    ) -> DomainClassifier:
-        """The classifier of signals (B, leads, T): `config.folds` networks `Encoder1d`."""
-        encoders = [_signal_encoder(config, leads, labels) for _ in range(config.folds)]
-        return cls(EncoderEnsemble(encoders), config.noise is not None)
-
     def logit(
         self,
         x: Tensor,

@@ -11,7 +11,7 @@ from ecgtransfer.diffusion import Condition, as_condition, per_record
 from ecgtransfer.diffusion.condition import channels_of, label_inputs, scalars_of
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.models.blocks import Conditioning, fold
-from ecgtransfer.settings import UNSTATED_AT_DEFAULT
+from ecgtransfer.storage import OMIT_AT_DEFAULT
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class GuidanceConfig:
     dilations: tuple[int, ...] = (1, 4, 16)
     kernel: int = 5
     conditioning: int = 128
-    masked_labels: bool = field(default=False, metadata=UNSTATED_AT_DEFAULT)
-    condition_channels: int = field(default=0, metadata=UNSTATED_AT_DEFAULT)
-    scalars: int = field(default=0, metadata=UNSTATED_AT_DEFAULT)
+    masked_labels: bool = field(default=False, metadata=OMIT_AT_DEFAULT)
+    condition_channels: int = field(default=0, metadata=OMIT_AT_DEFAULT)
+    scalars: int = field(default=0, metadata=OMIT_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         if self.labels < 0 or min(self.leads, self.fold, self.width, self.conditioning) < 1:

@@ -9,9 +9,8 @@ of a few features that need no label, for a hundred trains cannot tell more.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -69,6 +68,7 @@ class RhythmSelection:
             the same; log 2 for a constant ratio.
         standard_error: of log_loss, over patients.
         candidates: trains a record of which one is selected.
+        features: names of the features, `SELECTION_FEATURES`.
     """
 
     centre: tuple[float, ...]
@@ -81,8 +81,14 @@ class RhythmSelection:
     log_loss: float
     standard_error: float
     candidates: int = CANDIDATES
+    features: tuple[str, ...] = SELECTION_FEATURES
 
     def __post_init__(self) -> None:
+        if self.features != SELECTION_FEATURES:
+            raise ConfigError(
+                f"expected a rhythm selection by {', '.join(SELECTION_FEATURES)}, got one by "
+                f"{', '.join(self.features) or 'none'}; transfer anew"
+            )
         sizes = {len(each) for each in (self.centre, self.scale, self.weights)}
         if sizes != {len(SELECTION_FEATURES)}:
             raise ConfigError(
@@ -204,45 +210,6 @@ class RhythmSelection:
             place = np.searchsorted(share, generator.random() * share[-1], side="right")
             chosen.append(trains[min(int(place), len(trains) - 1)])
         return chosen
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for a JSON file; `from_dict` reads them back."""
-        return {
-            "features": list(SELECTION_FEATURES),
-            "centre": list(self.centre),
-            "scale": list(self.scale),
-            "weights": list(self.weights),
-            "intercept": self.intercept,
-            "slope": self.slope,
-            "offset": self.offset,
-            "ridge": self.ridge,
-            "log_loss": self.log_loss,
-            "standard_error": self.standard_error,
-            "candidates": self.candidates,
-        }
-
-    @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> RhythmSelection:
-        """The inverse of `as_dict`.
-
-        Raises:
-            ConfigError: a ratio of other features, or keys that are missing or unknown.
-        """
-        held = dict(value)
-        features = tuple(held.pop("features", ()))
-        if features != SELECTION_FEATURES:
-            raise ConfigError(
-                f"expected a rhythm selection by {', '.join(SELECTION_FEATURES)}, got one by "
-                f"{', '.join(map(str, features)) or 'none'}; transfer anew"
-            )
-        lists = ("centre", "scale", "weights")
-        names = {*lists, "intercept", "slope", "offset", "ridge", "log_loss", "standard_error"}
-        if set(held) != names | {"candidates"}:
-            raise ConfigError(
-                f"expected a rhythm selection with keys {', '.join(sorted(names))} and candidates, "
-                f"got {', '.join(sorted(held))}; transfer anew"
-            )
-        return cls(**held | {name: tuple(map(float, held[name])) for name in lists})
 
 
 def selection_features(trains: Sequence[Beats]) -> FloatArray:

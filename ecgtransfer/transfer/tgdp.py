@@ -188,7 +188,7 @@ def fit_guidance(
 
     Every record of a step has a noise level of its own. The weights with the lowest consistency
     loss on the held-out target records are kept, those of the start if no step does better.
-    `calibrate_weight` on those same records comes next.
+    `measure_guidance` on those same records comes next.
 
     Args:
         denoise: the source's denoiser D_p, on the device of training.

@@ -60,26 +60,6 @@ class NoiseLevelWeight:
         part = (position - knots[right - 1]) / (knots[right] - knots[right - 1])
         return torch.lerp(values[right - 1], values[right], part)
 
-    def as_dict(self) -> dict[str, list[float]]:
-        """Plain numbers for a JSON file; `from_dict` reads them back."""
-        return {"sigmas": list(self.sigmas), "values": list(self.values)}
-
-    @classmethod
-    def from_dict(cls, value: dict[str, list[float]]) -> NoiseLevelWeight:
-        """The inverse of `as_dict`.
-
-        Raises:
-            ConfigError: a key is missing or unknown, or the numbers are not a weight.
-        """
-        if set(value) != {"sigmas", "values"}:
-            raise ConfigError(
-                f"expected a guidance weight with keys sigmas and values, got {sorted(value)}"
-            )
-        return cls(
-            tuple(float(sigma) for sigma in value["sigmas"]),
-            tuple(float(weight) for weight in value["values"]),
-        )
-
 
 @dataclass(frozen=True)
 class GuidanceFit:
@@ -245,39 +225,6 @@ def measure_guidance(
         sums.append(total.tolist())
     along, square, error = zip(*sums, strict=True)
     return GuidanceFit(edges, along, square, error)
-
-
-def calibrate_weight(
-    denoise: Denoiser,
-    log_h: LogH,
-    x0: Tensor,
-    label: Given,
-    edges: Sequence[float],
-    *,
-    draws: int = 4,
-    generator: torch.Generator | None = None,
-    batch_size: int | None = None,
-    device: torch.device | None = None,
-    highest: float = HIGHEST_WEIGHT,
-) -> NoiseLevelWeight:
-    """Guidance weight per noise level with the least denoising loss on held-out target records.
-
-    w(σ) = <u, x0 - D_p> / <u, u> with u = σ² ∇ₓ log h, clipped to [0, highest]: 1 for the exact
-    log h, less where it is noise. Arguments and errors as in `measure_guidance`; where records
-    are few, add up the `GuidanceFit` of each fold and take its `weight()`.
-    """
-    fit = measure_guidance(
-        denoise,
-        log_h,
-        x0,
-        label,
-        edges,
-        draws=draws,
-        generator=generator,
-        batch_size=batch_size,
-        device=device,
-    )
-    return fit.weight(highest)
 
 
 def _draw(

@@ -4,11 +4,11 @@ import pytest
 from ecgtransfer.corpus import (
     ECGSet,
     label_space,
-    preparation_report,
     prepare,
     read_arrays,
     read_signal,
 )
+from ecgtransfer.corpus.sets import preparation_report
 from ecgtransfer.errors import CorpusError, SignalError
 from ecgtransfer.signals import LEADS
 
@@ -33,7 +33,9 @@ def assert_all_read(corpus, many_mv):
 
 @pytest.mark.parametrize("time_first", [False, True])
 @pytest.mark.parametrize("kind", ["npy", "npz"])
-@pytest.mark.parametrize(("unit", "scale"), [("mV", 1.0), ("uV", 1000.0), ("V", 0.001)])
+@pytest.mark.parametrize(
+    ("unit", "scale"), [("mV", 1.0), ("uV", 1000.0), ("µV", 1000.0), ("V", 0.001)]
+)
 def test_an_array_of_many_is_read(tmp_path, many_mv, time_first, kind, unit, scale):
     stored = many_mv[:, ::-1] * scale
     stored = stored.transpose(0, 2, 1) if time_first else stored

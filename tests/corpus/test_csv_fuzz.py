@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecgtransfer.corpus import label_space
-from ecgtransfer.corpus.array_files import ArrayLayout, ArrayPart, read_array
-from ecgtransfer.corpus.record_table import read_record_table
+from ecgtransfer.corpus.readers.array_files import ArrayLayout, ArrayPart, read_array
+from ecgtransfer.corpus.readers.record_table import read_record_table
 from ecgtransfer.errors import EcgTransferError
 from ecgtransfer.signals import LEADS
 

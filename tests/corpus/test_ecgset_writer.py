@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from ecgtransfer.corpus import ECGSet, ECGSetWriter, write_ecgset
-from ecgtransfer.corpus import ecgset_writer as writer_module
-from ecgtransfer.errors import CorpusError
+from ecgtransfer.corpus.sets import known_names
+from ecgtransfer.errors import CorpusError, StorageError
 
 
 def chunk(start, n=2, samples=50, labels=3):
@@ -179,10 +179,10 @@ def full_disk(*_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize("place", ["_write_text", "_fsync"])
+@pytest.mark.parametrize("place", ["fsync", "replace"])
 def test_a_full_disk_at_the_end_leaves_nothing(tmp_path, space, monkeypatch, place):
-    monkeypatch.setattr(writer_module, place, full_disk)
-    with pytest.raises(CorpusError, match=r"cannot write the ECG set .*No space left on device"):
+    monkeypatch.setattr(os if place == "fsync" else Path, place, full_disk)
+    with pytest.raises(StorageError, match=r"could not be written \(No space left on device\)"):
         write_ecgset(tmp_path / "s", *chunk(0), space, 100, "generated")
     assert list(tmp_path.iterdir()) == []
 
@@ -197,7 +197,9 @@ def test_a_full_disk_on_the_way_keeps_the_last_checkpoint(tmp_path, space):
         writer.checkpoint()
         writer._files["signals.npy"].close()
         writer._files["signals.npy"] = full
-        with pytest.raises(CorpusError, match="No space left on device; free space"):
+        with pytest.raises(
+            StorageError, match=r"s could not be written \(No space left on device\)"
+        ):
             writer.append(*chunk(2))
     with ECGSetWriter(tmp_path / "s", space, 100, "generated", resume=True) as writer:
         assert len(writer) == 2
@@ -239,7 +241,7 @@ def test_all_chunks_have_one_length_and_each_record_its_own_name(tmp_path, space
 
 
 def test_names_that_share_a_hash_are_told_apart(tmp_path, space, monkeypatch):
-    monkeypatch.setattr(writer_module, "_hashes", lambda names: np.zeros(len(names), np.int64))
+    monkeypatch.setattr(known_names, "_hashes", lambda names: np.zeros(len(names), np.int64))
     with ECGSetWriter(tmp_path / "s", space, 100, "generated") as writer:
         writer.append(*chunk(0))
         writer.checkpoint()
@@ -256,7 +258,7 @@ def test_names_that_share_a_hash_are_told_apart(tmp_path, space, monkeypatch):
 
 
 def test_a_name_given_before_is_found_among_thousands_at_eight_bytes_each():
-    known = writer_module._Hashes()
+    known = known_names.KnownNames()
     for first in range(0, 10_000, 37):
         known.add([f"r{number}" for number in range(first, first + 37)])
     assert known.may_hold(["r0", "r36", "r5000", "r9999", "new", "r20000"]) == {

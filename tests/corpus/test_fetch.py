@@ -19,10 +19,12 @@ from ecgtransfer_cli import fetch as command
 from ecgtransfer_cli import main
 
 from benchmarks.fetch_kills import manifest_of, on_disk, trial
-from ecgtransfer.corpus import FetchProgress, download, fetch, fetching
-from ecgtransfer.corpus.checksums import needed_files, parse_checksums
+from ecgtransfer.corpus import FetchProgress, fetch
+from ecgtransfer.corpus.fetching import download
+from ecgtransfer.corpus.fetching import fetch as fetching
+from ecgtransfer.corpus.fetching.checksums import needed_files, parse_checksums
 from ecgtransfer.corpus.manifest import Part, PartFiles
-from ecgtransfer.errors import CorpusError
+from ecgtransfer.errors import CorpusError, StorageError
 
 from . import faulty_server as faulty
 from .faulty_server import CONNECT, LIST, checksum_list, free_address, serving
@@ -419,8 +421,8 @@ def test_a_disk_that_fills_up_ends_the_run(server, files, folder, monkeypatch):
     def full(part, target):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(download, "_keep", full)
-    with pytest.raises(CorpusError, match=r"could not be written \(No space left on device\)"):
+    monkeypatch.setattr(download, "publish", full)
+    with pytest.raises(StorageError, match=r"could not be written \(No space left on device\)"):
         fetch(manifest_of(files, server.url), folder)
 
 
@@ -433,7 +435,7 @@ def test_a_folder_in_the_way_is_reported(server, files, folder):
 
 def test_a_file_in_place_of_the_folder_is_refused(server, files, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(CorpusError, match="could not be written"):
+    with pytest.raises(StorageError, match="could not be written"):
         fetch(manifest_of(files, server.url), tmp_path / "file")
 
 
@@ -450,11 +452,11 @@ def test_a_second_fetch_into_a_folder_is_refused_until_the_first_ends(files, fol
         first.start()
         while not server.asked:
             time.sleep(0.01)
-        with pytest.raises(CorpusError, match="another fetch is at work in"):
+        with pytest.raises(StorageError, match=r"another process is writing .*data; wait for it"):
             fetch(manifest, folder)
         first.join()
         assert complete(fetch(manifest, folder), folder, files)
-    assert (folder / fetching.LOCK).exists()  # a left lock file locks nothing
+    assert not (folder / fetching.LOCK).exists()
 
 
 # --- the end comes early ---------------------------------------------------------------------

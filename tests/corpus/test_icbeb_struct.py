@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from ecgtransfer.corpus.icbeb_struct import (
+from ecgtransfer.corpus.readers.icbeb_struct import (
     load_icbeb_struct,
     parse_age,
     parse_sex,

@@ -14,15 +14,13 @@ from scipy.signal import firwin, kaiser_beta, resample_poly
 from ecgtransfer.corpus import (
     Corpus,
     ECGSet,
-    ecgset_writer,
-    preparation,
-    preparation_report,
     prepare,
     read_icbeb,
     read_ptbxl,
     read_wfdb_folder,
 )
-from ecgtransfer.corpus.preparation_journal import Journal
+from ecgtransfer.corpus.sets import preparation, preparation_report, set_folder
+from ecgtransfer.corpus.sets.preparation_journal import Journal
 from ecgtransfer.errors import CorpusError, RunError
 from ecgtransfer.signals import INDEPENDENT_LEADS, crop, read_recording, resample
 
@@ -317,7 +315,7 @@ def test_a_second_preparation_of_a_set_is_refused_and_harms_nobody(ptbxl_folder,
 def test_what_a_kill_at_the_very_end_left_is_removed(ptbxl_folder, tmp_path, space, monkeypatch):
     corpus = read_ptbxl(ptbxl_folder)
     with monkeypatch.context() as killed:
-        killed.setattr(ecgset_writer.shutil, "rmtree", lambda *_, **__: None)
+        killed.setattr(set_folder.shutil, "rmtree", lambda *_, **__: None)
         prepare(corpus, tmp_path / "set", space)
     assert (tmp_path / ".set.partial").exists()
     with pytest.raises(CorpusError, match="exists already"):
@@ -336,7 +334,8 @@ def test_what_the_journal_cannot_write_at_the_end_stops_nobody(tmp_path):
 
 KILLED = """
 import os, signal, sys
-from ecgtransfer.corpus import LabelSpace, preparation, prepare, read_ptbxl
+from ecgtransfer.corpus import LabelSpace, prepare, read_ptbxl
+from ecgtransfer.corpus.sets import preparation
 preparation.CHUNK_RECORDS = preparation.CHECKPOINT_RECORDS = 1
 def kill(done, total):
     if done > 2:

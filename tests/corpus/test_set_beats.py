@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 
 from ecgtransfer.corpus import ECGSet, label_space
-from ecgtransfer.corpus.ecgset_writer import write_ecgset
-from ecgtransfer.corpus.set_beats import BEATS
+from ecgtransfer.corpus.sets.ecgset_writer import write_ecgset
+from ecgtransfer.corpus.sets.set_beats import BEATS
 from ecgtransfer.errors import CorpusError
 from ecgtransfer.signals import find_beats
 

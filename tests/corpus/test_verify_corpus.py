@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from ecgtransfer_cli import main
 
-from ecgtransfer.corpus import load_manifest, verification, verify_corpus
+from ecgtransfer.corpus import load_manifest, verify_corpus
+from ecgtransfer.corpus.fetching import verification
 from ecgtransfer.corpus.manifest import Part, PartFiles
 from ecgtransfer.errors import CorpusError
 

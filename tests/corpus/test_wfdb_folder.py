@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import wfdb
 
-from ecgtransfer.corpus import ECGSet, label_space, preparation_report, prepare, read_wfdb_folder
+from ecgtransfer.corpus import ECGSet, label_space, prepare, read_wfdb_folder
+from ecgtransfer.corpus.sets import preparation_report
 from ecgtransfer.errors import CorpusError
 
 from .layouts import PTBXL_LEADS, twelve_leads_uv, write_challenge, write_dat

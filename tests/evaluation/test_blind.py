@@ -13,8 +13,8 @@ from scipy.stats import binom, binomtest
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from ecgtransfer.corpus import LabelSpace, label_space, microvolts, write_ecgset
-from ecgtransfer.corpus.writing import sole_writer
-from ecgtransfer.errors import ConfigError, CorpusError, RunError
+from ecgtransfer.drawing import draw_recording, save_drawing
+from ecgtransfer.errors import ConfigError, CorpusError, RunError, StorageError
 from ecgtransfer.evaluation import blind
 from ecgtransfer.evaluation.blind import (
     CLEAR,
@@ -27,11 +27,11 @@ from ecgtransfer.evaluation.blind import (
     score_blind_test,
     write_blind_test,
 )
-from ecgtransfer.signals import draw_recording, save_drawing
 from ecgtransfer.simulation import SOURCE_HOSPITAL, TARGET_HOSPITAL, simulate_ecgset
 from ecgtransfer.statistics import (
     proportion,
 )
+from ecgtransfer.storage import exclusive_lock
 
 N = 3
 
@@ -274,7 +274,7 @@ def test_a_broken_off_folder_is_not_there(sets, undrawn, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(blind, "save_drawing", full)
-    with pytest.raises(CorpusError, match="No space left on device"):
+    with pytest.raises(StorageError, match="No space left on device"):
         write_blind_test(*sets, tmp_path / "test", 2, seed=1)
     assert list(tmp_path.iterdir()) == []
 
@@ -296,9 +296,9 @@ def test_what_cannot_be_a_blind_test_is_refused(sets, undrawn, tmp_path):
     with pytest.raises(CorpusError, match="1000 samples at 100 Hz and 1000 at 200 Hz"):
         write_blind_test(real, faster, tmp_path / "test", 1, seed=1)
     (tmp_path / "taken").mkdir()
-    with pytest.raises(CorpusError, match="taken exists already; choose another folder"):
+    with pytest.raises(StorageError, match="taken exists already; choose another folder"):
         write_blind_test(real, made, tmp_path / "taken", 1, seed=1)
-    with sole_writer(tmp_path / "test"), pytest.raises(RunError, match="another process"):
+    with exclusive_lock(tmp_path / "test"), pytest.raises(RunError, match="another process"):
         write_blind_test(real, made, tmp_path / "test", 1, seed=1)
     assert not (tmp_path / "test").exists()
 

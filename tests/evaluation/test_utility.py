@@ -9,7 +9,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from ecgtransfer.corpus import protocol_splits, stratified_folds
+from ecgtransfer.corpus import stratified_folds
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.evaluation.arms import (
     RATIOS,
@@ -22,7 +22,6 @@ from ecgtransfer.evaluation.classifier import (
     ClassifierConfig,
     ClassifierTraining,
     LabelledRecords,
-    lead_scale,
 )
 from ecgtransfer.evaluation.metrics import (
     apply_thresholds,
@@ -34,7 +33,6 @@ from ecgtransfer.evaluation.metrics import (
 )
 from ecgtransfer.evaluation.utility import (
     count_trainings,
-    cross_validated_study,
     utility_study,
 )
 from ecgtransfer.evaluation.utility_result import ArmDifference
@@ -539,8 +537,6 @@ def test_nobody_trains_what_is_not_asked_for():
     )
     assert [arm.name for arm in few] == ["target only", "target only + tgdp x1"]
     assert count_trainings(few, ClassifierConfig()) == 2 * 4 * 5
-    assert count_trainings(few, ClassifierConfig(), (0,), validated=True) == 2
-    assert count_trainings(few, ClassifierConfig(), (0,), splits=5) == 2 * 4 * 5
     half = default_arms(("tgdp",), ratios=(0.5,), every_baseline=False)
     assert [arm.name for arm in half][-4:] == [
         "target only + tgdp x0.5",
@@ -594,103 +590,6 @@ def test_an_interrupted_study_goes_on_to_the_same_result(given, tmp_path):
     assert utility_study(**asked, folder=tmp_path / "stopped") == whole
     plain, augmented, _ = whole.arms
     assert plain.macro_auroc_by_seed != augmented.macro_auroc_by_seed
-
-
-# Validation records and cross-validation
-
-
-def test_with_validation_records_one_training_does_all(given, tmp_path):
-    config = dataclasses.replace(TINY, steps=20, validate_every=5, patience=1)
-    validation = toy_records(6, 60)
-    arms = (ARMS[0], ARMS[3], ARMS[6])
-    asked = {**given, "config": config, "seeds": (0,), "arms": arms, "validation": validation}
-    result = utility_study(**asked, folder=tmp_path)
-    assert len(list(tmp_path.glob("*/weights.safetensors"))) == 1 + 1 + 3
-    training = ClassifierTraining(given["target"], NAMES, config, validation=validation)
-    classifier = training.run(tmp_path / training.key)
-    held_out = classifier(validation.signals_mv)
-    thresholds = choose_thresholds(validation.labels, held_out)
-    predicted = apply_thresholds(classifier(given["test"].signals_mv), thresholds)
-    arm = result.arm(TARGET_ONLY)
-    assert arm.training_score == pytest.approx(macro_auroc(validation.labels, held_out))
-    assert arm.f2.value == pytest.approx(challenge_scores(given["test"].labels, predicted).f_beta)
-
-
-@pytest.fixture(scope="module")
-def folded():
-    records = toy_records(1, 40)
-    return records, protocol_splits(
-        "cross-validation", None, records.patients, records.labels, parts=2
-    )
-
-
-def test_a_cross_validation_pools_the_predictions_of_all_test_folds(folded, tmp_path):
-    records, splits = folded
-    sets = {"fresh": {0: toy_records(2, 100), 1: toy_records(3, 100)}}
-    arms = (ARMS[0], Arm("+ fresh x2", synthetic="fresh", ratio=2.0))
-    result = cross_validated_study(
-        records, splits, NAMES, QUICK, tmp_path, synthetic=sets, arms=arms, seeds=(0,), resamples=50
-    )
-    pooled = np.empty(records.labels.shape)
-    for number, split in enumerate(splits):
-        own = records.select(split.train)
-        chosen = sets["fresh"][number]
-        chosen = chosen.select(matched_records(chosen.labels, own.labels, 2.0, 0, NAMES))
-        training = ClassifierTraining(
-            own.joined(chosen), NAMES, QUICK, lead_scale_mv=lead_scale(own)
-        )
-        assert (tmp_path / training.key).is_dir()
-        pooled[split.test] = training.run(tmp_path / training.key)(records.signals_mv[split.test])
-    found = result.arm("+ fresh x2")
-    assert found.macro_auroc.value == pytest.approx(macro_auroc(records.labels, pooled))
-    assert (result.test_records, result.test_patients) == (40, 40)
-    assert found.synthetic_records == 40
-    assert len(result.best) == 2
-
-
-def test_the_reference_of_a_cross_validation_is_what_each_split_chose(folded, tmp_path):
-    """Nested: each split has its own best arm, and the reference is put together from them."""
-    records, splits = folded
-    config = dataclasses.replace(QUICK, steps=10)
-    arms = (ARMS[0], Arm("oversampled", balance=1.0), Arm("+ set x1", synthetic="set", ratio=1.0))
-    sets = {"set": {0: toy_records(2, 100), 1: toy_records(3, 100)}}
-    asked = {"synthetic": sets, "arms": arms, "resamples": 20}
-    for seed in range(12):
-        result = cross_validated_study(
-            records, splits, NAMES, config, tmp_path, seeds=(seed,), **asked
-        )
-        if len(set(result.best)) == 2:
-            break
-    assert set(result.best) == {TARGET_ONLY, "oversampled"}
-    pooled = np.empty(records.labels.shape)
-    for split, name in zip(splits, result.best, strict=True):
-        balanced = dataclasses.replace(config, balance=1.0)
-        training = ClassifierTraining(
-            records.select(split.train),
-            NAMES,
-            config if name == TARGET_ONLY else balanced,
-            seed=seed,
-        )
-        pooled[split.test] = training.run(tmp_path / training.key)(records.signals_mv[split.test])
-    assert result.best_macro_auroc.value == pytest.approx(macro_auroc(records.labels, pooled))
-    (one,) = result.differences
-    assert one.against == TARGET_ONLY
-    (overall,) = result.overall
-    assert overall.chosen == ("+ set x1", "+ set x1")
-    assert [one.against for one in overall.differences] == [TARGET_ONLY, "oversampled"]
-
-
-def test_one_synthetic_set_for_several_splits_is_a_leak_and_refused(folded, tmp_path):
-    records, splits = folded
-    one = toy_records(2, 60)
-    for sets, message in (
-        ({"set": one}, "a model of them all has seen it"),
-        ({"set": {0: one}}, r"for the splits 0 to 1, got \[0\]"),
-        ({"set": {0: one, 1: toy_records(2, 60)}}, "the same records stand for several splits"),
-    ):
-        with pytest.raises(CorpusError, match=message):
-            cross_validated_study(records, splits, NAMES, QUICK, tmp_path, synthetic=sets)
-    assert list(tmp_path.iterdir()) == []
 
 
 # Tables, the small study, and what is refused
@@ -800,8 +699,6 @@ def test_bad_studies_are_refused(given, tmp_path):
         utility_study(target, target, NAMES, TINY, tmp_path, arms=alone)
     with pytest.raises(CorpusError, match="in both test and source"):
         utility_study(**{**given, "source": test}, arms=ARMS, folder=tmp_path)
-    with pytest.raises(CorpusError, match="in both target and validation"):
-        utility_study(**given, validation=target, arms=ARMS, folder=tmp_path)
     with pytest.raises(CorpusError, match="one LabelSpace"):
         utility_study(target, test, NAMES[:2], TINY, tmp_path, arms=alone)
     twelve = LabelledRecords(np.zeros((2, 12, 128), np.float32), np.eye(2, 3))

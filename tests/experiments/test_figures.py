@@ -15,6 +15,7 @@ from matplotlib.text import Text
 from PIL import Image
 from scipy.stats import gaussian_kde
 
+from ecgtransfer.drawing.page import DPI, WIDTH
 from ecgtransfer.errors import ConfigError, RunError
 from ecgtransfer.experiments.density_page import (
     ENCLOSED,
@@ -38,7 +39,6 @@ from ecgtransfer.experiments.error_page import (
 from ecgtransfer.experiments.figures import PAGES, draw_densities, draw_errors, draw_study
 from ecgtransfer.experiments.gaussian_mixture import GaussianMixture
 from ecgtransfer.experiments.mixtures import SCORES, Cell, Row, Study, StudySettings
-from ecgtransfer.experiments.pages import DPI, WIDTH
 from ecgtransfer.experiments.problems import PROBLEMS, problem
 from ecgtransfer.experiments.transfer_methods import METHODS
 from ecgtransfer.training.files import write_tensors

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,7 +53,9 @@ def test_an_answer_has_verdicts_tables_and_numbers_of_every_method(answered, que
     assert answer.tables
     assert answer.tests
     told = json.dumps(answer.to_card(), allow_nan=False)
-    assert Answer.from_card(question, json.loads(told)).to_card() == json.loads(told)
+    assert Answer.from_card(question, json.loads(told), Path("card.json")).to_card() == json.loads(
+        told
+    )
     if question != "utility":
         assert {"tgdp", "source"} <= answer.numbers.keys()
 
@@ -99,7 +102,7 @@ def test_an_answer_of_another_version_is_refused(answered, question):
     for version in ({"version": 3}, {}):
         held = {key: value for key, value in card.items() if key != "version"} | version
         with pytest.raises(RunError, match=f"answered by another version .* evaluate {question}'"):
-            Answer.from_card(question, held)
+            Answer.from_card(question, held, Path("card.json"))
 
 
 def test_a_summary_leaves_out_controls_and_sets_without_the_target():

@@ -4,7 +4,7 @@ import pytest
 
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.pipeline import PRESETS, SourceSettings, preset
-from ecgtransfer.pipeline.run import as_json
+from ecgtransfer.storage import to_card
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
@@ -24,9 +24,9 @@ def test_what_is_asked_for_takes_the_place_of_the_preset(tmp_path):
 def test_a_request_without_accumulation_is_what_it_was_before_there_was_any(tmp_path):
     once, twice = SourceSettings(tmp_path), SourceSettings(tmp_path, accumulate=2)
     asked = {"source": once, "train": once.train()}
-    assert not any("accumulate" in part for part in as_json(asked).values())
+    assert not any("accumulate" in part for part in to_card(asked).values())
     asked = {"source": twice, "train": twice.train()}
-    assert all(part["accumulate"] == 2 for part in as_json(asked).values())
+    assert all(part["accumulate"] == 2 for part in to_card(asked).values())
 
 
 @pytest.mark.parametrize(

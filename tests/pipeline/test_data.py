@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from ecgtransfer.corpus import ECGSet, LabelSpace, write_ecgset
-from ecgtransfer.errors import CorpusError
-from ecgtransfer.pipeline import Description, prepare_set, show_record
+from ecgtransfer.drawing import show_record
+from ecgtransfer.errors import CorpusError, StorageError
+from ecgtransfer.pipeline import Description, prepare_set
 from tests.corpus.layouts import PTBXL_LEADS, twelve_leads_uv, write_challenge, write_dat
 
 
@@ -113,9 +114,12 @@ def test_a_record_that_is_not_there_is_refused(ecgset):
         show_record(ecgset, "nobody", None)
 
 
-@pytest.mark.parametrize("name", ["drawn.txt", "none/drawn.png"])
-def test_a_drawing_that_cannot_be_written_is_told(tmp_path, ecgset, name):
+@pytest.mark.parametrize(
+    ("name", "error", "remedy"),
+    [("drawn.txt", CorpusError, "give a path that"), ("none/drawn.png", StorageError, "make room")],
+)
+def test_a_drawing_that_cannot_be_written_is_told(tmp_path, ecgset, name, error, remedy):
     record = str(ecgset.records.name.iloc[0])
-    with pytest.raises(CorpusError, match=r"could not be written .*; give a path that ends in"):
+    with pytest.raises(error, match=f"could not be written .*; {remedy}"):
         show_record(ecgset, record, tmp_path / name)
     assert list(tmp_path.iterdir()) == []

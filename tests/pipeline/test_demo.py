@@ -46,7 +46,7 @@ def settings(given):
 def few_drawn():
     """Few records of the source model, in two steps each."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source_records, "SAMPLER_STEPS", 2)
+        patch.setattr(source_records, "RECORD_STEPS", 2)
         patch.setattr(answers, "STAND_INS", 30)
         yield
 

@@ -34,10 +34,10 @@ from ecgtransfer.pipeline.cascade_transfer import (
     source_trains,
 )
 from ecgtransfer.pipeline.conditioned import ages, record_shapes, sexes
-from ecgtransfer.pipeline.run import read_json
 from ecgtransfer.pipeline.source import adopt_source, learned_labels, source_files
 from ecgtransfer.pipeline.target import target_records
 from ecgtransfer.signals import Beats, read_annotation
+from ecgtransfer.storage import read_card
 from ecgtransfer.transfer import DomainRecords, RhythmSelection
 from tests.pipeline.small_run import CASCADE, SAMPLER, STEPS, no_bars, transfer_settings
 
@@ -70,7 +70,7 @@ def factorised(run):
 def few_labels(tmp_path_factory, clinic):
     """The clinic in a label space of three names, in another order than the source's."""
     from ecgtransfer.corpus import LabelSpace
-    from ecgtransfer.corpus.ecgset_writer import write_ecgset
+    from ecgtransfer.corpus.sets.ecgset_writer import write_ecgset
 
     names = ("PVC", "NORM", "AFIB")
     columns = [clinic.label_space.names.index(name) for name in names]
@@ -308,7 +308,7 @@ def test_rhythm_is_selected_from_twenty_records_on(tmp_path, factorised):
     stated = _select_rhythm(factorised.cascade, _Part(records, fast), CASCADE, tmp_path, 0)
     assert stated["selects"]
     assert stated["log_loss"] + stated["standard_error"] < stated["log_loss_of_chance"]
-    selection = RhythmSelection.from_dict(read_json(tmp_path / "rhythm.json"))
+    selection = read_card(RhythmSelection, tmp_path / "rhythm.json")
     ours, theirs = selection.log_ratio(fast), selection.log_ratio([each for (each,) in drawn])
     assert np.median(ours) > np.median(theirs) + 0.5
 

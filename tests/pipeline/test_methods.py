@@ -3,6 +3,7 @@ import json
 import shutil
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from ecgtransfer.pipeline.methods import DRAWS_A_RECORD, judging_draws
 from ecgtransfer.pipeline.source import WEIGHTS
 from ecgtransfer.pipeline.source_records import matched_source
 from ecgtransfer.pipeline.target import labels_in, target_records
+from ecgtransfer.storage import from_card
 from ecgtransfer.training import load_weights
 from ecgtransfer.transfer import NoiseLevelWeight, RatioDiagnostics, guided, patient_folds
 from ecgtransfer.transfer.records import HeldOutDraws
@@ -135,13 +137,15 @@ def without_label(transferred, source, noisy, method):
     if method == "tgdp":
         network = methods_module._guidance_network(source.model, seed=0)
         load_weights(network, transferred.run.folder / stage / "guidance" / WEIGHTS)
-        weight = NoiseLevelWeight.from_dict(details["weight_without_label"])
+        weight = from_card(NoiseLevelWeight, details["weight_without_label"], Path("card.json"))
         return guided(source.model, network.eval(), weight)(x, sigma, None)
     folds = [
         parts_of_the_stack(transferred, source, (x, sigma, None), number) for number in range(2)
     ]
     for name, parts in zip(("tgdp", "finetune"), zip(*folds, strict=True), strict=True):
-        weight = NoiseLevelWeight.from_dict(details["weights_without_label"][name])(sigma)
+        weight = from_card(
+            NoiseLevelWeight, details["weights_without_label"][name], Path("card.json")
+        )(sigma)
         plain = plain + weight[:, None, None] * (parts[0] + parts[1]) / 2
     return plain
 
@@ -372,7 +376,7 @@ def test_cross_fitting_trains_a_guidance_for_each_fold_and_takes_their_mean(
     ]
     one = transferred.summaries["tgdp"]
     assert summary.trained_parameters == 2 * one.trained_parameters
-    weight = NoiseLevelWeight.from_dict(summary.details["weight"])
+    weight = from_card(NoiseLevelWeight, summary.details["weight"], Path("card.json"))
     folds = []
     for number in range(2):
         network = methods_module._guidance_network(source.model, seed=0)
@@ -429,7 +433,7 @@ def test_a_stack_adds_the_mean_steps_of_both_parts_at_their_weights(transferred,
     with torch.no_grad():
         expected = source.model(*noisy)
         for name, parts in zip(("tgdp", "finetune"), zip(*folds, strict=True), strict=True):
-            weight = NoiseLevelWeight.from_dict(weights[name])(noisy[1])
+            weight = from_card(NoiseLevelWeight, weights[name], Path("card.json"))(noisy[1])
             expected = expected + weight[:, None, None] * (parts[0] + parts[1]) / 2
         found = load_target_model(transferred.run, source, "stack").denoise(*noisy)
     assert torch.allclose(found, expected, atol=1e-5)
@@ -439,7 +443,11 @@ def test_the_loss_of_a_stack_is_of_each_folds_own_held_out_records(transferred, 
     noise = source.model.config.noise
     records = target_records(source, target, target.train)
     weights = [
-        NoiseLevelWeight.from_dict(transferred.summaries["stack"].details["weights"][name])
+        from_card(
+            NoiseLevelWeight,
+            transferred.summaries["stack"].details["weights"][name],
+            Path("card.json"),
+        )
         for name in ("tgdp", "finetune")
     ]
     total = 0.0
@@ -570,7 +578,7 @@ def test_what_the_sentence_advises_works_in_the_same_run(
         return no_bars(task)
 
     monkeypatch.setattr(source_records, "matched_source", nothing_matches)
-    monkeypatch.setattr(source_records, "SAMPLER_STEPS", 2)
+    monkeypatch.setattr(source_records, "RECORD_STEPS", 2)
     monkeypatch.setattr(source_records, "AT_ONCE", 8)
     run = copied(settled)
     with pytest.raises(CorpusError, match="use --source-records model"):

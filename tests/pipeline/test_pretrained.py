@@ -61,7 +61,7 @@ def received(tmp_path, exported):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(source_records, "SAMPLER_STEPS", 2)
+    monkeypatch.setattr(source_records, "RECORD_STEPS", 2)
     monkeypatch.setattr(answers, "STAND_INS", 30)
 
 
@@ -120,7 +120,7 @@ def test_an_export_never_overwrites_and_leaves_nothing_half(tmp_path, trained, m
     monkeypatch.undo()
     export_source(trained, tmp_path / "model")
     before = content(tmp_path)
-    with pytest.raises(RunError, match="is there already; choose another folder"):
+    with pytest.raises(RunError, match="exists already; choose another folder"):
         export_source(trained, tmp_path / "model")
     assert content(tmp_path) == before
     with pytest.raises(RunError, match="expected a finished stage 'source'"):

@@ -1,6 +1,4 @@
 import errno
-import json
-import math
 import os
 import subprocess
 import sys
@@ -11,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from ecgtransfer.errors import RunError
-from ecgtransfer.pipeline import Run, fingerprint, read_json, write_json
-from ecgtransfer.pipeline import run as run_module
-from ecgtransfer.pipeline.run import as_json, written_whole
+from ecgtransfer.pipeline import Run
+from ecgtransfer.storage import fingerprint, read_json, write_json
 from tests.pipeline.small_run import content
 
 
@@ -176,38 +173,6 @@ def test_finished_stages_are_found_by_the_beginning_of_their_names(tmp_path):
         run.stage(name).finish({})
     run.stage("synthetic-c").begin({})
     assert [stage.name for stage in run.stages("synthetic")] == ["synthetic-a", "synthetic-b"]
-
-
-def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "card.json"
-    write_json(path, {"b": 1, "a": 2})
-    assert path.read_text() == '{\n  "a": 2,\n  "b": 1\n}\n'
-    monkeypatch.setattr(run_module.os, "fsync", full_disk)
-    with pytest.raises(RunError, match=r"card\.json could not be written \(No space left on dev"):
-        write_json(path, {"a": 3})
-    assert content(tmp_path) == {"card.json": b'{\n  "a": 2,\n  "b": 1\n}\n'}
-
-
-def test_a_file_that_was_not_finished_leaves_nothing(tmp_path):
-    def write_half():
-        with written_whole(tmp_path / "table.csv") as partial:
-            partial.write_text("half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_half()
-    assert content(tmp_path) == {}
-
-
-def test_numbers_that_are_none_become_null():
-    held = as_json({"a": math.nan, "b": (math.inf, 1.0), "c": Path("x"), 1: None})
-    assert json.dumps(held, allow_nan=False) == '{"a": null, "b": [null, 1.0], "c": "x", "1": null}'
-
-
-def test_a_fingerprint_stands_for_the_settings():
-    assert fingerprint(Settings()) == fingerprint(as_json(Settings()))
-    assert fingerprint(Settings()) != fingerprint(Settings(steps=6))
-    assert len(fingerprint({})) == 12
 
 
 AT_WORK = """

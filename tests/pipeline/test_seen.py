@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ecgtransfer.corpus import ECGSet
-from ecgtransfer.corpus.ecgset_writer import write_ecgset
+from ecgtransfer.corpus.sets.ecgset_writer import write_ecgset
 from ecgtransfer.errors import CorpusError, RunError
 from ecgtransfer.pipeline import (
     Run,

@@ -218,7 +218,7 @@ def test_a_full_disk_leaves_no_half_source(tmp_path, trained, monkeypatch):
 
     run = Run.create(tmp_path / "run")
     monkeypatch.setattr(source_module.shutil, "copy2", full_disk)
-    with pytest.raises(RunError, match=r"could not be copied .*No space left .*make room"):
+    with pytest.raises(RunError, match=r"source could not be written .*No space left .*make room"):
         adopt_source(run, trained.stage("source"))
     assert list(content(run.folder)) == ["config.json"]
     monkeypatch.undo()

@@ -157,6 +157,7 @@ def test_none_or_several_transfers_are_asked_about(transferred, trained, source)
         ({"name": "a b"}, "a name of letters, digits, - and _ for the set"),
         ({"name": "transfer"}, "that no other stage has, got 'transfer'"),
         ({"name": "privacy-2"}, "that no other stage has, got 'privacy-2'"),
+        ({"name": "stand-ins"}, "that no other stage has, got 'stand-ins'"),
         (
             {"method": "magic"},
             "a method of tgdp, stack, finetune, lora, difffit, scratch, source, got 'magic'",

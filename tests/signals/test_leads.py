@@ -5,7 +5,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from ecgtransfer.errors import SignalError
 from ecgtransfer.signals import (
-    EXPANSION,
     INDEPENDENT_LEADS,
     LEADS,
     canonical_lead,
@@ -104,10 +103,9 @@ def test_eight_leads_survive_the_way_to_twelve_and_back(x8):
     assert [LEADS.index(name) for name in INDEPENDENT_LEADS] == [0, 1, 6, 7, 8, 9, 10, 11]
 
 
-def test_the_expansion_matrix_is_the_same_map(x8):
-    assert EXPANSION.shape == (12, 8)
-    assert not EXPANSION.flags.writeable
-    assert_allclose(EXPANSION @ x8, expand_leads(x8), atol=1e-12)
+def test_the_expansion_is_linear(x8):
+    matrix = expand_leads(np.eye(8))
+    assert_allclose(matrix @ x8, expand_leads(x8), atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -128,7 +126,8 @@ def test_torch_tensors_go_through_with_their_gradient(x8):
     twelve = expand_leads(tensor)
     assert_allclose(twelve.detach().numpy(), expand_leads(x8))
     twelve.square().sum().backward()
-    assert_allclose(tensor.grad.numpy(), 2 * EXPANSION.T @ EXPANSION @ x8, atol=1e-12)
+    matrix = expand_leads(np.eye(8))
+    assert_allclose(tensor.grad.numpy(), 2 * matrix.T @ matrix @ x8, atol=1e-12)
 
 
 @pytest.mark.parametrize("function", [expand_leads, independent_leads])

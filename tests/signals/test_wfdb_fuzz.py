@@ -13,8 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ecgtransfer.errors import SignalError
-from ecgtransfer.signals import LEADS, canonical_lead, read_recording
-from ecgtransfer.signals.wfdb_io import MILLIVOLTS
+from ecgtransfer.signals import LEADS, MILLIVOLTS, canonical_lead, read_recording
 
 SAMPLES = 300
 

@@ -10,7 +10,7 @@ import scipy.io
 import wfdb
 from numpy.testing import assert_allclose, assert_array_equal
 
-from ecgtransfer.errors import SignalError
+from ecgtransfer.errors import SignalError, StorageError
 from ecgtransfer.signals import (
     LEADS,
     Recording,
@@ -639,7 +639,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, recording, monkeypatc
 
     name = {"dat": "wfdb.io._signal.wr_dat_file", "hea": "wfdb.io.util.lines_to_file"}[full_at]
     monkeypatch.setattr(name, full)
-    with pytest.raises(SignalError, match=r"write the record .*rec, got No space left on device"):
+    with pytest.raises(StorageError, match=r"rec\.hea could not be written \(No space left on"):
         write_recording(tmp_path / "rec", recording)
     assert os.listdir(tmp_path) == []
 
@@ -651,7 +651,7 @@ def test_a_full_disk_leaves_the_older_record(tmp_path, recording, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("wfdb.io.util.lines_to_file", full)
-    with pytest.raises(SignalError, match="No space left on device"):
+    with pytest.raises(StorageError, match="No space left on device"):
         write_recording(tmp_path / "rec", Recording(np.zeros((12, 9)), 500))
     assert read_comments(tmp_path / "rec") == ["old"]
     assert read_recording(tmp_path / "rec").n_samples == 500
@@ -672,7 +672,7 @@ def test_samples_are_there_before_the_header_that_describes_them(tmp_path, recor
 
 
 def test_a_missing_folder_is_refused(tmp_path, recording):
-    with pytest.raises(SignalError, match=r"write the record .*none/rec, got No such file"):
+    with pytest.raises(StorageError, match=r"none/rec\.hea could not be written \(No such file"):
         write_recording(tmp_path / "none" / "rec", recording)
 
 

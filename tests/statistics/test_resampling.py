@@ -3,7 +3,6 @@ import time
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from scipy.stats import norm
 
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.evaluation.metrics import (
@@ -13,7 +12,7 @@ from ecgtransfer.evaluation.metrics import (
     weighted_macro_auroc,
     weighted_macro_average_precision,
 )
-from ecgtransfer.statistics import Estimate, bootstrap, draw_resamples, paired_bootstrap
+from ecgtransfer.statistics import bootstrap, draw_resamples
 
 
 @pytest.fixture
@@ -58,48 +57,6 @@ def test_bootstrap_intervals_cover_at_their_nominal_rate(rng):
         interval = bootstrap(weighted_macro_auroc, y_true, y_score, resamples=400, seed=seed)
         covered += interval.low <= 0.7602499389065233 <= interval.high
     assert 0.915 < covered / repetitions < 0.98
-
-
-def test_intervals_of_paired_differences_cover_at_their_nominal_rate(rng):
-    """Scores N(d, 1) of positives against N(0, 1): area Φ(d / √2), so the difference is known.
-
-    1,000 studies of 60 patients, every third with two records of the same labels and like scores.
-    """
-    true = norm.cdf(1.5 / np.sqrt(2)) - norm.cdf(1 / np.sqrt(2))
-    patients = np.repeat(np.arange(60), np.where(np.arange(60) % 3, 1, 2))
-    covered = 0
-    for seed in range(1000):
-        y_true = (rng.random((60, 3)) < 0.35)[patients].astype(float)
-        common = rng.normal(size=(60, 3))[patients]
-
-        def scores(shift, y_true=y_true, common=common):
-            own = rng.normal(size=(60, 3))[patients]
-            again = rng.normal(size=y_true.shape)
-            return shift * y_true + 0.7 * common + 0.5 * own + 0.26**0.5 * again
-
-        change = paired_bootstrap(
-            weighted_macro_auroc,
-            y_true,
-            scores(1.0),
-            scores(1.5),
-            patients,
-            resamples=300,
-            seed=seed,
-        )
-        covered += change.low <= true <= change.high
-    assert 0.93 <= covered / 1000 <= 0.97
-
-
-def test_paired_difference_is_narrower_than_its_parts_and_has_its_sign(rng):
-    y_true, worse = labels_and_scores(rng)
-    better = worse + 0.03 * y_true
-    change = paired_bootstrap(weighted_macro_auroc, y_true, worse, better)
-    alone = bootstrap(weighted_macro_auroc, y_true, worse)
-    assert change.value == pytest.approx(macro_auroc(y_true, better) - macro_auroc(y_true, worse))
-    assert 0 < change.low < change.value < change.high
-    assert change.high - change.low < (alone.high - alone.low) / 2
-    same = paired_bootstrap(weighted_macro_auroc, y_true, worse, worse, resamples=50)
-    assert same == Estimate(0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("score", [weighted_f2, weighted_g2, weighted_macro_average_precision])

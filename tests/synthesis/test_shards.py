@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from small_generation import SmallNetwork, flat_units
 
 from ecgtransfer.corpus import write_ecgset
-from ecgtransfer.corpus.writing import sole_writer
-from ecgtransfer.errors import ConfigError, CorpusError, RunError
+from ecgtransfer.errors import ConfigError, CorpusError, RunError, StorageError
+from ecgtransfer.storage import exclusive_lock
 from ecgtransfer.synthesis import DiskSpace, Shard, missing_shards
-from ecgtransfer.synthesis.folders import write_once
 from ecgtransfer.synthesis.shards import shards_folder
 
 #: 60 records: four calls of the network, the last one not full.
@@ -170,7 +169,7 @@ def test_two_processes_at_one_shard_are_refused_and_at_two_are_not(draw, tmp_pat
     pytest.importorskip("fcntl")
     busy = Shard(1, 2).folder(tmp_path / "set")
     busy.parent.mkdir()
-    with sole_writer(busy):
+    with exclusive_lock(busy):
         with pytest.raises(RunError, match=r"another process is writing .*1-of-2; wait for it"):
             draw(1, 2)
         assert len(draw(2, 2)) == 28
@@ -198,36 +197,6 @@ def test_of_all_who_begin_at_once_one_decides_into_how_many_shards(make, tmp_pat
     assert missing_shards(tmp_path / "set", of) == tuple(
         shard for shard in (Shard(n, of) for n in range(1, of + 1)) if shard.number != of // 2
     )
-
-
-def test_what_is_written_once_is_whole_and_the_first(tmp_path):
-    begin = threading.Barrier(8)
-
-    def write(number):
-        begin.wait()
-        write_once(tmp_path / "plan.json", [number] * 20_000)
-
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    held = json.loads((tmp_path / "plan.json").read_text())
-    assert held == [held[0]] * 20_000
-    write_once(tmp_path / "plan.json", "later")
-    assert json.loads((tmp_path / "plan.json").read_text()) == held
-    write_once(tmp_path / "plan.json", "anew", anew=True)
-    assert json.loads((tmp_path / "plan.json").read_text()) == "anew"
-    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
-
-
-def test_without_hard_links_it_is_written_all_the_same(tmp_path, monkeypatch):
-    def no_links(*_):
-        raise PermissionError
-
-    monkeypatch.setattr(os, "link", no_links)
-    write_once(tmp_path / "plan.json", 1)
-    assert json.loads((tmp_path / "plan.json").read_text()) == 1
 
 
 def test_missing_shards_are_named_with_the_command_that_draws_them(make, draw, tmp_path):
@@ -331,10 +300,14 @@ def test_what_is_no_shard_is_left_alone(make, draw, tmp_path):
 
 def test_a_plan_that_cannot_be_read_is_told(make, draw, tmp_path):
     draw(1, 2)
-    (tmp_path / "set.shards" / "plan.json").write_text("{")
-    for call in (lambda: draw(2, 2), lambda: make("set", *COUNTS)):
-        with pytest.raises(RunError, match=r"plan\.json cannot be read, .*; restore it, or remove"):
-            call()
+    for text, sentence in (
+        ("{", r"plan\.json is not readable as JSON .*; restore or remove it"),
+        ('{"of": "2", "card": {}}', r"expected a whole number as the field of of .*plan\.json"),
+    ):
+        (tmp_path / "set.shards" / "plan.json").write_text(text)
+        for call in (lambda: draw(2, 2), lambda: make("set", *COUNTS)):
+            with pytest.raises(StorageError, match=sentence):
+                call()
 
 
 def test_the_disk_is_told_before_the_start(make, draw, monkeypatch, tmp_path):

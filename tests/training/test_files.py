@@ -65,5 +65,5 @@ def test_weights_that_cannot_be_read_are_refused(tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "taken").write_text("")
-    with pytest.raises(RunError, match=r"taken could not be made .*choose another folder"):
+    with pytest.raises(RunError, match=r"taken could not be written .*choose another place"):
         fit(network(), loss, batches, CONFIG, tmp_path / "taken")

@@ -24,6 +24,7 @@ from ecgtransfer.transfer.density_ratio import (
     TARGET_DRAWS,
     _balanced_draws,
     _OutOfFold,
+    _signal_encoder,
     common_patient_folds,
     cross_fitted_platt,
     platt,
@@ -42,6 +43,12 @@ TRAIN = TrainConfig(
 )
 SHORT = TrainConfig(steps=3, batch_size=8, validate_every=3)
 TINY = DomainClassifierConfig(widths=(16,), train=TRAIN)
+
+
+def of_signals(config, leads, labels):
+    """An untrained classifier of signals (B, leads, T): `config.folds` networks."""
+    encoders = [_signal_encoder(config, leads, labels) for _ in range(config.folds)]
+    return DomainClassifier(EncoderEnsemble(encoders), config.noise is not None)
 
 
 def test_unequal_corpora_give_the_ratio_once_the_numbers_are_taken_out(rng):
@@ -168,7 +175,7 @@ def test_weights_on_disk_carry_the_ensemble_and_its_calibration(rng, tmp_path):
     sets = both(rng, 0.6, labels=0)
     config = replace(TINY, train=replace(TRAIN, steps=10, batch_size=8, validate_every=5))
     fitted = fit_domain_classifier(*sets, config, tmp_path).classifier
-    loaded = DomainClassifier.of_signals(config, leads=2, labels=0)
+    loaded = of_signals(config, leads=2, labels=0)
     load_weights(loaded, tmp_path / "weights.safetensors")
     assert float(loaded.slope) != 1.0
     assert_close(loaded.log_ratio(sets[1], batch_size=7), fitted.log_ratio(sets[1]))
@@ -304,10 +311,8 @@ def test_domains_in_other_label_spaces_are_refused(rng, tmp_path):
 
 
 def test_a_noise_level_too_many_or_too_few_is_refused():
-    clean = DomainClassifier.of_signals(TINY, leads=2, labels=0)
-    noisy = DomainClassifier.of_signals(
-        DomainClassifierConfig(widths=(16,), noise=NoiseConfig()), leads=2, labels=0
-    )
+    clean = of_signals(TINY, leads=2, labels=0)
+    noisy = of_signals(DomainClassifierConfig(widths=(16,), noise=NoiseConfig()), leads=2, labels=0)
     x = torch.zeros(2, 2, 32)
     with pytest.raises(ConfigError, match="None for one that does not, got sigma"):
         clean(x, torch.ones(2), None)
@@ -316,7 +321,7 @@ def test_a_noise_level_too_many_or_too_few_is_refused():
 
 
 def test_the_log_ratio_is_slope_times_logit_plus_offset(rng):
-    classifier = DomainClassifier.of_signals(TINY, leads=2, labels=0)
+    classifier = of_signals(TINY, leads=2, labels=0)
     classifier.slope.fill_(0.5)
     classifier.offset.fill_(3.0)
     x = torch.randn(4, 2, 32, generator=rng)

@@ -3,13 +3,15 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from ecgtransfer.errors import ConfigError, CorpusError
+from ecgtransfer.errors import ConfigError, CorpusError, StorageError
 from ecgtransfer.signals import BeatKind, Beats
+from ecgtransfer.storage import from_card, to_card
 from ecgtransfer.transfer import SELECTION_FEATURES, RhythmSelection, selection_features
 
 #: ln RR under source and target: normal with these means and one standard deviation.
@@ -131,18 +133,21 @@ def test_a_train_of_two_beats_counts_as_at_the_centre_of_what_it_lacks(shifted):
 
 
 def test_it_is_read_back_from_its_card(shifted):
-    again = RhythmSelection.from_dict(json.loads(json.dumps(shifted.as_dict())))
+    held = json.loads(json.dumps(to_card(shifted)))
+    again = from_card(RhythmSelection, held, Path("rhythm.json"))
     assert again == shifted
 
 
 def test_cards_of_other_selections_are_refused(shifted):
-    held = shifted.as_dict()
-    with pytest.raises(ConfigError, match="expected a rhythm selection by log_rate"):
-        RhythmSelection.from_dict(held | {"features": ["rate"]})
-    with pytest.raises(ConfigError, match="expected a rhythm selection with keys"):
-        RhythmSelection.from_dict({key: held[key] for key in held if key != "offset"})
-    with pytest.raises(ConfigError, match="a weight for each of 7 rhythm features, got 7, 7 and 6"):
-        RhythmSelection.from_dict(held | {"weights": held["weights"][:6]})
+    held = to_card(shifted)
+    less = {key: held[key] for key in held if key != "offset"}
+    for card, sentence in (
+        (held | {"features": ["rate"]}, "expected a rhythm selection by log_rate"),
+        (less, "lacks the field offset"),
+        (held | {"weights": held["weights"][:6]}, "each of 7 rhythm features, got 7, 7 and 6"),
+    ):
+        with pytest.raises(StorageError, match=rf"rhythm\.json .*{sentence}.*; use the version"):
+            from_card(RhythmSelection, card, Path("rhythm.json"))
     with pytest.raises(ConfigError, match="at least 1 candidate a record, got 0"):
         replace(shifted, candidates=0)
 

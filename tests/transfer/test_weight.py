@@ -1,14 +1,15 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from torch.testing import assert_close
 
-from ecgtransfer.errors import ConfigError, RunError
+from ecgtransfer.errors import ConfigError, RunError, StorageError
+from ecgtransfer.storage import from_card, to_card
 from ecgtransfer.transfer import (
     GuidanceFit,
     NoiseLevelWeight,
-    calibrate_weight,
     guided,
     measure_guidance,
     noise_level_edges,
@@ -23,9 +24,9 @@ def held_out(pair, shape, rng):
 
 
 def calibrated(pair, log_h, x0, rng, batch_size=1500):
-    return calibrate_weight(
+    return measure_guidance(
         pair.denoise_source, log_h, x0, None, EDGES, generator=rng, draws=8, batch_size=batch_size
-    )
+    ).weight()
 
 
 def test_the_exact_log_h_gets_weight_one(pair, held_out, rng):
@@ -124,7 +125,8 @@ def test_the_weight_is_linear_in_the_logarithm_of_sigma_and_constant_outside():
 
 def test_the_weight_survives_a_json_file():
     weight = NoiseLevelWeight((0.1, 1.0), (0.25, 1 / 3))
-    assert NoiseLevelWeight.from_dict(json.loads(json.dumps(weight.as_dict()))) == weight
+    held = json.loads(json.dumps(to_card(weight)))
+    assert from_card(NoiseLevelWeight, held, Path("card.json")) == weight
 
 
 def test_edges_are_even_in_the_logarithm():
@@ -149,17 +151,19 @@ def test_a_weight_that_cannot_be_is_refused(sigmas, values, match):
 
 
 def test_a_weight_file_of_another_kind_is_refused():
-    with pytest.raises(ConfigError, match=r"keys sigmas and values, got \['weight'\]"):
-        NoiseLevelWeight.from_dict({"weight": [1.0]})
+    with pytest.raises(StorageError, match=r"card\.json lacks the field sigmas; use the version"):
+        from_card(NoiseLevelWeight, {"weight": [1.0]}, Path("card.json"))
+    with pytest.raises(StorageError, match=r"card\.json is not valid \(expected as many weights"):
+        from_card(NoiseLevelWeight, {"sigmas": [1.0], "values": []}, Path("card.json"))
 
 
 def test_edges_that_cannot_be_are_refused(pair, held_out):
     with pytest.raises(ConfigError, match="0 < sigma_min < sigma_max and at least one bin"):
         noise_level_edges(1.0, 0.1)
     with pytest.raises(ConfigError, match="at least two increasing noise levels"):
-        calibrate_weight(pair.denoise_source, pair.log_h, held_out, None, (1.0,))
+        measure_guidance(pair.denoise_source, pair.log_h, held_out, None, (1.0,))
     with pytest.raises(ConfigError, match="at least one held-out record"):
-        calibrate_weight(pair.denoise_source, pair.log_h, held_out[:0], None, EDGES)
+        measure_guidance(pair.denoise_source, pair.log_h, held_out[:0], None, EDGES)
 
 
 def test_fits_at_other_noise_levels_do_not_add_up():

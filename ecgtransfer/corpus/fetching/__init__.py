@@ -1,0 +1,1 @@
+"""Download published corpora and verify them against checksums, headers and counts."""

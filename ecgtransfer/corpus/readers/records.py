@@ -1,0 +1,137 @@
+"""A corpus as it lies on disk: each recording's name, patient, statements and file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgtransfer.corpus.labels import LabelSpace
+from ecgtransfer.corpus.manifest import Manifest
+from ecgtransfer.corpus.readers.array_files import ArrayPart, read_array
+from ecgtransfer.corpus.readers.icbeb_struct import read_icbeb_struct
+from ecgtransfer.errors import CorpusError, SignalError
+from ecgtransfer.signals import Recording
+from ecgtransfer.signals.plain_wfdb import read_wfdb
+
+
+def _read_array(record: CorpusRecord, at_most_s: float | None) -> Recording:
+    if record.part is None:
+        raise CorpusError(f"record {record.name}: an array needs its part; state it")
+    return read_array(record.path, record.part, at_most_s)
+
+
+#: How the signal of a record is read; the key is `CorpusRecord.reader`.
+READERS: dict[str, Callable[[CorpusRecord, float | None], Recording]] = {
+    "wfdb": lambda record, at_most_s: read_wfdb(record.path, at_most_s),
+    "icbeb_struct": lambda record, at_most_s: read_icbeb_struct(record.path),
+    "array": _read_array,
+}
+
+
+@dataclass(frozen=True)
+class OwnSource:
+    """The source of unpublished records; unknown fields are empty."""
+
+    name: str
+    version: str = ""
+    licence: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusRecord:
+    """One recording of a corpus, not yet read.
+
+    `path` is what the reader takes; `codes` are the statements as the corpus spells them, in
+    `vocabulary`; `age` is in years; what the corpus does not state is None. Where
+    `patient_stated` is false, the name stands for the patient. `mended` says what of a header was
+    bad in form, `problem` why the record cannot be read, where that is known already; `part` is
+    which recording of a file of numbers it is.
+
+    Raises:
+        CorpusError: an unknown reader, a sex other than male or female, an empty name or patient.
+    """
+
+    name: str
+    path: Path
+    reader: str
+    patient: str
+    codes: tuple[str, ...]
+    vocabulary: str
+    fold: int | None = None
+    age: float | None = None
+    sex: Literal["male", "female"] | None = None
+    device: str | None = None
+    site: str | None = None
+    patient_stated: bool = True
+    mended: tuple[str, ...] = ()
+    problem: str | None = None
+    part: ArrayPart | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.patient:
+            raise CorpusError(
+                f"a record needs a name and a patient, got {self.name!r} and {self.patient!r}"
+            )
+        if self.reader not in READERS:
+            raise CorpusError(
+                f"record {self.name}: unknown reader {self.reader!r}; "
+                f"expected one of {', '.join(READERS)}"
+            )
+        if self.sex not in (None, "male", "female"):
+            raise CorpusError(
+                f"record {self.name}: expected sex male, female or None, got {self.sex!r}"
+            )
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A data set on disk: its manifest and its records, in a fixed order.
+
+    `notes` are sentences that the report of its preparation carries along.
+
+    Raises:
+        CorpusError: no records, or two of one name.
+    """
+
+    manifest: Manifest | OwnSource
+    records: tuple[CorpusRecord, ...]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.records:
+            raise CorpusError(f"the corpus {self.manifest.name} has no records; check its folder")
+        seen: set[str] = set()
+        for record in self.records:
+            if record.name in seen:
+                raise CorpusError(
+                    f"the corpus {self.manifest.name} has two records named {record.name}; "
+                    "remove one of the copies"
+                )
+            seen.add(record.name)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def labels(self, space: LabelSpace) -> NDArray[np.float32]:
+        """Multi-hot labels of all records, (N, K) float32; codes outside the space do not count."""
+        rows = np.zeros((len(self.records), len(space)), dtype=np.float32)
+        for row, record in zip(rows, self.records, strict=True):
+            row[:] = space.encode_codes(record.codes, record.vocabulary)
+        return rows
+
+
+def read_signal(record: CorpusRecord, at_most_s: float | None = None) -> Recording:
+    """Read the recording of a record at its own sampling rate: whole, or its first seconds.
+
+    Raises:
+        SignalError: the file is missing, damaged or no 12-lead ECG.
+    """
+    if record.problem is not None:
+        raise SignalError(record.problem)
+    return READERS[record.reader](record, at_most_s)

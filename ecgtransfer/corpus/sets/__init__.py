@@ -1,0 +1,1 @@
+"""Prepared sets: one rate, length and label space; how they are written, read and prepared."""

@@ -1,0 +1,36 @@
+"""The folder of a set, and the folders beside it while a set is written."""
+
+import shutil
+from pathlib import Path
+
+from ecgtransfer.corpus.sets.ecgset import is_ecgset
+from ecgtransfer.errors import CorpusError
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a kill at the end of writing left beside a finished set.
+
+    An unfinished set stays. Only the writer of the folder may call this.
+    """
+    partial, replaced = folders_beside(folder)
+    if is_ecgset(folder) and not (partial / "set").exists():
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def folders_beside(folder: Path) -> tuple[Path, Path]:
+    """The folder of a set while it is written, and that of the set that it replaces."""
+    return folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.replaced")
+
+
+def refuse_folder(folder: Path, overwrite: bool) -> None:
+    """CorpusError for a folder that exists, unless it is an ECG set to overwrite."""
+    if not folder.exists():
+        return
+    if not overwrite:
+        raise CorpusError(f"{folder} exists already; choose another folder, or ask to overwrite it")
+    if not is_ecgset(folder):
+        raise CorpusError(
+            f"{folder} exists and is not an ECG set, so it is not overwritten; "
+            "choose another folder"
+        )

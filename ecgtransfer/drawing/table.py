@@ -1,0 +1,192 @@
+"""A table of a report, and how it is printed: decimals, numeric columns, breadth."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import NamedTuple
+
+import numpy as np
+
+from ecgtransfer.drawing.numbers import EstimateLike, decimals_for, number_text
+from ecgtransfer.drawing.plain import plain
+from ecgtransfer.errors import ConfigError
+
+#: Letters that stand side by side on a sheet of A4: in a table of normal size; in a smaller one
+#: with intervals below their numbers; in the smallest, which breaks intervals too. A table of still
+#: more is crowded: it breaks words. A screen of 1,400 pixels holds about as much.
+SHEET_LETTERS = {"": 94.0, "wide": 106.0, "widest": 124.0}
+#: Letters of room beside a column; the letters that words keep before they break.
+COLUMN_GAP, KEPT_LETTERS = 1.5, 22
+
+#: On a screen the names of rows have room for so many letters before they break.
+LONG_NAME = 18
+
+#: A column has decimals in common unless one of its numbers is so many times larger than another.
+LARGEST_RATIO = 100.0
+
+#: A number at the start of a string, alone or before its interval, a per cent sign or a word.
+_LEADING_NUMBER = re.compile(
+    r"(?P<number>[+\-−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+-]?\d+)?)"
+    r"(?P<rest>\s*%?(?:\s+\[[^\]]*\])?(?:\s+[^\d\s].*)?)"
+)
+
+#: A cell of a table; None and a number that is not finite print as missing.
+Cell = str | int | float | None | EstimateLike
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells below a header; the first column names its row.
+
+    Numbers of a column have the same decimals. A column of strings that all begin with a number,
+    such as `str(Estimate)`, "78 %" or "1,204 records", is sorted by it.
+
+    Raises:
+        ConfigError: on construction, for no column, a row of another length, or a cell of another
+            type.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+    sortable: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.header:
+            raise ConfigError(f"expected columns in table {self.title!r}, got none; name them")
+        for index, row in enumerate(self.rows):
+            if len(row) != len(self.header):
+                raise ConfigError(
+                    f"expected {len(self.header)} cells in row {index} of table {self.title!r}, "
+                    f"got {len(row)}; give None where there is no value"
+                )
+            for cell in row:
+                if cell is not None and not isinstance(cell, str | Real | np.bool_ | EstimateLike):
+                    raise ConfigError(
+                        f"expected text, a number or an estimate in table {self.title!r}, got "
+                        f"{type(cell).__name__}; write it as one of them"
+                    )
+
+    @classmethod
+    def from_rows(
+        cls, title: str, rows: Sequence[Sequence[Cell]], note: str = "", sortable: bool = True
+    ) -> "Table":
+        """A table from the `rows()` of a result, header first."""
+        if not rows:
+            raise ConfigError(f"expected a header in table {title!r}, got no row; pass it first")
+        header, *cells = rows
+        return cls(title, tuple(map(str, header)), tuple(map(tuple, cells)), note, sortable)
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        return {
+            "title": self.title,
+            "header": list(self.header),
+            "rows": plain(self.rows),
+            "note": self.note,
+        }
+
+
+class CellView(NamedTuple):
+    """A cell in print: text, the interval behind it, and the number to sort by."""
+
+    text: str
+    interval: str = ""
+    key: float | None = None
+    missing: bool = False
+
+
+class TableView(NamedTuple):
+    """A table in print: which columns are numeric, its cells, the CSS classes of its shape."""
+
+    numeric: tuple[bool, ...]
+    rows: tuple[tuple[CellView, ...], ...]
+    shape: str
+
+
+def table_view(table: Table) -> TableView:
+    """A table in print; a column is numeric if each of its values begins with a number."""
+    columns = [_column([row[index] for row in table.rows]) for index in range(len(table.header))]
+    numeric = tuple(
+        any(cell.key is not None for cell in column)
+        and all(cell.key is not None or cell.missing for cell in column)
+        for column in columns
+    )
+    named = max((len(cell.text) for cell in columns[0]), default=0)
+    shape = [_breadth(table.header, columns, numeric), "long-names" if named > LONG_NAME else ""]
+    return TableView(numeric, tuple(zip(*columns, strict=True)), " ".join(filter(None, shape)))
+
+
+def _breadth(
+    header: Sequence[str], columns: Sequence[Sequence[CellView]], numeric: Sequence[bool]
+) -> str:
+    """The CSS class that makes a table small enough for a sheet of paper."""
+    needed = dict.fromkeys(SHEET_LETTERS, COLUMN_GAP * len(header))
+    for name, column, is_numeric in zip(header, columns, numeric, strict=True):
+        word = _longest_word(name)
+        if is_numeric:
+            pairs = [(len(cell.text), len(cell.interval)) for cell in column]
+            abreast = max(text + interval + (interval > 0) for text, interval in pairs)
+            below = max(max(pair) for pair in pairs)
+            broken = max(max(text, (interval + 1) // 2) for text, interval in pairs)
+        else:
+            abreast = min(max((len(cell.text) for cell in column), default=0), KEPT_LETTERS)
+            below = broken = max((_longest_word(cell.text) for cell in column), default=0)
+        for breadth, letters in zip(SHEET_LETTERS, (abreast, below, broken), strict=True):
+            needed[breadth] += max(word, letters)
+    fitting = (breadth for breadth, most in SHEET_LETTERS.items() if needed[breadth] <= most)
+    return next(fitting, "widest crowded")
+
+
+def _longest_word(text: str) -> int:
+    return min(max(map(len, text.split()), default=0), KEPT_LETTERS)
+
+
+def _column(cells: Sequence[Cell]) -> list[CellView]:
+    """The cells of a column, with decimals in common unless their magnitudes differ too much."""
+    numbers = [_fractions(cell) for cell in cells]
+    sizes = [size for each in numbers if (size := max(map(abs, each), default=0.0))]
+    shared = decimals_for(sizes)
+    if sizes and max(sizes) > LARGEST_RATIO * min(sizes):
+        decimals = [decimals_for(each) for each in numbers]
+    else:
+        decimals = [shared] * len(cells)
+    views = [_cell(cell, digits) for cell, digits in zip(cells, decimals, strict=True)]
+    if all(view.key is not None or view.missing for view in views):
+        return views
+    texts = [isinstance(cell, str) for cell in cells]
+    return [
+        view._replace(key=None) if text else view for view, text in zip(views, texts, strict=True)
+    ]
+
+
+def _fractions(cell: Cell) -> list[float]:
+    """The numbers of a cell that set its decimals: not counts, not text."""
+    if isinstance(cell, EstimateLike):
+        numbers = [float(cell.value), float(cell.low), float(cell.high)]
+    else:
+        fraction = isinstance(cell, Real) and not isinstance(cell, Integral)
+        numbers = [float(cell)] if fraction and not isinstance(cell, str) and cell else []
+    return [number for number in numbers if math.isfinite(number)]
+
+
+def _cell(cell: Cell, decimals: int | None) -> CellView:
+    if isinstance(cell, EstimateLike):
+        whole = _cell(float(cell.value), decimals)
+        ends = ", ".join(number_text(float(end), decimals) for end in (cell.low, cell.high))
+        return whole if whole.missing else whole._replace(interval=f"[{ends}]")
+    if isinstance(cell, bool | np.bool_):
+        return CellView("yes" if cell else "no")
+    if cell is None or cell == "" or (isinstance(cell, Real) and math.isnan(cell)):
+        return CellView("–", missing=True)
+    if isinstance(cell, str):
+        if not (found := _LEADING_NUMBER.fullmatch(cell.strip())):
+            return CellView(cell)
+        text, bracket, interval = cell.strip().partition(" [")
+        value = float(found["number"].replace(",", "").replace("−", "-"))
+        return CellView(text, (bracket + interval).strip(), value)
+    digits = 0 if isinstance(cell, Integral) else decimals
+    return CellView(number_text(cell, digits), key=float(cell))

@@ -1,0 +1,3 @@
+from tests.signals.conftest import ecg
+
+__all__ = ["ecg"]
