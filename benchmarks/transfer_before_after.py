@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ecgtransfer.evaluation.two_sample import two_sample_test
 from ratio import by_patient, domain_records, matched, over_seeds
 from torch import Tensor
 
@@ -43,8 +44,13 @@ from ecgtransfer.diffusion import (
     sample,
     sampling_sigmas,
 )
-from ecgtransfer.evaluation.distances import frechet_distance, lead_correlations, log_band_power
-from ecgtransfer.evaluation.two_sample import two_sample_test
+from ecgtransfer.evaluation.distances import (
+    frechet_distance,
+)
+from ecgtransfer.evaluation.signal_distances import (
+    lead_correlations,
+    log_band_power,
+)
 from ecgtransfer.pipeline.pretrained import find_source
 from ecgtransfer.pipeline.source import read_source
 from ecgtransfer.training import record_noise, seeded_initialisation

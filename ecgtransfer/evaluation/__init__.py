@@ -13,7 +13,6 @@ from ecgtransfer.evaluation.blind import (
 from ecgtransfer.evaluation.classifier import (
     Classifier,
     ClassifierConfig,
-    LabelledRecords,
     load_classifier,
     train_classifier,
 )
@@ -23,12 +22,8 @@ from ecgtransfer.evaluation.delineation import (
     measure_intervals,
 )
 from ecgtransfer.evaluation.distances import (
-    BANDS_HZ,
     Prdc,
-    band_power_error,
     frechet_distance,
-    lead_correlation_difference,
-    log_spectral_distance,
     mmd,
     neighbour_mixing,
     prdc,
@@ -52,6 +47,7 @@ from ecgtransfer.evaluation.fidelity import (
     two_sample_test,
 )
 from ecgtransfer.evaluation.halves import Comparison, compare_with_halves
+from ecgtransfer.evaluation.labelled import LabelledRecords
 from ecgtransfer.evaluation.metrics import (
     ChallengeScores,
     PerClassChallengeScores,
@@ -87,6 +83,12 @@ from ecgtransfer.evaluation.privacy import (
     PrivacySide,
     evaluate_privacy,
     measure_privacy,
+)
+from ecgtransfer.evaluation.signal_distances import (
+    BANDS_HZ,
+    band_power_error,
+    lead_correlation_difference,
+    log_spectral_distance,
 )
 from ecgtransfer.evaluation.utility import (
     ARMS,

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from ecgtransfer.corpus import ECGSet
 from ecgtransfer.errors import ConfigError
-from ecgtransfer.evaluation.classifier import LabelledRecords
+from ecgtransfer.evaluation.labelled import LabelledRecords
 
 #: Records of a cohort that are compared at most; more change the third digit and cost memory.
 LARGEST_COHORT = 2000

@@ -214,6 +214,7 @@ def write_json(
     value: object,
     *,
     one_line: bool = False,
+    ordered: bool = False,
     shared: bool = False,
     keep: bool = False,
 ) -> None:
@@ -223,13 +224,14 @@ def write_json(
         path: of the file.
         value: JSON values; ValueError for numbers that are not finite.
         one_line: in the order given, instead of sorted and indented.
+        ordered: in the order given, and indented.
         shared: see `atomic_file`.
         keep: see `atomic_file`.
 
     Raises:
         StorageError: the disk is full or refuses to write.
     """
-    layout: dict[str, Any] = {} if one_line else {"indent": 2, "sort_keys": True}
+    layout: dict[str, Any] = {} if one_line else {"indent": 2, "sort_keys": not ordered}
     text = json.dumps(value, allow_nan=False, **layout) + "\n"
     with atomic_file(path, shared=shared, keep=keep) as partial:
         partial.write_text(text, encoding="utf-8")

@@ -8,14 +8,8 @@ from scipy.special import gammaln
 
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.evaluation.distances import (
-    band_power_error,
     frechet_distance,
     frechet_limit,
-    lead_correlation_difference,
-    lead_correlations,
-    log_band_power,
-    log_spectra,
-    log_spectral_distance,
     median_distance,
     mmd,
     neighbour_mixing,
@@ -30,6 +24,14 @@ from ecgtransfer.evaluation.fidelity import (
 from ecgtransfer.evaluation.fidelity.figures import class_table, control_table, distance_table
 from ecgtransfer.evaluation.fidelity.two_sample import cross_validated_auc
 from ecgtransfer.evaluation.halves import compare_with_halves
+from ecgtransfer.evaluation.signal_distances import (
+    band_power_error,
+    lead_correlation_difference,
+    lead_correlations,
+    log_band_power,
+    log_spectra,
+    log_spectral_distance,
+)
 from ecgtransfer.signals import independent_leads, read_recording
 from ecgtransfer.simulation import SOURCE_HOSPITAL, TARGET_HOSPITAL, simulate
 from ecgtransfer.statistics import (

@@ -10,9 +10,6 @@ from ecgtransfer.corpus.splits import largest_half
 from ecgtransfer.errors import CorpusError
 from ecgtransfer.evaluation.distances import (
     Distances,
-    lead_correlations,
-    log_band_power,
-    log_spectra,
 )
 from ecgtransfer.evaluation.fidelity.result import (
     CLASS,
@@ -20,6 +17,11 @@ from ecgtransfer.evaluation.fidelity.result import (
 from ecgtransfer.evaluation.halves import (
     Indices,
     numbered_patients,
+)
+from ecgtransfer.evaluation.signal_distances import (
+    lead_correlations,
+    log_band_power,
+    log_spectra,
 )
 from ecgtransfer.statistics import (
     FloatArray,

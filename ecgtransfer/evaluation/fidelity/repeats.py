@@ -11,7 +11,6 @@ from ecgtransfer.evaluation.distances import (
     Distances,
     Moments,
     Prdc,
-    band_names,
     check_neighbours,
     extrapolated,
     frechet_of_moments,
@@ -23,8 +22,6 @@ from ecgtransfer.evaluation.distances import (
     moments,
     prdc_of_distances,
     radii,
-    spectral_distances,
-    spectral_names,
     vendi_score,
 )
 from ecgtransfer.evaluation.fidelity.records import (
@@ -52,6 +49,11 @@ from ecgtransfer.evaluation.halves import (
     Scale,
     numbered_patients,
     plan_halves,
+)
+from ecgtransfer.evaluation.signal_distances import (
+    band_names,
+    spectral_distances,
+    spectral_names,
 )
 from ecgtransfer.statistics import (
     FloatArray,

@@ -25,7 +25,6 @@ from ecgtransfer.evaluation.answer import StepsDone, count_parts
 from ecgtransfer.evaluation.classifier import (
     Classifier,
     ClassifierConfig,
-    LabelledRecords,
     train_classifier,
 )
 from ecgtransfer.evaluation.cohorts import (
@@ -57,6 +56,7 @@ from ecgtransfer.evaluation.halves import (
     HALVES,
     numbered_patients,
 )
+from ecgtransfer.evaluation.labelled import LabelledRecords
 from ecgtransfer.signals import INDEPENDENT_LEADS
 from ecgtransfer.statistics import (
     FloatArray,

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecgtransfer.errors import CorpusError
-from ecgtransfer.evaluation.classifier import LabelledRecords
+from ecgtransfer.evaluation.labelled import LabelledRecords
 from ecgtransfer.evaluation.metrics import (
     auroc_placements,
     macro_auroc_variance,

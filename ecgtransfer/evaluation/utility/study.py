@@ -33,10 +33,10 @@ from ecgtransfer.evaluation.answer import StepsDone
 from ecgtransfer.evaluation.augmentation import Augmentation
 from ecgtransfer.evaluation.classifier import (
     ClassifierConfig,
-    LabelledRecords,
     check_agreement,
 )
 from ecgtransfer.evaluation.cohorts import Cohorts, require_at_least
+from ecgtransfer.evaluation.labelled import LabelledRecords
 from ecgtransfer.evaluation.utility.arms import RATIOS, TARGET_ONLY, Arm, default_arms
 from ecgtransfer.evaluation.utility.result import ArmResult, UtilityEvaluation, UtilityResult
 from ecgtransfer.evaluation.utility.scores import (

@@ -15,9 +15,9 @@ from ecgtransfer.evaluation.classifier import (
     Classifier,
     ClassifierConfig,
     ClassifierTraining,
-    LabelledRecords,
     lead_scale,
 )
+from ecgtransfer.evaluation.labelled import LabelledRecords
 from ecgtransfer.evaluation.metrics import (
     apply_thresholds,
     choose_thresholds,
