@@ -116,7 +116,7 @@ def test_mended_headers_are_listed_by_record(folder, tmp_path):
     }
     stored = json.loads((tmp_path / "set/report.json").read_text())
     assert list(stored["headers_mended"]) == ["r1"]
-    assert "headers mended: 1 (r1)" in str(report)
+    assert "headers repaired: 1 (r1)" in str(report)
 
 
 def test_a_header_that_cannot_be_read_is_left_out_and_told(folder, tmp_path):
