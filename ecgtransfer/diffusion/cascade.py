@@ -197,7 +197,7 @@ def spread_label(label: Tensor, names: Sequence[str], model_names: Sequence[str]
     if unknown:
         raise ConfigError(
             f"expected statements that the model knows ({', '.join(model_names)}), got "
-            f"{', '.join(unknown)}; leave them out"
+            f"{', '.join(unknown)}; omit the others"
         )
     columns = [list(model_names).index(name) for name in names]
     spread = label.new_zeros(len(label), len(model_names))

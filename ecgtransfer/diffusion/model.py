@@ -114,7 +114,7 @@ class DiffusionConfig:
 
 
 def condition_inputs(leads: int) -> tuple[int, int]:
-    """Condition channels and scalars of the network of a residual model with so many leads."""
+    """Condition channels and scalars of the network of a residual model with this many leads."""
     return BEAT_CHANNELS + leads, leads + PATIENT_SCALARS
 
 

@@ -269,7 +269,7 @@ def hidden_statements(
     Args:
         known: (B, K) bool, statements that are known.
         core: (K,) bool, core statements.
-        generator: of the draws.
+        generator: random generator.
         hide_all: see above.
         show_core: see above.
 

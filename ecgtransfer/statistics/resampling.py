@@ -45,7 +45,7 @@ def draw_resamples(
         y_true: (N, K) multi-hot labels.
         patients: (N,) patient of each record; None makes every record its own patient.
         resamples: number of resamples, R.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Raises:
         CorpusError: `patients` has another length, or 1000 draws per resample do not suffice.
@@ -71,7 +71,7 @@ def draw_resamples(
         if drawn >= DRAWS_PER_RESAMPLE * resamples:
             raise CorpusError(
                 f"{drawn} bootstrap draws gave only {found} resamples with every class present; "
-                "some class has too few patients for an interval; add records or leave it out"
+                "some class has too few patients for an interval; add records or exclude the class"
             )
         rows = np.arange(at_once)[:, None] * groups
         picks = rng.integers(0, groups, size=(at_once, groups))

@@ -91,7 +91,11 @@ def write_resumable(
 
 
 def _check_finished(folder: Path, plan: Mapping[str, object]) -> None:
-    """Raise `StorageError` unless `folder` is the export that the plan describes."""
+    """Check that `folder` is the export that the plan describes.
+
+    Raises:
+        StorageError: it is not.
+    """
     try:
         found = read_json(folder / "export.json")
     except StorageError:

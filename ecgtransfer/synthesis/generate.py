@@ -1,4 +1,4 @@
-"""Generate labelled synthetic records, one seed each, and write them to disk as they are finished.
+"""Generate labelled synthetic records, one seed each, and write them to disk batch by batch.
 
 A record depends only on the model, its label, its seed and the sampler. Convolutions in floating
 point, however, round differently for different batch sizes, which can change a sample by a

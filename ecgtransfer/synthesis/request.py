@@ -78,7 +78,7 @@ class SynthesisRequest:
             ConfigError: the index is outside 0 to total - 1.
         """
         if not 0 <= number < self.total:
-            raise ConfigError(f"record numbers run from 0 to {self.total - 1}, got {number}")
+            raise ConfigError(f"record indices run from 0 to {self.total - 1}, got {number}")
         return self.entries[bisect_right(self._ends, number)][0]
 
     def label_matrix(

@@ -37,7 +37,7 @@ def shuffled_batches(
     Args:
         n: number of records.
         batch_size: records per batch.
-        seed: of the order.
+        seed: seed of the order.
         weights: (n,) sampling weights, not normalised; None for permutations.
 
     Raises:

@@ -102,7 +102,7 @@ def prepare(
         sampling_rate_hz: sampling rate of the set.
         seconds: length of each record.
         keep_unlabelled: also keep records without a label of the space.
-        drop_duplicates: of records with identical signals, keep only the first.
+        drop_duplicates: keep only the first of records with identical signals.
         workers: number of worker processes; with one, or few records, no process is started.
         overwrite: replace an existing ECGSet.
         progress: called with (records done, records in total).
