@@ -288,7 +288,7 @@ def test_unequal_numbers_are_refused(tmp_path, space):
             "unknown origin 'invented'; expected one of recorded, simulated, gen",
         ),
         ("recorded", 0, {}, "positive sampling rate, got 0 Hz"),
-        ("recorded", 100, {"labels": [], "unit": "mV"}, "must not state labels, unit"),
+        ("recorded", 100, {"labels": [], "unit": "mV"}, "must not contain labels, unit"),
         ("recorded", 100, {"path": Path("x")}, "must be plain JSON values"),
         ("recorded", 100, {"loss": float("nan")}, "must be plain JSON values"),
     ],

@@ -45,7 +45,9 @@ def test_all_records_below_a_folder_are_found_with_what_their_headers_state(fold
     assert [r.vocabulary for r in (one, two, three)] == ["scp", "snomed", "scp"]
     assert (three.age, three.sex, three.codes) == (50, "male", ("NORM",))
     assert (four.codes, four.patient, four.patient_stated) == ((), "r4", False)
-    assert corpus.notes == ("records taken for a patient each, for none is stated: 3 (r2, r3, r4)",)
+    assert corpus.notes == (
+        "records without a stated patient, each counted as one: 3 (r2, r3, r4)",
+    )
     assert corpus.manifest.name == "clinic"
 
 
