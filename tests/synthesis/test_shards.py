@@ -224,7 +224,7 @@ def test_sixteenths_and_eighths_do_not_mix_nor_shards_and_one_piece(make, draw, 
     with pytest.raises(KeyboardInterrupt):
         make("other", *COUNTS, batch_size=16, progress=stop_at(16))
     with pytest.raises(
-        RunError, match=r"other is being generated in one piece; go on without --shard"
+        RunError, match=r"other is being generated in one piece; continue without --shard"
     ):
         make("other", *COUNTS, shard=Shard(1, 2))
     assert not (tmp_path / "other.shards").exists()
