@@ -265,8 +265,8 @@ def _refuse_patients_across_folds(records: Sequence[CorpusRecord]) -> None:
         named = ", ".join(list(divided)[:PATIENTS_NAMED])
         raise CorpusError(
             f"expected all records of a patient in one fold, got {len(divided)} patients with "
-            f"records in several ({named}{', ...' if len(divided) > PATIENTS_NAMED else ''}); give each "
-            "patient one fold"
+            f"records in several ({named}{', ...' if len(divided) > PATIENTS_NAMED else ''}); "
+            "give each patient one fold"
         )
 
 
