@@ -471,7 +471,10 @@ def fit_beat_shapes(
     x0, condition = encoded(model, records, level, train)
     label = condition.label
     assert label is not None
-    weights = label_weights(label.numpy(), model.config.label_balance)
+    # By the core statements alone: where all of them are known, as sets that are labelled with
+    # them know them, a weight that depends on nothing else leaves the law of the shapes as it is.
+    weighed = label.numpy()[:, list(records.core)] if records.core else label.numpy()
+    weights = label_weights(weighed, model.config.label_balance)
     order = shuffled_batches(len(train), config.batch_size, config.seed, weights)
 
     def loss(network: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:

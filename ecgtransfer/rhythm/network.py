@@ -22,6 +22,9 @@ LOG_RR_MEAN, LOG_RR_STD = math.log(0.8), 0.25
 SMALLEST_SCALE = 1e-3
 #: Typical age and its standard deviation over PTB-XL, years.
 AGE_MEAN, AGE_STD = 60.0, 17.0
+#: Deviation of a fresh network's weights of the statements that are present: an early beat is rare
+#: unless its statement is, and weights of the usual size take long to say so.
+PRESENT_DEVIATION = 0.5
 #: Numbers that `History.features` holds for each beat.
 HISTORY_FEATURES = 10 + len(BeatKind)
 #: Beats that a record of ten seconds has, about: the unit of their number.
@@ -91,9 +94,9 @@ class RhythmNetwork(nn.Module):
         kinds = len(MODELLED_KINDS)
         self.shape = (kinds, components)
         self.first_shape = (kinds, first_components)
-        self.condition = nn.Sequential(
-            nn.Linear(2 * labels + 4, width), nn.SiLU(), nn.Linear(width, width)
-        )
+        told = nn.Linear(2 * labels + 4, width)
+        nn.init.normal_(told.weight.data[:, :labels], 0.0, PRESENT_DEVIATION)
+        self.condition = nn.Sequential(told, nn.SiLU(), nn.Linear(width, width))
         self.first = nn.Sequential(
             nn.SiLU(),
             nn.Linear(width, width),
