@@ -780,10 +780,10 @@ def cut_short(folder):
         (lack_a_column, r"lacks the column scp_codes; download it again"),
         (
             name_eleven_leads,
-            r"no record of ptbxl can be kept, the first because: .*00001_lr\.hea.*11",
+            r"no record of ptbxl can be kept, the first one because: .*00001_lr\.hea.*11",
         ),
-        (name_an_unknown_lead, r"can be kept, the first because: .*'?V13'?"),
-        (miss_samples, r"can be kept, the first because: .*finite"),
+        (name_an_unknown_lead, r"can be kept, the first one because: .*'?V13'?"),
+        (miss_samples, r"can be kept, the first one because: .*finite"),
         (state_an_impossible_rate, r"sampling rate from 50 to 32000 Hz, got 20 Hz"),
         (cut_short, r"expected 24000 bytes .*, got 23900, the file is truncated"),
     ],
@@ -834,7 +834,7 @@ def test_a_set_of_another_rate_is_no_target(call, tmp_path, finished, ptbxl):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--count", "WPW=1"), "never seen the label 'WPW'; it knows NORM, AFIB, "),
+        (("--count", "WPW=1"), "not trained with the label 'WPW'; it knows NORM, AFIB, "),
         (("--count", "AFIB"), "cannot read the count 'AFIB'; write labels and a number"),
         (("--count", "AFIB=-1"), "the count of AFIB must be a whole number of at least 1"),
         (

@@ -39,7 +39,7 @@ from ecgtransfer.synthesis import (
     parse_counts,
     per_class,
 )
-from ecgtransfer.training import is_main_process, meeting_point, process_number
+from ecgtransfer.training import is_main_process, make_barrier, process_number
 
 SET, WFDB = "set", "wfdb"
 #: The set that an evaluation draws where the source's records are not here.
@@ -207,7 +207,7 @@ def synthesise(
     if processes == 1:
         ecgset = draw(progress=progress, disk=disk)
     else:
-        meet = meeting_point()
+        meet = make_barrier()
         if not done:
             both = 2 * disk_bytes(request.total, request.total, config.samples, len(space))
             room = require_space(whole, both - bytes_below(stage.folder))

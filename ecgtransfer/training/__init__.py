@@ -1,4 +1,4 @@
-"""One loop that trains every network, and the order in which it sees the records."""
+"""Training loop for every network, deterministic batches, checkpoints and weight files."""
 
 from ecgtransfer.training.batches import (
     BatchIndices,
@@ -23,7 +23,7 @@ from ecgtransfer.training.processes import (
     available_cores,
     is_main_process,
     main_process_first,
-    meeting_point,
+    make_barrier,
     process_number,
     wait_for_everyone,
 )
@@ -45,7 +45,7 @@ __all__ = [
     "label_weights",
     "load_weights",
     "main_process_first",
-    "meeting_point",
+    "make_barrier",
     "process_number",
     "record_noise",
     "remove_checkpoints",

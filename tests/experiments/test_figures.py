@@ -501,5 +501,5 @@ def test_broken_records_are_an_error(drawn, tmp_path):
     study, _, _, _ = drawn
     (tmp_path / "samples").mkdir()
     (tmp_path / "samples/paper-n10.safetensors").write_bytes(b"half")
-    with pytest.raises(RunError, match="is not a whole safetensors file"):
+    with pytest.raises(RunError, match="is not a complete safetensors file"):
         draw_study(study, tmp_path)

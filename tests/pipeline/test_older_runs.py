@@ -73,7 +73,7 @@ def test_settings_that_have_changed_since_are_refused_in_one_sentence(older):
     stage = older.stage("transfer-tgdp")
     sentence = (
         r"card\.json lacks the field settings\.transfer\.\w+; use the version of ecgtransfer that "
-        r"wrote it, or make it anew$"
+        r"wrote it, or create it again$"
     )
     with pytest.raises(StorageError, match=sentence):
         stage.read(TransferSettings, "settings.transfer")
