@@ -124,7 +124,7 @@ def transfer(
         lora=LoraConfig(lora_rank, float(lora_rank)),
         folds=folds,
         seed=seed,
-    ).trained_for(steps, learning_rate or ())
+    ).with_training(steps, learning_rate or ())
     about_target = TargetSettings(
         target, tuple(select or ()), train_records, protocol, _part(part), seed
     )

@@ -2,12 +2,11 @@
 
 from ecgtransfer.pipeline.answers import QUESTIONS, Answer
 from ecgtransfer.pipeline.blind import BlindSettings, write_blind
-from ecgtransfer.pipeline.config import METHODS, PRESETS, SourcePreset, SourceSettings, preset
+from ecgtransfer.pipeline.config import PRESETS, SourcePreset, SourceSettings, preset
 from ecgtransfer.pipeline.data import READERS, Description, prepare_set
 from ecgtransfer.pipeline.demo import DemoSettings, DemoSummary, run_demo
 from ecgtransfer.pipeline.fidelity import FidelitySettings, evaluate_fidelity
 from ecgtransfer.pipeline.methods import (
-    GUIDED,
     TargetModel,
     TransferSettings,
     TransferSummary,
@@ -45,10 +44,10 @@ from ecgtransfer.pipeline.synthetic import (
 )
 from ecgtransfer.pipeline.target import Target, TargetSettings, load_target, settle_target
 from ecgtransfer.pipeline.utility import ARMS, OF_SOURCE_RECORDS, UtilitySettings, evaluate_utility
+from ecgtransfer.transfer.methods import METHODS
 
 __all__ = [
     "ARMS",
-    "GUIDED",
     "METHODS",
     "OF_SOURCE_RECORDS",
     "PRESETS",
