@@ -43,6 +43,8 @@ from ecgtransfer.pipeline.synthetic import (
     unfinished_shards,
 )
 from ecgtransfer.pipeline.target import Target, TargetSettings, load_target, settle_target
+from ecgtransfer.pipeline.transfer_config import read_transfer_config
+from ecgtransfer.pipeline.transfer_request import TransferRequest, request_transfer
 from ecgtransfer.pipeline.utility import ARMS, OF_SOURCE_RECORDS, UtilitySettings, evaluate_utility
 from ecgtransfer.transfer.methods import METHODS
 
@@ -76,6 +78,7 @@ __all__ = [
     "Target",
     "TargetModel",
     "TargetSettings",
+    "TransferRequest",
     "TransferSettings",
     "TransferSummary",
     "UtilitySettings",
@@ -98,7 +101,9 @@ __all__ = [
     "pretrained_models",
     "read_beats",
     "read_source",
+    "read_transfer_config",
     "report_run",
+    "request_transfer",
     "run_demo",
     "settle_target",
     "synthesise",

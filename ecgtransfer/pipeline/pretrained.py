@@ -233,7 +233,7 @@ def _card_lines(
     chosen += [("--precision", settings.precision), ("--seed", settings.seed)]
     words = shlex.join(str(word) for pair in chosen for word in pair)
     words += "" if settings.factorised else " --plain"
-    yield f"- Command: `ecgtransfer train RUN --source {settings.source.name} {words}`"
+    yield f"- Command: `ecgtransfer train RUN --set {settings.source.name} {words}`"
     yield f"- Fingerprints: training {source.fingerprint}, set {source.set_fingerprint[:12]}."
     if scores:
         yield ""
