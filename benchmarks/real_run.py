@@ -4,8 +4,7 @@
 
 DATA holds `ptbxl/` (csv and records100) and `icbeb/`; WORK takes the sets and runs and may be
 kept: what is done there is not done again. Writes `benchmarks/real_run.json`, and a report of each
-target without real records to WORK. Hours on two cores. The JSON that is committed was made before
-`evaluate` asked four questions and before records were drawn in the target's mix.
+target without real records to WORK. Hours on two cores.
 """
 
 import argparse
