@@ -7,19 +7,17 @@ from torch.testing import assert_close
 
 from ecgtransfer.diffusion import mean_denoising_loss
 from ecgtransfer.errors import ConfigError, DivergedError
-from ecgtransfer.experiments.networks import VectorDenoiser
-from ecgtransfer.experiments.problems import problem
-from ecgtransfer.experiments.transfer_methods import (
+from ecgtransfer.experiments.assignment import (
     FOLDS,
-    METHODS,
     NOISE,
     RATES,
     TUNING_RATES,
     Assignment,
-    maximum_likelihood,
-    method,
     terms,
 )
+from ecgtransfer.experiments.networks import VectorDenoiser
+from ecgtransfer.experiments.problems import problem
+from ecgtransfer.experiments.transfer_methods import METHODS, maximum_likelihood, method
 from ecgtransfer.training import seeded_initialisation
 from ecgtransfer.transfer import DomainRecords, RatioDiagnostics
 from ecgtransfer.transfer import methods as shipped

@@ -612,7 +612,7 @@ def test_an_adopted_source_serves_another_run(tmp_path, trained, target):
         ({"n_source": 7}, "at least 8 source records, got 7"),
     ],
 )
-def test_settings_are_checked_at_birth(wrong, sentence):
+def test_settings_are_checked_on_construction(wrong, sentence):
     with pytest.raises(ConfigError, match=sentence):
         TransferSettings(**wrong)
 
