@@ -11,9 +11,6 @@ from ecgtransfer.storage import OMIT_AT_DEFAULT
 from ecgtransfer.training import TrainConfig
 
 PrecisionName = Literal["auto", "float32", "bfloat16"]
-#: Ways from the source's denoiser to the target's.
-METHODS = ("tgdp", "stack", "finetune", "lora", "difffit", "scratch", "source")
-
 
 #: Training of the rhythm and beat-shape models of a factorised source: minutes of one core each.
 RHYTHM_TRAINING = TrainConfig(

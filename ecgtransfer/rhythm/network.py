@@ -21,8 +21,8 @@ LOG_RR_MEAN, LOG_RR_STD = math.log(0.8), 0.25
 SMALLEST_SCALE = 1e-3
 #: Mean and standard deviation of age in PTB-XL, years.
 AGE_MEAN, AGE_STD = 60.0, 17.0
-#: Standard deviation of the initial weights of present labels. Labels such as premature beats change
-#: the rhythm a lot, and weights of the usual size take many steps to grow.
+#: Standard deviation of the initial weights of present labels. Labels such as premature beats
+#: change the rhythm a lot, and weights of the usual size take many steps to grow.
 PRESENT_DEVIATION = 0.5
 #: Number of features per beat in `History.features`.
 HISTORY_FEATURES = 10 + len(BeatKind)

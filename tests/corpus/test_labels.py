@@ -342,8 +342,8 @@ def test_classes_without_records_and_lost_records_are_told_in_sentences():
     assert told == (
         "no record of the corpus states b, d: a model cannot learn them; add records, or use a "
         "label space without",
-        "all records that state c were excluded, see the reasons above; add records, or use a label "
-        "space without",
+        "all records that state c were excluded, see the reasons above; add records, or use a "
+        "label space without",
         "the label space loses 5 records, which state only X, Y; keep them with "
         "--keep-unlabelled, or use a wider space",
     )
