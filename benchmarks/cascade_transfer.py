@@ -64,10 +64,10 @@ from ecgtransfer.pipeline.conditioned import (
     sexes,
 )
 from ecgtransfer.pipeline.config import preset
-from ecgtransfer.pipeline.source import WEIGHTS, residual_levels
+from ecgtransfer.pipeline.source import residual_levels
 from ecgtransfer.rhythm import RhythmConfig, RhythmModel, fit_rhythm, in_window
 from ecgtransfer.signals import Beats
-from ecgtransfer.training import TrainConfig, load_weights, seeded_initialisation
+from ecgtransfer.training import WEIGHTS, TrainConfig, load_weights, seeded_initialisation
 from ecgtransfer.transfer import (
     SELECTION_FEATURES,
     BeatShapeGuidance,

@@ -42,7 +42,7 @@ def call(monkeypatch, capsys):
 def trained(tmp_path_factory, ecgset):
     """A run with a source model, of which every test takes a copy."""
     run = tmp_path_factory.mktemp("shards") / "run"
-    words = ("train", run, "--source", ecgset.folder, "--preset", "tiny", "--plain", "--steps", 2)
+    words = ("train", run, "--set", ecgset.folder, "--preset", "tiny", "--plain", "--steps", 2)
     result = CliRunner().invoke(app, [*map(str, words), "--batch-size", "4", "--quiet"])
     assert result.exit_code == 0, result.output
     return run

@@ -483,7 +483,10 @@ def fit_beat_shapes(
     x0, condition = encode_records(model, records, level, train)
     label = condition.label
     assert label is not None
-    weights = label_weights(label.numpy(), model.config.label_balance)
+    # Weights depend on the core labels only. Given all core labels, such weights do not change
+    # the distribution of shapes that the model learns.
+    weighed = label.numpy()[:, list(records.core)] if records.core else label.numpy()
+    weights = label_weights(weighed, model.config.label_balance)
     order = shuffled_batches(len(train), config.batch_size, config.seed, weights)
 
     def loss(network: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:

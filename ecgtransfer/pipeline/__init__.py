@@ -2,12 +2,11 @@
 
 from ecgtransfer.pipeline.answers import QUESTIONS, Answer
 from ecgtransfer.pipeline.blind import BlindSettings, write_blind
-from ecgtransfer.pipeline.config import METHODS, PRESETS, SourcePreset, SourceSettings, preset
+from ecgtransfer.pipeline.config import PRESETS, SourcePreset, SourceSettings, preset
 from ecgtransfer.pipeline.data import READERS, Description, prepare_set
 from ecgtransfer.pipeline.demo import DemoSettings, DemoSummary, run_demo
 from ecgtransfer.pipeline.fidelity import FidelitySettings, evaluate_fidelity
 from ecgtransfer.pipeline.methods import (
-    GUIDED,
     TargetModel,
     TransferSettings,
     TransferSummary,
@@ -44,11 +43,13 @@ from ecgtransfer.pipeline.synthetic import (
     unfinished_shards,
 )
 from ecgtransfer.pipeline.target import Target, TargetSettings, load_target, settle_target
+from ecgtransfer.pipeline.transfer_config import read_transfer_config
+from ecgtransfer.pipeline.transfer_request import TransferRequest, request_transfer
 from ecgtransfer.pipeline.utility import ARMS, OF_SOURCE_RECORDS, UtilitySettings, evaluate_utility
+from ecgtransfer.transfer.methods import METHODS
 
 __all__ = [
     "ARMS",
-    "GUIDED",
     "METHODS",
     "OF_SOURCE_RECORDS",
     "PRESETS",
@@ -77,6 +78,7 @@ __all__ = [
     "Target",
     "TargetModel",
     "TargetSettings",
+    "TransferRequest",
     "TransferSettings",
     "TransferSummary",
     "UtilitySettings",
@@ -99,7 +101,9 @@ __all__ = [
     "pretrained_models",
     "read_beats",
     "read_source",
+    "read_transfer_config",
     "report_run",
+    "request_transfer",
     "run_demo",
     "settle_target",
     "synthesise",

@@ -24,7 +24,14 @@ from ecgtransfer.rhythm.densities import SHORTEST_RR_S, NextBeat
 from ecgtransfer.rhythm.network import History, RhythmNetwork, describe_history
 from ecgtransfer.rhythm.trains import Trains, stack_trains
 from ecgtransfer.signals import Beats
-from ecgtransfer.training import FitResult, Progress, TrainConfig, fit, shuffled_batches
+from ecgtransfer.training import (
+    FitResult,
+    Progress,
+    TrainConfig,
+    fit,
+    label_weights,
+    shuffled_batches,
+)
 
 #: Fractions of training records without any statement, and with the core statements only. In each
 #: other record, every statement is hidden with a probability drawn uniformly for the record.
@@ -52,6 +59,8 @@ class RhythmConfig:
         width: width of the network's layers.
         components: mixture components of the RR interval, for each kind of beat.
         first_components: mixture components of the first beat's time, for each kind.
+        label_balance: exponent of 1 / count with which records of rare labels are drawn more often
+            in training.
     """
 
     label_names: tuple[str, ...]
@@ -60,6 +69,7 @@ class RhythmConfig:
     width: int = 64
     components: int = 6
     first_components: int = 4
+    label_balance: float = 0.5
 
     def __post_init__(self) -> None:
         if not self.label_names or len(set(self.label_names)) < len(self.label_names):
@@ -77,6 +87,8 @@ class RhythmConfig:
                 f"expected width, components and first_components of at least 1, got "
                 f"{self.width}, {self.components} and {self.first_components}"
             )
+        if not 0 <= self.label_balance <= 1:
+            raise ConfigError(f"expected 0 <= label_balance <= 1, got {self.label_balance}")
 
     @classmethod
     def of_records(cls, label_names: tuple[str, ...], duration_s: float) -> "RhythmConfig":
@@ -342,7 +354,12 @@ def fit_rhythm(
     model._check(len(beats), *conditions)
     core = torch.tensor([name in core_labels for name in names])
     show_core = SHOW_CORE if core.any() else 0.0
-    order = shuffled_batches(len(train), config.batch_size, config.seed)
+    # Weights depend on the core labels only. Given all core labels, such weights do not change
+    # the distribution of beats that the model learns.
+    weighed = np.asarray(label, np.float32)[train]
+    weighed = weighed[:, core.numpy()] if core.any() else weighed
+    weights = label_weights(weighed, model.config.label_balance)
+    order = shuffled_batches(len(train), config.batch_size, config.seed, weights)
     indices = torch.from_numpy(np.asarray(train, np.int64))
 
     def batch_of(index: Tensor) -> tuple[Trains, tuple[Tensor, ...]]:

@@ -21,6 +21,9 @@ LOG_RR_MEAN, LOG_RR_STD = math.log(0.8), 0.25
 SMALLEST_SCALE = 1e-3
 #: Mean and standard deviation of age in PTB-XL, years.
 AGE_MEAN, AGE_STD = 60.0, 17.0
+#: Standard deviation of the initial weights of present labels. Labels such as premature beats
+#: change the rhythm a lot, and weights of the usual size take many steps to grow.
+PRESENT_DEVIATION = 0.5
 #: Number of features per beat in `History.features`.
 HISTORY_FEATURES = 10 + len(BeatKind)
 #: Typical number of beats in ten seconds, which scales the beat count.
@@ -91,9 +94,9 @@ class RhythmNetwork(nn.Module):
         kinds = len(MODELLED_KINDS)
         self.shape = (kinds, components)
         self.first_shape = (kinds, first_components)
-        self.condition = nn.Sequential(
-            nn.Linear(2 * labels + 4, width), nn.SiLU(), nn.Linear(width, width)
-        )
+        told = nn.Linear(2 * labels + 4, width)
+        nn.init.normal_(told.weight.data[:, :labels], 0.0, PRESENT_DEVIATION)
+        self.condition = nn.Sequential(told, nn.SiLU(), nn.Linear(width, width))
         self.first = nn.Sequential(
             nn.SiLU(),
             nn.Linear(width, width),

@@ -27,10 +27,12 @@ from ecgtransfer.training.processes import (
     process_number,
     wait_for_everyone,
 )
+from ecgtransfer.training.progress import Bars, no_bars
 from ecgtransfer.training.rates import check_factors, fit_best_rate
 
 __all__ = [
     "WEIGHTS",
+    "Bars",
     "BatchIndices",
     "ECGDataset",
     "FitResult",
@@ -46,6 +48,7 @@ __all__ = [
     "load_weights",
     "main_process_first",
     "make_barrier",
+    "no_bars",
     "process_number",
     "record_noise",
     "remove_checkpoints",
