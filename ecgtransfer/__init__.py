@@ -10,7 +10,7 @@ One vocabulary, in code, tests, command line and documents:
     log_ratio   log r(x0, y) = log q(x0, y) / p(x0, y), target over source     (B,)
     log_h       log h(x, sigma, y), h = E_p[r given x, sigma, y] = q_sigma / p_sigma   (B,)
     signals_mv  physical signal in millivolts, 12 leads in the order of LEADS  (N, 12, T)
-    source      the large data set, law p; target: the small one, law q
+    source      the large data set, distribution p; target: the small one, distribution q
 """
 
 from importlib import import_module
@@ -57,9 +57,9 @@ if TYPE_CHECKING:
 
 __version__ = version("ecgtransfer")
 
-#: Where each public name lives; a room is imported when one of its names is first asked for, so
-#: that reading a record does not wait for torch.
-_ROOMS = {
+#: Package of each public name. A package is imported when one of its names is first used, so that
+#: reading a record does not wait for torch.
+_PACKAGES = {
     "LEADS": "signals",
     "Recording": "signals",
     "expand_leads": "signals",
@@ -111,10 +111,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name from its room."""
-    if name not in _ROOMS:
+    """Import a public name from its package."""
+    if name not in _PACKAGES:
         raise AttributeError(f"module 'ecgtransfer' has no attribute {name!r}")
-    return getattr(import_module(f"ecgtransfer.{_ROOMS[name]}"), name)
+    return getattr(import_module(f"ecgtransfer.{_PACKAGES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import typer
-from ecgtransfer_cli import console, demo, main, mixtures, train, transfer
+from ecgtransfer_cli import console, demo, main, mixtures, train
 from ecgtransfer_cli.app import app
 from rich.console import Console
 from safetensors.torch import load_file
@@ -34,7 +34,14 @@ from tests.corpus.layouts import (
     write_dat,
     write_reference,
 )
-from tests.pipeline.small_run import STEPS, UTILITY, Interrupting, content, transfer_settings
+from tests.pipeline.small_run import (
+    STEPS,
+    UTILITY,
+    Interrupting,
+    content,
+    small_config,
+    transfer_settings,
+)
 
 COMMANDS = (
     "demo",
@@ -103,8 +110,6 @@ def _call(monkeypatch, capsys, *words):
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Smallest networks, where the command line has no option for it; 80 columns."""
-    small_settings = partial(transfer.TransferSettings, classifier=transfer_settings().classifier)
-    monkeypatch.setattr(transfer, "TransferSettings", small_settings)
     monkeypatch.setattr(mixtures, "FULL", SMALL_STUDY)
     monkeypatch.setenv("COLUMNS", "80")
 
@@ -124,12 +129,12 @@ def words(ecgset, clinic):
     shorter = ("--steps", STEPS)
     return {
         "train": (
-            *("train", "RUN", "--source", ecgset.folder, "--preset", "tiny", "--plain", *shorter),
+            *("train", "RUN", "--set", ecgset.folder, "--preset", "tiny", "--plain", *shorter),
             *("--batch-size", 4, "--precision", "float32"),
         ),
         "transfer": (
             *("transfer", "RUN", "--target", clinic, "--train-records", 16, *shorter),
-            *("--source-count", 16, "--eta-cycle", 0),
+            *("--config", small_config(clinic.parent)),
         ),
         "generate": ("generate", "RUN", "--per-class", 2, "--steps", 2),
         "evaluate": (
@@ -149,10 +154,6 @@ def finished(tmp_path_factory, words):
     folder = tmp_path_factory.mktemp("cli") / "run"
     printed = {}
     with pytest.MonkeyPatch.context() as patched:
-        small_settings = partial(
-            transfer.TransferSettings, classifier=transfer_settings().classifier
-        )
-        patched.setattr(transfer, "TransferSettings", small_settings)
         patched.setenv("COLUMNS", "80")
         for name, command in words.items():
             result = CliRunner().invoke(app, [str(word) for word in placed(command, folder)])
@@ -315,7 +316,7 @@ def test_guidance_without_the_source_records_is_told(call, tmp_path, finished, c
     model = tmp_path / "theirs"
     assert call("models", "export", finished.folder, "--to", model).code == 0
     words = ("--source", model, "--target", clinic, "--train-records", 16, "--steps", STEPS)
-    words = (*words, "--source-count", 16, "--eta-cycle", 0, "--folds", 1, "--json")
+    words = (*words, "--config", small_config(tmp_path), "--folds", 1, "--json")
     told = call("transfer", tmp_path / "run", *words)
     assert told.code == 0
     assert "the guidance learns from records that the source model draws" in told.err
@@ -352,10 +353,12 @@ def test_scores_that_are_no_object_are_refused(call, tmp_path, finished, text):
     assert not (tmp_path / "model").exists()
 
 
-def test_the_rank_of_lora_is_an_option_and_its_model_generates(call, tmp_path, finished, clinic):
+def test_the_rank_of_lora_is_configured_and_its_model_generates(call, tmp_path, finished, clinic):
+    rank = tmp_path / "rank.toml"
+    rank.write_text("[lora]\nrank = 3\nalpha = 3.0\n")
     told = call(
         *("transfer", tmp_path / "run", "--source", finished.folder, "--target", clinic),
-        *("--train-records", 16, "--method", "lora", "--lora-rank", 3, "--steps", 2, "--json"),
+        *("--train-records", 16, "--method", "lora", "--config", rank, "--steps", 2, "--json"),
     )
     assert told.code == 0
     held = load_file(finished.folder / "source/weights.safetensors")
@@ -610,9 +613,9 @@ def test_numbers_that_are_none_are_null_in_json(capsys):
         "demo --seed -1",
         "demo --steps 3",
         "train",
-        "train run --source set --steps none",
+        "train run --set set --steps none",
         "transfer run",
-        "transfer run --target set --form cubic",
+        "transfer run --target set --protocol cubic",
         "transfer run --target set --train-records 1",
         "generate",
         "generate run --steps 1",
@@ -662,8 +665,8 @@ def refused(told, sentence):
         ),
         ("data verify none", "no ECG set at none; give the folder of one"),
         ("data show none", "no ECG set at none"),
-        ("train run --source none", "no ECG set at "),
-        ("train run --source none --preset huge", "a preset of tiny, cpu, gpu, got 'huge'"),
+        ("train run --set none", "no ECG set at "),
+        ("train run --set none --preset huge", "a preset of tiny, cpu, gpu, got 'huge'"),
         ("transfer run --target none", "expected a run folder at run, found none; begin one"),
         ("transfer run --target none --method magic", "a method of tgdp, stack, finetune"),
         ("generate run --count AFIB=1", "expected a run folder at run"),
@@ -696,7 +699,7 @@ def test_a_bug_keeps_its_traceback(call, tmp_path, ecgset, monkeypatch):
 
     monkeypatch.setattr(train, "train_source", bug)
     with pytest.raises(ZeroDivisionError, match="a bug"):
-        call("train", tmp_path / "run", "--source", ecgset.folder)
+        call("train", tmp_path / "run", "--set", ecgset.folder)
 
 
 def test_after_ctrl_c_the_same_command_goes_on(call, tmp_path, monkeypatch, words, finished):
@@ -780,10 +783,10 @@ def cut_short(folder):
         (lack_a_column, r"lacks the column scp_codes; download it again"),
         (
             name_eleven_leads,
-            r"no record of ptbxl can be kept, the first because: .*00001_lr\.hea.*11",
+            r"no record of ptbxl can be kept, the first one because: .*00001_lr\.hea.*11",
         ),
-        (name_an_unknown_lead, r"can be kept, the first because: .*'?V13'?"),
-        (miss_samples, r"can be kept, the first because: .*finite"),
+        (name_an_unknown_lead, r"can be kept, the first one because: .*'?V13'?"),
+        (miss_samples, r"can be kept, the first one because: .*finite"),
         (state_an_impossible_rate, r"sampling rate from 50 to 32000 Hz, got 20 Hz"),
         (cut_short, r"expected 24000 bytes .*, got 23900, the file is truncated"),
     ],
@@ -834,7 +837,7 @@ def test_a_set_of_another_rate_is_no_target(call, tmp_path, finished, ptbxl):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--count", "WPW=1"), "never seen the label 'WPW'; it knows NORM, AFIB, "),
+        (("--count", "WPW=1"), "not trained with the label 'WPW'; it knows NORM, AFIB, "),
         (("--count", "AFIB"), "cannot read the count 'AFIB'; write labels and a number"),
         (("--count", "AFIB=-1"), "the count of AFIB must be a whole number of at least 1"),
         (

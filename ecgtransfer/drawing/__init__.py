@@ -1,4 +1,4 @@
-"""Drawings and pages: ECGs on paper, charts, printed pages, and the report as HTML."""
+"""Drawings: ECGs on paper, charts, printed pages, and the HTML report."""
 
 from ecgtransfer.drawing.charts import bars_svg, forest_svg, interval_plot_svg
 from ecgtransfer.drawing.figure import Figure

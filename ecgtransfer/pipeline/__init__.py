@@ -9,7 +9,7 @@ from ecgtransfer.evaluation import (
     UtilitySettings,
 )
 from ecgtransfer.pipeline.blind import BlindSettings, write_blind
-from ecgtransfer.pipeline.config import METHODS, PRESETS, SourcePreset, SourceSettings, preset
+from ecgtransfer.pipeline.config import PRESETS, SourcePreset, SourceSettings, preset
 from ecgtransfer.pipeline.data import READERS, Description, prepare_set
 from ecgtransfer.pipeline.demo import DemoSettings, DemoSummary, run_demo
 from ecgtransfer.pipeline.evaluation import (
@@ -21,7 +21,6 @@ from ecgtransfer.pipeline.evaluation import (
     evaluate_all,
 )
 from ecgtransfer.pipeline.methods import (
-    GUIDED,
     TargetModel,
     TransferSettings,
     TransferSummary,
@@ -57,10 +56,12 @@ from ecgtransfer.pipeline.synthetic import (
     unfinished_shards,
 )
 from ecgtransfer.pipeline.target import Target, TargetSettings, load_target, settle_target
+from ecgtransfer.pipeline.transfer_config import read_transfer_config
+from ecgtransfer.pipeline.transfer_request import TransferRequest, request_transfer
+from ecgtransfer.transfer.methods import METHODS
 
 __all__ = [
     "ARMS",
-    "GUIDED",
     "METHODS",
     "OF_SOURCE_RECORDS",
     "PRESETS",
@@ -91,6 +92,7 @@ __all__ = [
     "Target",
     "TargetModel",
     "TargetSettings",
+    "TransferRequest",
     "TransferSettings",
     "TransferSummary",
     "UtilitySettings",
@@ -112,7 +114,9 @@ __all__ = [
     "pretrained_models",
     "read_beats",
     "read_source",
+    "read_transfer_config",
     "report_run",
+    "request_transfer",
     "run_demo",
     "settle_target",
     "synthesise",

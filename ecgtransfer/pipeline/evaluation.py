@@ -36,7 +36,6 @@ from ecgtransfer.evaluation.fidelity import figures as fidelity_figures
 from ecgtransfer.evaluation.physiology import figures as physiology_figures
 from ecgtransfer.evaluation.privacy import figures as privacy_figures
 from ecgtransfer.evaluation.utility import figures as utility_figures
-from ecgtransfer.pipeline.config import METHODS
 from ecgtransfer.pipeline.run import CARD, Run, Stage
 from ecgtransfer.pipeline.source import Source
 from ecgtransfer.pipeline.surrogate import (
@@ -44,10 +43,11 @@ from ecgtransfer.pipeline.surrogate import (
     draw_surrogate_source,
     source_cohort,
 )
-from ecgtransfer.pipeline.synthetic import SET, known_method, synthetic_stage
+from ecgtransfer.pipeline.synthetic import SET, synthetic_stage
 from ecgtransfer.pipeline.target import Target, labels_in
 from ecgtransfer.statistics import Verdict
 from ecgtransfer.storage import from_card, to_card
+from ecgtransfer.transfer.methods import METHODS, transfer_method
 
 #: Version of the statistics that verdicts rest on, and of the results that a card holds. Version 1
 #: compared arms of different recipes, kept rules by point estimates and passed what was undecided;
@@ -259,7 +259,7 @@ def synthetic_sets(run: Run, name: str, methods: Sequence[str] = ()) -> Syntheti
         RunError: a set that is not there, or no set at all.
     """
     for method in methods:
-        known_method(method)
+        transfer_method(method)
     found = methods or [m for m in METHODS if run.stage(synthetic_stage(name, m)).is_done]
     if not found:
         raise RunError(

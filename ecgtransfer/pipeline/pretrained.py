@@ -20,7 +20,6 @@ from ecgtransfer.pipeline.source import (
     BEAT_SHAPES,
     RHYTHM,
     SOURCE,
-    WEIGHTS,
     Source,
     SourceSummary,
     corpus_in_words,
@@ -31,7 +30,7 @@ from ecgtransfer.statistics import (
     Estimate,
 )
 from ecgtransfer.storage import atomic_folder, fingerprint, make_folder, read_json, write_json
-from ecgtransfer.training import save_weights
+from ecgtransfer.training import WEIGHTS, save_weights
 
 #: The model card for people, and the scores that it states.
 MODEL_CARD, SCORES = "README.md", "scores.json"
@@ -238,7 +237,7 @@ def _card_lines(
     chosen += [("--precision", settings.precision), ("--seed", settings.seed)]
     words = shlex.join(str(word) for pair in chosen for word in pair)
     words += "" if settings.factorised else " --plain"
-    yield f"- Command: `ecgtransfer train RUN --source {settings.source.name} {words}`"
+    yield f"- Command: `ecgtransfer train RUN --set {settings.source.name} {words}`"
     yield f"- Fingerprints: training {source.fingerprint}, set {source.set_fingerprint[:12]}."
     if scores:
         yield ""

@@ -7,8 +7,7 @@ RUN/source/beat_shapes/           ... and p(beat shapes, level | beats, label)
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -57,20 +56,19 @@ from ecgtransfer.storage import (
     write_json,
 )
 from ecgtransfer.training import (
+    WEIGHTS,
+    Bars,
     FitResult,
     Progress,
     is_main_process,
     load_weights,
+    no_bars,
     seeded_initialisation,
 )
-
-#: Gives a progress callback for a training, by its name.
-Bars = Callable[[str], AbstractContextManager[Callable[[Progress], None]]]
 
 SOURCE = "source"
 #: Folders of the smaller models of a factorised source.
 RHYTHM, BEAT_SHAPES = "rhythm", "beat_shapes"
-WEIGHTS = "weights.safetensors"
 #: Where the source's records lie on this machine, if they do: `{"set": folder}`.
 RECORDS = "records.json"
 #: What is told of the corpus that a set is from, in this order.
@@ -567,12 +565,6 @@ def _label_counts(labels: np.ndarray, names: Sequence[str], numbers: np.ndarray)
     """How many of some records have each label."""
     counts = labels[numbers].sum(axis=0)
     return {name: int(count) for name, count in zip(names, counts, strict=True)}
-
-
-@contextmanager
-def no_bars(task: str) -> Iterator[Callable[[Progress], None]]:
-    """Progress that is not shown."""
-    yield lambda now: None
 
 
 def _precision(name: str) -> Precision:

@@ -1,4 +1,4 @@
-"""One loop that trains every network, and the order in which it sees the records."""
+"""Training loop for every network, deterministic batches, checkpoints and weight files."""
 
 from ecgtransfer.training.batches import (
     BatchIndices,
@@ -23,14 +23,16 @@ from ecgtransfer.training.processes import (
     available_cores,
     is_main_process,
     main_process_first,
-    meeting_point,
+    make_barrier,
     process_number,
     wait_for_everyone,
 )
+from ecgtransfer.training.progress import Bars, no_bars
 from ecgtransfer.training.rates import check_factors, fit_best_rate
 
 __all__ = [
     "WEIGHTS",
+    "Bars",
     "BatchIndices",
     "ECGDataset",
     "FitResult",
@@ -45,7 +47,8 @@ __all__ = [
     "label_weights",
     "load_weights",
     "main_process_first",
-    "meeting_point",
+    "make_barrier",
+    "no_bars",
     "process_number",
     "record_noise",
     "remove_checkpoints",
