@@ -1,6 +1,6 @@
 """Transfer of `ptbxl-nine` to a recorder, from 80 of its records, before and after the repairs.
 
-    python benchmarks/transfer_before_after.py --set SET [--entry before]
+    python benchmarks/transfer_before_after.py --set SET --source MODEL [--entry before]
 
 SET is PTB-XL prepared with the nine labels and its columns `fold` and `device`. The source model
 learned from folds 1 to 8, this recorder's records among them; 64 records of fold 9 are the target,
@@ -312,6 +312,7 @@ def transfers(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--set", type=Path, required=True)
+    parser.add_argument("--source", required=True, help="folder of `ptbxl-nine`, as of 9439e99")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--recorder", action="append", help="none given: " + ", ".join(RECORDERS))
     parser.add_argument("--entry", default="after")
@@ -320,12 +321,12 @@ def main() -> None:
     torch.set_num_threads(1)
     ecgset = ECGSet.open(options.set)
     labels = np.asarray(ecgset.labels, np.float32)
-    model = read_source(find_source("ptbxl-nine")).model.requires_grad_(False)
+    model = read_source(find_source(options.source)).model.requires_grad_(False)
     for seed in range(options.seeds):
         for recorder in options.recorder or RECORDERS:
             held = json.loads(options.results.read_text()) if options.results.exists() else {}
             held["command"] = (
-                "python benchmarks/transfer_before_after.py --set SET [--entry before]"
+                "python benchmarks/transfer_before_after.py --set SET --source MODEL [--entry before]"
             )
             found = held.setdefault(recorder, {}).setdefault("each", {}).setdefault(str(seed), {})
             parts = study(ecgset, labels, model, recorder, seed)

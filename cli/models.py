@@ -46,7 +46,7 @@ def show(
 ) -> None:
     """Show the card of a model: data, licence, command, scores and limits.
 
-    Example: ecgtransfer models show ptbxl-nine
+    Example: ecgtransfer models show ptbxl-cascade
     """
     model = PretrainedModel.open(find_source(name).folder)
     Output(json, quiet).result(_payload(model) | {"scores": model.scores}, model.model_card)
@@ -63,7 +63,7 @@ def get(
 ) -> None:
     """Begin a run with a model as its source, without any training.
 
-    Example: ecgtransfer models get ptbxl-nine --to runs/clinic
+    Example: ecgtransfer models get ptbxl-cascade --to runs/clinic
     """
     run = Run.create(to)
     adopt_source(run, find_source(name), source_set)

@@ -63,7 +63,7 @@ class DemoSettings:
         seed: of everything.
     """
 
-    source: str = "ptbxl-nine"
+    source: str = "ptbxl-cascade"
     target_records: int = 400
     train_records: int = 100
     ratio: float = 1.0
