@@ -283,7 +283,9 @@ def main() -> None:
             held = json.loads(options.results.read_text()) if options.results.exists() else {}
             for name, each in rows.items():
                 held.setdefault(recorder, {})[name] = summary(each)
-            held["command"] = "python benchmarks/ratio.py --set SET --source MODEL [--noise] [--entry before]"
+            held["command"] = (
+                "python benchmarks/ratio.py --set SET --source MODEL [--noise] [--entry before]"
+            )
             options.results.write_text(json.dumps(held, indent=1, sort_keys=True) + "\n")
 
 

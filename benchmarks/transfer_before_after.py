@@ -326,7 +326,8 @@ def main() -> None:
         for recorder in options.recorder or RECORDERS:
             held = json.loads(options.results.read_text()) if options.results.exists() else {}
             held["command"] = (
-                "python benchmarks/transfer_before_after.py --set SET --source MODEL [--entry before]"
+                "python benchmarks/transfer_before_after.py --set SET --source MODEL "
+                "[--entry before]"
             )
             found = held.setdefault(recorder, {}).setdefault("each", {}).setdefault(str(seed), {})
             parts = study(ecgset, labels, model, recorder, seed)
