@@ -146,7 +146,10 @@ def guidance(
     noisy: Any,
     seed: int,
 ) -> tuple[GuidanceNetwork, Any, dict[str, Any]]:
-    """A fitted network, its weight, and what the fit came to; ratios that fail are not followed."""
+    """Fit a guidance network; return it, its weight and the facts of the fit.
+
+    Ratios that do not beat chance out of fold are not used.
+    """
     if hasattr(config, "trusting"):
         config = config.trusting(
             clean is None or clean.diagnostics.beats_chance,

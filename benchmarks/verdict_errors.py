@@ -301,8 +301,8 @@ GENERATED, DIMENSIONS = 320, 8
 def privacy_study(prototypes: int | None, copied: float = 0.0) -> Study:
     """`size` hold-out and three times as many training patients; closeness and membership.
 
-    Generated records lie about so many prototypes of neither side, or each is its own; a share
-    `copied` lies beside training patients.
+    Generated records scatter around `prototypes` points that belong to neither side, or are all
+    independent if `prototypes` is None. The fraction `copied` scatters around training patients.
     """
 
     def study(rng: np.random.Generator, size: int) -> str:
