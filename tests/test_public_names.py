@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,13 @@ def test_what_a_room_imports_for_others_is_in_its_list(room):
         and value.__module__.startswith("ecgtransfer")
     }
     assert names is None or offered <= set(names)
+
+
+def test_every_package_is_installed():
+    """An editable installation finds packages that an installed wheel would lack."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())
+    listed = project["tool"]["setuptools"]["packages"]
+    folders = [path.parent.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("__init__.py")]
+    assert sorted(name for name in listed if name.startswith("ecgtransfer.")) == sorted(
+        ".".join(folder.parts) for folder in folders if len(folder.parts) > 1
+    )

@@ -29,7 +29,9 @@ def read_transfer_config(path: Path, settings: TransferSettings) -> TransferSett
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"expected a TOML file at {path}, got: {error.strerror}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"expected a TOML file at {path}, got an error ({error})") from None
     for name in OPTIONS:
         if name in table:

@@ -136,8 +136,8 @@ def parse_counts(
         for label in labels:
             if label not in names:
                 raise ConfigError(
-                    f"the model was not trained with the label {label!r}; it knows "
-                    f"{', '.join(names)}"
+                    f"expected labels that the model knows and the target states "
+                    f"({', '.join(names)}), got {label!r}"
                 )
         entries.append((tuple(sorted(labels, key=label_space.index)), int(number)))
     return SynthesisRequest(tuple(entries))

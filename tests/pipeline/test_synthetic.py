@@ -48,11 +48,11 @@ def test_so_many_of_each_class_that_the_source_met(run, narrow):
 
 
 def test_a_label_that_the_model_never_saw_is_refused_with_those_it_knows(run, narrow, source):
-    with pytest.raises(
-        ConfigError, match=r"not trained with the label 'PVC'; it knows NORM, AFIB$"
-    ):
+    with pytest.raises(ConfigError, match=r"the target states \(NORM, AFIB\), got 'PVC'$"):
         synthesise(run, narrow, asked("PVC=1"))
-    with pytest.raises(ConfigError, match=r"the label 'WPW'; it knows NORM, AFIB, 1AVB, .*STE_"):
+    with pytest.raises(
+        ConfigError, match=r"the target states \(NORM, AFIB, 1AVB, .*STE_\), got 'WPW'$"
+    ):
         synthesise(run, source, asked("WPW=1"))
     assert not run.folder.exists()
 

@@ -55,5 +55,7 @@ def test_a_file_that_is_not_valid_is_refused_in_one_sentence(tmp_path, text, sen
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"expected a TOML file at .*none\.toml, got an error"):
+    with pytest.raises(
+        ConfigError, match=r"expected a TOML file at .*none\.toml, got: No such file or directory"
+    ):
         read_transfer_config(tmp_path / "none.toml", TransferSettings())
