@@ -837,7 +837,7 @@ def test_a_set_of_another_rate_is_no_target(call, tmp_path, finished, ptbxl):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--count", "WPW=1"), "the target states (NORM, AFIB, "),
+        (("--count", "WPW=1"), r"the target states \(NORM, AFIB, "),
         (("--count", "AFIB"), "cannot read the count 'AFIB'; write labels and a number"),
         (("--count", "AFIB=-1"), "the count of AFIB must be a whole number of at least 1"),
         (
