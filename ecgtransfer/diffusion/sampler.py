@@ -16,9 +16,6 @@ from ecgtransfer.diffusion.condition import Condition
 from ecgtransfer.diffusion.denoiser import Denoiser
 from ecgtransfer.errors import ConfigError
 
-#: How records are drawn where nothing else is asked for (docs/experiments.md, "how to draw").
-RECORD_SOLVER, RECORD_STEPS = "adams", 12
-
 
 @torch.no_grad()
 def sample(

@@ -1,97 +1,104 @@
 """What a synthetic set is worth: utility, fidelity, physiology, privacy."""
 
-from ecgtransfer.evaluation.arms import (
-    RATIOS,
-    TARGET_ONLY,
-    Arm,
-    default_arms,
-    matched_records,
-)
-from ecgtransfer.evaluation.blind import (
-    BlindScore,
-    BlindTest,
-    score_blind_test,
-    write_blind_test,
-)
-from ecgtransfer.evaluation.classifier import (
-    Classifier,
-    ClassifierConfig,
-    LabelledRecords,
-    load_classifier,
-    train_classifier,
-)
-from ecgtransfer.evaluation.delineation import (
-    Intervals,
-    measure_intervals,
-)
-from ecgtransfer.evaluation.distances import (
-    BANDS_HZ,
-    Prdc,
-    band_power_error,
-    frechet_distance,
-    lead_correlation_difference,
-    log_spectral_distance,
-    mmd,
-    neighbour_mixing,
-    prdc,
-    vendi_score,
-)
-from ecgtransfer.evaluation.embedding import (
-    FeatureScale,
-    embed,
-)
-from ecgtransfer.evaluation.fidelity import (
-    compare_with_halves,
-    measure_fidelity,
-    negative_controls,
-)
-from ecgtransfer.evaluation.fidelity_result import Comparison, FidelityResult
-from ecgtransfer.evaluation.metrics import (
-    ChallengeScores,
-    PerClassChallengeScores,
-    apply_thresholds,
-    challenge_scores,
-    choose_thresholds,
-    macro_auroc,
-    macro_average_precision,
-    macro_calibration_error,
-    per_class_auroc,
-    per_class_average_precision,
-    per_class_calibration_error,
-    per_class_challenge_scores,
-    weighted_auroc,
-    weighted_average_precision,
-    weighted_challenge_scores,
-    weighted_f2,
-    weighted_g2,
-    weighted_macro_auroc,
-    weighted_macro_average_precision,
-)
-from ecgtransfer.evaluation.physiology import (
-    PhysiologyResult,
-    measure_physiology,
-)
-from ecgtransfer.evaluation.privacy import (
-    PrivacyResult,
-    PrivacySide,
-    measure_privacy,
-)
-from ecgtransfer.evaluation.two_sample import (
-    Projection,
-    TwoSampleTest,
-    projection,
-    two_sample_test,
-)
-from ecgtransfer.evaluation.utility import (
-    count_trainings,
-    utility_study,
-)
-from ecgtransfer.evaluation.utility_result import (
-    ArmDifference,
-    ArmResult,
-    Overall,
-    UtilityResult,
-)
+from typing import TYPE_CHECKING
+
+from ecgtransfer.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from ecgtransfer.evaluation.arms import (
+        RATIOS,
+        TARGET_ONLY,
+        Arm,
+        default_arms,
+        matched_records,
+    )
+    from ecgtransfer.evaluation.blind import (
+        BlindScore,
+        BlindTest,
+        score_blind_test,
+        write_blind_test,
+    )
+    from ecgtransfer.evaluation.classifier import (
+        Classifier,
+        ClassifierConfig,
+        LabelledRecords,
+        load_classifier,
+        train_classifier,
+    )
+    from ecgtransfer.evaluation.delineation import (
+        Intervals,
+        measure_intervals,
+    )
+    from ecgtransfer.evaluation.distances import (
+        BANDS_HZ,
+        Prdc,
+        band_power_error,
+        frechet_distance,
+        lead_correlation_difference,
+        log_spectral_distance,
+        mmd,
+        neighbour_mixing,
+        prdc,
+        vendi_score,
+    )
+    from ecgtransfer.evaluation.embedding import (
+        FeatureScale,
+        embed,
+    )
+    from ecgtransfer.evaluation.fidelity import (
+        compare_with_halves,
+        measure_fidelity,
+        negative_controls,
+    )
+    from ecgtransfer.evaluation.fidelity_result import Comparison, FidelityResult
+    from ecgtransfer.evaluation.metrics import (
+        ChallengeScores,
+        PerClassChallengeScores,
+        apply_thresholds,
+        challenge_scores,
+        choose_thresholds,
+        macro_auroc,
+        macro_average_precision,
+        macro_calibration_error,
+        per_class_auroc,
+        per_class_average_precision,
+        per_class_calibration_error,
+        per_class_challenge_scores,
+        weighted_auroc,
+        weighted_average_precision,
+        weighted_challenge_scores,
+        weighted_f2,
+        weighted_g2,
+        weighted_macro_auroc,
+        weighted_macro_average_precision,
+    )
+    from ecgtransfer.evaluation.physiology import (
+        PhysiologyResult,
+        measure_physiology,
+    )
+    from ecgtransfer.evaluation.privacy import (
+        PrivacyResult,
+        PrivacySide,
+        measure_privacy,
+    )
+    from ecgtransfer.evaluation.two_sample import (
+        Projection,
+        TwoSampleTest,
+        projection,
+        two_sample_test,
+    )
+    from ecgtransfer.evaluation.utility import (
+        count_trainings,
+        utility_study,
+    )
+    from ecgtransfer.evaluation.utility_result import (
+        ArmDifference,
+        ArmResult,
+        Overall,
+        UtilityResult,
+    )
+else:
+    __getattr__, __dir__ = lazy_names(__name__)
 
 __all__ = [
     "BANDS_HZ",

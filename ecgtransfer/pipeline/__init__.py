@@ -1,50 +1,62 @@
 """Runs: the only room that knows a run folder; each stage is a function that a command calls."""
 
-from ecgtransfer.pipeline.answers import QUESTIONS, Answer
-from ecgtransfer.pipeline.blind import BlindSettings, write_blind
-from ecgtransfer.pipeline.config import METHODS, PRESETS, SourcePreset, SourceSettings, preset
-from ecgtransfer.pipeline.data import READERS, Description, prepare_set
-from ecgtransfer.pipeline.demo import DemoSettings, DemoSummary, run_demo
-from ecgtransfer.pipeline.fidelity import FidelitySettings, evaluate_fidelity
-from ecgtransfer.pipeline.methods import (
-    GUIDED,
-    TargetModel,
-    TransferSettings,
-    TransferSummary,
-    load_target_model,
-    transfer,
-)
-from ecgtransfer.pipeline.physiology import PhysiologySettings, evaluate_physiology
-from ecgtransfer.pipeline.pretrained import (
-    PretrainedModel,
-    export_source,
-    find_source,
-    pretrained_models,
-)
-from ecgtransfer.pipeline.privacy import PrivacySettings, evaluate_privacy
-from ecgtransfer.pipeline.report import ReportSettings, report_run
-from ecgtransfer.pipeline.run import Run, Stage
-from ecgtransfer.pipeline.source import (
-    Source,
-    SourceSummary,
-    StageSummary,
-    absolute,
-    adopt_source,
-    corpus_in_words,
-    load_source,
-    read_source,
-    train_source,
-)
-from ecgtransfer.pipeline.steering import Steering, parse_heart_rate, read_beats
-from ecgtransfer.pipeline.synthetic import (
-    GenerateSettings,
-    SamplerSettings,
-    export,
-    synthesise,
-    unfinished_shards,
-)
-from ecgtransfer.pipeline.target import Target, TargetSettings, load_target, settle_target
-from ecgtransfer.pipeline.utility import ARMS, OF_SOURCE_RECORDS, UtilitySettings, evaluate_utility
+from typing import TYPE_CHECKING
+
+from ecgtransfer.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from ecgtransfer.defaults import ARMS
+    from ecgtransfer.pipeline.answers import QUESTIONS, Answer
+    from ecgtransfer.pipeline.blind import BlindSettings, write_blind
+    from ecgtransfer.pipeline.config import METHODS, PRESETS, SourcePreset, SourceSettings, preset
+    from ecgtransfer.pipeline.data import READERS, Description, prepare_set
+    from ecgtransfer.pipeline.demo import DemoSettings, DemoSummary, run_demo
+    from ecgtransfer.pipeline.fidelity import FidelitySettings, evaluate_fidelity
+    from ecgtransfer.pipeline.methods import (
+        GUIDED,
+        TargetModel,
+        TransferSettings,
+        TransferSummary,
+        load_target_model,
+        transfer,
+    )
+    from ecgtransfer.pipeline.physiology import PhysiologySettings, evaluate_physiology
+    from ecgtransfer.pipeline.pretrained import (
+        PretrainedModel,
+        export_source,
+        find_source,
+        pretrained_models,
+    )
+    from ecgtransfer.pipeline.privacy import PrivacySettings, evaluate_privacy
+    from ecgtransfer.pipeline.report import ReportSettings, report_run
+    from ecgtransfer.pipeline.run import Run, Stage
+    from ecgtransfer.pipeline.source import (
+        Source,
+        SourceSummary,
+        StageSummary,
+        absolute,
+        adopt_source,
+        corpus_in_words,
+        load_source,
+        read_source,
+        train_source,
+    )
+    from ecgtransfer.pipeline.steering import Steering, parse_heart_rate, read_beats
+    from ecgtransfer.pipeline.synthetic import (
+        GenerateSettings,
+        SamplerSettings,
+        export,
+        synthesise,
+        unfinished_shards,
+    )
+    from ecgtransfer.pipeline.target import Target, TargetSettings, load_target, settle_target
+    from ecgtransfer.pipeline.utility import (
+        OF_SOURCE_RECORDS,
+        UtilitySettings,
+        evaluate_utility,
+    )
+else:
+    __getattr__, __dir__ = lazy_names(__name__)
 
 __all__ = [
     "ARMS",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ecgtransfer.corpus import ECGSet, LabelSpace
+from ecgtransfer.defaults import LARGEST_SIDE
 from ecgtransfer.drawing import Table
 from ecgtransfer.errors import ConfigError, RunError
 from ecgtransfer.evaluation import LabelledRecords
@@ -37,9 +38,6 @@ QUESTIONS = ("utility", "fidelity", "physiology", "privacy")
 #: Version of the statistics that verdicts rest on. Answers of version 1 held arms of different
 #: recipes against each other, kept rules by point estimates and passed what was undecided.
 ANSWER_VERSION = 2
-
-#: Records of a side that are compared at most; more change the third digit and cost memory.
-LARGEST_SIDE = 2000
 
 #: Records that the source model draws where its own are not here, about so many, one set
 #: (`STAND_IN_SET`) for all questions about a run.

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ecgtransfer.defaults import TRANSFER_FOLDS
 from ecgtransfer.diffusion import (
     Denoiser,
     DiffusionModel,
@@ -147,7 +148,7 @@ class TransferSettings:
     adapter: FinetuneConfig = field(default_factory=adapter_training)
     scratch: FinetuneConfig = field(default_factory=scratch_training)
     lora: LoraConfig = field(default_factory=LoraConfig)
-    folds: int = 3
+    folds: int = TRANSFER_FOLDS
     seed: int = 0
     cascade: CascadeSettings = field(default=CascadeSettings(), metadata=OMIT_AT_DEFAULT)
 

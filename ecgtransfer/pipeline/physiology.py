@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ecgtransfer.defaults import LARGEST_SIDE
 from ecgtransfer.drawing import Table
 from ecgtransfer.evaluation import Intervals, measure_intervals, measure_physiology
 from ecgtransfer.pipeline.answers import (
-    LARGEST_SIDE,
     Answer,
     asked,
     begin_answer,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ecgtransfer.defaults import LARGEST_SIDE
 from ecgtransfer.drawing import Table
 from ecgtransfer.evaluation import (
     ClassifierConfig,
@@ -14,7 +15,6 @@ from ecgtransfer.evaluation import (
     train_classifier,
 )
 from ecgtransfer.pipeline.answers import (
-    LARGEST_SIDE,
     Answer,
     asked,
     begin_answer,

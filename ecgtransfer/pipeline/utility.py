@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from ecgtransfer.defaults import ARMS, UTILITY_SEEDS
 from ecgtransfer.drawing import Table
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.evaluation import (
@@ -34,10 +35,7 @@ from ecgtransfer.statistics import (
     Verdict,
 )
 
-#: Groups of arms beside "target only" and the synthetic sets at each ratio, see `default_arms`.
-ARMS = ("oversampled", "augmented", "source", "every-baseline", "synthetic-only", "control")
-
-#: Those of them that learn from the source's records.
+#: Those of `ARMS` that learn from the source's records.
 OF_SOURCE_RECORDS = ("source", "every-baseline")
 
 #: Fewest test records whose scores say anything.
@@ -62,7 +60,7 @@ class UtilitySettings:
     name: str = "synthetic"
     arms: tuple[str, ...] = ARMS
     ratios: tuple[float, ...] = RATIOS
-    seeds: int = 5
+    seeds: int = UTILITY_SEEDS
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     seed: int = 0
 
