@@ -1,5 +1,7 @@
 """Everything that is printed: progress on stderr, one summary or one JSON object on stdout."""
 
+from __future__ import annotations
+
 import inspect
 import json
 import textwrap
@@ -8,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -23,10 +25,12 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from ecgtransfer.corpus import FetchProgress
 from ecgtransfer.storage import to_card as plain
-from ecgtransfer.training import Progress as TrainingProgress
 from ecgtransfer.training import is_main_process
+
+if TYPE_CHECKING:
+    from ecgtransfer.corpus import FetchProgress
+    from ecgtransfer.training import Progress as TrainingProgress
 
 #: Plain progress lines, where there is no terminal, come at most this often, in seconds.
 PLAIN_LINE_EVERY_S = 15.0
@@ -103,7 +107,7 @@ class Output:
         with self.progress(task) as counter:
             yield lambda now: counter(now.step, now.steps)
 
-    def result(self, payload: object, *parts: "Facts | Grid | str") -> None:
+    def result(self, payload: object, *parts: Facts | Grid | str) -> None:
         """Print what a command came to: one JSON object, or the parts one below the other."""
         if not is_main_process():
             return

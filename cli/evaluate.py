@@ -7,26 +7,14 @@ from typing import Annotated
 
 import typer
 
-from ecgtransfer.evaluation import RATIOS, ClassifierConfig
-from ecgtransfer.pipeline import (
+from ecgtransfer import evaluation, pipeline, training
+from ecgtransfer.defaults import (
     ARMS,
-    OF_SOURCE_RECORDS,
-    Answer,
-    FidelitySettings,
-    PhysiologySettings,
-    PrivacySettings,
-    Run,
-    Source,
-    Target,
-    UtilitySettings,
-    evaluate_fidelity,
-    evaluate_physiology,
-    evaluate_privacy,
-    evaluate_utility,
-    load_source,
-    load_target,
+    CLASSIFIER_FOLDS,
+    CLASSIFIER_STEPS,
+    LARGEST_SIDE,
+    UTILITY_SEEDS,
 )
-from ecgtransfer.training import available_cores
 
 from .blind import blind
 from .console import Grid, Json, Output, Quiet, add_command
@@ -68,9 +56,9 @@ def utility(
     name: Name = "synthetic",
     arm: Arms = None,
     ratio: Ratio = None,
-    seeds: Seeds = UtilitySettings.seeds,
-    classifier_steps: Steps = ClassifierConfig.steps,
-    folds: Folds = ClassifierConfig.folds,
+    seeds: Seeds = UTILITY_SEEDS,
+    classifier_steps: Steps = CLASSIFIER_STEPS,
+    folds: Folds = CLASSIFIER_FOLDS,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -81,27 +69,27 @@ def utility(
 
     Example: ecgtransfer evaluate utility runs/clinic --arm source --arm control --ratio 1 --ratio 4
     """
-    settings = UtilitySettings(
+    settings = pipeline.UtilitySettings(
         methods=tuple(method or ()),
         name=name,
         arms=() if arm == ["none"] else tuple(arm or ARMS),
-        ratios=tuple(ratio or RATIOS),
+        ratios=tuple(ratio or evaluation.RATIOS),
         seeds=seeds,
-        classifier=ClassifierConfig(steps=classifier_steps, folds=folds),
+        classifier=evaluation.ClassifierConfig(steps=classifier_steps, folds=folds),
         seed=seed,
     )
     output = Output(json, quiet)
     opened = _opened(run)
     if not arm:
         settings = _with_answerable_arms(output, opened[1], settings)
-    _tell(output, _ask(output, "classifiers", evaluate_utility, opened, settings))
+    _tell(output, _ask(output, "classifiers", pipeline.evaluate_utility, opened, settings))
 
 
 def fidelity(
     run: RunFolder,
     method: Method = None,
     name: Name = "synthetic",
-    classifier_steps: Steps = ClassifierConfig.steps,
+    classifier_steps: Steps = CLASSIFIER_STEPS,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -110,20 +98,18 @@ def fidelity(
 
     Example: ecgtransfer evaluate fidelity runs/clinic
     """
-    settings = FidelitySettings(
-        tuple(method or ()), name, ClassifierConfig(steps=classifier_steps), seed
+    settings = pipeline.FidelitySettings(
+        tuple(method or ()), name, evaluation.ClassifierConfig(steps=classifier_steps), seed
     )
     output = Output(json, quiet)
-    _tell(output, _ask(output, "fidelity", evaluate_fidelity, _opened(run), settings))
+    _tell(output, _ask(output, "fidelity", pipeline.evaluate_fidelity, _opened(run), settings))
 
 
 def physiology(
     run: RunFolder,
     method: Method = None,
     name: Name = "synthetic",
-    records: Annotated[
-        int, typer.Option(min=1, help="Records of a side, at most.")
-    ] = PhysiologySettings.records,
+    records: Annotated[int, typer.Option(min=1, help="Records of a side, at most.")] = LARGEST_SIDE,
     workers: Workers = None,
     seed: Seed = 0,
     json: Json = False,
@@ -133,17 +119,20 @@ def physiology(
 
     Example: ecgtransfer evaluate physiology runs/clinic
     """
-    settings = PhysiologySettings(tuple(method or ()), name, records, seed)
+    settings = pipeline.PhysiologySettings(tuple(method or ()), name, records, seed)
     output = Output(json, quiet)
-    cores = workers or available_cores()
-    _tell(output, _ask(output, "delineation", evaluate_physiology, _opened(run), settings, cores))
+    cores = workers or training.available_cores()
+    _tell(
+        output,
+        _ask(output, "delineation", pipeline.evaluate_physiology, _opened(run), settings, cores),
+    )
 
 
 def privacy(
     run: RunFolder,
     method: Method = None,
     name: Name = "synthetic",
-    classifier_steps: Steps = ClassifierConfig.steps,
+    classifier_steps: Steps = CLASSIFIER_STEPS,
     workers: Workers = None,
     seed: Seed = 0,
     json: Json = False,
@@ -153,20 +142,20 @@ def privacy(
 
     Example: ecgtransfer evaluate privacy runs/clinic
     """
-    settings = PrivacySettings(
-        tuple(method or ()), name, ClassifierConfig(steps=classifier_steps), seed
+    settings = pipeline.PrivacySettings(
+        tuple(method or ()), name, evaluation.ClassifierConfig(steps=classifier_steps), seed
     )
     output = Output(json, quiet)
-    cores = workers or available_cores()
-    _tell(output, _ask(output, "privacy", evaluate_privacy, _opened(run), settings, cores))
+    cores = workers or training.available_cores()
+    _tell(output, _ask(output, "privacy", pipeline.evaluate_privacy, _opened(run), settings, cores))
 
 
 def everything(
     run: RunFolder,
     method: Method = None,
     name: Name = "synthetic",
-    seeds: Seeds = UtilitySettings.seeds,
-    classifier_steps: Steps = ClassifierConfig.steps,
+    seeds: Seeds = UTILITY_SEEDS,
+    classifier_steps: Steps = CLASSIFIER_STEPS,
     workers: Workers = None,
     seed: Seed = 0,
     json: Json = False,
@@ -177,24 +166,26 @@ def everything(
     Example: ecgtransfer evaluate all runs/clinic --seeds 5
     """
     methods = tuple(method or ())
-    classifier = ClassifierConfig(steps=classifier_steps)
-    utility = UtilitySettings(
+    classifier = evaluation.ClassifierConfig(steps=classifier_steps)
+    utility = pipeline.UtilitySettings(
         methods=methods, name=name, seeds=seeds, classifier=classifier, seed=seed
     )
     output = Output(json, quiet)
-    opened, cores = _opened(run), workers or available_cores()
+    opened, cores = _opened(run), workers or training.available_cores()
     about = {
-        "privacy": PrivacySettings(methods, name, classifier, seed),
-        "fidelity": FidelitySettings(methods, name, classifier, seed),
-        "physiology": PhysiologySettings(methods, name, seed=seed),
+        "privacy": pipeline.PrivacySettings(methods, name, classifier, seed),
+        "fidelity": pipeline.FidelitySettings(methods, name, classifier, seed),
+        "physiology": pipeline.PhysiologySettings(methods, name, seed=seed),
         "utility": _with_answerable_arms(output, opened[1], utility),
     }
     _tell(
         output,
-        _ask(output, "privacy", evaluate_privacy, opened, about["privacy"], cores),
-        _ask(output, "fidelity", evaluate_fidelity, opened, about["fidelity"]),
-        _ask(output, "delineation", evaluate_physiology, opened, about["physiology"], cores),
-        _ask(output, "classifiers", evaluate_utility, opened, about["utility"]),
+        _ask(output, "privacy", pipeline.evaluate_privacy, opened, about["privacy"], cores),
+        _ask(output, "fidelity", pipeline.evaluate_fidelity, opened, about["fidelity"]),
+        _ask(
+            output, "delineation", pipeline.evaluate_physiology, opened, about["physiology"], cores
+        ),
+        _ask(output, "classifiers", pipeline.evaluate_utility, opened, about["utility"]),
     )
 
 
@@ -204,8 +195,8 @@ add_command(app, everything, name="all")
 
 
 def _with_answerable_arms(
-    output: Output, source: Source, settings: UtilitySettings
-) -> UtilitySettings:
+    output: Output, source: "pipeline.Source", settings: "pipeline.UtilitySettings"
+) -> "pipeline.UtilitySettings":
     """The same without the arms that learn from the source's records, where these are not here."""
     if source.location is not None:
         return settings
@@ -213,30 +204,30 @@ def _with_answerable_arms(
         "the source's records are not here, so that no classifier learns from them; prepare them "
         "and name the set by 'transfer --source-set' to have the strongest baseline too"
     )
-    arms = tuple(arm for arm in settings.arms if arm not in OF_SOURCE_RECORDS)
+    arms = tuple(arm for arm in settings.arms if arm not in pipeline.OF_SOURCE_RECORDS)
     return replace(settings, arms=arms)
 
 
-def _opened(folder: Path) -> tuple[Run, Source, Target]:
-    run = Run.open(folder)
-    source = load_source(run)
-    return run, source, load_target(run, source)
+def _opened(folder: Path) -> "tuple[pipeline.Run, pipeline.Source, pipeline.Target]":
+    run = pipeline.Run.open(folder)
+    source = pipeline.load_source(run)
+    return run, source, pipeline.load_target(run, source)
 
 
 def _ask(
     output: Output,
     task: str,
-    question: Callable[..., Answer],
-    about: tuple[Run, Source, Target],
+    question: "Callable[..., pipeline.Answer]",
+    about: "tuple[pipeline.Run, pipeline.Source, pipeline.Target]",
     settings: object,
     *workers: int,
-) -> Answer:
+) -> "pipeline.Answer":
     """One question about a run's sets, with its progress."""
     with output.progress(task) as progress:
         return question(*about, settings, *workers, progress)
 
 
-def _tell(output: Output, *answers: Answer) -> None:
+def _tell(output: Output, *answers: "pipeline.Answer") -> None:
     """Tables, then verdicts, a question after the other."""
     parts: list[Grid | str] = []
     for answer in answers:

@@ -6,16 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ecgtransfer import pipeline
 from ecgtransfer.errors import ConfigError
-from ecgtransfer.pipeline import (
-    PretrainedModel,
-    Run,
-    adopt_source,
-    corpus_in_words,
-    export_source,
-    find_source,
-    pretrained_models,
-)
 
 from .console import Facts, Json, Output, Quiet, add_command
 
@@ -32,7 +24,7 @@ def list_(json: Json = False, quiet: Quiet = False) -> None:
 
     Example: ecgtransfer models list
     """
-    found = pretrained_models()
+    found = pipeline.pretrained_models()
     told: list[Facts | str] = [Facts(model.name, _rows(model)) for model in found]
     if not told:
         told.append("This version ships no model; train one, or get an exported one.")
@@ -48,7 +40,7 @@ def show(
 
     Example: ecgtransfer models show ptbxl-nine
     """
-    model = PretrainedModel.open(find_source(name).folder)
+    model = pipeline.PretrainedModel.open(pipeline.find_source(name).folder)
     Output(json, quiet).result(_payload(model) | {"scores": model.scores}, model.model_card)
 
 
@@ -65,8 +57,8 @@ def get(
 
     Example: ecgtransfer models get ptbxl-nine --to runs/clinic
     """
-    run = Run.create(to)
-    adopt_source(run, find_source(name), source_set)
+    run = pipeline.Run.create(to)
+    pipeline.adopt_source(run, pipeline.find_source(name), source_set)
     stage = run.stage("source")
     Output(json, quiet).result(
         {"source": stage.folder, "fingerprint": stage.card["fingerprint"]},
@@ -90,7 +82,7 @@ def export(
 
     Example: ecgtransfer models export runs/clinic --to models/our-hospital
     """
-    model = export_source(Run.open(run), to, _read_scores(scores), limits)
+    model = pipeline.export_source(pipeline.Run.open(run), to, _read_scores(scores), limits)
     Output(json, quiet).result(_payload(model), Facts(f"Model in {to}", _rows(model)))
 
 
@@ -110,14 +102,14 @@ def _read_scores(path: Path | None) -> dict[str, Any] | None:
     return held
 
 
-def _payload(model: PretrainedModel) -> dict[str, object]:
+def _payload(model: "pipeline.PretrainedModel") -> dict[str, object]:
     return {"name": model.name, "folder": model.folder, "training": model.summary}
 
 
-def _rows(model: PretrainedModel) -> list[tuple[str, object]]:
+def _rows(model: "pipeline.PretrainedModel") -> list[tuple[str, object]]:
     summary = model.summary
     return [
-        ("learned from", corpus_in_words(summary.corpus)),
+        ("learned from", pipeline.corpus_in_words(summary.corpus)),
         ("records", summary.records),
         ("labels", ", ".join(label for label, count in summary.labels.items() if count)),
         ("parameters", summary.parameters),

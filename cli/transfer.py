@@ -7,21 +7,19 @@ from typing import Annotated
 
 import typer
 
-from ecgtransfer.corpus import SplitProtocol
-from ecgtransfer.errors import ConfigError
-from ecgtransfer.pipeline import (
-    GUIDED,
-    Run,
-    TargetSettings,
-    TransferSettings,
-    TransferSummary,
-    adopt_source,
-    find_source,
-    load_source,
-    settle_target,
+from ecgtransfer import pipeline
+from ecgtransfer.defaults import (
+    ETA_CONSISTENCY,
+    ETA_CYCLE,
+    ETA_GUIDANCE,
+    LORA_RANK,
+    SOBOLEV,
+    TARGET_POSITIVES,
+    TRANSFER_FOLDS,
+    GuidanceForm,
+    SplitProtocol,
 )
-from ecgtransfer.pipeline import transfer as run_transfer
-from ecgtransfer.transfer import GuidanceForm, LoraConfig, TgdpConfig
+from ecgtransfer.errors import ConfigError
 
 from .console import Facts, Json, Output, Quiet, shown
 
@@ -68,30 +66,26 @@ def transfer(
         int, typer.Option(min=8, help="Source records in the transfer.")
     ] = 2000,
     form: Annotated[GuidanceForm, typer.Option(help="Of the guidance loss.")] = "logistic",
-    eta_guidance: Annotated[float, typer.Option(help="Weight of the guidance loss.")] = (
-        TgdpConfig.eta_guidance
-    ),
-    eta_cycle: Annotated[float, typer.Option(help="Weight of the cycle loss.")] = (
-        TgdpConfig.eta_cycle
-    ),
+    eta_guidance: Annotated[
+        float, typer.Option(help="Weight of the guidance loss.")
+    ] = ETA_GUIDANCE,
+    eta_cycle: Annotated[float, typer.Option(help="Weight of the cycle loss.")] = ETA_CYCLE,
     eta_consistency: Annotated[
         float, typer.Option(help="Weight of the consistency loss, summed over the record.")
-    ] = (TgdpConfig.eta_consistency),
-    sobolev: Annotated[float, typer.Option(help="Weight of the slope penalty.")] = (
-        TgdpConfig.sobolev
-    ),
+    ] = ETA_CONSISTENCY,
+    sobolev: Annotated[float, typer.Option(help="Weight of the slope penalty.")] = SOBOLEV,
     target_positives: Annotated[
         float, typer.Option(help="Share of the positives that are target records.")
-    ] = TgdpConfig.target_positives,
+    ] = TARGET_POSITIVES,
     folds: Annotated[
         int,
         typer.Option(
             min=1, help="Of target patients; above 1 tgdp is cross-fitted. A stack needs 2."
         ),
-    ] = TransferSettings.folds,
+    ] = TRANSFER_FOLDS,
     lora_rank: Annotated[
         int, typer.Option(min=1, help="Of the update of every weight matrix by lora.")
-    ] = LoraConfig.rank,
+    ] = LORA_RANK,
     steps: Annotated[int | None, typer.Option(min=1, help="Of guidance or fine-tuning.")] = None,
     learning_rate: Annotated[
         list[float] | None,
@@ -107,6 +101,9 @@ def transfer(
 
     Example: ecgtransfer transfer runs/clinic --source ptbxl-nine --target sets/clinic
     """
+    # The package loads its networks, and torch with them.
+    from ecgtransfer.transfer import LoraConfig, TgdpConfig
+
     output = Output(json, quiet)
     tgdp = TgdpConfig(
         form=form,
@@ -116,7 +113,7 @@ def transfer(
         sobolev=sobolev,
         target_positives=target_positives,
     )
-    settings = TransferSettings(
+    settings = pipeline.TransferSettings(
         method=method,
         source_records=source_records or "real",
         n_source=source_count,
@@ -125,22 +122,22 @@ def transfer(
         folds=folds,
         seed=seed,
     ).trained_for(steps, learning_rate or ())
-    about_target = TargetSettings(
+    about_target = pipeline.TargetSettings(
         target, tuple(select or ()), train_records, protocol, _part(part), seed
     )
-    opened = Run.open(run) if source is None else Run.create(run)
+    opened = pipeline.Run.open(run) if source is None else pipeline.Run.create(run)
     if source is not None or source_set is not None:
-        adopt_source(opened, find_source(source or str(run)), source_set)
-    model = load_source(opened)
+        pipeline.adopt_source(opened, pipeline.find_source(source or str(run)), source_set)
+    model = pipeline.load_source(opened)
     if source_records is None and model.location is None:
         settings = replace(settings, source_records="model")
-        if method in GUIDED:
+        if method in pipeline.GUIDED:
             output.warn(
                 "the source's records are not here, so that the guidance learns from records that "
                 "the source model draws (--source-records model); name their set with --source-set"
             )
-    goal = settle_target(opened, model, about_target)
-    summary = run_transfer(opened, model, goal, settings, output.training)
+    goal = pipeline.settle_target(opened, model, about_target)
+    summary = pipeline.transfer(opened, model, goal, settings, output.training)
     for sentence in summary.warnings:
         output.warn(sentence)
     output.result(summary, Facts(f"Transfer by {method} in {run}", _rows(summary)))
@@ -156,7 +153,7 @@ def _part(text: str | None) -> tuple[int, int] | None:
     return int(number), int(parts)
 
 
-def _rows(summary: TransferSummary) -> list[tuple[str, object]]:
+def _rows(summary: "pipeline.TransferSummary") -> list[tuple[str, object]]:
     rows: list[tuple[str, object]] = [
         ("target records", summary.target_records),
         ("trained parameters", summary.trained_parameters),

@@ -13,6 +13,9 @@ RECORD_SOLVER, RECORD_STEPS = "adams", 12
 #: Scale of classifier-free guidance; 1 is the model as it was trained.
 LABEL_SCALE = 1.0
 
+#: How a target is split into training and test records, see `corpus.protocol_splits`.
+SplitProtocol: TypeAlias = Literal["paper", "standard", "cross-validation", "split"]
+
 #: Forms of the guidance loss.
 GuidanceForm: TypeAlias = Literal["mse", "kl", "logistic"]
 #: Weights of the losses of TGDP: guidance, cycle, consistency, and the Sobolev penalty.

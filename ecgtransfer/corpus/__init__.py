@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         snomed_code,
     )
     from ecgtransfer.corpus.manifest import Manifest, load_manifest
-    from ecgtransfer.corpus.protocols import Split, SplitProtocol, protocol_splits
+    from ecgtransfer.corpus.protocols import Split, protocol_splits
     from ecgtransfer.corpus.readers.arrays import read_arrays
     from ecgtransfer.corpus.readers.icbeb import read_icbeb
     from ecgtransfer.corpus.readers.ptbxl import rate_to_read, read_ptbxl
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         stratified_folds,
         take_patients,
     )
+    from ecgtransfer.defaults import SplitProtocol
 else:
     __getattr__, __dir__ = lazy_names(__name__)
 

@@ -1,15 +1,13 @@
 """Which records of a set are learned from, validated and tested on: published and own splits."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ecgtransfer.corpus.splits import stratified_folds
+from ecgtransfer.defaults import SplitProtocol
 from ecgtransfer.errors import ConfigError, CorpusError
-
-SplitProtocol = Literal["paper", "standard", "cross-validation", "split"]
 
 #: Published folds by protocol, (training, validation, test). "paper": the small target of TGDP
 #: (Ouyang et al. 2024), a tenth of ICBEB for training; "standard": that of PTB-XL's benchmark

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
         load_target_model,
         transfer,
     )
+    from ecgtransfer.pipeline.model_export import export_source
     from ecgtransfer.pipeline.physiology import PhysiologySettings, evaluate_physiology
     from ecgtransfer.pipeline.pretrained import (
         PretrainedModel,
-        export_source,
         find_source,
         pretrained_models,
     )
@@ -32,15 +32,13 @@ if TYPE_CHECKING:
     from ecgtransfer.pipeline.run import Run, Stage
     from ecgtransfer.pipeline.source import (
         Source,
-        SourceSummary,
-        StageSummary,
         absolute,
         adopt_source,
-        corpus_in_words,
         load_source,
         read_source,
         train_source,
     )
+    from ecgtransfer.pipeline.source_stage import SourceSummary, StageSummary, corpus_in_words
     from ecgtransfer.pipeline.steering import Steering, parse_heart_rate, read_beats
     from ecgtransfer.pipeline.synthetic import (
         GenerateSettings,

@@ -17,7 +17,8 @@ from ecgtransfer.pipeline.pretrained import find_source
 from ecgtransfer.pipeline.privacy import PrivacySettings, evaluate_privacy
 from ecgtransfer.pipeline.report import ReportSettings, report_run
 from ecgtransfer.pipeline.run import Run
-from ecgtransfer.pipeline.source import Source, SourceSummary, adopt_source, load_source
+from ecgtransfer.pipeline.source import Source, adopt_source, load_source
+from ecgtransfer.pipeline.source_stage import SourceSummary
 from ecgtransfer.pipeline.synthetic import GenerateSettings, SamplerSettings, export, synthesise
 from ecgtransfer.pipeline.target import Target, TargetSettings, settle_target
 from ecgtransfer.pipeline.utility import UtilitySettings, evaluate_utility

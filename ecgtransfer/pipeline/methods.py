@@ -31,8 +31,9 @@ from ecgtransfer.pipeline.cascade_transfer import (
 )
 from ecgtransfer.pipeline.config import METHODS
 from ecgtransfer.pipeline.run import Run, Stage
-from ecgtransfer.pipeline.source import WEIGHTS, Source
+from ecgtransfer.pipeline.source import Source
 from ecgtransfer.pipeline.source_records import drawn_source, recorded_source
+from ecgtransfer.pipeline.source_stage import WEIGHTS
 from ecgtransfer.pipeline.target import Target, target_records
 from ecgtransfer.statistics import streams
 from ecgtransfer.storage import (

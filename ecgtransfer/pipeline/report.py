@@ -39,7 +39,8 @@ from ecgtransfer.pipeline.answers import (
     synthetic_sets,
 )
 from ecgtransfer.pipeline.run import CARD, Run
-from ecgtransfer.pipeline.source import Source, corpus_in_words, corpus_of
+from ecgtransfer.pipeline.source import Source
+from ecgtransfer.pipeline.source_stage import corpus_in_words, corpus_of
 from ecgtransfer.pipeline.target import Target, labels_in
 from ecgtransfer.statistics import (
     Estimate,
