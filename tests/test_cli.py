@@ -16,15 +16,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import typer
-from ecgtransfer_cli import console, demo, main, mixtures, train, transfer
+from ecgtransfer_cli import console, main
 from ecgtransfer_cli.app import app
 from rich.console import Console
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import ecgtransfer
+from ecgtransfer import pipeline
 from ecgtransfer.corpus import ECGSet, FetchProgress
 from ecgtransfer.corpus.sets import ecgset_writer
+from ecgtransfer.experiments import mixtures
 from ecgtransfer.experiments.mixtures import StudySettings
 from ecgtransfer.pipeline import DemoSettings, pretrained, source_records
 from tests.corpus.layouts import (
@@ -103,8 +105,8 @@ def _call(monkeypatch, capsys, *words):
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Smallest networks, where the command line has no option for it; 80 columns."""
-    small_settings = partial(transfer.TransferSettings, classifier=transfer_settings().classifier)
-    monkeypatch.setattr(transfer, "TransferSettings", small_settings)
+    small_settings = partial(pipeline.TransferSettings, classifier=transfer_settings().classifier)
+    monkeypatch.setattr(pipeline, "TransferSettings", small_settings)
     monkeypatch.setattr(mixtures, "FULL", SMALL_STUDY)
     monkeypatch.setenv("COLUMNS", "80")
 
@@ -150,9 +152,9 @@ def finished(tmp_path_factory, words):
     printed = {}
     with pytest.MonkeyPatch.context() as patched:
         small_settings = partial(
-            transfer.TransferSettings, classifier=transfer_settings().classifier
+            pipeline.TransferSettings, classifier=transfer_settings().classifier
         )
-        patched.setattr(transfer, "TransferSettings", small_settings)
+        patched.setattr(pipeline, "TransferSettings", small_settings)
         patched.setenv("COLUMNS", "80")
         for name, command in words.items():
             result = CliRunner().invoke(app, [str(word) for word in placed(command, folder)])
@@ -369,7 +371,7 @@ def test_the_rank_of_lora_is_an_option_and_its_model_generates(call, tmp_path, f
 
 def test_the_demonstration_speaks_json_and_then_a_summary(call, tmp_path, finished, monkeypatch):
     with_ours = partial(SMALL_DEMO, source=str(finished.folder))
-    monkeypatch.setattr(demo, "DemoSettings", with_ours)
+    monkeypatch.setattr(pipeline, "DemoSettings", with_ours)
     told = call("demo", "--to", tmp_path / "demo", "--json")
     assert told.code == 0
     held = json.loads(told.out)
@@ -694,7 +696,7 @@ def test_a_bug_keeps_its_traceback(call, tmp_path, ecgset, monkeypatch):
     def bug(*_, **__):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(train, "train_source", bug)
+    monkeypatch.setattr(pipeline, "train_source", bug)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         call("train", tmp_path / "run", "--source", ecgset.folder)
 

@@ -9,17 +9,18 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from ecgtransfer_cli import console, transfer
+from ecgtransfer_cli import console
 from ecgtransfer_cli.app import app
 from typer.testing import CliRunner
 
+from ecgtransfer import pipeline
 from ecgtransfer.corpus import label_space
 from ecgtransfer.export import export_wfdb
 from ecgtransfer.simulation import TARGET_HOSPITAL, simulate_ecgset
 from tests.pipeline.small_run import lasting, transfer_settings
 
 REPOSITORY = Path(__file__).parents[1]
-TRANSFER = partial(transfer.TransferSettings, classifier=transfer_settings().classifier)
+TRANSFER = partial(pipeline.TransferSettings, classifier=transfer_settings().classifier)
 
 #: `python -c KILLED task step command...`: the command, killed at a step of a task.
 KILLED = """
@@ -64,7 +65,7 @@ def nothing():
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """The smallest domain classifier: the command line has no option for its size."""
-    monkeypatch.setattr(transfer, "TransferSettings", TRANSFER)
+    monkeypatch.setattr(pipeline, "TransferSettings", TRANSFER)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def stages(sets, run):
 def undisturbed(sets):
     """What a run leaves that nobody disturbed."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(transfer, "TransferSettings", TRANSFER)
+        patched.setattr(pipeline, "TransferSettings", TRANSFER)
         for command in stages(sets, sets / "run").values():
             called(*command)
     return lasting(sets / "run")
