@@ -33,15 +33,27 @@ def list_(json: Json = False, quiet: Quiet = False) -> None:
 
 def show(
     name: Annotated[str, typer.Argument(help="Of a shipped model, or an exported one's folder.")],
+    full: Annotated[
+        bool, typer.Option("--full", help="The whole card: command, all scores, limits.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show the card of a model: data, licence, command, scores and limits.
+    """Show what a model is: data, licence, size and main scores; with --full, its whole card.
 
-    Example: ecgtransfer models show ptbxl-nine
+    Example: ecgtransfer models show ptbxl-nine --full
     """
     model = pipeline.PretrainedModel.open(pipeline.find_source(name).folder)
-    Output(json, quiet).result(_payload(model) | {"scores": model.scores}, model.model_card)
+    payload = _payload(model) | {"scores": model.scores}
+    if full:
+        Output(json, quiet).result(payload, model.model_card)
+        return
+    rows = [
+        *_rows(model),
+        *_main_scores(model),
+        ("whole card", f"ecgtransfer models show {name} --full"),
+    ]
+    Output(json, quiet).result(payload, Facts(model.name, rows))
 
 
 def get(
@@ -100,6 +112,17 @@ def _read_scores(path: Path | None) -> dict[str, Any] | None:
     if not isinstance(held, dict):
         raise ConfigError(f"expected an object of scores in {path}, got {type(held).__name__}")
     return held
+
+
+def _main_scores(model: "pipeline.PretrainedModel") -> list[tuple[str, object]]:
+    """AUROC of classifiers trained on real and on synthetic records, where it is stated."""
+    stated = model.scores.get("utility")
+    utility = stated if isinstance(stated, dict) else {}
+    return [
+        (f"AUROC, {key} records", "{value:.3f} [{low:.3f}, {high:.3f}]".format_map(utility[key]))
+        for key in ("real", "synthetic")
+        if isinstance(utility.get(key), dict) and {"value", "low", "high"} <= utility[key].keys()
+    ]
 
 
 def _payload(model: "pipeline.PretrainedModel") -> dict[str, object]:

@@ -126,6 +126,9 @@ def transfer(
         target, tuple(select or ()), train_records, protocol, _part(part), seed
     )
     opened = pipeline.Run.open(run) if source is None else pipeline.Run.create(run)
+    if source is not None and not run.exists():
+        model = pipeline.read_source(pipeline.find_source(source))
+        pipeline.check_target(model, about_target)
     if source is not None or source_set is not None:
         pipeline.adopt_source(opened, pipeline.find_source(source or str(run)), source_set)
     model = pipeline.load_source(opened)

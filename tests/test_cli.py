@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +30,7 @@ from ecgtransfer.corpus.sets import ecgset_writer
 from ecgtransfer.experiments import mixtures
 from ecgtransfer.experiments.mixtures import StudySettings
 from ecgtransfer.pipeline import DemoSettings, pretrained, source_records
+from ecgtransfer.training import Progress
 from tests.corpus.layouts import (
     PTBXL_LEADS,
     twelve_leads_uv,
@@ -333,6 +335,9 @@ def test_shipped_models_are_listed_and_shown(call, monkeypatch, tmp_path, finish
     assert json.loads(call("models", "list", "--json").out)["models"][0]["name"] == "ours"
     assert "ours" in call("models", "list").out
     told = call("models", "show", "ours")
+    assert len(told.out.splitlines()) <= 10
+    assert "ecgtransfer models show ours --full" in told.out
+    told = call("models", "show", "ours", "--full")
     assert told.out == (tmp_path / "ours/README.md").read_text() + "\n"
     assert json.loads(call("models", "show", "ours", "--json").out)["name"] == "ours"
     assert json.loads(call("models", "show", tmp_path / "ours", "--json").out)["name"] == "ours"
@@ -550,6 +555,53 @@ def test_plain_progress_comes_seldom_and_ends_once(monkeypatch, capsys):
     assert capsys.readouterr().err == (
         "records: 2 of 4, about 38 s left\nrecords: 4 of 4 in 30 s\n"
     )
+
+
+def test_plain_progress_is_never_silent_for_long(monkeypatch, capsys):
+    monkeypatch.setattr(console, "LONGEST_SILENCE_S", 0.05)
+    with console.Output().progress("beat shapes"):
+        time.sleep(0.5)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) >= 2
+    assert all(
+        line.startswith("beat shapes: no count of this stage, at work") for line in lines[:-1]
+    )
+    assert lines[-1].startswith("beat shapes: done in ")
+    with console.Output().progress("records") as progress:
+        progress(1, 4)
+        time.sleep(0.5)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines
+    assert all(line.startswith("records: 1 of 4, at work for ") for line in lines)
+    with pytest.raises(ZeroDivisionError), console.Output().progress("records"):
+        time.sleep(0.5)
+        raise ZeroDivisionError
+    assert "done" not in capsys.readouterr().err
+
+
+def test_on_a_terminal_a_stage_without_a_count_shows_its_bar_after_a_while(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(console, "BAR_AFTER_S", 0.01)
+    with console.Output().progress("beat shapes"):
+        time.sleep(0.5)
+    assert "beat shapes" in capsys.readouterr().err
+
+
+def test_a_training_that_stops_early_says_so(capsys):
+    def told(*steps, quiet=False):
+        with console.Output(quiet=quiet).training("guidance") as progress:
+            for step in steps:
+                progress(Progress(step, 600, 1.0, None))
+        return capsys.readouterr().err
+
+    assert told(129, 130) == "guidance: stopped at 130 of 600: no more gain\n"
+    assert told(129, 130, quiet=True) == ""
+    assert "stopped" not in told(599, 600)
+    assert told() == ""
+    with pytest.raises(ZeroDivisionError), console.Output().training("guidance") as progress:
+        progress(Progress(130, 600, 1.0, None))
+        raise ZeroDivisionError
+    assert "stopped" not in capsys.readouterr().err
 
 
 def test_the_time_left_is_told_at_the_pace_of_this_process(monkeypatch, capsys):
@@ -849,6 +901,15 @@ def test_records_that_cannot_be_drawn_are_refused(call, finished, options, sente
     before = content(finished.folder)
     refused(call("generate", finished.folder, *options, "--name", "other", "--quiet"), sentence)
     assert content(finished.folder) == before
+
+
+def test_a_refused_transfer_leaves_no_run(call, tmp_path, finished, clinic):
+    run = tmp_path / "run"
+    words = ("transfer", run, "--source", finished.folder, "--target", clinic)
+    refused(call(*words, "--train-records", 5000, "--quiet"), "5000")
+    assert not run.exists()
+    refused(call("transfer", run, "--source", "magic", "--target", clinic), "none; name a shipped")
+    assert not run.exists()
 
 
 def test_an_unknown_label_space_is_refused(call, tmp_path, ptbxl):

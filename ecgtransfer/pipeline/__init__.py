@@ -47,7 +47,13 @@ if TYPE_CHECKING:
         synthesise,
         unfinished_shards,
     )
-    from ecgtransfer.pipeline.target import Target, TargetSettings, load_target, settle_target
+    from ecgtransfer.pipeline.target import (
+        Target,
+        TargetSettings,
+        check_target,
+        load_target,
+        settle_target,
+    )
     from ecgtransfer.pipeline.utility import (
         OF_SOURCE_RECORDS,
         UtilitySettings,
@@ -92,6 +98,7 @@ __all__ = [
     "UtilitySettings",
     "absolute",
     "adopt_source",
+    "check_target",
     "corpus_in_words",
     "evaluate_fidelity",
     "evaluate_physiology",
