@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
+from ecgtransfer.experiments.assignment import FOLDS, NOISE
 from ecgtransfer.experiments.mixtures import FULL, SCORES, Study, assignment, score_board
 from ecgtransfer.experiments.problems import problem
-from ecgtransfer.experiments.transfer_methods import FOLDS, NOISE
 from ecgtransfer.statistics import (
     student_estimate,
 )

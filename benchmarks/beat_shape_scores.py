@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from ecgtransfer.corpus import ECGSet, select_records
 from ecgtransfer.corpus.labels import label_space
 from ecgtransfer.diffusion import BeatShapeModel, Condition, ConditionedRecords
-from ecgtransfer.diffusion.beat_shape_model import encoded, shape_loss
+from ecgtransfer.diffusion.beat_shape_model import encode_records, shape_loss
 from ecgtransfer.evaluation import measure_intervals, measure_physiology, two_sample_test
 from ecgtransfer.pipeline import Run, load_source
 from ecgtransfer.pipeline.conditioned import conditioned_records
@@ -70,7 +70,7 @@ def main() -> None:
     fold = np.sort(rng.permutation(fold)[: options.records])
     patients = ecgset.records.patient.astype(str).to_numpy()
 
-    x0, condition = encoded(model, records, level, fold)
+    x0, condition = encode_records(model, records, level, fold)
     seeds = [int(options.seed * 1_000_003 + number) for number in fold]
     shapes, levels = model.draw(condition, seeds, label_scale=options.label_scale)
     drawn = model.encode(torch.from_numpy(shapes), torch.from_numpy(levels))
@@ -169,7 +169,7 @@ def novelty(
     Distances are between the strongest components of the ordinary beat, as the model scales them.
     """
     some = np.sort(rng.permutation(train)[:NOVELTY_RECORDS])
-    stored = encoded(model, records, level, some)[0][:, :NOVELTY_COMPONENTS]
+    stored = encode_records(model, records, level, some)[0][:, :NOVELTY_COMPONENTS]
     nearest = {
         name: torch.cdist(stored, side[:, :NOVELTY_COMPONENTS]).min(dim=1).values.numpy()
         for name, side in (("drawn", drawn), ("other patients", held_out))

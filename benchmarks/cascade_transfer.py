@@ -44,7 +44,7 @@ from ecgtransfer.diffusion import (
     DiffusionConfig,
     DiffusionModel,
     denoising_loss,
-    encoded,
+    encode_records,
     fit_beat_shapes,
     measure_units,
     shape_loss,
@@ -64,10 +64,10 @@ from ecgtransfer.pipeline.conditioned import (
     sexes,
 )
 from ecgtransfer.pipeline.config import preset
-from ecgtransfer.pipeline.source import WEIGHTS, residual_levels
+from ecgtransfer.pipeline.source import residual_levels
 from ecgtransfer.rhythm import RhythmConfig, RhythmModel, fit_rhythm, in_window
 from ecgtransfer.signals import Beats
-from ecgtransfer.training import TrainConfig, load_weights, seeded_initialisation
+from ecgtransfer.training import WEIGHTS, TrainConfig, load_weights, seeded_initialisation
 from ecgtransfer.transfer import (
     SELECTION_FEATURES,
     BeatShapeGuidance,
@@ -238,7 +238,7 @@ class Prepared:
     def shapes(self, numbers: np.ndarray, gain: float) -> DomainRecords:
         """Vectors of beat shapes of some records, their amplitudes times a gain."""
         records = replace(self.records, shapes_mv=gain * self.records.shapes_mv)
-        x0, given = encoded(self.cascade.beat_shapes, records, gain * self.level, numbers)
+        x0, given = encode_records(self.cascade.beat_shapes, records, gain * self.level, numbers)
         given = replace(given, known=torch.ones_like(given.label, dtype=torch.bool))
         return DomainRecords(x0, given, tuple(self.patient[numbers].tolist()))
 

@@ -53,8 +53,10 @@ from ecgtransfer.simulation import (  # noqa: E402
 )
 from ecgtransfer.synthesis import generate  # noqa: E402
 from ecgtransfer.training.files import read_tensors  # noqa: E402
-from tests.pipeline.small_run import lasting, transfer_settings  # noqa: E402
+from tests.pipeline.small_run import lasting  # noqa: E402
 
+#: Settings of `transfer` for which the command has no options.
+CONFIG = "transfer.toml"
 COMMANDS = ("data prepare", "train", "transfer", "generate")
 SOURCE_RECORDS, TARGET_RECORDS, PER_CLASS = 64, 36, 6
 #: Steps of every training, and between two of its checkpoints.
@@ -225,10 +227,10 @@ class Work:
         at, sets = folder / "run", self.sets
         words = {
             "data prepare": f"ptbxl {sets / 'published'} --to {at}",
-            "train": f"{at} --source {sets / 'source'} --preset tiny --steps {STEPS} "
+            "train": f"{at} --set {sets / 'source'} --preset tiny --steps {STEPS} "
             "--batch-size 4 --precision float32",
             "transfer": f"{at} --target {sets / 'target'} --steps {STEPS} --train-records 16 "
-            "--source-count 16 --folds 1",
+            f"--folds 1 --config {sets / CONFIG}",
             "generate": f"{at} --per-class {PER_CLASS} --steps 2",
         }
         return Child.start([*self.command.split(), *words[self.command].split()], **options)
@@ -425,19 +427,13 @@ def smallest_settings() -> None:
     """Trainings and sets of this process and its children save often, and end soon."""
     torch.set_num_threads(1)
     preparation.CHUNK_RECORDS, preparation.CHECKPOINT_RECORDS = CHUNK_RECORDS, CHECKPOINT_RECORDS
-    tiny, small = PRESETS["tiny"], transfer_settings()
+    tiny = PRESETS["tiny"]
     PRESETS["tiny"] = replace(
         tiny,
         widths=(16, 32, 32),
         conditioning=32,
         train=replace(tiny.train, checkpoint_every=CHECKPOINT_STEPS),
     )
-    short = replace(small.classifier.train, steps=STEPS, checkpoint_every=CHECKPOINT_STEPS)
-    named: Any = transfer
-    named.TransferSettings = partial(
-        named.TransferSettings, classifier=replace(small.classifier, train=short)
-    )
-    named.TgdpConfig = partial(named.TgdpConfig, train=short)
     synthetic.generate = partial(  # type: ignore[attr-defined]
         generate, batch_size=CHECKPOINT_RECORDS
     )
@@ -451,6 +447,14 @@ def simulate(sets: Path) -> None:
     ):
         simulate_ecgset(sets / name, hospital, records, seed, label_space("icbeb9"))
     export_wfdb(ECGSet.open(sets / "source"), sets / "published")
+    train = (
+        f"steps = {STEPS}\ncheckpoint_every = {CHECKPOINT_STEPS}\nbatch_size = 4\n"
+        "warmup_steps = 1\nvalidate_every = 3\nvalidate_from = 1\nlog_every = 1\n"
+    )
+    (sets / CONFIG).write_text(
+        f"n_source = 16\n[classifier]\nwidths = [16, 16]\nfolds = 2\n[classifier.train]\n{train}"
+        f"[tgdp.train]\n{train}"
+    )
 
 
 def main_() -> None:

@@ -153,7 +153,7 @@ class Fuzz:
                 began = time.perf_counter()
                 try:
                     read_signal(record, 300.0)
-                    outcome = "read, mended" if record.mended else "read"
+                    outcome = "read, mended" if record.repairs else "read"
                 except EcgTransferError:
                     outcome = "refused"
                 took = time.perf_counter() - began

@@ -4,8 +4,7 @@
 
 DATA holds `ptbxl/` (csv and records100) and `icbeb/`; WORK takes the sets and runs and may be
 kept: what is done there is not done again. Writes `benchmarks/real_run.json`, and a report of each
-target without real records to WORK. Hours on two cores. The JSON that is committed was made before
-`evaluate` asked four questions and before records were drawn in the target's mix.
+target without real records to WORK. Hours on two cores.
 """
 
 import argparse
@@ -47,7 +46,7 @@ def transferred(name: str, work: Path, options: argparse.Namespace, target: list
         transfers[method] = run(
             *("transfer", folder, "--source", work / "source", *target),
             *("--train-records", str(TRAIN_RECORDS), "--method", method),
-            *("--folds", "1", "--seed", str(options.seed)),
+            *("--folds", "1", "--seed", str(options.seed), "--split-seed", str(options.seed)),
         )
         sets[method] = run(
             *("generate", folder, "--ratio", str(RATIO), "--method", method, "--no-wfdb"),
@@ -84,7 +83,7 @@ def main() -> None:
         "icbeb2018": prepared("icbeb2018", options.data / "icbeb", sets / "icbeb"),
     }
     source = run(
-        *("train", options.work / "source", "--source", sets / "ptbxl", "--select", "fold=1-8"),
+        *("train", options.work / "source", "--set", sets / "ptbxl", "--select", "fold=1-8"),
         *("--select", f"device!={DEVICE}", "--validation", "fold=9", "--preset", "cpu"),
         *("--steps", str(options.steps), "--seed", str(options.seed)),
     )

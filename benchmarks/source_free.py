@@ -95,7 +95,8 @@ def transfer(
     command = [
         *("ecgtransfer", "transfer", str(folder), "--source", str(source)),
         *("--source-set", str(options.source_set), "--target", str(options.target)),
-        *("--train-records", str(TRAIN_RECORDS), "--seed", str(seed), *words, "--json"),
+        *("--train-records", str(TRAIN_RECORDS), "--seed", str(seed), "--split-seed", str(seed)),
+        *(*words, "--json"),
     ]
     print("$", " ".join(command), file=sys.stderr, flush=True)
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)

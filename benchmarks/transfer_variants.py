@@ -23,7 +23,8 @@ TARGETS = {
     "icbeb2018": ("--target", "sets/icbeb"),
     "device": ("--target", "sets/ptbxl", "--select", f"device={DEVICE}"),
 }
-ALONE = ("--eta-guidance", "0", "--eta-cycle", "0")
+#: Settings of the consistency loss alone, beside this script.
+ALONE = ("--config", str(HERE / "consistency_alone.toml"))
 TRAIN_RECORDS = 80
 #: Options of `ecgtransfer transfer` by variant, in the order in which they run.
 VARIANTS = {
@@ -46,7 +47,7 @@ def transfer(work: Path, target: str, name: str, folds: int, seed: int) -> dict:
     where = [str(work / word) if word.startswith("sets/") else word for word in TARGETS[target]]
     words = [
         *("transfer", str(folder), "--source", str(work / "source"), *where, *VARIANTS[name]),
-        *("--train-records", str(TRAIN_RECORDS), "--seed", str(seed)),
+        *("--train-records", str(TRAIN_RECORDS), "--seed", str(seed), "--split-seed", str(seed)),
     ]
     words += ["--folds", str(folds) if name in CROSS_FITTED else "1"]
     print("$ ecgtransfer", " ".join(words), file=sys.stderr, flush=True)

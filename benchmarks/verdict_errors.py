@@ -20,6 +20,7 @@ For 10, 26, 100 and 500 test records a side, the share of studies whose verdict 
 Writes the rates, with their 95 % Wilson intervals, under the label into
 `benchmarks/verdict_errors.json`. "before" is the code of commit f0108a4, on which this script ran
 with PYTHONPATH pointing to a checkout of it. About 9 minutes of one thread; `--quick` takes one.
+The committed rates are of `--share 0.5` (after) and `--share 0.25` (before).
 """
 
 import argparse
@@ -359,16 +360,18 @@ def main() -> None:
     parser.add_argument("--label", default="after")
     parser.add_argument("--only", nargs="*", default=[], help="questions, all of them by default")
     parser.add_argument("--quick", action="store_true", help="a tenth of the studies")
+    parser.add_argument("--share", type=float, default=1.0, help="of the studies; 1 by default")
     parser.add_argument("--out", type=Path, default=HERE / "verdict_errors.json")
     given = parser.parse_args()
 
     def studies(*numbers: int) -> list[int]:
-        return [max(1, number // 10) if given.quick else number for number in numbers]
+        share = 0.1 if given.quick else given.share
+        return [max(1, int(number * share)) if number else 0 for number in numbers]
 
     on_utility = studies(200, 200, 80, 30)
     on_physiology = studies(200, 200, 100, 40)
     on_privacy = studies(200, 200, 100, 40)
-    on_fidelity = [3, 3, 1, 0] if given.quick else [40, 40, 15, 4]
+    on_fidelity = studies(40, 40, 15, 0 if given.quick else 4)
     questions: dict[str, dict[str, tuple[Callable[[], Study], list[int]]]] = {
         "utility": {
             "useless, recipes of AUROC 0.85 and 0.85": (lambda: utility_study(0.85), on_utility),

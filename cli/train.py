@@ -13,7 +13,10 @@ from .console import Facts, Json, Output, Quiet
 
 def train(
     run: Annotated[Path, typer.Argument(help="Run folder; begun if it is new.")],
-    source: Annotated[Path, typer.Option(help="Prepared source set.")],
+    set_folder: Annotated[
+        Path | None, typer.Option("--set", help="Prepared set of the source. Required.")
+    ] = None,
+    source: Annotated[Path | None, typer.Option("--source", hidden=True)] = None,
     select: Annotated[
         list[str] | None,
         typer.Option(help='Source records, e.g. "fold=1-8" or "device!=CS-12"; all must hold.'),
@@ -58,10 +61,16 @@ def train(
 ) -> None:
     """Train the conditional diffusion model of the source. Resumes where it was stopped.
 
-    Example: ecgtransfer train runs/clinic --source sets/ptbxl --select fold=1-8 --validation fold=9
+    Example: ecgtransfer train runs/clinic --set sets/ptbxl --select fold=1-8 --validation fold=9
     """
+    output = Output(json, quiet)
+    if source is not None:
+        output.warn("--source of 'train' is now called --set; the old name will be removed")
+    chosen = set_folder or source
+    if chosen is None:
+        raise typer.BadParameter("missing; give the folder of a prepared set", param_hint="--set")
     settings = pipeline.SourceSettings(
-        source=source,
+        source=chosen,
         select=tuple(select or ()),
         validation=tuple(validation or ()),
         preset=preset,
@@ -74,7 +83,6 @@ def train(
         factorised=factorised,
         least_records=least_records,
     )
-    output = Output(json, quiet)
     begun = None if start is None else pipeline.read_source(pipeline.find_source(start))
     summary = pipeline.train_source(
         pipeline.Run.create(run), settings, start=begun, bars=output.training

@@ -8,17 +8,7 @@ from typing import Annotated
 import typer
 
 from ecgtransfer import pipeline
-from ecgtransfer.defaults import (
-    ETA_CONSISTENCY,
-    ETA_CYCLE,
-    ETA_GUIDANCE,
-    LORA_RANK,
-    SOBOLEV,
-    TARGET_POSITIVES,
-    TRANSFER_FOLDS,
-    GuidanceForm,
-    SplitProtocol,
-)
+from ecgtransfer.defaults import TRANSFER_METHODS, SplitProtocol
 from ecgtransfer.errors import ConfigError
 
 from .console import Facts, Json, Output, Quiet, shown
@@ -44,105 +34,66 @@ def transfer(
         ),
     ] = "split",
     part: Annotated[
-        str | None, typer.Option(help="Of a cross-validation: 2/5 tests the second of five.")
+        str | None,
+        typer.Option(help="Part of a cross-validation: 2/5 tests the second of five."),
     ] = None,
     source: Annotated[
         str | None,
-        typer.Option(help="Take over a shipped model, another run's source or an exported model."),
+        typer.Option(help="Source model: a shipped one, another run's, or an exported one."),
     ] = None,
     source_set: Annotated[
-        Path | None, typer.Option(help="The source's records, prepared, where they lie here.")
+        Path | None, typer.Option(help="Prepared set of the source's records, if it is here.")
     ] = None,
     method: Annotated[
-        str, typer.Option(help="tgdp, stack, finetune, lora, difffit, scratch or source.")
+        str,
+        typer.Option(
+            help="; ".join(f"{name}: {title}" for name, title in TRANSFER_METHODS.items())
+        ),
     ] = "tgdp",
     source_records: Annotated[
         str | None,
         typer.Option(
-            help="real (where they are here), or model: drawn from the source model itself."
+            help="real (the default where they are here), or model: drawn from the source model."
         ),
     ] = None,
-    source_count: Annotated[
-        int, typer.Option(min=8, help="Source records in the transfer.")
-    ] = 2000,
-    form: Annotated[GuidanceForm, typer.Option(help="Of the guidance loss.")] = "logistic",
-    eta_guidance: Annotated[
-        float, typer.Option(help="Weight of the guidance loss.")
-    ] = ETA_GUIDANCE,
-    eta_cycle: Annotated[float, typer.Option(help="Weight of the cycle loss.")] = ETA_CYCLE,
-    eta_consistency: Annotated[
-        float, typer.Option(help="Weight of the consistency loss, summed over the record.")
-    ] = ETA_CONSISTENCY,
-    sobolev: Annotated[float, typer.Option(help="Weight of the slope penalty.")] = SOBOLEV,
-    target_positives: Annotated[
-        float, typer.Option(help="Share of the positives that are target records.")
-    ] = TARGET_POSITIVES,
     folds: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Of target patients; above 1 tgdp is cross-fitted. A stack needs 2."
-        ),
-    ] = TRANSFER_FOLDS,
-    lora_rank: Annotated[
-        int, typer.Option(min=1, help="Of the update of every weight matrix by lora.")
-    ] = LORA_RANK,
-    steps: Annotated[int | None, typer.Option(min=1, help="Of guidance or fine-tuning.")] = None,
-    learning_rate: Annotated[
-        list[float] | None,
-        typer.Option(
-            help="Of guidance or fine-tuning; of several, held-out training patients choose."
-        ),
+        int | None,
+        typer.Option(min=1, help="Patient folds of tgdp and stack; 3 if not given."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Training steps of guidance or fine-tuning.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the trainings.")] = 0,
+    split_seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Seed of the split; if not given that of the run, 0 if new."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML file with research settings; see docs/transfer-config.md."),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Carry the source model over to the target. The source model itself stays as it is.
+    """Transfer the source model to the target. The source model itself stays as it is.
 
     Example: ecgtransfer transfer runs/clinic --source ptbxl-nine --target sets/clinic
     """
-    # The package loads its networks, and torch with them.
-    from ecgtransfer.transfer import LoraConfig, TgdpConfig
-
     output = Output(json, quiet)
-    tgdp = TgdpConfig(
-        form=form,
-        eta_guidance=eta_guidance,
-        eta_cycle=eta_cycle,
-        eta_consistency=eta_consistency,
-        sobolev=sobolev,
-        target_positives=target_positives,
+    settings = pipeline.TransferSettings(method=method, seed=seed)
+    if config is not None:
+        settings = pipeline.read_transfer_config(config, settings)
+    if folds is not None:
+        settings = replace(settings, folds=folds)
+    request = pipeline.TransferRequest(
+        pipeline.TargetSettings(target, tuple(select or ()), train_records, protocol, _part(part)),
+        settings.with_training(steps),
+        source,
+        source_set,
+        source_records,
+        split_seed,
     )
-    settings = pipeline.TransferSettings(
-        method=method,
-        source_records=source_records or "real",
-        n_source=source_count,
-        tgdp=tgdp,
-        lora=LoraConfig(lora_rank, float(lora_rank)),
-        folds=folds,
-        seed=seed,
-    ).trained_for(steps, learning_rate or ())
-    about_target = pipeline.TargetSettings(
-        target, tuple(select or ()), train_records, protocol, _part(part), seed
-    )
-    opened = pipeline.Run.open(run) if source is None else pipeline.Run.create(run)
-    if source is not None and not run.exists():
-        model = pipeline.read_source(pipeline.find_source(source))
-        pipeline.check_target(model, about_target)
-    if source is not None or source_set is not None:
-        pipeline.adopt_source(opened, pipeline.find_source(source or str(run)), source_set)
-    model = pipeline.load_source(opened)
-    if source_records is None and model.location is None:
-        settings = replace(settings, source_records="model")
-        if method in pipeline.GUIDED:
-            output.warn(
-                "the source's records are not here, so that the guidance learns from records that "
-                "the source model draws (--source-records model); name their set with --source-set"
-            )
-    goal = pipeline.settle_target(opened, model, about_target)
-    summary = pipeline.transfer(opened, model, goal, settings, output.training)
-    for sentence in summary.warnings:
-        output.warn(sentence)
+    summary = pipeline.request_transfer(run, request, output.training, output.warn)
     output.result(summary, Facts(f"Transfer by {method} in {run}", _rows(summary)))
 
 

@@ -16,16 +16,16 @@ LABEL_SCALE = 1.0
 #: How a target is split into training and test records, see `corpus.protocol_splits`.
 SplitProtocol: TypeAlias = Literal["paper", "standard", "cross-validation", "split"]
 
-#: Forms of the guidance loss.
-GuidanceForm: TypeAlias = Literal["mse", "kl", "logistic"]
-#: Weights of the losses of TGDP: guidance, cycle, consistency, and the Sobolev penalty.
-ETA_GUIDANCE, ETA_CYCLE, ETA_CONSISTENCY, SOBOLEV = 1.0, 0.1, 100.0, 0.0
-#: Share of the positives of the guidance loss that are target records.
-TARGET_POSITIVES = 0.5
-#: Folds of target patients that a transfer is cross-fitted on (docs/decisions/005).
-TRANSFER_FOLDS = 3
-#: Rank of the low-rank update of every weight matrix.
-LORA_RANK = 8
+#: Transfer methods, with a few words on each: names and titles of `transfer.methods.METHODS`.
+TRANSFER_METHODS = {
+    "tgdp": "guidance by the density ratio",
+    "stack": "tgdp and finetune, combined",
+    "finetune": "full fine-tuning",
+    "lora": "LoRA: low-rank updates",
+    "difffit": "DiffFit: biases and scales",
+    "scratch": "target records only",
+    "source": "source model as it is",
+}
 
 #: Groups of arms beside "target only" and the synthetic sets at each ratio, see `default_arms`.
 ARMS = ("oversampled", "augmented", "source", "every-baseline", "synthetic-only", "control")

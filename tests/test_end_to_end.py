@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,14 +12,12 @@ from ecgtransfer_cli import console
 from ecgtransfer_cli.app import app
 from typer.testing import CliRunner
 
-from ecgtransfer import pipeline
 from ecgtransfer.corpus import label_space
 from ecgtransfer.export import export_wfdb
 from ecgtransfer.simulation import TARGET_HOSPITAL, simulate_ecgset
-from tests.pipeline.small_run import lasting, transfer_settings
+from tests.pipeline.small_run import lasting, small_config
 
 REPOSITORY = Path(__file__).parents[1]
-TRANSFER = partial(pipeline.TransferSettings, classifier=transfer_settings().classifier)
 
 #: `python -c KILLED task step command...`: the command, killed at a step of a task.
 KILLED = """
@@ -62,12 +59,6 @@ def nothing():
     yield lambda done, total: None
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    """The smallest domain classifier: the command line has no option for its size."""
-    monkeypatch.setattr(pipeline, "TransferSettings", TRANSFER)
-
-
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory, ecgset):
     """32 records of the source and 36 of the target, from WFDB files, one with the csv of PTB-XL.
@@ -86,12 +77,12 @@ def stages(sets, run):
     """The commands of a run, by stage."""
     return {
         "train": (
-            *("train", run, "--source", sets / "source", "--select", "fold=1-7"),
+            *("train", run, "--set", sets / "source", "--select", "fold=1-7"),
             *("--validation", "fold=8", "--preset", "tiny", "--steps", 5, "--batch-size", 4),
         ),
         "transfer": (
             *("transfer", run, "--target", sets / "target", "--train-records", 16),
-            *("--source-count", 16, "--steps", 3, "--eta-cycle", 0),
+            *("--config", small_config(sets), "--steps", 3),
         ),
         "generate": (
             *("generate", run, "--count", "NORM=50", "--count", "AFIB=14"),
@@ -107,10 +98,8 @@ def stages(sets, run):
 @pytest.fixture(scope="module")
 def undisturbed(sets):
     """What a run leaves that nobody disturbed."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(pipeline, "TransferSettings", TRANSFER)
-        for command in stages(sets, sets / "run").values():
-            called(*command)
+    for command in stages(sets, sets / "run").values():
+        called(*command)
     return lasting(sets / "run")
 
 

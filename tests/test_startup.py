@@ -7,6 +7,10 @@ import sys
 
 import pytest
 
+from ecgtransfer.defaults import TRANSFER_METHODS
+from ecgtransfer.experiments.problems import PROBLEMS
+from ecgtransfer.transfer.methods import METHODS
+
 #: What takes long to import, and no help needs.
 HEAVY = ("torch", "numpy", "pandas", "scipy", "sklearn", "pyarrow", "matplotlib", "accelerate")
 
@@ -120,3 +124,10 @@ def test_completion_imports_nothing_heavy():
     [(_, code, modules)] = json.loads(done.stdout)
     assert code == 0
     assert not set(HEAVY) & set(modules)
+
+
+def test_help_names_every_method_and_problem_that_there_is():
+    assert {name: method.title for name, method in METHODS.items()} == TRANSFER_METHODS
+    program = [sys.executable, "-m", "ecgtransfer_cli.main", "mixtures", "--help"]
+    told = subprocess.run(program, capture_output=True, text=True, check=True).stdout
+    assert all(name in told for name in PROBLEMS)

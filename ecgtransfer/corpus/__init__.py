@@ -1,4 +1,4 @@
-"""Many recordings on disk: corpora as published, label vocabularies, ECGSets and splits."""
+"""Data sets on disk: published corpora, label vocabularies, ECG sets and splits by patient."""
 
 from typing import TYPE_CHECKING
 

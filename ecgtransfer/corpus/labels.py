@@ -1,8 +1,8 @@
-"""Labels meet by name: SCP, SNOMED CT, ICBEB numbers and abbreviations as one vocabulary.
+"""Label vocabularies (SCP, SNOMED CT, ICBEB numbers, abbreviations) matched by name.
 
-A label space is a list of classes. Where it has no table of its own, a class is the canonical label
-of that name (`icbeb9`, `scp71`). Where it has one (`superclasses`, `challenge`, a user's csv), the
-table says which codes mean which class, and several codes may mean the same.
+A label space is a list of classes. Without a table of its own, a class is the canonical label with
+the same name (`icbeb9`, `scp71`). With a table (`superclasses`, `challenge`, a user's csv), the
+table maps codes to classes; several codes may map to one class.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from numpy.typing import NDArray
 from ecgtransfer.corpus.manifest import manifest_text
 from ecgtransfer.errors import CorpusError, ManifestError
 
-#: The vocabularies that codes are in; `local` is for a hospital's own codes, which only a label
-#: space of the user's own can know.
+#: Supported code systems; `local` is for a hospital's own codes, which only a label space with a
+#: table can map.
 VOCABULARIES = ("scp", "snomed", "icbeb_number", "abbreviation", "local")
 
-#: Columns of `data_manifests/labels.csv`, and of the table of a label space, where the description
-#: may be absent.
+#: Columns of `data_manifests/labels.csv` and of the table of a label space, in which the
+#: description is optional.
 LABEL_COLUMNS = ("label", "vocabulary", "code", "description")
 
-#: Label spaces by name; any other word is the path of a csv.
+#: Built-in label spaces; any other name is the path of a csv.
 LABEL_SPACES = ("icbeb9", "scp71", "superclasses", "challenge", "challenge2020")
 
-#: Classes and codes that a sentence names.
+#: Number of classes and codes that a message lists.
 _NAMED = 8
 
 
 @dataclass(frozen=True)
 class LabelCode:
-    """One line of a table of codes: in `vocabulary`, `code` means `label`."""
+    """One row of a code table: in `vocabulary`, `code` means `label`."""
 
     label: str
     vocabulary: str
@@ -49,13 +49,17 @@ class LabelCode:
 class LabelSpace:
     """The labels of a run, in the order of the columns of every (N, K) label array.
 
-    `codes` is the space's own table: a vocabulary that it has lines of is taken by the letter, any
-    other by way of the canonical label. Without a table the names are canonical labels themselves.
-    Two spaces of the same names are equal.
+    A code of a vocabulary that occurs in the space's own table is looked up only there; any other
+    code is mapped through its canonical label. Without a table the names are canonical labels. Two
+    spaces with the same names are equal.
+
+    Attributes:
+        names: names of the classes.
+        codes: the space's own table, possibly empty.
 
     Raises:
-        CorpusError: no names, an empty name, the same name twice, or a table that names an unknown
-            vocabulary, a class that the space lacks, or one code for two classes.
+        CorpusError: there are no names, an empty name or a repeated one; or the table has an
+            unknown vocabulary, an unknown class, or one code for two classes.
     """
 
     names: tuple[str, ...]
@@ -80,7 +84,7 @@ class LabelSpace:
                 f"the table of a label space names {', '.join(unknown)}, which the space lacks; "
                 f"expected {', '.join(self.names)}"
             )
-        _ = self._table  # built, and so checked, on construction
+        _ = self._table  # build the table once, to validate it
 
     def __len__(self) -> int:
         return len(self.names)
@@ -89,7 +93,7 @@ class LabelSpace:
         """Column of a label.
 
         Raises:
-            CorpusError: a name that the space does not have.
+            CorpusError: the label is not in the space.
         """
         try:
             return self._columns[name]
@@ -99,10 +103,10 @@ class LabelSpace:
             ) from None
 
     def encode(self, names: Iterable[str]) -> NDArray[np.float32]:
-        """Label names as a multi-hot row, (K,) float32.
+        """Encode label names as a multi-hot row, (K,) float32.
 
         Raises:
-            CorpusError: a name that the space does not have, or a bare string in place of several.
+            CorpusError: a name is not in the space, or `names` is a single string.
         """
         if isinstance(names, str):
             raise CorpusError(
@@ -114,10 +118,10 @@ class LabelSpace:
         return row
 
     def decode(self, row: NDArray[Any]) -> tuple[str, ...]:
-        """Names of the labels that a multi-hot row (K,) states (values of 0.5 and more).
+        """Names of the labels in a multi-hot row (K,) with values of at least 0.5.
 
         Raises:
-            CorpusError: a row of another length.
+            CorpusError: the row has another length.
         """
         if np.shape(row) != (len(self),):
             raise CorpusError(
@@ -127,15 +131,15 @@ class LabelSpace:
         return tuple(name for name, value in zip(self.names, row, strict=True) if value >= 0.5)
 
     def label_of(self, code: str, vocabulary: str) -> str | None:
-        """The class that a code means, or None where it means none.
+        """Class of a code; None if it has no class.
 
-        Of a vocabulary that the space's table has lines of, those lines alone count. A code of
-        another vocabulary goes by its canonical label: by what the table says of that label's own
-        codes (the first of each vocabulary in `labels.csv`). What is a code of nothing, but the
-        name of a class, means that class.
+        If the space's table has rows of this vocabulary, only those count. A code of another
+        vocabulary is mapped through its canonical label: by the table's entry for that label's own
+        codes (the first of each vocabulary in `labels.csv`). An unknown code that equals the name
+        of a class means that class.
 
         Raises:
-            CorpusError: an unknown vocabulary, or a code that the table leads to two classes.
+            CorpusError: the vocabulary is unknown, or the table maps the code to two classes.
         """
         label = resolve(code, (vocabulary,))
         if self._table is None:
@@ -161,21 +165,21 @@ class LabelSpace:
         return next(iter(meant), None)
 
     def encode_codes(self, codes: Iterable[str], vocabulary: str) -> NDArray[np.float32]:
-        """The codes of a record as a multi-hot row, (K,) float32; those of no class do not count.
+        """Encode the codes of a record as a multi-hot row, (K,) float32; others are ignored.
 
         Raises:
-            CorpusError: what `label_of` raises.
+            CorpusError: as in `label_of`.
         """
         found = (self.label_of(code, vocabulary) for code in codes)
         return self.encode(label for label in found if label is not None)
 
     def code_of(self, label: str, vocabulary: str) -> str | None:
-        """One code for a class in a vocabulary, or None: the first of the table, or the canonical.
+        """A code of a class in a vocabulary: the table's first one, or the canonical one, or None.
 
-        A class that merges several canonical labels has none of its own outside the table.
+        A class that merges several canonical labels has only codes of the table.
 
         Raises:
-            CorpusError: a label that the space does not have, or an unknown vocabulary.
+            CorpusError: the label is not in the space, or the vocabulary is unknown.
         """
         self.index(label)
         _check_vocabulary(vocabulary)
@@ -191,12 +195,12 @@ class LabelSpace:
         return known[0] if known else None
 
     def card_entry(self) -> dict[str, list[list[str]]]:
-        """What the card of a set has to state besides the names, so that codes outlive a csv."""
+        """Table rows for the card of a set, so that the set does not depend on the csv."""
         lines = [[entry.label, entry.vocabulary, entry.code] for entry in self.codes]
         return {"label_codes": lines} if lines else {}
 
     def _named(self, code: str) -> str | None:
-        """The class of that very name, whatever the case."""
+        """Class with this name, ignoring case."""
         spelling = code.strip().casefold()
         named = [name for name in self.names if name.casefold() == spelling]
         return named[0] if len(named) == 1 else None
@@ -212,10 +216,13 @@ class LabelSpace:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Every code that is known, and the canonical label (a PTB-XL statement) that it means.
+    """All known codes with their canonical label (a PTB-XL statement).
+
+    Attributes:
+        codes: rows of the table.
 
     Raises:
-        CorpusError: an unknown vocabulary, or a code that means two labels.
+        CorpusError: a vocabulary is unknown, or a code has two labels.
     """
 
     codes: tuple[LabelCode, ...]
@@ -232,12 +239,12 @@ class Vocabulary:
                     )
 
     def resolve(self, code: str, vocabularies: Sequence[str] = VOCABULARIES) -> str | None:
-        """Canonical label of a code, or None where none of the vocabularies has it.
+        """Canonical label of a code; None if no vocabulary has it.
 
-        Upper and lower case and surrounding blanks do not matter.
+        Case and surrounding spaces are ignored.
 
         Raises:
-            CorpusError: an unknown vocabulary, or a code that two of them read differently.
+            CorpusError: a vocabulary is unknown, or two vocabularies map the code differently.
         """
         spelling = code.strip().casefold()
         meant: dict[str, str] = {}
@@ -251,7 +258,7 @@ class Vocabulary:
         return next(iter(meant), None)
 
     def codes_of(self, label: str, vocabulary: str) -> tuple[str, ...]:
-        """Codes that a vocabulary has for a canonical label, in the order of the table."""
+        """Codes of a canonical label in a vocabulary, in the order of the table."""
         _check_vocabulary(vocabulary)
         return tuple(
             entry.code
@@ -260,10 +267,10 @@ class Vocabulary:
         )
 
     def description(self, label: str) -> str:
-        """What a canonical label means, in words.
+        """Description of a canonical label.
 
         Raises:
-            CorpusError: a label that the table does not have.
+            CorpusError: the label is not in the table.
         """
         for entry in self.codes:
             if entry.label == label:
@@ -274,7 +281,7 @@ class Vocabulary:
 
     @cached_property
     def _labels(self) -> dict[str, dict[str, tuple[str, ...]]]:
-        """By vocabulary and casefolded code the labels: one, once checked."""
+        """Labels by vocabulary and casefolded code; one each, after validation."""
         table: dict[str, dict[str, tuple[str, ...]]] = {}
         for entry in self.codes:
             known = table.setdefault(entry.vocabulary, {})
@@ -287,11 +294,11 @@ class Vocabulary:
 
 @lru_cache(maxsize=1)
 def load_vocabulary() -> Vocabulary:
-    """The vocabulary of `data_manifests/labels.csv` (its README states the sources).
+    """Read the vocabulary of `data_manifests/labels.csv` (its README states the sources).
 
     Raises:
         ManifestError: the table is missing or lacks a column.
-        CorpusError: a code that means two labels.
+        CorpusError: a code has two labels.
     """
     reader = csv.DictReader(manifest_text("labels.csv").splitlines())
     missing = [name for name in LABEL_COLUMNS if name not in (reader.fieldnames or ())]
@@ -305,18 +312,18 @@ def load_vocabulary() -> Vocabulary:
 
 
 def label_space(name: str | Path = "icbeb9") -> LabelSpace:
-    """A label space by name, or of a csv table of the user's own.
+    """Load a built-in label space, or a user's csv table.
 
     `icbeb9`: the nine classes of ICBEB2018 in the order of their numbers, 1 to 9 (the default).
     `scp71`: the 71 statements of PTB-XL in the order of its `scp_statements.csv`.
     `superclasses`: the five diagnostic superclasses of PTB-XL: NORM, MI, STTC, CD, HYP.
-    `challenge`: the 26 classes that the PhysioNet/CinC Challenge 2021 scored; `challenge2020`: the
-    24 of 2020. Codes that the Challenge scored as one (CRBBB = RBBB, ...) are one class.
-    A path: a csv with the columns `label`, `vocabulary`, `code` and, if you like, `description`; a
-    line a code; the classes are in the order in which they first come.
+    `challenge`: the 26 classes scored by the PhysioNet/CinC Challenge 2021; `challenge2020`: the 24
+    of 2020. Codes that the Challenge scored as one (CRBBB = RBBB, ...) are one class.
+    A path: a csv with the columns `label`, `vocabulary`, `code` and, optionally, `description`, one
+    row per code; classes are ordered by first appearance.
 
     Raises:
-        CorpusError: another name, no such file, or a table that is not as described.
+        CorpusError: the name is unknown, the file does not exist, or the table is invalid.
     """
     if name == "icbeb9":
         numbered = [
@@ -355,13 +362,13 @@ def label_warnings(
     codes_outside: Mapping[str, int],
     records_outside: int = 0,
 ) -> tuple[str, ...]:
-    """Sentences on what a label space makes of a corpus, for the report of its preparation.
+    """Warnings about a corpus in a label space, for the report of its preparation.
 
     Args:
-        before: records of each class in the corpus.
-        after: the same in the set.
-        codes_outside: records with each code that is known and means no class of the space.
-        records_outside: records left out because they state such codes only.
+        before: number of records of each class in the corpus.
+        after: number of records of each class in the set.
+        codes_outside: number of records with each known code that has no class in the space.
+        records_outside: number of records excluded because they have only such codes.
     """
     without = [name for name, count in before.items() if not count]
     lost = [name for name, count in before.items() if count and not after.get(name, 0)]
@@ -369,17 +376,17 @@ def label_warnings(
     if without:
         sentences.append(
             f"no record of the corpus states {_some(without)}: a model cannot learn "
-            f"{'it' if len(without) == 1 else 'them'}; add records, or take a label space without"
+            f"{'it' if len(without) == 1 else 'them'}; add records, or use a label space without"
         )
     if lost:
         sentences.append(
-            f"all records that state {_some(lost)} were left out, see why above; add records, or "
-            "take a label space without"
+            f"all records that state {_some(lost)} were excluded, see the reasons above; add "
+            "records, or use a label space without"
         )
     if records_outside:
         sentences.append(
             f"the label space loses {records_outside} records, which state only "
-            f"{_some(list(codes_outside))}; keep them with --keep-unlabelled, or take a wider space"
+            f"{_some(list(codes_outside))}; keep them with --keep-unlabelled, or use a wider space"
         )
     return tuple(sentences)
 
@@ -393,13 +400,13 @@ def snomed_code(label: str) -> str:
     """SNOMED CT code of a canonical label.
 
     Raises:
-        CorpusError: a label for which the table has no SNOMED CT code.
+        CorpusError: the table has no SNOMED CT code for the label.
     """
     codes = load_vocabulary().codes_of(label, "snomed")
     if not codes:
         known = [entry.label for entry in load_vocabulary().codes if entry.vocabulary == "snomed"]
         raise CorpusError(
-            f"no SNOMED CT code is known for label {label!r}; there is one for "
+            f"no SNOMED CT code is known for label {label!r}; codes exist for "
             f"{', '.join(dict.fromkeys(known))}"
         )
     return codes[0]
@@ -411,12 +418,12 @@ def _check_vocabulary(name: str) -> None:
 
 
 def _space(text: str, source: str) -> LabelSpace:
-    """The label space of a csv table."""
+    """Build the label space of a csv table."""
     return _from_rows([row for row, _ in _rows(text, source)], source)
 
 
 def _challenge(scored_in: int) -> LabelSpace:
-    """The classes that the Challenge of a year scored; the column `since` says from when on."""
+    """Classes scored by the Challenge of a year; column `since` holds the first such year."""
     source = "challenge.csv"
     rows = _rows(manifest_text(source), source)
     return _from_rows([row for row, line in rows if int(line["since"]) <= scored_in], source)
@@ -430,7 +437,7 @@ def _from_rows(rows: Sequence[LabelCode], source: str) -> LabelSpace:
 
 
 def _rows(text: str, source: str) -> list[tuple[LabelCode, dict[str, str]]]:
-    """The lines of a table of codes, each with all that it states."""
+    """Parse a code table: the code of each row, and all its columns."""
     needed = LABEL_COLUMNS[:3]
     reader = csv.DictReader(text.splitlines(), strict=True)
     rows = []
@@ -445,18 +452,18 @@ def _rows(text: str, source: str) -> list[tuple[LabelCode, dict[str, str]]]:
             line = {name: (stated[name] or "").strip() for name in reader.fieldnames}
             if empty := [name for name in needed if not line[name]]:
                 raise CorpusError(
-                    f"{source}, line {number} states no {', '.join(empty)}; give each line a "
+                    f"{source}, line {number} has no {', '.join(empty)}; give each line a "
                     "label, a vocabulary and a code"
                 )
             rows.append((LabelCode(*(line.get(name, "") for name in LABEL_COLUMNS)), line))
     except csv.Error as error:
         raise CorpusError(f"{source} is not a csv table: {error}; export it again") from None
     if not rows:
-        raise CorpusError(f"{source} has no lines; give it one for each code")
+        raise CorpusError(f"{source} has no rows; give it one for each code")
     return rows
 
 
 def _some(names: Sequence[str]) -> str:
-    """The first of some names, and how many more there are."""
+    """The first names of a list, and the number of others."""
     shown = ", ".join(names[:_NAMED])
     return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"

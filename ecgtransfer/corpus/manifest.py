@@ -1,4 +1,4 @@
-"""What a public data set is: where it comes from, under which licence, in which layouts."""
+"""Manifests of public data sets: origin, licence, layouts, and files to fetch."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ MANIFEST_PACKAGE = "ecgtransfer_manifests"
 
 @dataclass(frozen=True)
 class PartFiles:
-    """Files of one kind in a part: which, how many, and about how large.
+    """Files of one kind in a part.
 
-    `paths` is a path as it is published, in which `*` stands for anything but a slash.
+    Attributes:
+        paths: published path, in which `*` matches anything except a slash.
+        count: number of files.
+        bytes_each: approximate size of each.
+        optional: whether the files may be missing.
     """
 
     paths: str
@@ -36,7 +40,7 @@ class PartFiles:
 
 @dataclass(frozen=True)
 class Part:
-    """What can be fetched of a data set; a part without a sampling rate goes with every other."""
+    """A part of a data set that can be fetched; parts without a rate belong to every rate."""
 
     name: str
     sampling_rate_hz: int | None
@@ -45,14 +49,20 @@ class Part:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The stated facts about one data set (`data_manifests/<name>.toml`).
+    """Facts about one data set (`data_manifests/<name>.toml`).
 
-    `mirrors` are base addresses of the whole published data set, with the same files below each;
-    `checksums_file`, its list of SHA-256, is relative to them. `layouts` maps the name of a layout
-    to its description; `fetch` are the parts that can be fetched.
+    Attributes:
+        name, title, version, licence, url, citations: as published.
+        mirrors: base addresses of the complete data set, with the same files below each.
+        checksums_file: path of its SHA-256 list, relative to them.
+        record_count: number of records.
+        sampling_rates_hz: published sampling rates.
+        vocabularies: code systems of its labels.
+        layouts: description of each layout by name.
+        fetch: parts that can be fetched.
 
     Raises:
-        ManifestError: an empty text, or a record count or sampling rate that is not positive.
+        ManifestError: a text is empty, or a record count or sampling rate is not positive.
     """
 
     name: str
@@ -72,7 +82,7 @@ class Manifest:
     def __post_init__(self) -> None:
         for field in ("name", "title", "version", "licence", "url", "citations", "mirrors"):
             if not getattr(self, field):
-                raise ManifestError(f"manifest {self.name!r} states no {field}; fill it in")
+                raise ManifestError(f"manifest {self.name!r} has no {field}; fill it in")
         if self.record_count <= 0 or not all(rate > 0 for rate in self.sampling_rates_hz):
             raise ManifestError(
                 f"manifest {self.name!r} needs a positive record count and positive sampling "
@@ -80,26 +90,27 @@ class Manifest:
             )
 
     def parts(self, sampling_rates_hz: Sequence[int] = ()) -> tuple[Part, ...]:
-        """What to fetch for some rates: their parts and those without a rate; none: the first.
+        """Parts to fetch for some rates, including parts without a rate; default: the first rate.
 
         Raises:
-            CorpusError: a rate at which the data set is not published.
+            CorpusError: the data set is not published at a rate.
         """
         published = [part.sampling_rate_hz for part in self.fetch if part.sampling_rate_hz]
         wanted = set(sampling_rates_hz) or set(published[:1])
         if unknown := sorted(wanted - set(published)):
             raise CorpusError(
                 f"{self.name} is published at {' and '.join(map(str, published))} Hz, "
-                f"got {unknown[0]}; ask for a rate that is there"
+                f"got {unknown[0]}; choose one of these"
             )
         return tuple(part for part in self.fetch if part.sampling_rate_hz in {None, *wanted})
 
 
 def load_manifest(name: str) -> Manifest:
-    """The manifest of a data set by name, such as `ptbxl` or `icbeb2018`.
+    """Read the manifest of a data set by name, such as `ptbxl` or `icbeb2018`.
 
     Raises:
-        ManifestError: no such manifest, TOML that cannot be read, a key missing or unknown.
+        ManifestError: there is no such manifest, it is not valid TOML, or a key is missing or
+            unknown.
     """
     try:
         values: dict[str, Any] = tomllib.loads(manifest_text(f"{name}.toml"))
@@ -133,10 +144,10 @@ def load_manifest(name: str) -> Manifest:
 
 
 def manifest_text(file_name: str) -> str:
-    """Text of a file of `data_manifests/`.
+    """Text of a file in `data_manifests/`.
 
     Raises:
-        ManifestError: no such file, or the manifests are not installed.
+        ManifestError: there is no such file, or the manifests are not installed.
     """
     try:
         return files(MANIFEST_PACKAGE).joinpath(file_name).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Which records of a set are learned from, validated and tested on: published and own splits."""
+"""Split protocols: published folds, cross-validation, or given training and test records."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from ecgtransfer.defaults import SplitProtocol
 from ecgtransfer.errors import ConfigError, CorpusError
 
 #: Published folds by protocol, (training, validation, test). "paper": the small target of TGDP
-#: (Ouyang et al. 2024), a tenth of ICBEB for training; "standard": that of PTB-XL's benchmark
+#: (Ouyang et al. 2024) with a tenth of ICBEB for training; "standard": the benchmark of PTB-XL
 #: (Strodthoff et al. 2020).
 FOLDS = {
     "paper": ((10,), (), (1, 2, 3, 4, 5, 6, 7, 8)),
@@ -20,7 +20,7 @@ FOLDS = {
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Record numbers of the target: training, test and, where there are any, validation."""
+    """Record indices of the target's training, test and, optionally, validation records."""
 
     name: str
     train: npt.NDArray[np.int64]
@@ -40,27 +40,27 @@ def protocol_splits(
     test: npt.ArrayLike | None = None,
     validation: npt.ArrayLike | None = None,
 ) -> tuple[Split, ...]:
-    """How a protocol splits N target records; no patient is on two sides.
+    """Split N target records; no patient is in two parts.
 
-    "paper": fold 10 trains, folds 1 to 8 test. "standard": folds 1 to 8 train, 9 validates, 10
-    tests. "cross-validation": `parts` folds with the labels in proportion (`stratified_folds`),
-    each of which tests what the others train; every record is tested once. "split": the record
-    numbers `train`, `test` and `validation` as given.
+    "paper": fold 10 for training, folds 1 to 8 for testing. "standard": folds 1 to 8 for training,
+    9 for validation, 10 for testing. "cross-validation": `parts` label-stratified folds
+    (`stratified_folds`), each of which is the test set of one split. "split": the indices `train`,
+    `test` and `validation` as given.
 
     Args:
         protocol: one of the four.
-        folds: published fold of each record, (N,); not needed for the last two.
-        patients: patient of each record, (N,); none means that every record is its own.
-        labels: multi-hot, (N, K).
-        parts: of a cross-validation.
-        seed: of a cross-validation.
-        train: record numbers of "split".
-        test: the same.
-        validation: the same, or none.
+        folds: (N,) published fold of each record; not needed for the last two protocols.
+        patients: (N,) patient of each record; None makes every record its own patient.
+        labels: (N, K) multi-hot.
+        parts: number of folds of a cross-validation.
+        seed: seed of a cross-validation.
+        train: record indices for "split".
+        test: record indices for "split".
+        validation: record indices for "split"; optional.
 
     Raises:
-        CorpusError: folds that are not stated, an empty side, or a patient on two sides.
-        ConfigError: an unknown protocol, or fewer than 2 parts.
+        CorpusError: folds are missing, a part is empty, or a patient is in two parts.
+        ConfigError: the protocol is unknown, or there are fewer than 2 parts.
     """
     hot = np.asarray(labels)
     names = np.arange(len(hot)) if patients is None else np.asarray(patients)
@@ -74,7 +74,7 @@ def protocol_splits(
         )
     elif protocol == "split":
         if train is None or test is None:
-            raise CorpusError("the protocol 'split' needs the record numbers train and test")
+            raise CorpusError("the protocol 'split' needs the record indices train and test")
         held = None if validation is None else np.asarray(validation, dtype=np.int64)
         splits = (Split("split", np.asarray(train, np.int64), np.asarray(test, np.int64), held),)
     elif protocol in FOLDS:
@@ -89,26 +89,30 @@ def protocol_splits(
 
 
 def _published(protocol: str, folds: npt.ArrayLike | None, n: int) -> Split:
-    """The split of a protocol by published folds."""
+    """Split by the published folds of a protocol."""
     numbers = np.full(n, np.nan) if folds is None else np.asarray(folds, dtype=np.float64)
     missing = int((~np.isfinite(numbers)).sum()) if numbers.shape == (n,) else n
     if missing:
         raise CorpusError(
-            f"the protocol {protocol!r} goes by the published folds 1 to 10, and {missing} of {n} "
-            "records have none; add them to the set, or take 'cross-validation' or 'split'"
+            f"the protocol {protocol!r} needs the published folds 1 to 10, and {missing} of {n} "
+            "records have none; add them to the set, or use 'cross-validation' or 'split'"
         )
     train, validation, test = (np.flatnonzero(np.isin(numbers, part)) for part in FOLDS[protocol])
     return Split(protocol, train, test, validation if FOLDS[protocol][1] else None)
 
 
 def _check_split(split: Split, patients: npt.NDArray[np.generic]) -> None:
-    """CorpusError for an empty side, or a patient on two sides."""
+    """Check a split.
+
+    Raises:
+        CorpusError: a part is empty, or a patient is in two parts.
+    """
     sides = {"training": split.train, "test": split.test}
     if split.validation is not None:
         sides["validation"] = split.validation
     for name, side in sides.items():
         if not len(side):
-            raise CorpusError(f"the {name} side of {split.name!r} is empty; choose another split")
+            raise CorpusError(f"the {name} part of {split.name!r} is empty; choose another split")
     named = list(sides.items())
     for number, (first, here) in enumerate(named):
         for second, there in named[number + 1 :]:
@@ -118,12 +122,16 @@ def _check_split(split: Split, patients: npt.NDArray[np.generic]) -> None:
 def refuse_shared(
     here: npt.ArrayLike | None, there: npt.ArrayLike | None, first: str, second: str
 ) -> None:
-    """CorpusError where a patient is in both (checked where both name their patients)."""
+    """Check that no patient is in both arrays, if both name their patients.
+
+    Raises:
+        CorpusError: a patient is in both.
+    """
     if here is None or there is None:
         return
     shared = np.intersect1d(np.asarray(here), np.asarray(there))
     if len(shared):
         raise CorpusError(
-            f"{len(shared)} patients are in both {first} and {second}, {shared[0]} for one; split "
-            "by patient (and where two corpora merely count alike, give their patients other names)"
+            f"{len(shared)} patients are in both {first} and {second}, such as {shared[0]}; split "
+            "by patient (if two corpora only use the same numbers, rename their patients)"
         )

@@ -1,4 +1,4 @@
-"""Choosing records by expressions over the columns of their table."""
+"""Select records by expressions over the columns of their table."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 #: `column=value|value` or `column!=value|value`.
 _EXPRESSION = re.compile(r"^\s*(?P<column>\w+)\s*(?P<sign>!?=)\s*(?P<values>\S.*?)\s*$")
 
-#: `3` or `1-8`, in a column of numbers.
+#: `3` or `1-8`, in a numeric column.
 _RANGE = re.compile(r"^(?P<low>-?\d+(?:\.\d+)?)(?:-(?P<high>-?\d+(?:\.\d+)?))?$")
 
 
 def select_records(records: pd.DataFrame, expressions: Sequence[str]) -> NDArray[np.int64]:
-    """Row numbers, ascending, of the records for which every expression holds.
+    """Indices, ascending, of the records that satisfy every expression.
 
     An expression is `column=value`, `column=value|value` (one of them) or `column!=value|value`
-    (none of them). In a column of numbers a value may be a range with both ends included:
-    `fold=1-8`, `age=40-60|75`. A record whose value is not stated equals nothing.
+    (none of them). In a numeric column a value may be a range that includes both ends: `fold=1-8`,
+    `age=40-60|75`. A missing value equals nothing.
 
     Raises:
-        CorpusError: something that is not an expression, an unknown column, a word that no record
-            has, a value that is no number in a column of numbers, or nothing selected.
+        CorpusError: an expression is malformed, a column is unknown, no record has a given word, a
+            value in a numeric column is not a number, or nothing is selected.
     """
     if isinstance(expressions, str):
         raise CorpusError(
@@ -78,7 +78,7 @@ def _in_ranges(
         if match is None:
             raise CorpusError(
                 f"cannot read {value!r} in {expression!r}; "
-                "that column holds numbers, expected one such as 3 or a range such as 1-8"
+                "the column is numeric, expected a number such as 3 or a range such as 1-8"
             )
         low = float(match["low"])
         high = low if match["high"] is None else float(match["high"])

@@ -1,8 +1,8 @@
-"""Splits of records by patient: parts of given sizes, folds and halves.
+"""Patient-disjoint splits of records: parts of given sizes, folds and halves.
 
-`patient_split` and `take_patients` make parts of given sizes with the labels in proportion,
-`stratified_folds` folds with the labels in proportion, `common_folds` folds of two domains that
-share patients, `dealt_folds` random folds, `patient_halves` two halves to compare with each other.
+`patient_split` and `take_patients` make label-stratified parts of given sizes, `stratified_folds`
+label-stratified folds, `common_folds` folds of two domains that share patients, `dealt_folds`
+random folds, and `patient_halves` two random halves to compare with each other.
 """
 
 from __future__ import annotations
@@ -28,40 +28,40 @@ def patient_split(
     parts: Sequence[float] | Sequence[int],
     seed: int,
 ) -> tuple[NDArray[np.int64], ...]:
-    """Part records so that no patient is in two parts and each part has its share of every label.
+    """Split records into label-stratified parts such that no patient is in two parts.
 
-    Iterative stratification (Sechidis, Tsoumakas, Vlahavas, ECML PKDD 2011) over patients: the
-    rarest label first, each patient to the part that lacks it most; a label that a part does not
-    have at all goes there first, for up to half of the part. Sizes are met exactly, unless patients
-    with several records make that impossible. The same patients, labels and seed give the same
-    parts whatever the order of the rows.
+    Iterative stratification (Sechidis, Tsoumakas, Vlahavas, ECML PKDD 2011) over patients: patients
+    with the rarest label are assigned first, each to the part that lacks it most. Parts without any
+    record of a label have priority, for up to half of the part. Sizes are exact unless patients
+    with several records make that impossible. The result depends on patients, labels and seed, not
+    on the order of the rows.
 
     Args:
         records: the table, with a column `patient`.
         labels: multi-hot, (N, K).
-        parts: fractions that sum to 1, or whole numbers of records that sum to N.
-        seed: another seed, another split.
+        parts: fractions that sum to 1, or numbers of records that sum to N.
+        seed: seed of the split.
 
     Returns:
-        Row numbers of each part, ascending; together all rows.
+        Row indices of each part, ascending; together they cover all rows.
 
     Raises:
-        CorpusError: another number of labels than rows, no column `patient`, a record without
-            patient, or parts that do not add up.
+        CorpusError: the numbers of labels and rows differ, there is no column `patient`, a patient
+            is missing, or the parts do not add up.
     """
     labels = np.asarray(labels, dtype=np.float64)
     if labels.ndim != 2 or len(labels) != len(records):
         raise CorpusError(
-            f"expected labels of shape ({len(records)}, K), one row a record, got {labels.shape}"
+            f"expected labels of shape ({len(records)}, K), one row per record, got {labels.shape}"
         )
     if "patient" not in records.columns:
         raise CorpusError("a split by patient needs a column patient in the table; add it")
     if records["patient"].isna().any():
-        raise CorpusError("a split by patient needs every record's patient; some are not stated")
+        raise CorpusError("a split by patient needs every record's patient; some are missing")
     sizes = _sizes(parts, len(records))
     patients = _Patients.of(records["patient"].astype(str).to_numpy(), labels, seed)
     part_of = _assign(patients, sizes, labels.sum(axis=0))
-    _mend_sizes(patients, part_of, sizes)
+    _repair_sizes(patients, part_of, sizes)
     part_of_record = part_of[patients.of_record]
     return tuple(np.flatnonzero(part_of_record == part) for part in range(len(sizes)))
 
@@ -69,15 +69,15 @@ def patient_split(
 def take_patients(
     records: pd.DataFrame, labels: NDArray[Any], n: int, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Take n records, whole patients with the labels in proportion, and leave the rest.
+    """Take n records, label-stratified and by whole patients.
 
-    Exactly n, or as near as whole patients allow; see `patient_split`.
+    Exactly n, or as close as whole patients allow; see `patient_split`.
 
     Returns:
-        Row numbers of the n records and of the others, ascending.
+        Row indices of the n records and of the others, ascending.
 
     Raises:
-        CorpusError: n that is not between 1 and N - 1, and what `patient_split` refuses.
+        CorpusError: n is not between 1 and N - 1, or the arguments are invalid (`patient_split`).
     """
     if not 1 <= n < len(records):
         raise CorpusError(
@@ -90,11 +90,13 @@ def take_patients(
 def stratified_folds(
     labels: ArrayLike, patients: ArrayLike | None, folds: int, seed: int
 ) -> NDArray[np.int64]:
-    """The fold, 0 ... folds − 1, of each record: (N,); a patient's records share one.
+    """Assign records to label-stratified folds 0 ... folds − 1 by patient: (N,).
 
-    Patients with rare labels are dealt first, each to the fold that has fewest records of its
-    rarest label, then fewest records (after Sechidis et al. 2011). CorpusError for fewer patients
-    than folds or a `patients` of another length.
+    Patients with rare labels are assigned first, each to the fold with the fewest records of its
+    rarest label, then with the fewest records (after Sechidis et al. 2011).
+
+    Raises:
+        CorpusError: there are fewer patients than folds, or `patients` has another length.
     """
     hot = checked_labels(labels)
     names = np.arange(len(hot)) if patients is None else np.asarray(patients)
@@ -123,18 +125,18 @@ def stratified_folds(
 def common_folds(
     domains: Sequence[Sequence[str]], folds: int, rng: np.random.Generator
 ) -> list[NDArray[np.int64]]:
-    """Fold of each record of each domain; a patient has the same fold in all domains.
+    """Assign records of several domains to folds; a patient has the same fold in all domains.
 
-    The patients of each domain are dealt to the folds in turn, in random order, those that an
-    earlier domain has dealt already left out.
+    The patients of each domain are assigned to the folds in turn, in random order, except those
+    already assigned in an earlier domain.
 
     Args:
-        domains: patient of each record, a sequence a domain.
-        folds: how many.
-        rng: decides the orders.
+        domains: patient of each record, one sequence per domain.
+        folds: number of folds.
+        rng: generator of the orders.
 
     Returns:
-        (N,) fold numbers of each domain.
+        Fold indices (N,) of each domain.
     """
     fold_of: dict[str, int] = {}
     for patients in domains:
@@ -147,10 +149,10 @@ def common_folds(
 def dealt_folds(
     patients: ArrayLike, folds: int, rng: np.random.Generator, labels: ArrayLike | None = None
 ) -> NDArray[np.int64]:
-    """Fold of each record, (N,): patients are dealt to the folds in turn, in random order.
+    """Assign records to random folds, (N,): patients in random order take the folds in turn.
 
-    With labels, multi-hot (N, K), patients who have the same labels are dealt one after another,
-    so that each fold has its share of them; meant for few labels.
+    With labels, multi-hot (N, K), patients with the same labels follow each other, so that each
+    fold has its share of them; suitable for few labels.
     """
     number = np.unique(np.asarray(patients), return_inverse=True)[1].reshape(-1)
     order = rng.permutation(int(number.max()) + 1)
@@ -170,8 +172,14 @@ def patient_halves(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Two random index arrays of equal length that share no patient.
 
-    patients (N,); `records` is the length of each, at most (N + 1 − most records of one patient)
-    // 2, which is the default. CorpusError where that is less than asked or than 1.
+    Args:
+        patients: (N,) patient of each record.
+        rng: random generator.
+        records: length of each half, at most (N + 1 − most records of one patient) // 2, which is
+            the default.
+
+    Raises:
+        CorpusError: that length is less than `records` or than 1.
     """
     names = np.asarray(patients)
     if names.ndim != 1 or len(names) == 0:
@@ -181,27 +189,27 @@ def patient_halves(
     if not 1 <= length <= most:
         raise CorpusError(
             f"two patient-disjoint halves of {len(names)} records hold up to {most} each, "
-            f"asked for {length}; give more patients or ask for fewer"
+            f"requested {length}; give more patients or request fewer records"
         )
     order = in_patient_order(names, rng)
     return order[:length], order[-length:]
 
 
 def largest_half(patients: NDArray[np.generic]) -> int:
-    """Records that each of two patient-disjoint halves can have, however patients are drawn."""
+    """Size of two patient-disjoint halves that is possible for any order of the patients."""
     _, of_patient = np.unique(patients, return_counts=True)
     return (len(patients) + 1 - int(of_patient.max())) // 2
 
 
 def in_patient_order(patients: NDArray[np.generic], rng: np.random.Generator) -> NDArray[np.intp]:
-    """All records, patient after patient in random order."""
+    """Record indices ordered by patient, with the patients in random order."""
     number = np.unique(patients, return_inverse=True)[1].reshape(-1)
     return np.argsort(rng.permutation(number.max() + 1)[number], kind="stable")
 
 
 @dataclass(frozen=True, eq=False)
 class _Patients:
-    """The patients in the order of the draw: (P,) sizes, (P, K) label counts, (N,) whose record."""
+    """Patients in random order: (P,) sizes, (P, K) label counts, (N,) patient of each record."""
 
     sizes: NDArray[np.int64]
     label_counts: NDArray[np.float64]
@@ -209,7 +217,7 @@ class _Patients:
 
     @classmethod
     def of(cls, names: NDArray[Any], labels: NDArray[np.float64], seed: int) -> _Patients:
-        """Patients ordered by a hash of seed and name: a draw that row order cannot change."""
+        """Order patients by a hash of seed and name, independent of the order of the rows."""
         distinct, of_record = np.unique(names, return_inverse=True)
         keys = [hashlib.sha256(f"{seed}:{name}".encode()).digest() for name in distinct]
         order = sorted(range(len(distinct)), key=lambda patient: keys[patient])
@@ -222,7 +230,7 @@ class _Patients:
 
 
 def _sizes(parts: Sequence[float] | Sequence[int], n: int) -> NDArray[np.int64]:
-    """Records in each part; fractions are rounded so that they add up (largest remainder)."""
+    """Records in each part; fractions are rounded by largest remainder."""
     values = np.asarray(parts)
     if values.ndim != 1 or len(values) < 2 or values.dtype.kind not in "iuf" or (values <= 0).any():
         raise CorpusError(f"expected two or more positive parts, got {parts!r}")
@@ -243,7 +251,7 @@ def _sizes(parts: Sequence[float] | Sequence[int], n: int) -> NDArray[np.int64]:
 def _assign(
     patients: _Patients, sizes: NDArray[np.int64], totals: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """The part of each patient, (P,)."""
+    """Part of each patient, (P,)."""
     room = sizes.astype(np.float64)
     wanted = np.outer(sizes / sizes.sum(), totals)
     present = np.zeros(wanted.shape, dtype=bool)
@@ -256,8 +264,8 @@ def _assign(
         size = patients.sizes[patient]
         fits = room >= size
         candidates = np.flatnonzero(fits if fits.any() else room == room.max())
-        # A part that lacks the label, then the largest wish, then most room, then the first part;
-        # rounded, so that sums of fractions tie.
+        # A part without the label, then the largest wish, then most space, then the first part;
+        # rounded, so that equal sums of fractions tie.
         wishes = np.round(wish[candidates], 9)
         part = int(candidates[np.lexsort((-room[candidates], -wishes, ~lacks[candidates]))[0]])
         first_ones[part] += size * bool(lacks[part])
@@ -279,8 +287,10 @@ def _assign(
     return part_of
 
 
-def _mend_sizes(patients: _Patients, part_of: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
-    """Swap patients of unlike size and like labels until every part has its size (in place)."""
+def _repair_sizes(
+    patients: _Patients, part_of: NDArray[np.int64], sizes: NDArray[np.int64]
+) -> None:
+    """Swap patients with similar labels until every part has its size, in place."""
     for _ in range(len(part_of)):
         surplus = np.bincount(part_of, weights=patients.sizes, minlength=len(sizes)) - sizes
         over, under = int(np.argmax(surplus)), int(np.argmin(surplus))
@@ -298,7 +308,7 @@ def _mend_sizes(patients: _Patients, part_of: NDArray[np.int64], sizes: NDArray[
 def _best_swap(
     patients: _Patients, part_of: NDArray[np.int64], over: int, under: int, most: float
 ) -> tuple[int, int] | None:
-    """A patient of `over`, and one of `under` or -1, whose exchange moves 1 to `most` records."""
+    """A patient of `over`, and one of `under` or -1, whose swap moves 1 to `most` records."""
     best: tuple[float, float, int, int] | None = None
     givers, takers = np.flatnonzero(part_of == over), np.flatnonzero(part_of == under)
     counts = patients.label_counts
@@ -321,7 +331,7 @@ def _best_swap(
 
 
 def _distinct(members: NDArray[np.int64], patients: _Patients) -> NDArray[np.int64]:
-    """The first of each kind (size and label counts) among some patients."""
+    """First patient of each kind (size and label counts) among some patients."""
     if not len(members):
         return members
     kinds = np.column_stack([patients.sizes[members], patients.label_counts[members]])

@@ -1,4 +1,4 @@
-"""Diffusion in the EDM form: noise levels, denoisers, their loss, and the way back to a signal."""
+"""Diffusion models in EDM form: noise levels, denoisers, losses, samplers, and conditions."""
 
 from ecgtransfer.defaults import RECORD_SOLVER, RECORD_STEPS
 from ecgtransfer.diffusion.beat_channels import BEAT_CHANNELS, beat_channels
@@ -6,10 +6,10 @@ from ecgtransfer.diffusion.beat_shape_model import (
     BeatShapeConfig,
     BeatShapeModel,
     PrincipalComponents,
-    encoded,
+    encode_records,
     fit_beat_shapes,
     held_out_shape_loss,
-    rhythm_of,
+    rhythm_summary,
     shape_loss,
 )
 from ecgtransfer.diffusion.cascade import Cascade, CascadeConditions, spread_label
@@ -72,7 +72,7 @@ __all__ = [
     "denoised_from_score",
     "denoising_loss",
     "draw_sigma",
-    "encoded",
+    "encode_records",
     "fastest_precision",
     "fit_beat_shapes",
     "fit_diffusion",
@@ -86,7 +86,7 @@ __all__ = [
     "measure_units",
     "noise_from_denoised",
     "per_record",
-    "rhythm_of",
+    "rhythm_summary",
     "sample",
     "sampling_sigmas",
     "score_from_denoised",

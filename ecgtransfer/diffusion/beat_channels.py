@@ -1,25 +1,26 @@
-"""Beats as channels of a network: where the beats are, their kinds, and the phase between them."""
+"""Beats as input channels of a network: their times, their kinds, and the phase between them."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecgtransfer.signals.beats import BeatKind, Beats
 
-#: Channels of `beat_channels`: a bump at the beats of three kinds, cosine and sine of the phase
-#: between beats, log of the interval. Beats of unknown kind count as ordinary.
+#: Channels of `beat_channels`: one bump per beat in each of three channels by kind, cosine and sine
+#: of the phase between beats, log of the RR interval. Beats of unknown kind count as ordinary.
 BEAT_CHANNELS = 6
 #: Standard deviation and height of the bump at a beat.
 BUMP_S, BUMP_HEIGHT = 0.015, 2.0
-#: Weight of the log interval, in seconds.
+#: Factor of the log RR interval (interval in seconds).
 INTERVAL_SCALE = 2.0
 
 _BUMP_ROW = {BeatKind.VENTRICULAR: 1, BeatKind.SUPRAVENTRICULAR: 2}
 
 
 def beat_channels(beats: Beats, samples: int, sampling_rate_hz: float) -> NDArray[np.float32]:
-    """(BEAT_CHANNELS, T) channels of a record; zeros where it has no beat.
+    """Channels of one record, (BEAT_CHANNELS, T); zero if the record has no beats.
 
-    Before the first and after the last beat the neighbouring interval is repeated.
+    Phase and interval before the first and after the last beat repeat those of the adjacent RR
+    interval.
     """
     channels = np.zeros((BEAT_CHANNELS, samples), np.float32)
     times = np.asarray(beats.times_s, np.float64)

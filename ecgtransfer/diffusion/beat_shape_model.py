@@ -1,9 +1,10 @@
-"""A conditional diffusion model of beat shapes and residual levels: p(m, level | b, y).
+"""Conditional diffusion model of beat shapes and residual levels: p(m, level | b, y).
 
-The second stage of the factorised record p(b | y) p(m, level | b, y) p(record | m, level, b, y).
+This is the second stage of the factorised record p(b | y) p(m, level | b, y) p(x | m, level, b, y).
 A record's median beats (`signals.beat_shapes`) and the level of its residual (`Condition.level`)
 become one vector of standardised principal components, which a small network denoises in EDM form.
-So whatever transfers a model of signals, `transfer.guided` above all, transfers one of shapes too.
+Methods that transfer a model of signals, such as `transfer.guided`, therefore apply to beat shapes
+too.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,11 +24,11 @@ from ecgtransfer.diffusion.condition import (
     Condition,
     as_condition,
     masked_label,
-    patient_numbers,
+    patient_scalars,
 )
 from ecgtransfer.diffusion.denoiser import Denoiser, classifier_free, per_record
 from ecgtransfer.diffusion.noise import NoiseConfig, draw_sigma, karras_sigmas
-from ecgtransfer.diffusion.records import ConditionedRecords, hide_numbers, hide_statements
+from ecgtransfer.diffusion.records import ConditionedRecords, hide_statements, hide_values
 from ecgtransfer.diffusion.sampler import sample
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.models import ResidualMLP, ResidualMLPConfig
@@ -54,48 +55,49 @@ from ecgtransfer.training import (
     step_generator,
 )
 
-#: Numbers that summarise the beats of a record for its shapes, see `rhythm_of`.
-RHYTHM_NUMBERS = 3
-#: Interval that stands for a record of fewer than two beats, seconds.
+#: Length of `rhythm_summary`.
+RHYTHM_SCALARS = 3
+#: RR interval assumed for a record with fewer than two beats, seconds.
 UNSTATED_INTERVAL_S = 1.0
-#: Records whose distance from the mean shape is beyond this quantile count as if at it when the
-#: principal components are found: one artefact of 20 mV would claim a component for itself.
+#: When principal components are fitted, records farther from the mean shape than this quantile are
+#: moved to it: otherwise a single artefact of 20 mV would take a component of its own.
 OUTLYING_QUANTILE = 0.99
-#: Smallest deviation of a component, as a share of the largest.
+#: Lower bound of a component's standard deviation, as a fraction of the largest.
 SMALLEST_DEVIATION = 1e-3
-#: Components, in the order of their variance, whose power the network is told as one number.
+#: Size of the groups of components, by decreasing variance, whose log power is a network input.
 COMPONENTS_PER_GROUP = 8
-#: Fewest records with ventricular beats whose shapes are worth components.
+#: Minimum number of beat shapes to fit principal components.
 FEWEST_SHAPES = 2
-#: Deviation of the embedding of a fresh network's statements, present and absent. A bundle branch
-#: block changes the whole shape, and weights of the usual size take long to grow to that.
+#: Standard deviation of the initial embeddings of present and of absent statements. A bundle branch
+#: block changes the whole shape, and embeddings of the usual size learn that slowly.
 PRESENT_DEVIATION, ABSENT_DEVIATION = 0.5, 0.02
-#: Shares of the noise level that a denoiser may be told in sampling, see `calibrate_noise_told`.
-NOISE_TOLD = (1.0, 0.99, 0.98, 0.97, 0.96)
-#: Records that are drawn for that, and the strongest components whose deviations are compared.
+#: Candidate factors of the noise level that the denoiser is given when sampling, see
+#: `calibrate_sampling_noise`.
+NOISE_SCALES = (1.0, 0.99, 0.98, 0.97, 0.96)
+#: Sampled records for that calibration, and the number of leading components that it compares.
 RECORDS_FOR_CALIBRATION, CALIBRATED_COMPONENTS = 1024, 64
-#: Records that are denoised at a time. Always so many, with zeros where there are fewer: a matrix
-#: product of another size rounds differently, and a record shall not depend on the others.
+#: Records that are denoised together. Smaller batches are padded to this size: a matrix product of
+#: another size rounds differently, and a record must not depend on the others in its batch.
 SAMPLED_AT_ONCE = 16
-#: Held-out records behind every validation of the denoising loss.
+#: Held-out records in each validation of the denoising loss.
 RECORDS_FOR_VALIDATION = 2048
 
 
 @dataclass(frozen=True)
 class BeatShapeConfig:
-    """Everything that fixes a beat-shape model before it has seen a record.
+    """Settings that fix a beat-shape model before training.
 
     Attributes:
         label_names: the label space, in the order of the label's columns.
-        sampling_rate_hz: of the shapes.
-        components, ventricular_components: principal components of the ordinary and of the
-            ventricular beat.
-        whitening: power of a component's standard deviation that it is divided by. 1 gives every
-            component unit variance; below, noise hides the weak components before the strong
-            ones, so that sampling goes from coarse to fine.
-        width, blocks, conditioning: of the network, see `ResidualMLPConfig`.
+        sampling_rate_hz: sampling rate of the shapes.
+        components, ventricular_components: number of principal components of the ordinary and of
+            the ventricular beat.
+        whitening: exponent of the standard deviation by which each component is divided. 1 gives
+            all components unit variance. Below 1, noise hides weak components before strong ones,
+            so that sampling proceeds from coarse to fine.
+        width, blocks, conditioning: shape of the network, see `ResidualMLPConfig`.
         noise: noise levels of training and sampling, in units where x0 has mean variance 1.
-        label_balance: power of 1 / count with which rare diagnoses are drawn more often.
+        label_balance: exponent of 1 / count in the sampling weights that favour rare diagnoses.
     """
 
     label_names: tuple[str, ...]
@@ -125,12 +127,12 @@ class BeatShapeConfig:
             )
 
 
-def rhythm_of(beats: Beats) -> NDArray[np.float32]:
-    """What a beat shape depends on of the beats of its record, (RHYTHM_NUMBERS,).
+def rhythm_summary(beats: Beats) -> NDArray[np.float32]:
+    """Features of a beat train on which the beat shape depends, (RHYTHM_SCALARS,).
 
     The natural logarithm of the median RR interval over 1 s; the root mean square of successive
-    differences of RR over the mean RR; the share of ventricular beats. A record of fewer than two
-    beats counts as regular at 60 a minute.
+    differences of RR over the mean RR; the fraction of ventricular beats. A record with fewer than
+    two beats counts as regular at 60 beats per minute.
     """
     intervals = np.diff(np.asarray(beats.times_s, np.float64))
     if not len(intervals):
@@ -161,7 +163,7 @@ class PrincipalComponents(nn.Module):
         self.register_buffer("deviation", torch.ones(components))
 
     def fit(self, vectors: NDArray[np.floating]) -> None:
-        """Find them; outlying vectors are drawn in to `OUTLYING_QUANTILE` first.
+        """Fit mean, basis and deviations; outliers are moved to `OUTLYING_QUANTILE` first.
 
         Raises:
             ConfigError: fewer than 2 vectors.
@@ -181,34 +183,37 @@ class PrincipalComponents(nn.Module):
         self.mean.copy_(torch.from_numpy(mean))
         self.basis.copy_(torch.from_numpy(basis[:, ::-1][:, :kept].copy()))
         deviation = np.sqrt(np.maximum(power[::-1][:kept], 0.0))
-        # Fewer vectors than components leave some without spread; others may have it there.
+        # With fewer vectors than components, the remaining components have no variance.
         smallest = max(SMALLEST_DEVIATION * float(deviation[0]), 1e-6)
         self.deviation.copy_(torch.from_numpy(np.maximum(deviation, smallest)))
 
     def encode(self, vectors: Tensor) -> Tensor:
-        """(B, F) -> (B, C), unit variance."""
+        """Project (B, F) on the components, with unit variance: (B, C)."""
         return (vectors - self.mean) @ self.basis / self.deviation
 
     def decode(self, components: Tensor) -> Tensor:
-        """(B, C) -> (B, F)."""
+        """Reconstruct (B, F) from components (B, C)."""
         return (components * self.deviation) @ self.basis.T + self.mean
 
 
 class BeatShapeModel(nn.Module):
-    """A `Denoiser` of beat shapes and levels, and the map between them and its vectors.
+    """A `Denoiser` of beat shapes and residual levels, with the map to and from its vectors x0.
 
-    x0 (B, D) holds the components of the ordinary beat, the logarithm of the residual's level in
-    each lead, and the components of the ventricular beat. Their law is learned jointly, so that a
-    level fits its shape and a ventricular beat its ordinary one. In records without ventricular
-    beats the last part is zero, which is what the denoiser says there.
+    x0 (B, D) holds the components of the ordinary beat, the log residual level of each lead, and
+    the components of the ventricular beat. Their distribution is learned jointly, so that the
+    levels and the ventricular beat fit the ordinary beat. In records without ventricular beats the
+    last part is zero, and the denoiser returns zero for it.
 
-    Records differ in scale more than Gaussians do (a noisy record is noisy in all its weak
-    components), which the network is told as the power of groups of components.
+    Records are a scale mixture rather than Gaussian (a noisy record is noisy in all its weak
+    components); the network therefore takes the log power of groups of components as input.
 
-    With d the standard deviations of x0, (D,), the denoiser is (Karras et al. 2022, eq. 7, one
-    sigma_data for each component)
+    With d the standard deviations of x0, (D,), the denoiser is (Karras et al. 2022, eq. 7, with one
+    sigma_data per component)
         D(x; sigma) = c_skip x + c_out F(c_in x; sigma, condition), c_skip = d^2 / (sigma^2 + d^2),
         c_out = sigma d / sqrt(sigma^2 + d^2), c_in = 1 / sqrt(sigma^2 + d^2).
+
+    The buffer `noise_told` is the calibrated factor of the noise level that the denoiser is given
+    when sampling, see `calibrate_sampling_noise`.
     """
 
     level_mean: Tensor
@@ -232,7 +237,7 @@ class BeatShapeModel(nn.Module):
             ResidualMLPConfig(
                 features=sum(self.parts),
                 labels=2 * len(config.label_names),
-                scalars=RHYTHM_NUMBERS + PATIENT_SCALARS,
+                scalars=RHYTHM_SCALARS + PATIENT_SCALARS,
                 groups=tuple(size for part in self.parts for size in _groups(part)),
                 width=config.width,
                 blocks=config.blocks,
@@ -247,11 +252,15 @@ class BeatShapeModel(nn.Module):
 
     @property
     def dimensions(self) -> int:
-        """D, numbers in x0."""
+        """Length D of x0."""
         return sum(self.parts)
 
     def measure_units(self, shapes_mv: NDArray[np.floating], level: NDArray[np.floating]) -> None:
-        """Find components and scales on training records (N, SHAPE_ROWS, 8, W) and (N, 8).
+        """Fit components and scales on training records.
+
+        Args:
+            shapes_mv: (N, SHAPE_ROWS, 8, W) beat shapes in millivolts.
+            level: (N, 8) residual levels.
 
         Raises:
             ConfigError: fewer than 2 records with an ordinary beat.
@@ -261,7 +270,7 @@ class BeatShapeModel(nn.Module):
             (VENTRICULAR_ROW, self.ventricular),
         ):
             present = shapes_mv[:, row].any(axis=(1, 2))
-            # A set without ventricular beats says nothing of them, and the model draws none.
+            # A set without ventricular beats cannot teach them, and the model generates none.
             if row == ORDINARY_ROW or present.sum() >= FEWEST_SHAPES:
                 components.fit(shapes_mv[present, row].reshape(int(present.sum()), -1))
         logarithm = np.log(np.maximum(level, SMALLEST_LEVEL))
@@ -277,10 +286,10 @@ class BeatShapeModel(nn.Module):
         self.spread.copy_(torch.cat(spread))
 
     def encode(self, shapes_mv: Tensor, level: Tensor) -> Tensor:
-        """Shapes (B, SHAPE_ROWS, 8, W) in millivolts and levels (B, 8) to x0 (B, D).
+        """Convert shapes (B, SHAPE_ROWS, 8, W) in mV and levels (B, 8) to x0 (B, D).
 
         Raises:
-            ConfigError: shapes of another size.
+            ConfigError: the shapes have another size.
         """
         width = shape_samples(self.config.sampling_rate_hz)
         expected = (SHAPE_ROWS, len(INDEPENDENT_LEADS), width)
@@ -300,9 +309,9 @@ class BeatShapeModel(nn.Module):
         return torch.cat(parts, dim=1) * self.spread
 
     def decode(self, x0: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
-        """x0 (B, D) to shapes (B, SHAPE_ROWS, 8, W) in millivolts and levels (B, 8).
+        """Convert x0 (B, D) to shapes (B, SHAPE_ROWS, 8, W) in mV and levels (B, 8).
 
-        The ventricular shape of records without ventricular beats is zero.
+        The ventricular shape is zero for records without ventricular beats.
         """
         ordinary, logarithm, ventricular = torch.split(x0 / self.spread, list(self.parts), dim=1)
         shapes = torch.stack(
@@ -318,13 +327,13 @@ class BeatShapeModel(nn.Module):
         return shapes.reshape(-1, SHAPE_ROWS, leads, width), level.clamp_min(SMALLEST_LEVEL)
 
     def forward(self, x: Tensor, sigma: Tensor, label: Condition | Tensor | None) -> Tensor:
-        """D(x; sigma, condition): (B, D), (B,), a condition, bare label or None -> (B, D)."""
+        """Denoise x (B, D) at sigma (B,), given a condition, a label or None: (B, D)."""
         given = as_condition(label)
         values, hidden = masked_label(given)
         rhythm = given.rhythm
         if rhythm is None:
-            rhythm = x.new_zeros(len(x), RHYTHM_NUMBERS)
-        scalars = torch.cat([rhythm.to(x), patient_numbers(given, x)], dim=1)
+            rhythm = x.new_zeros(len(x), RHYTHM_SCALARS)
+        scalars = torch.cat([rhythm.to(x), patient_scalars(given, x)], dim=1)
         noise, data = per_record(sigma, x).square(), self.spread.square()
         total = noise + data
         inside = self.present(given, x)
@@ -335,7 +344,7 @@ class BeatShapeModel(nn.Module):
         return result
 
     def present(self, condition: Condition, x: Tensor) -> Tensor:
-        """1 for the components that each record has, else 0: (B, D) like x."""
+        """Mask of the components that each record has, 1 or 0: (B, D), with the type of x."""
         inside = torch.ones_like(x)
         inside[:, -self.parts[2] :] = _has_ventricular(condition, x)[:, None]
         return inside
@@ -349,16 +358,16 @@ class BeatShapeModel(nn.Module):
         age: Tensor | None = None,
         sex: Tensor | None = None,
     ) -> Condition:
-        """What shapes are conditioned on.
+        """Make the condition of beat shapes.
 
         Args:
-            label: (B, K) or None.
-            beats: of each record.
-            known: (B, K) bool; None where every statement is known.
-            age: (B,) years, NaN where not known.
-            sex: (B,) 0 male, 1 female, NaN where not known.
+            label: (B, K), or None.
+            beats: beats of each record.
+            known: (B, K) bool, which statements are known; None if all are.
+            age: (B,) years, NaN if unknown.
+            sex: (B,) 0 male, 1 female, NaN if unknown.
         """
-        rhythm = torch.from_numpy(np.stack([rhythm_of(each) for each in beats]))
+        rhythm = torch.from_numpy(np.stack([rhythm_summary(each) for each in beats]))
         return Condition(label=label, known=known, age=age, sex=sex, rhythm=rhythm)
 
     @torch.no_grad()
@@ -371,19 +380,22 @@ class BeatShapeModel(nn.Module):
         label_scale: float = 1.0,
         denoise: Callable[[Tensor, Tensor, Condition], Tensor] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Draw shapes (B, SHAPE_ROWS, 8, W) in millivolts and levels (B, 8).
+        """Sample beat shapes and residual levels.
 
-        A record depends on its seed and its row of the condition alone.
+        Each record depends only on its seed and its row of the condition.
 
         Args:
-            condition: one row a record, as `condition` makes it.
-            seeds: of the records.
-            steps: of the sampler, one call of the denoiser each.
-            label_scale: of classifier-free guidance; 1 is the law that was learned.
-            denoise: draws with another denoiser, such as a guided one; this one if None.
+            condition: one row per record, see `condition`.
+            seeds: one seed per record.
+            steps: sampler steps, with one call of the denoiser each.
+            label_scale: classifier-free guidance scale; 1 for none.
+            denoise: another denoiser to sample with, such as a guided one; None for this model.
+
+        Returns:
+            Shapes (B, SHAPE_ROWS, 8, W) in millivolts, and levels (B, 8).
 
         Raises:
-            ConfigError: another number of seeds than of rows.
+            ConfigError: the number of seeds differs from the number of rows.
         """
         if len(seeds) != len(condition):
             raise ConfigError(
@@ -391,12 +403,12 @@ class BeatShapeModel(nn.Module):
             )
         noise_config = self.config.noise
         sigmas = karras_sigmas(steps, noise_config.sigma_min, noise_config.sigma_max)
-        denoiser, share = denoise or self, self.noise_told
+        denoiser, noise_scale = denoise or self, self.noise_told
 
-        def told(x: Tensor, sigma: Tensor, label: Any) -> Tensor:
-            return denoiser(x, share * sigma, label)
+        def denoise_scaled(x: Tensor, sigma: Tensor, label: Any) -> Tensor:
+            return denoiser(x, noise_scale * sigma, label)
 
-        walked = classifier_free(told, label_scale)
+        guided_denoiser = classifier_free(denoise_scaled, label_scale)
         device = self.spread.device
         shapes, levels = [], []
         for start in range(0, len(seeds), SAMPLED_AT_ONCE):
@@ -404,7 +416,7 @@ class BeatShapeModel(nn.Module):
             filled = np.resize(rows, SAMPLED_AT_ONCE)
             noise = record_noise([seeds[int(row)] for row in filled], (self.dimensions,)).to(device)
             given = condition[filled].to(device)
-            x0 = sample(walked, noise, given, sigmas, RECORD_SOLVER)
+            x0 = sample(guided_denoiser, noise, given, sigmas, RECORD_SOLVER)
             shape, level = self.decode(x0, given)
             shapes.append(shape[: len(rows)].cpu().numpy())
             levels.append(level[: len(rows)].cpu().numpy())
@@ -412,13 +424,13 @@ class BeatShapeModel(nn.Module):
 
 
 def _groups(features: int) -> list[int]:
-    """Sizes of the groups that `features` numbers are taken in, at most COMPONENTS_PER_GROUP."""
+    """Sizes of consecutive groups of `features` features, at most COMPONENTS_PER_GROUP each."""
     full, rest = divmod(features, COMPONENTS_PER_GROUP)
     return [COMPONENTS_PER_GROUP] * full + [rest] * (rest > 0)
 
 
 def _has_ventricular(condition: Condition, x: Tensor) -> Tensor:
-    """1 for records with ventricular beats, else 0: (B,) in the type of x."""
+    """1 for records with ventricular beats, else 0: (B,), with the type of x."""
     if condition.rhythm is None:
         return x.new_zeros(len(x))
     flag: Tensor = condition.rhythm[:, -1] > 0
@@ -438,25 +450,25 @@ def fit_beat_shapes(
     progress: Callable[[Progress], None] | None = None,
     keep_checkpoint: bool = False,
 ) -> FitResult:
-    """Train `model` on the records numbered `train`; `held_out` ones are only scored.
+    """Train `model` on the records with indices `train`; `held_out` ones are only scored.
 
     Args:
         model: changed in place.
         records: with labels, beats, shapes, ages and sexes; the signals are not read. Records
-            without an ordinary beat are left out.
-        level: (N, 8) residual level of each record, as `DiffusionModel.to_model` measures it.
-        train: numbers of the records to learn from.
-        held_out: numbers of the records to validate on, possibly none.
-        config: as `training.fit` has it.
-        folder: as `training.fit` has it.
-        progress: as `training.fit` has it.
-        keep_checkpoint: as `training.fit` has it.
-        measure_units: whether components and scales are found on the training records first.
+            without an ordinary beat are skipped.
+        level: (N, 8) residual level of each record, as measured by `DiffusionModel.to_model`.
+        train: indices of the training records.
+        held_out: indices of the validation records, possibly none.
+        config: as in `training.fit`.
+        folder: as in `training.fit`.
+        measure_units: fit components and scales on the training records first.
+        progress: as in `training.fit`.
+        keep_checkpoint: as in `training.fit`.
 
     Raises:
-        ConfigError: fewer than two training records with an ordinary beat, or levels of other
-            records.
-        RunError: a loss that is not finite, or a folder with the checkpoint of another training.
+        ConfigError: fewer than two training records with an ordinary beat, or another number of
+            levels than records.
+        RunError: a loss is not finite, or the folder has the checkpoint of another training.
     """
     if len(level) != len(records):
         raise ConfigError(f"expected levels of {len(records)} records, got {len(level)} of them")
@@ -469,18 +481,21 @@ def fit_beat_shapes(
         )
     if measure_units:
         model.measure_units(records.shapes_mv[train], np.asarray(level[train], np.float64))
-    x0, condition = encoded(model, records, level, train)
+    x0, condition = encode_records(model, records, level, train)
     label = condition.label
     assert label is not None
-    weights = label_weights(label.numpy(), model.config.label_balance)
+    # Weights depend on the core labels only. Given all core labels, such weights do not change
+    # the distribution of shapes that the model learns.
+    weighed = label.numpy()[:, list(records.core)] if records.core else label.numpy()
+    weights = label_weights(weighed, model.config.label_balance)
     order = shuffled_batches(len(train), config.batch_size, config.seed, weights)
 
     def loss(network: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
         device = model.spread.device
-        told = hidden(condition[rows], records.core, generator).to(device)
+        visible = hide_condition(condition[rows], records.core, generator).to(device)
         sigma = draw_sigma(len(rows), model.config.noise, generator).to(device)
         noise = torch.randn(len(rows), model.dimensions, generator=generator).to(device)
-        return shape_loss(model, network, x0[rows].to(device), told, sigma, noise)
+        return shape_loss(model, network, x0[rows].to(device), visible, sigma, noise)
 
     validate = (
         held_out_shape_loss(model, records, level, held_out, config.seed) if len(held_out) else None
@@ -498,36 +513,39 @@ def fit_beat_shapes(
     if measure_units:
         judged = held_out if len(held_out) else train
         rng = streams.generator(config.seed, streams.CALIBRATING_SHAPES)
-        some = rng.permutation(judged)[:RECORDS_FOR_CALIBRATION]
-        calibrate_noise_told(model, *encoded(model, records, level, some), config.seed)
+        subsample = rng.permutation(judged)[:RECORDS_FOR_CALIBRATION]
+        calibrate_sampling_noise(
+            model, *encode_records(model, records, level, subsample), config.seed
+        )
         if is_main_process():
             save_weights(model, folder / WEIGHTS)
     return result
 
 
-def calibrate_noise_told(
+def calibrate_sampling_noise(
     model: BeatShapeModel, x0: Tensor, condition: Condition, seed: int, steps: int = 20
 ) -> None:
-    """Choose the share of the noise level that the denoiser is told when shapes are drawn.
+    """Choose the factor of the noise level that the denoiser is given when sampling.
 
-    A network averages over more than the posterior, so that what is drawn with it varies too
-    little; told of a little less noise it leaves a little more. Chosen is the share at which the
-    strongest components of drawn ordinary beats have the deviations of real ones (the middle 68 %,
-    median over components), by interpolation between `NOISE_TOLD`, of which 1 is the largest.
+    A trained network smooths its denoised signals too much, so that samples vary too little. If it
+    is given a slightly lower noise level than the true one, it removes less and samples vary more.
+    The factor is the one at which the leading components of sampled ordinary beats have the same
+    standard deviations as those of real beats (half the width of the middle 68 %, median over
+    components). It is interpolated between `NOISE_SCALES`, and is at most 1.
 
     Args:
-        model: trained; its `noise_told` is set.
-        x0: (B, D) of records that it did not learn from, where there are such.
-        condition: of these records.
-        seed: of the draws.
-        steps: of the sampler.
+        model: a trained model; its `noise_told` is set.
+        x0: (B, D), preferably of held-out records.
+        condition: condition of these records.
+        seed: seed of the samples.
+        steps: sampler steps.
     """
     compared = min(CALIBRATED_COMPONENTS, model.parts[0])
     real = _half_widths(x0[:, :compared])
     rng = streams.generator(seed, streams.CALIBRATING_DRAWS)
     seeds = rng.integers(2**62, size=len(x0)).tolist()
     excess: list[float] = []
-    for share in NOISE_TOLD:
+    for share in NOISE_SCALES:
         model.noise_told.fill_(share)
         drawn = model.encode(*map(torch.from_numpy, model.draw(condition, seeds, steps=steps)))
         ratio = _half_widths(drawn.cpu()[:, :compared]) / real.clamp_min(1e-9)
@@ -535,53 +553,55 @@ def calibrate_noise_told(
         if excess[-1] >= 0:
             break
     rising = np.maximum.accumulate(excess)
-    model.noise_told.fill_(float(np.interp(0.0, rising, NOISE_TOLD[: len(excess)])))
+    model.noise_told.fill_(float(np.interp(0.0, rising, NOISE_SCALES[: len(excess)])))
 
 
 def _half_widths(values: Tensor) -> Tensor:
-    """Half of the middle 68 % of each column, the standard deviation of normal values: (C,)."""
+    """Half the width of the middle 68 % of each column, (C,); 1 SD of a normal distribution."""
     low, high = values.quantile(values.new_tensor([0.16, 0.84]), dim=0).unbind()
     half: Tensor = (high - low) / 2
     return half
 
 
-def encoded(
+def encode_records(
     model: BeatShapeModel,
     records: ConditionedRecords,
     level: NDArray[np.floating],
-    numbers: np.ndarray,
+    indices: np.ndarray,
 ) -> tuple[Tensor, Condition]:
-    """x0 of some records and all that is known of them, on the CPU."""
-    shapes = torch.from_numpy(np.asarray(records.shapes_mv[numbers], np.float32))
-    levels = torch.from_numpy(np.asarray(level[numbers], np.float32))
+    """x0 (n, D) and full condition of the records with these indices, on the CPU."""
+    shapes = torch.from_numpy(np.asarray(records.shapes_mv[indices], np.float32))
+    levels = torch.from_numpy(np.asarray(level[indices], np.float32))
     device = model.spread.device
     x0 = torch.cat(
         [
-            model.encode(some.to(device), of_them.to(device)).cpu()
-            for some, of_them in zip(
+            model.encode(shapes_part.to(device), levels_part.to(device)).cpu()
+            for shapes_part, levels_part in zip(
                 torch.split(shapes, 1000), torch.split(levels, 1000), strict=True
             )
         ]
     )
     condition = model.condition(
-        torch.from_numpy(np.asarray(records.labels[numbers], np.float32)),
-        [records.beats[number] for number in numbers],
-        age=torch.from_numpy(np.asarray(records.age[numbers], np.float32)),
-        sex=torch.from_numpy(np.asarray(records.sex[numbers], np.float32)),
+        torch.from_numpy(np.asarray(records.labels[indices], np.float32)),
+        [records.beats[index] for index in indices],
+        age=torch.from_numpy(np.asarray(records.age[indices], np.float32)),
+        sex=torch.from_numpy(np.asarray(records.sex[indices], np.float32)),
     )
     return x0, condition
 
 
-def hidden(condition: Condition, core: Sequence[int], generator: torch.Generator) -> Condition:
-    """What a network is told in training: some statements, ages and sexes are hidden."""
+def hide_condition(
+    condition: Condition, core: Sequence[int], generator: torch.Generator
+) -> Condition:
+    """Hide random statements, ages and sexes of training records from the network."""
     assert condition.label is not None
     assert condition.age is not None
     assert condition.sex is not None
     return replace(
         condition,
         known=hide_statements(condition.label.shape, core, generator),
-        age=hide_numbers(condition.age, generator),
-        sex=hide_numbers(condition.sex, generator),
+        age=hide_values(condition.age, generator),
+        sex=hide_values(condition.sex, generator),
     )
 
 
@@ -593,10 +613,11 @@ def shape_loss(
     sigma: Tensor,
     noise: Tensor,
 ) -> Tensor:
-    """Denoising loss, a mean over the components that the record has: (B,).
+    """Denoising loss, averaged over the components that the record has: (B,).
 
-    With the deviation d of a component, (D - x0)^2 (sigma^2 + d^2) / (sigma d)^2, so that the best
-    linear denoiser scores 1 on every component at every noise level (Karras et al. 2022, table 1).
+    With d the standard deviation of a component, its loss is (D - x0)^2 (sigma^2 + d^2) /
+    (sigma d)^2, so that the best linear denoiser scores 1 on every component at every noise level
+    (Karras et al. 2022, table 1).
     """
     spread = model.spread.square()
     power = per_record(sigma, x0).square()
@@ -613,7 +634,7 @@ def held_out_shape_loss(
     held_out: np.ndarray,
     seed: int,
 ) -> Callable[[nn.Module], float]:
-    """Denoising loss of any network on the same held-out records with the same noise."""
+    """Make a function that scores a network on fixed held-out records with fixed noise."""
     rng = streams.generator(seed, streams.VALIDATION_RECORDS)
     chosen = rng.permutation(held_out)[:RECORDS_FOR_VALIDATION]
     generator = step_generator(seed, 0, rank=streams.STEP_HELD_OUT)
@@ -623,7 +644,7 @@ def held_out_shape_loss(
     @torch.no_grad()
     def validate(network: nn.Module) -> float:
         device = model.spread.device
-        x0, condition = encoded(model, records, level, chosen)
+        x0, condition = encode_records(model, records, level, chosen)
         loss = shape_loss(
             model,
             network,

@@ -1,8 +1,8 @@
-"""A factorised model of records: rhythm, then beat shapes, then the record.
+"""Factorised model of records: first the rhythm, then the beat shapes, then the record.
 
-p(x, m, b | y) = p(b | y) p(m | b, y) p(x | m, b, y): the beats b are drawn from a `RhythmModel`,
+p(x, m, b | y) = p(b | y) p(m | b, y) p(x | m, b, y): the beats b are sampled from a `RhythmModel`,
 the beat shapes m and the level of the residual from a `BeatShapeModel`, and the record x from a
-`DiffusionModel` of the residual. A cascade in the sense of Ho et al. 2021 (arXiv 2106.15282).
+`DiffusionModel` of the residual. This is a cascade as in Ho et al. 2021 (arXiv 2106.15282).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from ecgtransfer.statistics import streams
 
 
 class Cascade(nn.Module):
-    """The three models that draw a record.
+    """The three models of a record.
 
     Attributes:
-        rhythm: p(b | y).
-        beat_shapes: p(m, level | b, y).
-        record: p(x | m, b, y), a residual model.
+        rhythm: model of p(b | y).
+        beat_shapes: model of p(m, level | b, y).
+        record: model of p(x | m, level, b, y), a residual model.
     """
 
     def __init__(
@@ -43,21 +43,21 @@ class Cascade(nn.Module):
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """Statements that the models know, the columns of their label."""
+        """Label space of the models: the names of the label's columns."""
         return self.record.config.label_names
 
 
 class RhythmSelector(Protocol):
-    """Takes one of several trains a record, such as `transfer.RhythmSelection`."""
+    """Chooses one of several beat trains for each record, such as `transfer.RhythmSelection`."""
 
     @property
     def candidates(self) -> int:
-        """How many trains a record it chooses among."""
+        """Number of candidate trains for each record."""
         ...
 
     @property
     def is_constant(self) -> bool:
-        """Whether it prefers no train to another."""
+        """Whether all trains have the same weight, so that one candidate is enough."""
         ...
 
     def select(
@@ -65,25 +65,25 @@ class RhythmSelector(Protocol):
         candidates: Sequence[Sequence[Beats]],
         generators: Sequence[np.random.Generator],
     ) -> list[Beats]:
-        """One of the candidates of each record."""
+        """Choose one of the candidates of each record."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class CascadeConditions:
-    """Draws what records are conditioned on: a `synthesis.ConditionSource`.
+    """Samples the conditions of records; implements `synthesis.ConditionSource`.
 
     Attributes:
         cascade: the three models.
-        names: statements of the labels that are asked for, each of which the models know; the
-            others are unknown.
-        label_scale: classifier-free guidance of the beat shapes, 1 for none.
-        heart_rate_bpm: lowest and highest heart rate to draw; None for any.
-        beats: rhythms to take in place of drawn ones, in turn; None to draw them.
-        age: in years; None for unknown.
+        names: names of the columns of requested labels, a subset of the models' label space; the
+            models' other statements are unknown.
+        label_scale: classifier-free guidance scale of the beat shapes; 1 for none.
+        heart_rate_bpm: lowest and highest heart rate to sample; None for any.
+        beats: beat trains to use in turn instead of sampled ones; None to sample them.
+        age: age in years; None for unknown.
         sex: 0 male, 1 female; None for unknown.
-        shape_denoiser: of the target's beat shapes; None for the source's.
-        select_rhythm: takes one of several drawn rhythms; None takes the first.
+        shape_denoiser: denoiser of the target's beat shapes; None for the source's.
+        select_rhythm: chooses one of several sampled trains; None takes the first.
     """
 
     cascade: Cascade
@@ -99,9 +99,12 @@ class CascadeConditions:
     def __call__(
         self, label: Tensor, seeds: Sequence[int], first: int = 0
     ) -> tuple[Condition, list[Beats]]:
-        """Labels (B, len(names)) and seeds of B records -> their condition and beats.
+        """Sample the condition and the beats of B records.
 
-        `first` is the number of the first record, by which given rhythms are taken in turn.
+        Args:
+            label: (B, len(names)).
+            seeds: one seed per record.
+            first: index of the first record, for `beats` that are used in turn.
         """
         patient, beats = self.rhythm(label, seeds, first)
         shapes_mv, level = self._shapes(patient, beats, seeds)
@@ -119,20 +122,20 @@ class CascadeConditions:
     def rhythm(
         self, label: Tensor, seeds: Sequence[int], first: int = 0
     ) -> tuple[Condition, list[Beats]]:
-        """Label, age and sex of B records as the models take them, and their beats."""
-        told = spread_label(label.cpu(), self.names, self.cascade.label_names)
+        """Sample the beats of B records; also return label, age and sex as the models take them."""
+        spread = spread_label(label.cpu(), self.names, self.cascade.label_names)
         rows = len(seeds)
         age = torch.full((rows,), np.nan if self.age is None else float(self.age))
         sex = torch.full((rows,), np.nan if self.sex is None else float(self.sex))
-        patient = Condition(told.label, told.known, age=age, sex=sex)
+        patient = Condition(spread.label, spread.known, age=age, sex=sex)
         if self.beats is not None:
             return patient, [self.beats[(first + row) % len(self.beats)] for row in range(rows)]
-        assert told.label is not None
-        assert told.known is not None
+        assert spread.label is not None
+        assert spread.known is not None
         drawn = [
             self.cascade.rhythm.sample(
-                told.label,
-                told.known,
+                spread.label,
+                spread.known,
                 age,
                 sex,
                 stream_seeds(seeds, stream),
@@ -146,7 +149,7 @@ class CascadeConditions:
         return patient, self.select_rhythm.select(list(zip(*drawn, strict=True)), list(generators))
 
     def _rhythm_streams(self) -> list[int]:
-        """Streams of the trains of each record that one is selected from."""
+        """Random streams of the candidate trains of each record."""
         selector = self.select_rhythm
         more = 0 if selector is None or selector.is_constant else selector.candidates - 1
         return [
@@ -157,7 +160,7 @@ class CascadeConditions:
     def shapes(
         self, label: Tensor, seeds: Sequence[int], first: int = 0
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Beat shapes (B, SHAPE_ROWS, 8, W) in mV and levels (B, 8) of B records."""
+        """Sample beat shapes (B, SHAPE_ROWS, 8, W) in mV and levels (B, 8) of B records."""
         return self._shapes(*self.rhythm(label, seeds, first), seeds)
 
     def _shapes(
@@ -174,27 +177,27 @@ class CascadeConditions:
 
 
 def stream_seeds(seeds: Sequence[int], stream: int) -> list[int]:
-    """Seeds of one stage of a cascade, unrelated to those of the others."""
+    """Derive independent seeds for one stage of a cascade from the seeds of the records."""
     states = (np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64) for seed in seeds)
     return [int(state[0] >> np.uint64(1)) for state in states]
 
 
 def spread_label(label: Tensor, names: Sequence[str], model_names: Sequence[str]) -> Condition:
-    """A label in one label space as a model of more statements takes it: the others are unknown.
+    """Map a label to the larger label space of a model; the model's other statements are unknown.
 
     Args:
         label: (B, len(names)).
-        names: of its columns.
-        model_names: statements that the model knows.
+        names: names of its columns.
+        model_names: label space of the model.
 
     Raises:
-        ConfigError: a name that the model does not know.
+        ConfigError: a name is not in the model's label space.
     """
-    strange = [name for name in names if name not in model_names]
-    if strange:
+    unknown = [name for name in names if name not in model_names]
+    if unknown:
         raise ConfigError(
             f"expected statements that the model knows ({', '.join(model_names)}), got "
-            f"{', '.join(strange)}; leave them out"
+            f"{', '.join(unknown)}; omit the others"
         )
     columns = [list(model_names).index(name) for name in names]
     spread = label.new_zeros(len(label), len(model_names))

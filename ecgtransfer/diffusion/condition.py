@@ -1,4 +1,4 @@
-"""What a record is conditioned on: diagnosis, beats, beat shape, residual level, age and sex."""
+"""Conditions of a record: diagnoses, beats, beat shapes, residual level, age and sex."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from torch import Tensor
 
 from ecgtransfer.errors import ConfigError
 
-#: Smallest level of a lead's residual, in model units.
+#: Lower bound of the residual level of a lead, in model units.
 SMALLEST_LEVEL = 0.05
-#: Numbers of `patient_numbers`.
+#: Length of `patient_scalars`.
 PATIENT_SCALARS = 4
-#: What may index the records of a condition.
+#: Valid indices of the records of a condition.
 Rows = int | slice | Sequence[int] | np.ndarray | Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """Everything that a batch of records is conditioned on, one row a record.
+    """Everything that a batch of records is conditioned on, one row per record.
 
-    Each part may be missing (None). `Denoiser` and `LogH` take a condition wherever they take a
-    bare label, which stands for `Condition(label=label)`.
+    Each part may be missing (None). `Denoiser` and `LogH` accept a condition or a bare label, which
+    means `Condition(label=label)`.
 
     Attributes:
-        label: (B, K), each statement 1 present, 0 absent, or between.
-        known: (B, K) bool, False where it is not known whether the statement holds; None where all
-            are known.
-        beats: (B, C, T) beat channels, see `beat_channels`; zero in a record of unknown beats.
-        layout: (B, leads, T) the beat shapes laid out at the beats, in model units; zero in a
-            record of unknown shape.
-        level: (B, leads) root mean square, in model units, of what the layout leaves over.
-        age: (B,) years; NaN where it is not known.
-        sex: (B,) 0 male, 1 female; NaN where it is not known.
-        rhythm: (B, RHYTHM_NUMBERS) what a beat shape depends on of the beats, see `rhythm_of`.
+        label: (B, K), 1 for a statement that holds, 0 for one that does not, or in between.
+        known: (B, K) bool, False for statements of which it is unknown whether they hold; None if
+            all are known.
+        beats: (B, C, T) beat channels, see `beat_channels`; zero for a record with unknown beats.
+        layout: (B, leads, T) the beat shapes placed at the beats, in model units; zero for a record
+            with unknown shapes.
+        level: (B, leads) root mean square of the residual (record minus layout), in model units.
+        age: (B,) years; NaN if unknown.
+        sex: (B,) 0 male, 1 female; NaN if unknown.
+        rhythm: (B, RHYTHM_SCALARS) features of the beats, see `rhythm_summary`.
     """
 
     label: Tensor | None = None
@@ -67,11 +67,11 @@ class Condition:
         return {name: part for name, part in parts.items() if part is not None}
 
     def __len__(self) -> int:
-        """Number of records; 0 where no part is stated."""
+        """Number of records; 0 if all parts are missing."""
         return next((len(part) for part in self._parts().values()), 0)
 
     def __getitem__(self, rows: Rows) -> Condition:
-        """The condition of some records."""
+        """Select records."""
         if isinstance(rows, int):
             rows = slice(rows, rows + 1 or None)
         if isinstance(rows, np.ndarray):
@@ -79,19 +79,19 @@ class Condition:
         return self.map(lambda part: part[rows])
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Condition:
-        """The condition with every part changed by a function."""
+        """Apply a function to every part."""
         return Condition(**{name: change(part) for name, part in self._parts().items()})
 
     def to(self, device: torch.device | str) -> Condition:
-        """The same on another device."""
+        """Move every part to a device."""
         return self.map(lambda part: part.to(device))
 
     def split(self, size: int) -> list[Condition]:
-        """Conditions of `size` records each, the last with the rest."""
+        """Split into conditions of `size` records each; the last one holds the rest."""
         return [self[start : start + size] for start in range(0, len(self), size)]
 
     def without_label(self, hidden: Tensor | None = None) -> Condition:
-        """The same with unknown labels: all of them, or those of the rows flagged in `hidden`."""
+        """Mark labels as unknown: all of them, or those of the rows flagged in `hidden` (B,)."""
         if self.label is None:
             return self
         if hidden is None:
@@ -101,10 +101,10 @@ class Condition:
 
     @staticmethod
     def cat(conditions: Sequence[Condition]) -> Condition:
-        """Conditions one after another.
+        """Concatenate conditions.
 
         Raises:
-            ConfigError: parts that some state and others do not.
+            ConfigError: a part is missing in some conditions but not in others.
         """
         stated = [set(each._parts()) for each in conditions]
         if any(names != stated[0] for names in stated[1:]):
@@ -119,12 +119,12 @@ class Condition:
         )
 
 
-#: What a function of (x, sigma, condition) takes: a condition, a bare label (B, K), or nothing.
+#: Condition argument of a function of (x, sigma, condition): a condition, a label (B, K) or None.
 Given: TypeAlias = Condition | Tensor | None
 
 
 def joined(given: Sequence[Given]) -> Given:
-    """Labels or conditions of several batches one after another; None where one is missing."""
+    """Concatenate the labels or conditions of several batches; None if one of them is None."""
     conditions = [each for each in given if isinstance(each, Condition)]
     if conditions and len(conditions) == len(given):
         return Condition.cat(conditions)
@@ -133,41 +133,41 @@ def joined(given: Sequence[Given]) -> Given:
 
 
 def as_condition(given: Condition | Tensor | None) -> Condition:
-    """A bare label, or nothing, as a condition."""
+    """Wrap a bare label, or None, in a condition."""
     return given if isinstance(given, Condition) else Condition(label=given)
 
 
 def label_of(given: Condition | Tensor | None) -> Tensor | None:
-    """The label (B, K) of a condition, or the bare label itself."""
+    """Label (B, K) of a condition, or the bare label itself."""
     return given.label if isinstance(given, Condition) else given
 
 
 def without_label(given: Condition | Tensor | None) -> Condition | None:
-    """What is left of a condition when the label is taken away; None for a bare label."""
+    """Condition without its label; None for a bare label."""
     return given.without_label() if isinstance(given, Condition) else None
 
 
 def channels_of(condition: Condition) -> Tensor | None:
-    """Beats and layout as channels of a network, (B, C + leads, T); None if neither is stated."""
+    """Beats and layout as network channels, (B, C + leads, T); None if both are missing."""
     parts = [part for part in (condition.beats, condition.layout) if part is not None]
     return torch.cat(parts, dim=1) if parts else None
 
 
 def scalars_of(condition: Condition) -> Tensor | None:
-    """Level, age and sex as numbers of a network, (B, leads + 4); None where no level is stated.
+    """Level, age and sex as scalar inputs of a network, (B, leads + 4); None without a level.
 
-    The natural logarithm of each lead's level, then `patient_numbers`.
+    The natural logarithm of each lead's level, followed by `patient_scalars`.
     """
     if condition.level is None:
         return None
     level = condition.level.clamp_min(SMALLEST_LEVEL).log()
-    return torch.cat([level, patient_numbers(condition, level)], dim=1)
+    return torch.cat([level, patient_scalars(condition, level)], dim=1)
 
 
-def patient_numbers(condition: Condition, like: Tensor) -> Tensor:
-    """Age and sex as numbers of a network, (B, PATIENT_SCALARS), in the type of `like` (B, ...).
+def patient_scalars(condition: Condition, like: Tensor) -> Tensor:
+    """Age and sex as scalar inputs of a network, (B, PATIENT_SCALARS), with the type of `like`.
 
-    Age in units of 50 years about 60, and whether it is known; sex as -1 or 1, and whether it is.
+    (age − 60) / 50 and whether the age is known; sex as −1 or 1 and whether it is known.
     """
     columns = []
     for value, centre, scale in ((condition.age, 60.0, 50.0), (condition.sex, 0.5, 0.5)):
@@ -178,10 +178,10 @@ def patient_numbers(condition: Condition, like: Tensor) -> Tensor:
 
 
 def masked_label(condition: Condition) -> tuple[Tensor | None, Tensor | None]:
-    """The label as a network takes it that is told what is known, (B, 2 K), and rows without any.
+    """Label for a network that distinguishes unknown from absent, (B, 2 K), and unlabelled rows.
 
-    A statement has two columns, present and absent; both are 0 where it is not known. Rows of
-    which nothing is known are flagged, (B,) bool; None where all rows have their label.
+    Each statement has two columns, present and absent; both are 0 if it is unknown. Rows without
+    any known statement are flagged, (B,) bool; None if all rows have a label.
     """
     if condition.label is None:
         return None, None
@@ -193,11 +193,11 @@ def masked_label(condition: Condition) -> tuple[Tensor | None, Tensor | None]:
 
 
 def label_inputs(condition: Condition, masked: bool) -> tuple[Tensor | None, Tensor | None]:
-    """The label as a network takes it, and the rows that have none: (B, K or 2 K), (B,) bool.
+    """Label as network input, (B, K or 2 K), and flags of the unlabelled rows, (B,) bool.
 
     Args:
         condition: with or without a label.
-        masked: whether the network is told of each statement if it is known, see `masked_label`.
+        masked: whether the network distinguishes unknown from absent, see `masked_label`.
     """
     if condition.label is None:
         return None, None

@@ -1,4 +1,4 @@
-"""The denoiser: its type, its conversions to score and noise, and the one that learns ECGs."""
+"""The denoiser: its type, its conversions to score and noise, and the ECG denoiser."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -23,7 +23,11 @@ Precision = Literal["float32", "bfloat16"]
 
 
 def per_record(value: Tensor, x: Tensor) -> Tensor:
-    """Lift one number per record, (B,), so that it multiplies x: (B, 1, ..., 1)."""
+    """Reshape one number per record, (B,), to broadcast against x: (B, 1, ..., 1).
+
+    Raises:
+        ConfigError: the shape is not (B,).
+    """
     if value.shape != x.shape[:1]:
         raise ConfigError(
             f"expected one number for each of {x.shape[0]} records, got shape {tuple(value.shape)}"
@@ -37,17 +41,17 @@ def score_from_denoised(denoised: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
 
 
 def denoised_from_score(score: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
-    """D(x; sigma) = x + sigma^2 grad_x log p_sigma(x), the inverse of `score_from_denoised`."""
+    """D(x; sigma) = x + sigma^2 grad_x log p_sigma(x), inverse of `score_from_denoised`."""
     return x + per_record(sigma, x) ** 2 * score
 
 
 def noise_from_denoised(denoised: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
-    """The noise that the denoiser sees in x: (x - D) / sigma."""
+    """Predicted noise (x - D) / sigma."""
     return (x - denoised) / per_record(sigma, x)
 
 
 def denoised_from_noise(noise: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
-    """D = x - sigma noise, the inverse of `noise_from_denoised`."""
+    """D = x - sigma noise, inverse of `noise_from_denoised`."""
     return x - per_record(sigma, x) * noise
 
 
@@ -56,17 +60,17 @@ def classifier_free(
 ) -> Denoiser:
     """Classifier-free guidance (Ho and Salimans 2022).
 
-    D(x; none) + scale (D(x; label) - D(x; none)), where none keeps beats, layout and whatever else
-    the record is conditioned on.
+    D(x; none) + scale (D(x; label) - D(x; none)), where `none` drops the label but keeps beats,
+    layout and all other conditions.
 
-    At scale 1 it is `denoise` itself; above, records become more typical of their label and less
-    varied. It comes last: a denoiser of the target made from a scaled one of the source is of
-    another law than the target's denoiser scaled (`ecgtransfer.transfer.guided_at_scale`).
+    Scale 1 is `denoise` itself. Above 1, records are more typical of their label and less varied.
+    Apply it last: guiding a scaled source denoiser to the target is not the same as scaling the
+    guided denoiser (`ecgtransfer.transfer.guided_at_scale`).
 
     Args:
-        denoise: D, of records with and without a label.
-        scale: how strongly the label counts.
-        unlabelled: the denoiser of records without a label, where that is another one.
+        denoise: denoiser D that accepts records with and without a label.
+        scale: guidance scale.
+        unlabelled: another denoiser for records without a label; None for `denoise`.
     """
     if scale == 1.0:
         return denoise
@@ -82,16 +86,16 @@ def classifier_free(
 
 
 class ECGDenoiser(nn.Module):
-    """EDM-preconditioned denoiser (Karras et al. 2022, eq. 7 and table 1, sigma_data = 1):
+    """EDM-preconditioned denoiser (Karras et al. 2022, eq. 7 and table 1, sigma_data = 1).
 
     D(x; sigma, label) = c_skip x + c_out F(c_in x; sigma, label), with
     c_skip = 1 / (sigma^2 + 1), c_out = sigma / sqrt(sigma^2 + 1), c_in = 1 / sqrt(sigma^2 + 1).
 
-    `SignalUnits` makes every lead and frequency of the signal about equally strong, so these
-    scalars are the best linear denoiser at every frequency, and F starts from there.
+    `SignalUnits` gives every lead and frequency about unit variance, so that with F = 0 this is the
+    best linear denoiser at every frequency.
 
-    With `masked_labels` the network is told of each statement whether it is present, absent or
-    unknown (2 K numbers); without, a label that is not known in full is taken as it stands.
+    With `masked_labels` the network distinguishes present, absent and unknown statements (2 K
+    inputs); without, unknown statements are taken at their value in the label.
     """
 
     def __init__(
@@ -113,9 +117,13 @@ class ECGDenoiser(nn.Module):
         label: Condition | Tensor | None,
         dropped: Tensor | None = None,
     ) -> Tensor:
-        """(B, leads, T), (B,), (B, K), a condition or None -> (B, leads, T).
+        """Denoise a batch: (B, leads, T).
 
-        Rows flagged in `dropped`, (B,) bool, are denoised as if they had no label.
+        Args:
+            x: (B, leads, T).
+            sigma: (B,).
+            label: (B, K), a condition, or None.
+            dropped: (B,) bool, rows to denoise as if they had no label.
         """
         given = as_condition(label)
         values, hidden = label_inputs(given, self.masked_labels)
@@ -132,13 +140,13 @@ class ECGDenoiser(nn.Module):
 
 
 def _stated_inputs(given: Condition) -> dict[str, Tensor]:
-    """What a network is told beside label and noise level; a plain network is told nothing."""
+    """Network inputs besides label and noise level; empty for a network without conditions."""
     inputs = {"channels": channels_of(given), "scalars": scalars_of(given)}
     return {name: value for name, value in inputs.items() if value is not None}
 
 
 def fastest_precision() -> Precision:
-    """bfloat16 where the processor multiplies it natively, else float32."""
+    """bfloat16 if the CPU multiplies it natively, else float32."""
     if torch.cuda.is_available():
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     has_mkldnn: Callable[[], bool] = torch.backends.mkldnn.is_available

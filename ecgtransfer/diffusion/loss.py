@@ -1,4 +1,4 @@
-"""What a denoiser learns from."""
+"""The denoising loss."""
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ def denoising_loss(
     noise: Tensor,
     sigma_data: float = 1.0,
 ) -> Tensor:
-    """lambda(sigma) || D(x0 + sigma noise; sigma) - x0 ||^2, a mean over the record: (B,).
+    """lambda(sigma) || D(x0 + sigma noise; sigma) - x0 ||^2, averaged over the record: (B,).
 
     lambda = (sigma^2 + sigma_data^2) / (sigma sigma_data)^2 makes the best linear denoiser score
     exactly 1 at every noise level (Karras et al. 2022, eq. 2 and table 1).
@@ -26,7 +26,7 @@ def denoising_loss(
 
 
 def gaussian_denoiser(x: Tensor, sigma: Tensor, label: object) -> Tensor:
-    """D(x; sigma) = x / (1 + sigma^2), exact for standard normal data: the identity's denoiser."""
+    """D(x; sigma) = x / (1 + sigma^2), exact for standard normal data; has weighted loss 1."""
     return x / (1 + per_record(sigma, x) ** 2)
 
 
@@ -39,7 +39,7 @@ def mean_denoising_loss(
     noise: Tensor,
     batch_size: int = 128,
 ) -> float:
-    """Mean of `denoising_loss` over held-out records, in batches, with the noise given."""
+    """Mean of `denoising_loss` over held-out records with given noise, computed in batches."""
     total = 0.0
     for start in range(0, len(x0), batch_size):
         part = slice(start, start + batch_size)

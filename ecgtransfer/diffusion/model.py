@@ -1,4 +1,4 @@
-"""A conditional diffusion model of ECGs as one artefact: network, units, noise levels, labels."""
+"""Conditional diffusion model of ECGs: network, units, noise levels and label space together."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,8 +22,8 @@ from ecgtransfer.diffusion.noise import NoiseConfig, draw_sigma
 from ecgtransfer.diffusion.records import (
     ConditionedRecords,
     Records,
-    hide_numbers,
     hide_statements,
+    hide_values,
 )
 from ecgtransfer.diffusion.units import SignalUnits
 from ecgtransfer.errors import ConfigError
@@ -42,35 +42,36 @@ from ecgtransfer.training import (
     step_generator,
 )
 
-#: Records that the signal's spectrum is measured on; its standard error is then about 2 %.
+#: Records on which the spectrum is estimated; its standard error is then about 2 %.
 RECORDS_FOR_SPECTRUM = 3000
-#: Held-out records behind every validation of the denoising loss.
+#: Held-out records in each validation of the denoising loss.
 RECORDS_FOR_VALIDATION = 512
 
 
-#: Largest share of a difference between two records' shapes that is added to the layout which the
-#: network is told in training (conditioning augmentation, Ho et al. 2021), so that drawn shapes,
-#: which are not quite like real ones, serve as well.
+#: Conditioning augmentation (Ho et al. 2021): in training, the difference of two other records'
+#: shapes is added to the layout that the network sees, times a factor up to this. The network then
+#: tolerates sampled shapes, which differ slightly from real ones.
 SHAPE_AUGMENTATION = 0.3
 
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """Everything that fixes a model before it has seen a record.
+    """Settings that fix a diffusion model before training.
 
     Attributes:
         label_names: the label space, in the order of the label's columns.
         samples, sampling_rate_hz: length and rate of the records.
         unet: shape of the network.
         noise: noise levels of training and sampling.
-        label_dropout: share of training records whose label is hidden, for classifier-free
+        label_dropout: fraction of training records whose label is hidden, for classifier-free
             guidance.
-        label_balance: power of 1 / count with which rare diagnoses are drawn more often; 0 draws
-            the records as they come.
-        precision: arithmetic of the network.
-        masked_labels: whether each statement may be unknown, see `Condition.known`.
-        residual: whether the model learns what the layout of a record's beat shapes leaves over
-            (`signals.beat_shape`), given beats, layout and level; else the record itself.
+        label_balance: exponent of 1 / count in the sampling weights that favour rare diagnoses; 0
+            samples records uniformly.
+        precision: floating-point type of the network.
+        masked_labels: whether single statements may be unknown, see `Condition.known`.
+        residual: whether the model learns the residual of a record (record minus the layout of its
+            beat shapes, see `signals.beat_shape`), given beats, layout and level; else the record
+            itself.
     """
 
     label_names: tuple[str, ...]
@@ -113,19 +114,19 @@ class DiffusionConfig:
 
 
 def condition_inputs(leads: int) -> tuple[int, int]:
-    """Condition channels and scalars of the network of a residual model."""
+    """Condition channels and scalars of the network of a residual model with this many leads."""
     return BEAT_CHANNELS + leads, leads + PATIENT_SCALARS
 
 
 class DiffusionModel(nn.Module):
-    """A `Denoiser` in model units together with the units themselves.
+    """A `Denoiser` in model units, together with the units.
 
     A plain model has x0 = units(signal). A residual model has
 
         signal = layout(shapes, beats) + level * units^-1(x0),
 
-    where the layout repeats the record's beat shapes at its beats and `level`, one number a lead,
-    brings what is left over to unit variance.
+    where the layout repeats the record's beat shapes at its beats, and `level`, one number per
+    lead, scales the residual to unit variance.
     """
 
     def __init__(self, config: DiffusionConfig) -> None:
@@ -146,7 +147,7 @@ class DiffusionModel(nn.Module):
         label: Condition | Tensor | None,
         dropped: Tensor | None = None,
     ) -> Tensor:
-        """D(x; sigma, condition) in model units, as `ECGDenoiser`."""
+        """Denoise in model units: D(x; sigma, condition), see `ECGDenoiser.forward`."""
         result: Tensor = self.denoiser(x, sigma, label, dropped)
         return result
 
@@ -161,16 +162,18 @@ class DiffusionModel(nn.Module):
         age: Tensor | None = None,
         sex: Tensor | None = None,
     ) -> Condition:
-        """What records are conditioned on, as the network takes it.
+        """Make the condition of a batch of records, in the form that the network takes.
+
+        A plain model uses the label only and ignores the other arguments.
 
         Args:
             label: (B, K), see `Condition.label`.
             known: (B, K) bool, see `Condition.known`.
-            beats: of each record; a plain model takes the label alone and ignores the rest.
-            shapes_mv: (B, SHAPE_ROWS, leads, W) beat shapes in millivolts; with `beats`.
-            level: (B, leads), in model units; None to leave it open for `to_model`.
-            age: (B,) years, NaN where not known.
-            sex: (B,) 0 male, 1 female, NaN where not known.
+            beats: beats of each record.
+            shapes_mv: (B, SHAPE_ROWS, leads, W) beat shapes in millivolts; requires `beats`.
+            level: (B, leads), in model units; None if `to_model` measures it later.
+            age: (B,) years, NaN if unknown.
+            sex: (B,) 0 male, 1 female, NaN if unknown.
         """
         if self.layout_units is None:
             return Condition(label=label, known=known)
@@ -193,7 +196,7 @@ class DiffusionModel(nn.Module):
     def to_model(
         self, signals_mv: Tensor, condition: Condition | None = None
     ) -> tuple[Tensor, Condition]:
-        """Signals (B, leads, T) in mV to x0, and the condition with the level of each record."""
+        """Convert signals (B, leads, T) in mV to x0; also return the condition with the level."""
         given = as_condition(condition)
         if self.layout_units is None:
             return self.units.to_model(signals_mv), given
@@ -207,7 +210,7 @@ class DiffusionModel(nn.Module):
         return left / given.level[:, :, None], given
 
     def to_mv(self, x0: Tensor, condition: Condition | Tensor | None = None) -> Tensor:
-        """x0 (B, leads, T) to millivolts, the inverse of `to_model`.
+        """Convert x0 (B, leads, T) to millivolts, inverse of `to_model`.
 
         Raises:
             ConfigError: a residual model and a condition without level.
@@ -217,8 +220,8 @@ class DiffusionModel(nn.Module):
             return self.units.to_mv(x0)
         if given.level is None:
             raise ConfigError(
-                "expected a condition with the residual's level, got none; draw one with the "
-                "model's beat shapes"
+                "expected a condition with the residual's level, got none; sample one from the "
+                "model of beat shapes"
             )
         signals = self.units.to_mv(x0 * given.level[:, :, None])
         return signals if given.layout is None else signals + self.layout_units.to_mv(given.layout)
@@ -226,11 +229,11 @@ class DiffusionModel(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class LayoutBatch:
-    """`signals.beat_shape.Layout` of several records: taps into their tables of beat shapes.
+    """`signals.beat_shape.Layout` for a batch: interpolation taps into tables of beat shapes.
 
     Attributes:
-        index: (B, T, TAPS) int64.
-        weight: (B, T, TAPS).
+        index: (B, T, TAPS) int64, rows of the table.
+        weight: (B, T, TAPS), interpolation weights.
     """
 
     index: Tensor
@@ -238,7 +241,7 @@ class LayoutBatch:
 
     @classmethod
     def of(cls, beats: Sequence[Beats], samples: int, sampling_rate_hz: float) -> "LayoutBatch":
-        """Of each record's beats; a record without beats has a layout of zero."""
+        """Make the layouts of these records; that of a record without beats is zero."""
         index = np.zeros((len(beats), samples, TAPS), np.int32)
         weight = np.zeros((len(beats), samples, TAPS), np.float32)
         for row, each in enumerate(beats):
@@ -248,11 +251,11 @@ class LayoutBatch:
         return cls(torch.from_numpy(index).long(), torch.from_numpy(weight))
 
     def to(self, device: torch.device | str) -> "LayoutBatch":
-        """The same on another device."""
+        """Move both tensors to a device."""
         return LayoutBatch(self.index.to(device), self.weight.to(device))
 
     def __call__(self, shapes: Tensor) -> Tensor:
-        """Shapes (B, SHAPE_ROWS, leads, W) -> records (B, leads, T)."""
+        """Place shapes (B, SHAPE_ROWS, leads, W) at the beats: (B, leads, T)."""
         rows, _, leads, _ = shapes.shape
         samples, taps = self.index.shape[1:]
         table = shapes.transpose(1, 2).reshape(rows, leads, -1)
@@ -263,7 +266,7 @@ class LayoutBatch:
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    """Records of a step on the CPU, before anything is drawn."""
+    """Records of a training step on the CPU, before noise and conditions are drawn."""
 
     signals_mv: Tensor
     label: Tensor
@@ -286,16 +289,24 @@ def fit_diffusion(
     progress: Callable[[Progress], None] | None = None,
     keep_checkpoint: bool = False,
 ) -> FitResult:
-    """Train `model` on the records numbered `train`; `held_out` ones are only scored.
+    """Train `model` on the records with indices `train`; `held_out` ones are only scored.
 
-    The spectrum of the units is measured on training records, except where `fit_units` is
-    off (a model that goes on from weights it already has keeps the units it has).
-    `keep_checkpoint` is that of `fit`.
+    Args:
+        model: changed in place.
+        records: training and held-out records; `ConditionedRecords` for a residual model.
+        train: indices of the training records.
+        held_out: indices of the validation records, possibly none.
+        config: as in `training.fit`.
+        folder: as in `training.fit`.
+        fit_units: estimate the spectra of the units on training records first. Turn it off to
+            continue from trained weights, which need their original units.
+        progress: as in `training.fit`.
+        keep_checkpoint: as in `training.fit`.
 
     Raises:
         ConfigError: fewer than two training records, or a residual model and records without
             beats.
-        RunError: a loss that is not finite, or a folder with the checkpoint of another training.
+        RunError: a loss is not finite, or the folder has the checkpoint of another training.
     """
     if len(train) < 2:
         raise ConfigError(f"expected at least 2 training records, got {len(train)}")
@@ -306,7 +317,7 @@ def fit_diffusion(
     order = shuffled_batches(len(train), config.batch_size, config.seed, weights)
 
     def loss(network: nn.Module, batch: _Batch, generator: torch.Generator) -> Tensor:
-        device = model.units.amplitude_mv.device  # where `fit` has moved the model
+        device = model.units.amplitude_mv.device  # `fit` may have moved the model
         x0, condition = _drawn_condition(model, records, batch, generator)
         sigma = draw_sigma(len(x0), model.config.noise, generator).to(device)
         noise = torch.randn(x0.shape, generator=generator).to(device)
@@ -328,7 +339,7 @@ def fit_diffusion(
 def measure_units(
     model: DiffusionModel, records: Records | ConditionedRecords, train: np.ndarray, seed: int
 ) -> None:
-    """Fit the spectra of a model's units to training records, at most 3,000 of them.
+    """Estimate the spectra of a model's units on training records, at most 3,000 of them.
 
     Raises:
         ConfigError: a residual model and records without beats.
@@ -340,7 +351,7 @@ def measure_units(
         chunks = (records.independent_mv(part) for part in parts)
         model.units.load_state_dict(SignalUnits.fitted(chunks).state_dict())
         return
-    layouts = [_laid_out_mv(model, _conditioned(records), part).numpy() for part in parts]
+    layouts = [_layouts_mv(model, _conditioned(records), part).numpy() for part in parts]
     residuals = [
         records.independent_mv(part) - each for part, each in zip(parts, layouts, strict=True)
     ]
@@ -352,39 +363,39 @@ def _conditioned(records: Records | ConditionedRecords) -> ConditionedRecords:
     if not isinstance(records, ConditionedRecords):
         raise ConfigError(
             "expected records with beats and beat shapes for a residual model, got "
-            f"{type(records).__name__}; make ConditionedRecords of them"
+            f"{type(records).__name__}; wrap them in ConditionedRecords"
         )
     return records
 
 
-def _laid_out_mv(model: DiffusionModel, records: ConditionedRecords, numbers: np.ndarray) -> Tensor:
-    """The layouts of some records, (n, leads, T) in millivolts."""
-    beats = [records.beats[number] for number in numbers]
+def _layouts_mv(model: DiffusionModel, records: ConditionedRecords, indices: np.ndarray) -> Tensor:
+    """Layouts of the records with these indices, (n, leads, T) in millivolts."""
+    beats = [records.beats[index] for index in indices]
     placed = LayoutBatch.of(beats, model.config.samples, model.config.sampling_rate_hz)
-    return placed(torch.from_numpy(records.shapes_mv[numbers]))
+    return placed(torch.from_numpy(records.shapes_mv[indices]))
 
 
 def _batch_of(
     model: DiffusionModel,
     records: Records | ConditionedRecords,
     labels: np.ndarray,
-    numbers: np.ndarray,
+    indices: np.ndarray,
 ) -> _Batch:
-    signals = torch.from_numpy(records.independent_mv(numbers))
-    label = torch.from_numpy(labels[numbers])
+    signals = torch.from_numpy(records.independent_mv(indices))
+    label = torch.from_numpy(labels[indices])
     if model.layout_units is None:
         return _Batch(signals, label)
     held = _conditioned(records)
-    beats = [held.beats[number] for number in numbers]
+    beats = [held.beats[index] for index in indices]
     samples, rate = model.config.samples, model.config.sampling_rate_hz
     return _Batch(
         signals,
         label,
         LayoutBatch.of(beats, samples, rate),
-        torch.from_numpy(held.shapes_mv[numbers]),
+        torch.from_numpy(held.shapes_mv[indices]),
         torch.from_numpy(np.stack([beat_channels(each, samples, rate) for each in beats])),
-        torch.from_numpy(held.age[numbers]),
-        torch.from_numpy(held.sex[numbers]),
+        torch.from_numpy(held.age[indices]),
+        torch.from_numpy(held.sex[indices]),
     )
 
 
@@ -394,7 +405,7 @@ def _drawn_condition(
     batch: _Batch,
     generator: torch.Generator,
 ) -> tuple[Tensor, Condition]:
-    """x0 of a batch, and what the network is told of each record."""
+    """x0 of a batch, and the condition with hidden and augmented parts for training."""
     device = model.units.amplitude_mv.device
     signals, label = batch.signals_mv.to(device), batch.label.to(device)
     known: Tensor | None = None
@@ -416,16 +427,16 @@ def _drawn_condition(
     share = SHAPE_AUGMENTATION * torch.rand(len(shapes), generator=generator).to(device)
     other = shapes.roll(1, 0) - shapes.roll(2, 0)
     other[:, 1:] = 0  # few records have a ventricular shape
-    told = true + model.layout_units.to_model(placed(share[:, None, None, None] * other))
+    augmented = true + model.layout_units.to_model(placed(share[:, None, None, None] * other))
     x0, measured = model.to_model(signals, Condition(layout=true))
     return x0, Condition(
         label,
         known,
         batch.beats.to(device),
-        told,
+        augmented,
         measured.level,
-        hide_numbers(batch.age, generator).to(device),
-        hide_numbers(batch.sex, generator).to(device),
+        hide_values(batch.age, generator).to(device),
+        hide_values(batch.sex, generator).to(device),
     )
 
 
@@ -435,9 +446,9 @@ def held_out_loss(
     held_out: np.ndarray,
     seed: int,
 ) -> Callable[[nn.Module], float]:
-    """Denoising loss of any network on the same held-out records with the same noise.
+    """Make a function that scores a network on fixed held-out records with fixed noise.
 
-    The best linear denoiser of white data scores 1 on it, whatever the noise level.
+    The best linear denoiser of white data scores 1 at every noise level.
     """
     rng = streams.generator(seed, streams.VALIDATION_RECORDS)
     chosen = rng.permutation(held_out)[:RECORDS_FOR_VALIDATION]
@@ -455,21 +466,21 @@ def held_out_loss(
 
 
 def true_condition(
-    model: DiffusionModel, records: Records | ConditionedRecords, numbers: np.ndarray
+    model: DiffusionModel, records: Records | ConditionedRecords, indices: np.ndarray
 ) -> tuple[Tensor, Condition]:
-    """x0 of some records and all that is known of them, on the model's device."""
+    """x0 and full condition of the records with these indices, on the model's device."""
     device = model.units.amplitude_mv.device
-    signals = torch.from_numpy(records.independent_mv(numbers)).to(device)
-    label = torch.from_numpy(np.asarray(records.labels[numbers], np.float32)).to(device)
+    signals = torch.from_numpy(records.independent_mv(indices)).to(device)
+    label = torch.from_numpy(np.asarray(records.labels[indices], np.float32)).to(device)
     if model.layout_units is None:
         return model.to_model(signals, Condition(label=label))
     held = _conditioned(records)
     condition = model.condition(
         label,
-        beats=[held.beats[number] for number in numbers],
-        shapes_mv=held.shapes_mv[numbers],
-        age=torch.from_numpy(held.age[numbers]),
-        sex=torch.from_numpy(held.sex[numbers]),
+        beats=[held.beats[index] for index in indices],
+        shapes_mv=held.shapes_mv[indices],
+        age=torch.from_numpy(held.age[indices]),
+        sex=torch.from_numpy(held.sex[indices]),
     )
     return model.to_model(signals, condition)
 
@@ -477,8 +488,8 @@ def true_condition(
 def gaussian_identity(x0: Tensor, config: NoiseConfig, seed: int) -> float:
     """Weighted loss of the linear denoiser x / (1 + sigma^2) on records (B, leads, T).
 
-    Exactly 1 on white data of unit variance: how far a run is from it says how well the units fit
-    these records.
+    It is exactly 1 on white data with unit variance; the difference from 1 shows how well the units
+    fit these records.
     """
     generator = step_generator(seed, 1, rank=streams.STEP_HELD_OUT)
     x0 = x0.cpu()

@@ -1,4 +1,4 @@
-"""Noise levels: drawn in training, walked down in sampling."""
+"""Noise levels of training and sampling."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 from ecgtransfer.errors import ConfigError
 
-#: Widest ends of the levels that records are drawn through: noise in which a signal of model units
-#: is 0.1 % of the variance, and noise of 1 %, which the last denoising takes away.
+#: Widest range of noise levels that records are sampled through. At 30 the signal has 0.1 % of the
+#: variance; at 0.1 the noise has 1 %, which the last denoising step removes.
 SAMPLING_SIGMA_MAX, SAMPLING_SIGMA_MIN = 30.0, 0.1
-#: Their `rho` in `karras_sigmas`, whose own default is that of Karras et al. (2022).
+#: `rho` of `sampling_sigmas`; the default of `karras_sigmas` is that of Karras et al. (2022).
 SAMPLING_RHO = 4.0
 
 
@@ -19,11 +19,11 @@ class NoiseConfig:
     """Noise levels in model units (sigma_data = 1).
 
     Attributes:
-        log_mean, log_std: in training ln sigma ~ N(log_mean, log_std^2)
+        log_mean, log_std: training noise levels, ln sigma ~ N(log_mean, log_std^2)
             (Karras et al. 2022, table 1).
-        sigma_min, sigma_max: levels between which the denoiser is used: guidance is weighted from
-            one to the other, and no schedule goes beyond them. `sampling_sigmas` stays further
-            inside where these are wider than `SAMPLING_SIGMA_MIN` and `SAMPLING_SIGMA_MAX`.
+        sigma_min, sigma_max: range in which the denoiser is used: guidance weights are defined on
+            it, and no sampling schedule exceeds it. `sampling_sigmas` further limits it to
+            `SAMPLING_SIGMA_MIN` and `SAMPLING_SIGMA_MAX`.
     """
 
     log_mean: float = 0.7
@@ -41,12 +41,16 @@ class NoiseConfig:
 
 
 def draw_sigma(n: int, config: NoiseConfig, generator: torch.Generator) -> Tensor:
-    """(n,) noise levels of training records, on the CPU."""
+    """Draw noise levels of training records, (n,), on the CPU."""
     return torch.exp(config.log_mean + config.log_std * torch.randn(n, generator=generator))
 
 
 def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Tensor:
-    """(steps + 1,) falling noise levels that end in 0 (Karras et al. 2022, eq. 5), float64."""
+    """Decreasing noise levels that end in 0, (steps + 1,) float64 (Karras et al. 2022, eq. 5).
+
+    Raises:
+        ConfigError: fewer than 2 steps, or not 0 < sigma_min < sigma_max.
+    """
     if steps < 2:
         raise ConfigError(f"expected at least 2 sampler steps, got {steps}")
     if not 0 < sigma_min < sigma_max:
@@ -58,11 +62,14 @@ def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 7
 
 
 def sampling_sigmas(steps: int, config: NoiseConfig) -> Tensor:
-    """(steps + 1,) falling noise levels that end in 0, for records of a model, float64.
+    """Decreasing noise levels for sampling records, ending in 0: (steps + 1,) float64.
 
-    Between `config.sigma_min` and `config.sigma_max`, and no further than `SAMPLING_SIGMA_MIN` and
-    `SAMPLING_SIGMA_MAX`: few steps are spent where they change nothing (docs/experiments.md, "how
-    to draw").
+    They lie between `config.sigma_min` and `config.sigma_max`, limited to `SAMPLING_SIGMA_MIN` and
+    `SAMPLING_SIGMA_MAX`: beyond these, steps change the record little (docs/experiments.md, "how to
+    draw").
+
+    Raises:
+        ConfigError: as in `karras_sigmas`.
     """
     least = max(config.sigma_min, SAMPLING_SIGMA_MIN)
     most = min(config.sigma_max, SAMPLING_SIGMA_MAX)

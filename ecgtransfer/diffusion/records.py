@@ -1,4 +1,4 @@
-"""Records with what they are conditioned on, for training and scoring."""
+"""Records with their conditions, for training and scoring."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from ecgtransfer.signals.beats import Beats
 
 
 class Records(Protocol):
-    """What training needs of an `ECGSet`."""
+    """The part of `ECGSet` that training needs."""
 
     @property
     def labels(self) -> np.ndarray:
-        """(N, K) multi-hot."""
+        """Multi-hot labels, (N, K)."""
         ...
 
     def independent_mv(self, index: np.ndarray) -> np.ndarray:
-        """(n, 8, T) float32 millivolts."""
+        """Signals of the records with these indices, (n, 8, T) float32 in millivolts."""
         ...
 
 
@@ -31,13 +31,13 @@ class ConditionedRecords:
     """Records with their beats, beat shapes, ages and sexes.
 
     Attributes:
-        signals: (N, 8, T) millivolts by record numbers.
+        signals: source of the signals, (N, 8, T) in millivolts.
         labels: (N, K) multi-hot.
-        beats: of each record.
+        beats: beats of each record.
         shapes_mv: (N, SHAPE_ROWS, 8, W) from `signals.beat_shapes`.
-        age: (N,) years, NaN where not stated.
-        sex: (N,) 0 male, 1 female, NaN where not stated.
-        core: columns of `labels` that a target is likely to state, see `hide_statements`.
+        age: (N,) years, NaN if unknown.
+        sex: (N,) 0 male, 1 female, NaN if unknown.
+        core: columns of `labels` that a target is likely to annotate, see `hide_statements`.
     """
 
     signals: Records
@@ -62,24 +62,25 @@ class ConditionedRecords:
         return len(self.labels)
 
     def independent_mv(self, index: np.ndarray) -> np.ndarray:
-        """(n, 8, T) float32 millivolts."""
+        """Signals of the records with these indices, (n, 8, T) float32 in millivolts."""
         return self.signals.independent_mv(index)
 
 
-#: Shares of training records whose statements are all hidden, and all but those that a target is
-#: likely to state; in the others each statement is hidden with a probability of the record's own.
+#: Fraction of training records with all statements hidden, and fraction with all but the `core`
+#: statements hidden. In each other record, every statement is hidden with a probability that is
+#: drawn for the record.
 ALL_HIDDEN, ALL_BUT_CORE_HIDDEN = 0.1, 0.45
-#: Share of training records whose age, or sex, is hidden.
+#: Fraction of training records with hidden age; the same, independently, for sex.
 PATIENT_HIDDEN = 0.2
 
 
 def hide_statements(
     shape: Sequence[int], core: Sequence[int], generator: torch.Generator
 ) -> Tensor:
-    """Which statements a training record is told of, (B, K) bool.
+    """Draw which statements of each training record the network sees, (B, K) bool.
 
-    A target rarely states all that the source does, so that a network must serve whatever is
-    stated: nothing (for classifier-free guidance), the `core` columns alone, or any subset.
+    A target rarely annotates all statements of the source, so that the network must cope with any
+    subset: none (for classifier-free guidance), only the `core` columns, or a random subset.
     """
     rows, statements = shape
     chance = torch.rand(rows, 1, generator=generator)
@@ -93,7 +94,7 @@ def hide_statements(
     return known & (chance >= ALL_HIDDEN)
 
 
-def hide_numbers(values: Tensor, generator: torch.Generator) -> Tensor:
-    """Ages or sexes (B,) of which a fifth is NaN, not known."""
+def hide_values(values: Tensor, generator: torch.Generator) -> Tensor:
+    """Replace a fifth of the ages or sexes (B,) by NaN, which means unknown."""
     hidden = torch.rand(len(values), generator=generator) < PATIENT_HIDDEN
     return torch.where(hidden, torch.nan, values)

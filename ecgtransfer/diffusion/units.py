@@ -1,9 +1,9 @@
-"""Millivolts and model units: every lead and frequency of the source equally strong.
+"""Conversion between millivolts and model units, in which all leads and frequencies are whitened.
 
-An ECG's power falls by three decades between 5 and 45 Hz. In millivolts, white noise that hides
-the beats drowns the fine detail a hundredfold, and a network of finite skill leaves residues of
-noise there that dwarf the signal. Model units divide the cosine transform of each lead by the
-source's own spectrum, so that one noise level means the same at every frequency.
+The power of an ECG falls by three decades between 5 and 45 Hz. In millivolts, white noise that
+hides the beats would exceed the fine detail a hundredfold, and an imperfect network would leave
+residual noise there that exceeds the signal. Model units divide the cosine transform of each lead
+by the spectrum of the source, so that a noise level means the same at every frequency.
 """
 
 from collections.abc import Iterable
@@ -16,20 +16,20 @@ from torch import Tensor, nn
 
 from ecgtransfer.errors import ConfigError, SignalError
 
-#: Spectral amplitudes below this, in microvolts a coefficient, count as rounding of the recorder.
+#: Lower bound of spectral amplitudes, in microvolts per coefficient: below is quantisation noise.
 FLOOR_UV = 3.0
-#: Cosine coefficients beyond this quantile of the source are clipped for the spectrum alone.
+#: When the spectrum is estimated, cosine coefficients beyond this quantile are clipped.
 CLIP_QUANTILE = 0.995
-#: Width, in coefficients, of the smoothing of the logarithmic spectrum.
+#: Width, in coefficients, of the smoothing of the log spectrum.
 SMOOTHING = 4.0
 
 
 class SignalUnits(nn.Module):
-    """Invertible linear map between millivolts and model units, fixed after the source is seen.
+    """Invertible linear map between millivolts and model units, fitted to the source.
 
-    x0 = C^T diag(1 / amplitude) C signal_mv for the orthonormal cosine transform C (DCT-II), a
-    zero-phase filter a lead. A spectrum estimated on the source training records is part of the
-    model: target and test never touch it.
+    x0 = C^T diag(1 / amplitude) C signal_mv with the orthonormal cosine transform C (DCT-II): a
+    zero-phase filter for each lead. The spectrum is estimated on source training records and is
+    part of the model; target and test records do not affect it.
     """
 
     amplitude_mv: Tensor
@@ -43,7 +43,11 @@ class SignalUnits(nn.Module):
 
     @classmethod
     def fitted(cls, chunks: Iterable[np.ndarray]) -> "SignalUnits":
-        """Measure the spectrum of source records, chunks of (n, leads, T) in millivolts."""
+        """Estimate the spectrum from chunks of source records, (n, leads, T) in millivolts.
+
+        Raises:
+            ConfigError: fewer than 2 records.
+        """
         coefficients = np.concatenate([dct(chunk, norm="ortho", axis=-1) for chunk in chunks])
         if len(coefficients) < 2:
             raise ConfigError(
@@ -61,16 +65,16 @@ class SignalUnits(nn.Module):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(leads, samples) of the records that this map serves."""
+        """(leads, samples) of the records that can be converted."""
         leads, samples = self.amplitude_mv.shape
         return leads, samples
 
     def to_model(self, signals_mv: Tensor) -> Tensor:
-        """(B, leads, T) millivolts -> x0 (B, leads, T)."""
+        """Convert millivolts (B, leads, T) to x0 (B, leads, T)."""
         return (self._checked(signals_mv) @ self.cosine.T / self.amplitude_mv) @ self.cosine
 
     def to_mv(self, x0: Tensor) -> Tensor:
-        """x0 (B, leads, T) -> millivolts (B, leads, T)."""
+        """Convert x0 (B, leads, T) to millivolts (B, leads, T)."""
         return (self._checked(x0) @ self.cosine.T * self.amplitude_mv) @ self.cosine
 
     def _checked(self, signal: Tensor) -> Tensor:
@@ -78,6 +82,6 @@ class SignalUnits(nn.Module):
             raise SignalError(
                 f"expected records of {self.shape[0]} leads and {self.shape[1]} samples, as the "
                 f"source model was trained on, got shape {tuple(signal.shape)}; prepare the set "
-                f"with the source's rate and length"
+                f"with the source's sampling rate and length"
             )
         return signal.to(self.amplitude_mv.dtype)

@@ -1,4 +1,4 @@
-"""Drawings and pages: ECGs on paper, charts, printed pages, and the report as HTML."""
+"""Drawings: ECGs on paper, charts, printed pages, and the HTML report."""
 
 from typing import TYPE_CHECKING
 

@@ -10,15 +10,15 @@ from ecgtransfer.drawing.numbers import number_text
 FONT, LINE = 13.0, 17.0
 #: Average width of a letter at `FONT` in a wide typeface.
 LETTER = 7.2
-#: Room below a plot: for numbers at the axis, for its name, for a line more.
+#: Space below a plot: for tick labels, and for the name of the axis.
 TICKS_HEIGHT, AXIS_HEIGHT = 24.0, 20.0
-#: Pixels from one number at an axis to the next, at least.
+#: Minimum distance between tick labels, in pixels.
 TICK_PX = 52.0
 
 SERIES = tuple(name for name in PALETTE if name.startswith("series-"))
 
-#: Where each shape begins, seen from its middle, and its path: dot, square, triangle, cross, plus,
-#: diamond.
+#: Marker shapes: start of the path relative to its centre, and the path. Dot, square, triangle,
+#: cross, plus, diamond.
 DOT = "h0"
 SHAPES = (
     ((0.0, 0.0), DOT),
@@ -40,12 +40,12 @@ class Scale:
     stop: float
 
     def px(self, value: float) -> float:
-        """The pixel of a value, clipped to the axis."""
+        """Pixel of a value, clipped to the axis."""
         share = (value - self.low) / (self.high - self.low)
         return self.start + min(max(share, 0.0), 1.0) * (self.stop - self.start)
 
     def ticks(self, least: float = 0.0) -> list[float]:
-        """Round values on the axis, 1, 2 or 5 times a power of ten and at least `TICK_PX` apart."""
+        """Round tick values, 1, 2 or 5 times a power of ten, at least `TICK_PX` apart."""
         rough = (self.high - self.low) * TICK_PX / abs(self.stop - self.start)
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(each for m in (1, 2, 5, 10) if (each := m * power) >= rough * (1 - 1e-9))
@@ -65,7 +65,7 @@ class Canvas:
         self._words: list[str] = []
 
     def svg(self) -> str:
-        """The drawing."""
+        """The drawing as SVG."""
         width, height = coord(self.width), coord(self.height)
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
@@ -86,7 +86,7 @@ class Canvas:
         size: float = FONT,
         turned: bool = False,
     ) -> None:
-        """Write text with its baseline at `y`, over all lines, with a rim of the page."""
+        """Write text with its baseline at `y`, above all lines, with an outline of the page."""
         if not words:
             return
         style = "" if anchor == "start" else f' text-anchor="{anchor}"'
@@ -146,7 +146,7 @@ class Canvas:
     def circle(
         self, x: float, y: float, radius: float, fill: str, stroke: str, width: float
     ) -> None:
-        """Draw a circle with a rim."""
+        """Draw a circle with an outline."""
         self._lines.append(
             f'<circle cx="{coord(x)}" cy="{coord(y)}" r="{coord(radius)}" '
             f'fill="{css_colour(fill)}" stroke="{css_colour(stroke)}" '
@@ -166,9 +166,9 @@ class Canvas:
         )
 
     def legend(self, names: Sequence[str], sign_px: float) -> Iterator[tuple[float, float]]:
-        """Write names from left to right, then down; yields the middle of the symbol of each.
+        """Write a legend from left to right, then down; yield the centre of each symbol.
 
-        `height` is afterwards the lower edge of the legend.
+        Afterwards `height` is the lower edge of the legend.
         """
         x = 0.0
         for name in names:
@@ -180,7 +180,7 @@ class Canvas:
             x += needed + 20
 
     def ticks_below(self, scale: Scale, bottom: float, top: float) -> None:
-        """Write numbers below an axis and draw a thin line up from each."""
+        """Write tick labels below an axis and draw a thin line up from each."""
         ticks = scale.ticks()
         step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
         decimals = max(0, -math.floor(math.log10(step) + 1e-9))
@@ -191,6 +191,6 @@ class Canvas:
 
 
 def coord(number: float) -> str:
-    """A coordinate in tenths of a pixel, written as short as possible."""
+    """Format a coordinate in tenths of a pixel, as short as possible."""
     text = f"{number:.1f}".removesuffix(".0")
     return "0" if text == "-0" else text

@@ -1,8 +1,8 @@
-"""Charts of labelled rows as light SVG: estimates, shares, and distributions side by side.
+"""Charts of labelled rows as light SVG: estimates, proportions, and pairs of distributions.
 
-Colours are names of the page's `PALETTE`, so that one drawing serves light, dark and print. The two
-sets of a chart also differ by fill, for eyes and printers without colour. Each figure states in
-`alt` the numbers that it draws.
+Colours are names in the page's `PALETTE`, so that one drawing serves light, dark and print. The two
+sets of a chart also differ by fill, for readers and printers without colour. Each figure states the
+numbers that it draws in `alt`.
 """
 
 import math
@@ -35,14 +35,14 @@ from ecgtransfer.drawing.numbers import (
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.statistics import Estimate
 
-#: Names of the two sets, the real one first.
+#: Default names of the two sets, the real one first.
 NAMES = ("real", "generated")
 
-#: Each chart is drawn for a screen or a sheet of paper, and again for a phone held upright.
+#: Widths of a chart: for a screen or a sheet of paper, and for a phone held upright.
 WIDTH, NARROW = 680.0, 370.0
-#: Letters after which a label breaks, in either width.
+#: Characters after which a label wraps, for either width.
 LABEL_LETTERS, NARROW_LETTERS = 26, 46
-#: Half the height of a bar or a box.
+#: Half the height of a bar or box, in pixels.
 HALF_BAR = 5.5
 
 Mark = TypeVar("Mark")
@@ -50,7 +50,7 @@ Mark = TypeVar("Mark")
 
 @dataclass(frozen=True)
 class Quantiles:
-    """A distribution by its 5th, 25th, 50th, 75th and 95th percentile, and its count."""
+    """Summary of a distribution: 5th, 25th, 50th, 75th and 95th percentile, and count."""
 
     p5: float
     p25: float
@@ -63,7 +63,7 @@ class Quantiles:
         five = [self.p5, self.p25, self.p50, self.p75, self.p95]
         if not np.isfinite(five).all() or five != sorted(five):
             raise ConfigError(
-                f"expected five finite percentiles in rising order, got {five}; leave out values "
+                f"expected five finite percentiles in rising order, got {five}; exclude values "
                 "that could not be measured"
             )
 
@@ -88,21 +88,21 @@ def forest_svg(
     favours: tuple[str, str] = ("", ""),
     caption: str = "",
 ) -> Figure:
-    """Draw a forest plot: differences with intervals about the line of no difference.
+    """Draw a forest plot: differences with intervals around the line of no difference.
 
-    A marker is filled where its interval excludes `zero`. An infinite end runs to the edge.
+    A marker is filled if its interval excludes `zero`. An infinite end extends to the edge.
 
     Args:
-        rows: (label, estimate or None) of each.
-        title: of the figure.
+        rows: (label, estimate or None) of each row.
+        title: title of the figure.
         zero: value of no difference.
-        unit: of the axis.
+        unit: unit of the axis.
         axis: name of the axis.
         favours: meaning of the left and the right side.
-        caption: of the figure.
+        caption: caption of the figure.
 
     Raises:
-        ConfigError: no row.
+        ConfigError: there are no rows.
     """
     found = [estimate for _, estimate in rows if estimate is not None]
     ends = [end for each in found for end in (each.low, each.value, each.high)]
@@ -126,11 +126,11 @@ def forest_svg(
 
     apart = sum(not each.low <= zero <= each.high for each in found)
     said = _listed(zip(labels, numbers, strict=True))
-    key = f"Filled: the interval leaves out {zero:g}; hollow: it does not."
+    key = f"Filled: the interval excludes {zero:g}; hollow: it does not."
     return in_two_widths(
         title,
         draw,
-        f"{title}, with 95 % intervals: {apart} of {len(found)} leave out {zero:g}. {said}",
+        f"{title}, with 95 % intervals: {apart} of {len(found)} exclude {zero:g}. {said}",
         f"{caption} {key}".strip(),
     )
 
@@ -147,15 +147,15 @@ def bars_svg(
     """Draw two bars with intervals for each row, such as pass rates of real and generated records.
 
     Args:
-        rows: (label, first estimate or None, second estimate or None) of each.
-        title: of the figure.
-        names: of the first and the second bar.
-        percent: estimates are shares, 0 to 1, and are shown as 0 to 100 %.
+        rows: (label, first estimate or None, second estimate or None) of each row.
+        title: title of the figure.
+        names: names of the first and the second bar.
+        percent: whether estimates are proportions, 0 to 1, shown as 0 to 100 %.
         axis: name of the axis.
-        caption: of the figure.
+        caption: caption of the figure.
 
     Raises:
-        ConfigError: no row.
+        ConfigError: there are no rows.
     """
     factor = 100 if percent else 1
     pairs = [[_scaled(estimate, factor) for estimate in pair] for _, *pair in rows]
@@ -193,16 +193,16 @@ def interval_plot_svg(
     """Draw two distributions for each row: median, quartiles, 5th and 95th percentile.
 
     Args:
-        rows: (label, first distribution or None, second distribution or None) of each.
-        title: of the figure.
-        unit: of the axis.
+        rows: (label, first distribution or None, second distribution or None) of each row.
+        title: title of the figure.
+        unit: unit of the axis.
         axis: name of the axis; the title by default.
-        names: of the first and the second distribution.
+        names: names of the first and the second distribution.
         limits: values by name, marked across all rows, such as {"120 ms": 120.0}.
-        caption: of the figure.
+        caption: caption of the figure.
 
     Raises:
-        ConfigError: no row.
+        ConfigError: there are no rows.
     """
     pairs = [list(pair) for _, *pair in rows]
     values = [value for pair in pairs for q in pair if q for value in (q.p5, q.p95)]
@@ -237,15 +237,15 @@ def interval_plot_svg(
 
 
 def in_two_widths(title: str, draw: Callable[[float], Canvas], alt: str, caption: str) -> Figure:
-    """A chart drawn in both widths, with its alternative text."""
+    """Draw a chart in both widths, with its alternative text."""
     return Figure(title, draw(WIDTH).svg(), alt, caption, draw(NARROW).svg())
 
 
 class _Rows(Canvas):
     """A chart of labelled rows on one horizontal axis, with numbers on the right.
 
-    With the names of two sets, each row has a filled mark above and a hollow one below. Labels are
-    above the rows of a narrow chart, left of those of a wide one.
+    With two named sets, each row has a filled mark above and a hollow one below. Labels are above
+    the rows of a narrow chart, and to the left of those of a wide one.
     """
 
     def __init__(
@@ -258,7 +258,7 @@ class _Rows(Canvas):
     ) -> None:
         super().__init__(title, width)
         if not labels:
-            raise ConfigError(f"expected rows in figure {title!r}, got none; leave it out")
+            raise ConfigError(f"expected rows in figure {title!r}, got none; omit the figure")
         narrow = width < WIDTH
         letters = NARROW_LETTERS if narrow else LABEL_LETTERS
         wrapped = [textwrap.wrap(label, letters, max_lines=3, placeholder=" …") for label in labels]
@@ -289,14 +289,14 @@ class _Rows(Canvas):
     def marks(
         self, pairs: Sequence[Sequence[Mark | None]]
     ) -> Iterator[tuple[Mark, float, str, str]]:
-        """Each value that is not None, with the height, fill and line of its mark."""
+        """Iterate over values that are not None, with the height, fill and line of their marks."""
         for middle, pair in zip(self.middles, pairs, strict=True):
             for number, mark in enumerate(pair):
                 if mark is not None:
                     yield mark, middle + LINE * (number - 0.5), *_mark_colours(number)
 
     def scale(self, values: Sequence[float], *, rounded: bool = False) -> Scale:
-        """An axis that holds all finite values, with margins unless `rounded`."""
+        """An axis for all finite values, with margins unless `rounded`."""
         finite = [value for value in values if math.isfinite(value)] or [0.0]
         low, high = min(finite), max(finite)
         if low == high:
@@ -329,12 +329,12 @@ class _Rows(Canvas):
 
 
 def _mark_colours(number: int) -> tuple[str, str]:
-    """Fill and line of a set: the first is filled, the second hollow."""
+    """Fill and line colour of a set: the first is filled, the second hollow."""
     return (SERIES[0], SERIES[0]) if number == 0 else ("page", SERIES[number])
 
 
 def _stacked(middle: float, lines: Sequence[str]) -> list[tuple[float, str]]:
-    """Lines of text centred on a height, each with its baseline."""
+    """Lines of text centred at a height, each with its baseline."""
     first = middle + 4.5 - LINE * (len(lines) - 1) / 2
     return [(first + LINE * number, line) for number, line in enumerate(lines)]
 
@@ -355,7 +355,7 @@ def _quantiles_text(quantiles: Quantiles | None, decimals: int | None) -> str:
 
 
 def _by_name(names: Sequence[str], texts: Sequence[Sequence[str]]) -> list[str]:
-    """Names and texts of both sets, one string for each row."""
+    """Join names and texts of both sets, one string for each row."""
     return [
         ", ".join(f"{name} {text}" for name, text in zip(names, pair, strict=True))
         for pair in texts

@@ -1,4 +1,4 @@
-"""A figure of a page: an SVG drawing, its description in words, and the colours of the page."""
+"""A figure: an SVG drawing, its description in words, and the colours of the page."""
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
@@ -8,8 +8,8 @@ from html import escape
 from ecgtransfer.errors import ConfigError
 
 #: Colours by name, (light, dark). Text colours have a contrast of at least 4.5 against `page`,
-#: `well` and their own `-back` (WCAG 2.2, 1.4.3). The series are the hues of Okabe and Ito (2008),
-#: which colour-blind readers tell apart, darkened for light paper and lightened for dark.
+#: `well` and their own `-back` (WCAG 2.2, 1.4.3). The series use the hues of Okabe and Ito (2008),
+#: which colour-blind readers can distinguish, darkened for light and lightened for dark pages.
 PALETTE: Mapping[str, tuple[str, str]] = {
     "page": ("#fdfdfb", "#15191c"),
     "well": ("#f3f4f1", "#1d2327"),
@@ -37,12 +37,12 @@ PALETTE: Mapping[str, tuple[str, str]] = {
     "paper-mark": ("#a6001c", "#ff8a8f"),
 }
 
-#: Elements allowed in a drawing: none of them runs, loads or styles the page around it.
+#: Allowed SVG elements; none of them can run or load anything or style the page around it.
 _SVG_TAGS = frozenset(
     {"svg", "g", "path", "line", "polyline", "polygon", "rect", "circle", "ellipse", "text"}
 )
-#: Attributes that a drawing must not have: a link, a style that the page's policy would block, a
-#: name that two drawings could share.
+#: Forbidden attributes: links, styles (which the page's policy would block), and ids (which two
+#: drawings could share).
 _SVG_FORBIDDEN = frozenset({"href", "style", "id"})
 
 
@@ -51,15 +51,14 @@ class Figure:
     """A drawing and its description in words.
 
     Attributes:
-        title: above the drawing.
+        title: shown above the drawing.
         svg: one `<svg>` element with a viewBox, with colours of `PALETTE` as `var(--ink)`.
-        alt: message and numbers of the drawing, for readers who do not see it.
-        caption: below the drawing.
-        narrow: a second drawing for phones, where the first would need sideways scrolling.
+        alt: message and numbers of the drawing, for readers who cannot see it.
+        caption: shown below the drawing.
+        narrow: a second drawing for phones, for which the first would be too wide.
 
     Raises:
-        ConfigError: on construction, for an empty `alt`, or an SVG that is malformed or could run
-            or load something.
+        ConfigError: `alt` is empty, or an SVG is malformed or could run or load something.
     """
 
     title: str
@@ -78,22 +77,26 @@ class Figure:
             _check_svg(svg, self.title)
 
     def to_dict(self) -> dict[str, object]:
-        """Title and words, for JSON; without the drawing."""
+        """Title, alternative text and caption for JSON; without the drawing."""
         return {"title": self.title, "alt": self.alt, "caption": self.caption}
 
 
 def css_colour(name: str) -> str:
-    """A colour of the page for SVG; its light value where a drawing stands alone."""
+    """A colour of the page for SVG, with its light value as fallback outside a page."""
     return name if name == "none" else f"var(--{name},{PALETTE[name][0]})"
 
 
 def escaped(text: str) -> str:
-    """Text for XML, without the control characters that XML cannot hold."""
+    """Escape text for XML, and drop control characters that XML does not allow."""
     return escape("".join(letter for letter in text if letter.isprintable()))
 
 
 def _check_svg(svg: str, title: str) -> None:
-    """Raise ConfigError unless `svg` is one well-formed drawing that runs and loads nothing."""
+    """Check that `svg` is one well-formed drawing that cannot run or load anything.
+
+    Raises:
+        ConfigError: it is not.
+    """
     try:
         if "<!" in svg or "<?" in svg:
             raise ElementTree.ParseError("it declares something or has comments")

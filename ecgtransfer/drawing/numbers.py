@@ -1,17 +1,17 @@
-"""Numbers as they are printed: decimals, signs, powers of ten, intervals."""
+"""Format numbers for print: decimals, signs, powers of ten, intervals."""
 
 import math
 from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
-#: Decimals follow the largest of the numbers that stand side by side: four digits in front and
-#: behind the point, at most three behind it (a score, a share), and three significant ones where
-#: all are small; below `TINY_NUMBER` powers of ten.
+#: Decimals follow the largest of the numbers that are shown together: four digits in total before
+#: and after the point, at most three after it; three significant digits if all are below
+#: `SMALL_NUMBER`; powers of ten if all are below `TINY_NUMBER`.
 SMALL_NUMBER, TINY_NUMBER = 1e-2, 1e-4
 
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
-#: Printed where there is no number.
+#: Printed for a missing number.
 NO_VALUE = "no value"
 
 
@@ -21,7 +21,7 @@ class EstimateLike(Protocol):
 
     @property
     def value(self) -> float:
-        """The number itself."""
+        """The estimate itself."""
 
     @property
     def low(self) -> float:
@@ -33,7 +33,7 @@ class EstimateLike(Protocol):
 
 
 def decimals_for(values: Iterable[float]) -> int | None:
-    """Decimals for numbers that stand side by side; None where powers of ten read better."""
+    """Number of decimals for numbers that are shown together; None for powers of ten."""
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     if largest == 0 or SMALL_NUMBER <= largest < 1:
         return 3
@@ -44,7 +44,7 @@ def decimals_for(values: Iterable[float]) -> int | None:
 
 
 def number_text(value: float, decimals: int | None, *, signed: bool = False) -> str:
-    """A number in print: 1,204.5, −0.012, +0.3, 1.2 × 10⁻⁵, ∞."""
+    """Format a number: 1,204.5, −0.012, +0.3, 1.2 × 10⁻⁵, ∞."""
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
     sign = "+" if signed else ""
@@ -59,7 +59,7 @@ def number_text(value: float, decimals: int | None, *, signed: bool = False) -> 
 def estimate_text(
     estimate: EstimateLike | None, decimals: int | None, *, signed: bool = False
 ) -> str:
-    """An estimate with its interval: 0.902 [0.850, 0.934]."""
+    """Format an estimate with its interval: 0.902 [0.850, 0.934]."""
     if estimate is None:
         return NO_VALUE
     value, low, high = (

@@ -1,4 +1,4 @@
-"""Overview of a set on one page: counts of labels and ages, and a strip of ECG of each label."""
+"""One-page overview of a set: counts of labels and ages, and a strip of ECG for each label."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: The most frequent labels have a bar, and fewer a strip.
+#: Number of most frequent labels with a bar, and with a strip.
 MOST_BARS, MOST_STRIPS = 30, 12
 
-#: The page in millimetres: width, margin, height of a bar, of titles and axes around the bars; the
-#: size of its heading in points.
+#: The page in millimetres: width, margin, height of a bar, space for titles and axes around the
+#: bars; font size of the heading in points.
 WIDTH_MM, MARGIN_MM, BAR_MM, AROUND_BARS_MM = 276, 8, 5, 30
 LEAST_BARS_MM = 40
 HEADING_PT = 10
 
-#: A strip: 4.8 s of lead II, 3 mV high, at the scale of ECG paper, with its title.
+#: A strip in millimetres of ECG paper: 4.8 s of lead II, 3 mV high, with its title.
 STRIP_LEAD = "II"
 STRIP_S, STRIP_MV, STRIP_TITLE_MM = 4.8, 3.0, 8
 STRIP_COLUMNS = 2
@@ -35,16 +35,16 @@ _BAR, _GRID = "#35608d", "#f3c4c4"
 def draw_overview(
     ecgset: ECGSet, labels: Mapping[str, int], ages: Mapping[str, int], mark: str = ""
 ) -> "Figure":
-    """Draw counts of labels and ages on one page, and lead II of the first record of each label.
+    """Draw counts of labels and ages on one page, and lead II of one record for each label.
 
-    A record with no other label is preferred. Strips have the scale of ECG paper, 25 mm/s and
-    10 mm/mV.
+    The strip shows the first record of a label, preferably one without other labels, at the scale
+    of ECG paper, 25 mm/s and 10 mm/mV.
 
     Args:
-        ecgset: with records.
-        labels: records of each label.
-        ages: records of each decade.
-        mark: in red beside the title, such as SYNTHETIC.
+        ecgset: a set with records.
+        labels: number of records of each label.
+        ages: number of records of each decade of age.
+        mark: text in red next to the title, such as SYNTHETIC.
     """
     frequent = sorted((name for name in labels if labels[name]), key=lambda name: -labels[name])
     bars, strips = frequent[:MOST_BARS], frequent[:MOST_STRIPS]
@@ -79,7 +79,7 @@ def draw_overview(
 
 
 def _example(ecgset: ECGSet, name: str) -> int:
-    """Index of the first record of a label, preferably one with no other label."""
+    """Index of the first record of a label, preferably one without other labels."""
     column = ecgset.label_space.index(name)
     stated = ecgset.labels >= 0.5
     having = np.flatnonzero(stated[:, column])
@@ -112,7 +112,7 @@ def _plain(axes: "Axes") -> None:
 
 
 def _draw_strip(axes: "Axes", ecgset: ECGSet, index: int, label: str) -> None:
-    """Draw lead II of a record on squares of 5 mm."""
+    """Draw lead II of a record on a grid of 5 mm."""
     recording = ecgset.recording(index)
     samples = int(STRIP_S * recording.sampling_rate_hz) + 1
     strip = recording.signal_mv[LEADS.index(STRIP_LEAD), :samples].astype(np.float64)

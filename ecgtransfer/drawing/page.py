@@ -1,4 +1,4 @@
-"""A printed page: panels and text placed by their distance from its upper left corner."""
+"""A printed page with panels and text placed by their distance from its upper left corner."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Width of a page in inches, and pixels an inch: type of 8 points is 11 pixels high where a page
-#: is shown 1400 wide.
+#: Width of a page in inches, and pixels per inch: type of 8 points is 11 pixels high if a page is
+#: shown 1400 pixels wide.
 WIDTH, DPI = 14.0, 120
 
-#: Inches at the left and right edge of a page, and above and below its panels.
+#: Margins in inches at the left and right edge of a page, and above and below its panels.
 LEFT, RIGHT, HEAD, FOOT = 0.45, 0.15, 0.5, 0.95
 
-#: Colours of a PNG: edges stay smooth at a third of the size.
+#: Number of colours of a PNG: with this many, edges stay smooth at a third of the file size.
 PALETTE = 128
 
 INK, PALE, FAINT = "#1a1a1a", "#7d7d7d", "#e6e6e6"
@@ -46,7 +46,7 @@ STYLE = {
 
 @contextmanager
 def page_style() -> Iterator[None]:
-    """Draw in this context independently of the user's matplotlib settings."""
+    """Draw inside this context independently of the user's matplotlib settings."""
     import matplotlib.style
 
     with matplotlib.style.context(["default", STYLE]):
@@ -55,12 +55,12 @@ def page_style() -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class Page:
-    """A figure with a size and places in a unit of its own, such as inches or millimetres.
+    """A figure with a size and coordinates in its own unit, such as inches or millimetres.
 
     Attributes:
-        figure: what is drawn on.
-        width: of the page in its unit.
-        height: likewise.
+        figure: the matplotlib figure.
+        width: width of the page in its unit.
+        height: height of the page in its unit.
     """
 
     figure: Figure
@@ -71,7 +71,7 @@ class Page:
     def of(
         cls, height: float, width: float = WIDTH, *, units_per_inch: float = 1, dpi: float = DPI
     ) -> Page:
-        """An empty page that pyplot does not know of."""
+        """Make an empty page, not registered with pyplot."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
@@ -81,20 +81,24 @@ class Page:
         return cls(figure, width, height)
 
     def panel(self, left: float, top: float, width: float, height: float) -> Axes:
-        """Axes whose frame has this upper left corner."""
+        """Add axes whose frame has this upper left corner."""
         below = self.height - top - height
         return self.figure.add_axes(
             (left / self.width, below / self.height, width / self.width, height / self.height)
         )
 
     def write(self, left: float, top: float, text: str, size: float, **style: Any) -> None:
-        """Write text from a place on; by default it is the upper left corner."""
+        """Write text at a position, by default its upper left corner."""
         self.figure.text(
             left / self.width, 1 - top / self.height, text, fontsize=size, **{"va": "top"} | style
         )
 
     def save(self, path: Path) -> None:
-        """Write a PNG in few colours, atomically; StorageError if the disk refuses."""
+        """Write a PNG with few colours, atomically.
+
+        Raises:
+            StorageError: the disk is full or refuses to write.
+        """
         from PIL import Image
 
         drawn = io.BytesIO()

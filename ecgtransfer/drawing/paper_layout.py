@@ -1,7 +1,7 @@
 """Geometry of ECG paper in millimetres: sheets, traces, lead names and calibration pulses.
 
-Paper speed is 25 mm/s and gain 10 mm/mV. `paper_png` and `paper_svg` draw what is laid out here.
-The origin is the lower left corner of the grid, x to the right and y upwards.
+Paper speed is 25 mm/s and gain 10 mm/mV. `paper_png` and `paper_svg` draw this layout. The origin
+is the lower left corner of the grid, with x to the right and y upwards.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from ecgtransfer.signals.recording import Recording
 PAPER_MM_PER_S = 25.0
 PAPER_MM_PER_MV = 10.0
 
-#: Three rows of four leads, 2.5 s each, columns in step with each other; below them lead II.
+#: Three rows of four leads, 2.5 s each, with simultaneous columns; below them lead II.
 LAYOUT = (
     ("I", "aVR", "V1", "V4"),
     ("II", "aVL", "V2", "V5"),
@@ -28,19 +28,19 @@ LAYOUT = (
 RHYTHM_LEAD = "II"
 COLUMN_S = 2.5
 
-#: The printed sheet. Baselines lie on 5 mm lines, as far apart as 3 mV.
+#: Size of the printed sheet. Baselines are on 5 mm lines, 3 mV apart.
 GRID_WIDTH_MM, GRID_HEIGHT_MM = 270, 130
 TITLE_MM, FOOTER_MM, MARGIN_MM = 8, 7, 3
 BASELINES_MM = (105, 75, 45, 15)
 TRACE_START_MM = 15
 
-#: A lead name is placed at the first of these positions, relative to the start of its trace and its
-#: baseline, that no trace crosses, or else at the one with the most room. The name of a lead with
+#: A lead name goes to the first of these positions, relative to the start of its trace and its
+#: baseline, that no trace crosses, or else to the one with the most space. The name of a lead with
 #: a row of its own goes below the calibration pulse.
 NAME_HEIGHTS_MM = (9.0, 7.0, 11.5, 5.0, -7.0, -9.5)
 NAME_PLACES_MM = [(right, up) for right in (1.0, 5.0, 9.0, 13.0) for up in NAME_HEIGHTS_MM]
 NAME_OF_ROW_MM = (4.5, -2.6)
-#: Half the height of a name with a margin; the width of a letter; the margin left and right.
+#: Half the height of a name with its margin; width of a letter; margin on the left and right.
 NAME_HALF_MM, LETTER_MM, NAME_GAP_MM = 1.9, 2.3, 0.5
 
 #: Corners (x from the edge, y from the baseline) of the calibration pulse: 1 mV for 0.2 s.
@@ -51,15 +51,14 @@ BORDER_HALF_MM = 3.0
 
 @dataclass(frozen=True)
 class Sheet:
-    """Which leads stand in each row, side by side, and where the baselines of the rows lie."""
+    """Leads of each row from left to right, and the baselines of the rows."""
 
     rows: tuple[tuple[str, ...], ...]
     baselines_mm: tuple[int, ...]
     grid_height_mm: int
 
 
-#: Sheets by the name of their layout. With twelve rows, 1.5 mV apart, a sheet is as high as A4 is
-#: wide.
+#: Sheets by layout name. With twelve rows, 1.5 mV apart, a sheet is as high as A4 is wide.
 SHEETS = {
     "3x4": Sheet((*LAYOUT, (RHYTHM_LEAD,)), BASELINES_MM, GRID_HEIGHT_MM),
     "12x1": Sheet(tuple((name,) for name in LEADS), tuple(range(180, 0, -15)), 195),
@@ -67,7 +66,7 @@ SHEETS = {
 
 
 class Trace(NamedTuple):
-    """A stretch of one lead: x on the sheet, y from its baseline, both in mm, (n,)."""
+    """A segment of one lead: x on the sheet and y from its baseline, both in mm, (n,)."""
 
     name: str
     left_mm: float
@@ -83,7 +82,7 @@ class Trace(NamedTuple):
 
 
 class NamePlace(NamedTuple):
-    """The name of a lead and the middle of its left edge, in mm."""
+    """The name of a lead and the centre of its left edge, in mm."""
 
     name: str
     x_mm: float
@@ -91,17 +90,21 @@ class NamePlace(NamedTuple):
 
 
 def sheet_of(layout: str) -> Sheet:
-    """The sheet of a layout, `3x4` or `12x1`; ConfigError for another name."""
+    """The sheet of a layout, `3x4` or `12x1`.
+
+    Raises:
+        ConfigError: another name.
+    """
     if layout not in SHEETS:
-        raise ConfigError(f"expected a layout of {', '.join(SHEETS)}, got {layout!r}; take one")
+        raise ConfigError(f"expected a layout of {', '.join(SHEETS)}, got {layout!r}; choose one")
     return SHEETS[layout]
 
 
 def place_traces(recording: Recording, sheet: Sheet) -> list[Trace]:
-    """Stretches of all leads, row by row: the first 10 s, or the whole of a shorter recording.
+    """Place the traces of all leads, row by row: the first 10 s, or a whole shorter recording.
 
-    Each stretch is shifted by its median, as AC coupling would do, and ends with the sample that
-    the next column begins with.
+    Each trace is shifted by its median, as AC coupling would do, and ends with the first sample of
+    the next column.
     """
     rate = recording.sampling_rate_hz
     row_s = min(COLUMN_S * len(LAYOUT[0]), recording.duration_s)
@@ -133,7 +136,7 @@ def place_marks(traces: Sequence[Trace], sheet: Sheet) -> list[NDArray[np.float6
 
 
 def place_names(traces: Sequence[Trace], sheet: Sheet) -> list[NamePlace]:
-    """Each lead name where no trace runs through it, or where traces are farthest away."""
+    """Place each lead name where no trace crosses it, or where traces are farthest away."""
     if all(len(names) == 1 for names in sheet.rows):
         right, up = NAME_OF_ROW_MM
         return [NamePlace(trace.name, right, trace.baseline_mm + up) for trace in traces]
@@ -151,9 +154,13 @@ def place_names(traces: Sequence[Trace], sheet: Sheet) -> list[NamePlace]:
 
 
 def _room_mm(segments: NDArray[np.float64], x_mm: float, y_mm: float, name: str) -> float:
-    """Vertical distance from a name to the nearest segment; negative where one crosses it.
+    """Vertical distance from a name to the nearest segment; negative if one crosses it.
 
-    segments: (left, right, lowest, highest) of each, (n, 4).
+    Args:
+        segments: (n, 4), each (left, right, lowest, highest).
+        x_mm: left edge of the name.
+        y_mm: centre of the name.
+        name: its text.
     """
     end_mm = x_mm + LETTER_MM * len(name) + NAME_GAP_MM
     near = segments[(segments[:, 1] > x_mm - NAME_GAP_MM) & (segments[:, 0] < end_mm), 2:]
@@ -161,7 +168,7 @@ def _room_mm(segments: NDArray[np.float64], x_mm: float, y_mm: float, name: str)
 
 
 def scales(recording: Recording) -> tuple[str, str, str]:
-    """Paper speed, gain and sampling rate, as they are printed below the grid."""
+    """Paper speed, gain and sampling rate, as printed below the grid."""
     return (
         f"{PAPER_MM_PER_S:g} mm/s",
         f"{PAPER_MM_PER_MV:g} mm/mV",

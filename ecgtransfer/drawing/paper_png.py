@@ -30,24 +30,24 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Letters of a title that fit above the grid; the rest is cut off.
+#: Number of letters of a title that fit above the grid; longer titles are truncated.
 LONGEST_TITLE = 120
 
 MM_PER_INCH = 25.4
-#: Five pixels a millimetre, so that all squares of the grid look alike.
+#: Five pixels per millimetre, so that all squares of the grid look alike.
 DPI = 5 * MM_PER_INCH
 
 INK, WARNING = "#16161d", "#b00020"
 _PAPER, _LINE_1_MM, _LINE_5_MM = "#fffafa", "#f9d5d5", "#ef9f9f"
 
-#: In SVG, a path of straight lines with absolute coordinates, and one point of it.
+#: In SVG: a path of straight lines with absolute coordinates, and one point of it.
 _SVG_PATH = re.compile(r'd="(?P<points>(?:[ML] -?[\d.]+ -?[\d.]+\s*)+)"')
 _SVG_POINT = re.compile(r"([ML]) (-?[\d.]+) (-?[\d.]+)")
 
 #: Tolerance of simplified traces, in points: 0.07 mm, a quarter of their width.
 SIMPLIFIED_PT = 0.2
 
-#: File name endings of a drawing.
+#: File extensions of a drawing.
 ENDINGS = (".png", ".svg", ".pdf")
 
 
@@ -61,19 +61,19 @@ def draw_recording(
 ) -> "Figure":
     """Draw a recording on ECG paper: 3 rows x 4 columns of 2.5 s, and a rhythm strip of lead II.
 
-    The first 10 s are drawn; a shorter recording has four equal columns. Each stretch is shifted by
+    The first 10 s are drawn; a shorter recording has four equal columns. Each trace is shifted by
     its median, as AC coupling would do. A new figure measures 276 x 145 mm (12x1: 276 x 210 mm), so
     that it prints at true scale.
 
     Args:
-        recording: what to draw.
+        recording: the recording.
         title: printed above the grid.
-        figure: cleared and drawn into, instead of a new one.
+        figure: figure to clear and use; None for a new one.
         mark: printed in red below the grid, such as SYNTHETIC.
         layout: `3x4`, or `12x1` with a row of 10 s for each lead.
 
     Raises:
-        ConfigError: an unknown layout.
+        ConfigError: unknown layout.
     """
     return _draw([recording], [title], 1, figure, sheet_of(layout), mark)
 
@@ -84,12 +84,12 @@ def draw_recordings(
     """Draw several recordings, each on a sheet with its title, from left to right, then down.
 
     Args:
-        recordings: what to draw.
-        titles: one for each recording.
-        columns: sheets side by side.
+        recordings: the recordings.
+        titles: one title for each recording.
+        columns: number of sheets in a row.
 
     Raises:
-        SignalError: no recording, or another number of titles.
+        SignalError: there are no recordings, or another number of titles.
     """
     if not recordings or len(recordings) != len(titles) or columns < 1:
         raise SignalError(
@@ -104,8 +104,8 @@ def save_drawing(figure: "Figure", path: str | os.PathLike[str]) -> None:
     """Write a figure atomically as .png, .svg or .pdf; equal figures give equal bytes.
 
     Raises:
-        SignalError: another ending.
-        StorageError: a file that cannot be written.
+        SignalError: another extension.
+        StorageError: the file cannot be written.
     """
     from matplotlib import rc_context
 
@@ -113,7 +113,7 @@ def save_drawing(figure: "Figure", path: str | os.PathLike[str]) -> None:
     kind = path.suffix.casefold()
     if kind not in ENDINGS:
         raise SignalError(
-            f"{path} could not be written (unknown ending {path.suffix!r}); give a path that ends "
+            f"{path} could not be written (unknown extension {path.suffix!r}); give a path ending "
             f"in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
         )
     undated = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[kind]
@@ -126,7 +126,7 @@ def save_drawing(figure: "Figure", path: str | os.PathLike[str]) -> None:
 
 
 def _shorter_path(found: "re.Match[str]") -> str:
-    """The same path of straight lines with relative coordinates, in hundredths of a point."""
+    """Rewrite a path of straight lines with relative coordinates, in hundredths of a point."""
     last = (0, 0)
     words: list[str] = []
     for letter, x, y in _SVG_POINT.findall(found["points"]):
@@ -142,7 +142,7 @@ def _shorter_path(found: "re.Match[str]") -> str:
 
 
 def _hundredths(count: int) -> str:
-    """Hundredths as the shortest number in SVG: .05, -1.2, 3."""
+    """Format hundredths as the shortest number in SVG: .05, -1.2, 3."""
     return f"{count / 100:.2f}".rstrip("0").rstrip(".").replace("0.", ".", abs(count) < 100) or "0"
 
 
@@ -212,7 +212,7 @@ def _draw_traces(axes: "Axes", recording: Recording, sheet: Sheet) -> None:
 
 
 def _draw_name(axes: "Axes", place: NamePlace) -> None:
-    """Draw a lead name with a rim of paper that hides the grid."""
+    """Draw a lead name with an outline of paper colour that hides the grid."""
     from matplotlib.patheffects import withStroke
 
     axes.text(

@@ -28,16 +28,16 @@ from ecgtransfer.signals import LEADS, Recording
 #: Printed in red below a generated ECG.
 SYNTHETIC = "SYNTHETIC"
 
-#: Coordinates are whole numbers of 1/20 mm: 5 microvolts, 2 ms, a sixth of a trace's width.
+#: Coordinates are whole multiples of 1/20 mm: 5 microvolts, 2 ms, a sixth of a trace's width.
 UNITS_PER_MM = 20
 TRACE_MM = 0.3
 
-#: How far a sample may lie above or below the line that is drawn: the first of these with which all
-#: traces together stay below so many bytes, or else the last, two thirds of a trace's width.
+#: Tolerances between a sample and the drawn line. The first one is used for which all traces
+#: together have at most `TRACE_BYTES`, or else the last, two thirds of a trace's width.
 TOLERANCES_MM = (0.05, 0.1, 0.2)
 TRACE_BYTES = 20_000
 
-#: Heights of letters on the paper: names of leads, words around the grid, the mark.
+#: Letter heights on the paper: names of leads, text around the grid, the mark.
 NAME_MM, WORDS_MM, MARK_MM = 3.4, 3.2, 4.2
 
 
@@ -52,20 +52,21 @@ def ecg_svg(
 ) -> Figure:
     """Draw a recording on ECG paper, 25 mm/s and 10 mm/mV, with the layout of `draw_recording`.
 
-    The sheet is 270 mm wide where there is room, which is true scale. A sample lies at most 0.05 mm
-    (5 microvolts) off its line, or up to 0.2 mm in a recording so noisy that its lines would
-    otherwise exceed 20 kB.
+    The sheet is 270 mm wide if the page allows it, which is true scale. The distance of a sample
+    from the drawn line is at most 0.05 mm (5 microvolts), or up to 0.2 mm in a noisy recording
+    whose lines would otherwise exceed 20 kB.
 
     Args:
-        recording: what to draw.
-        title: of the figure.
-        mark: printed in red below the grid, on the left, where a phone shows it too; "" for none.
+        recording: the recording.
+        title: title of the figure.
+        mark: printed in red below the grid, on the left, where it is visible on a phone too; ""
+            for none.
         description: first words of the alternative text, such as the labels.
-        caption: of the figure.
+        caption: caption of the figure.
         layout: `3x4`, or `12x1` with a row of 10 s for each lead.
 
     Raises:
-        ConfigError: an unknown layout.
+        ConfigError: unknown layout.
     """
     return _sheets((recording,), ("",), (mark,), title, description, caption, layout)
 
@@ -83,7 +84,18 @@ def ecg_pair_svg(
 ) -> Figure:
     """Draw two recordings one above the other, such as a real one and its closest synthetic one.
 
-    Arguments and errors as in `ecg_svg`; each sheet has a heading and a mark.
+    Args:
+        upper: first recording.
+        lower: second recording.
+        title: title of the figure.
+        headings: heading of each sheet.
+        marks: mark of each sheet, as in `ecg_svg`.
+        description: as in `ecg_svg`.
+        caption: as in `ecg_svg`.
+        layout: as in `ecg_svg`.
+
+    Raises:
+        ConfigError: unknown layout.
     """
     return _sheets((upper, lower), headings, marks, title, description, caption, layout)
 
@@ -96,7 +108,7 @@ def gallery(
     captions: Sequence[str] = (),
     layout: str = "3x4",
 ) -> tuple[Figure, ...]:
-    """A figure for each recording, for the body of a section.
+    """Draw one figure for each recording, for the body of a section.
 
     Raises:
         ConfigError: another number of titles, or of captions if there are any.
@@ -160,8 +172,8 @@ def _sheet(recording: Recording, sheet: Sheet, heading: str, mark: str, top_mm: 
     marks = "".join(
         _polyline((0, height_mm) + points * (1, -1)) for points in place_marks(traces, sheet)
     )
-    # An inner <svg> clips without a clip path, which would need an id. Names come first, so that a
-    # trace with no way around a name goes over it.
+    # An inner <svg> clips without a clip path, which would need an id. Names are drawn first, so
+    # that a trace may cross a name that cannot avoid it.
     return (
         f'<svg y="{_units(top_mm)}" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}">{_grid(width, height)}{names}'
@@ -174,7 +186,7 @@ def _sheet(recording: Recording, sheet: Sheet, heading: str, mark: str, top_mm: 
 
 
 def _grid(width: int, height: int) -> str:
-    """Paper with lines every 1 and 5 mm: the dashes of one stroke as wide as the paper is high."""
+    """Paper with lines every 1 and 5 mm: dashes of one stroke that is as wide as the paper."""
 
     def lines(every_mm: int, thick_mm: float, colour: str) -> str:
         thick, pitch = _units(thick_mm), _units(every_mm)
@@ -197,11 +209,11 @@ def _shown(trace: Trace, height_mm: float, tolerance_mm: float) -> npt.NDArray[n
 
 
 def kept_samples(values: npt.ArrayLike, tolerance: float) -> npt.NDArray[np.intp]:
-    """Indices of samples whose straight lines pass all values (n,) within a tolerance.
+    """Indices of samples whose connecting lines pass all values (n,) within a tolerance.
 
-    One pass of the "swinging door" of process recorders (Bristol 1990): the cone of slopes that
-    meet all samples since the last kept one narrows until a sample lies outside. Lines end in
-    samples, so that the peak of a narrow wave is never lost.
+    One pass of the "swinging door" algorithm of process recorders (Bristol 1990): the cone of
+    slopes that pass all samples since the last kept one narrows until a sample is outside. Lines
+    end at samples, so that the peak of a narrow wave is never lost.
     """
     y = np.asarray(values, dtype=np.float64).tolist()
     kept = [0]
@@ -217,7 +229,7 @@ def kept_samples(values: npt.ArrayLike, tolerance: float) -> npt.NDArray[np.intp
 
 
 def _polyline(points_mm: npt.ArrayLike) -> str:
-    """A path through points (P, 2) in relative whole units; rounding errors do not accumulate."""
+    """Path through points (P, 2) in relative integer units, without accumulated rounding."""
     units = np.rint(np.asarray(points_mm, dtype=np.float64) * UNITS_PER_MM).astype(int)
     steps = " ".join(f"{dx} {dy}".replace(" -", "-") for dx, dy in np.diff(units, axis=0).tolist())
     return f"M{units[0, 0]} {units[0, 1]}" + (f"l{steps}" if steps else "")
@@ -234,7 +246,7 @@ def _words(
     anchor: str = "start",
     halo: bool = False,
 ) -> str:
-    """Text whose middle is at `y_mm`, or nothing for an empty string."""
+    """Text centred vertically at `y_mm`; nothing for an empty string."""
     if not words:
         return ""
     style = ' font-weight="700"' * bold + f' text-anchor="{anchor}"' * (anchor != "start")

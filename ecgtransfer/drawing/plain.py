@@ -1,4 +1,4 @@
-"""Results as plain values for JSON."""
+"""Convert results to plain values for JSON."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ def plain(value: object) -> object:
     """Convert a value for JSON: numbers that are not finite become None, an estimate its parts.
 
     Args:
-        value: text, a number, a date, a path, a mapping, sequence or array of them, or anything
+        value: text, a number, a date, a path, a mapping, sequence or array of them, or an object
             with a `to_dict()`.
 
     Raises:
@@ -40,6 +40,6 @@ def plain(value: object) -> object:
     if isinstance(value, Path) or hasattr(value, "isoformat"):
         return str(value)
     raise ConfigError(
-        f"expected numbers, text and what holds them in a report, got {type(value).__name__}; "
+        f"expected numbers, text, and collections of them in a report, got {type(value).__name__}; "
         "give it a to_dict()"
     )

@@ -1,8 +1,8 @@
 """A report as one self-contained HTML page, and its numbers as JSON.
 
-The model of a report knows no measure: verdicts, tables, figures and paragraphs, in sections. The
-page loads nothing, needs JavaScript only to sort tables, and follows the reader's light or dark
-scheme; a print is always light.
+A report consists of sections with verdicts, tables, figures and paragraphs; it does not depend on
+what they measure. The page loads nothing, needs JavaScript only to sort tables, and follows the
+reader's light or dark scheme; a print is always light.
 """
 
 import base64
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: File names of a report in its folder.
 PAGE_NAME, NUMBERS_NAME = "report.html", "report.json"
 
-#: Ids of the page's own parts.
+#: Ids that the page uses itself.
 OWN_IDS = frozenset({"main", "verdicts", "methods", "settings", "licences", "limits"})
 
 _ID = re.compile(r"[a-z][a-z0-9-]*")
@@ -44,7 +44,7 @@ OUTCOME_WORDS: Mapping[Outcome, str] = {
 }
 
 
-#: Parts of a section in order; a string is a paragraph, in which addresses become links.
+#: Parts of a section, in order; a string is a paragraph, in which URLs become links.
 Content = tuple[Table | Figure | str, ...]
 
 
@@ -52,11 +52,18 @@ Content = tuple[Table | Figure | str, ...]
 class Section:
     """A section of a report: a question, verdicts on it, and the evidence.
 
-    A section with verdicts has a card at the top of the page. A remark belongs into the body, not
-    among the verdicts: an undecided verdict turns "Pass" into "Pass in part".
+    A section with verdicts has a card at the top of the page. Put a remark into the body, not among
+    the verdicts: an undecided verdict turns "Pass" into "Pass in part".
+
+    Attributes:
+        id: HTML id.
+        title: heading.
+        question: the question that the section answers.
+        verdicts: conclusions.
+        body: tables, figures and paragraphs.
 
     Raises:
-        ConfigError: on construction, for an id that is no lower-case word or one of the page's own.
+        ConfigError: the id is not a lower-case word, or is used by the page itself.
     """
 
     id: str
@@ -76,7 +83,7 @@ class Section:
 
     @property
     def outcome(self) -> Outcome:
-        """Fail if a verdict fails; pass if all pass, partial if some pass and others are open."""
+        """Fail if a verdict fails; pass if all pass; partial if some pass and others are open."""
         found = {verdict.passed for verdict in self.verdicts}
         if False in found:
             return "fail"
@@ -85,7 +92,7 @@ class Section:
         return "open"
 
     def to_dict(self) -> dict[str, object]:
-        """Plain values for JSON."""
+        """Convert to plain values for JSON."""
         return {
             "id": self.id,
             "title": self.title,
@@ -102,20 +109,20 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """The content of a page, in its order.
+    """Content of a page, in order.
 
     Attributes:
-        title: of the page.
-        subtitle: below it.
+        title: title of the page.
+        subtitle: shown below it.
         made_on: the date, as printed.
         sections: each with verdicts, figures, tables and paragraphs.
-        methods: how the records were made.
+        methods: how the records were generated.
         settings: names and values, possibly nested.
-        licences: of the data, with citations.
-        limits: what the page cannot tell.
+        licences: licences of the data, with citations.
+        limits: what the report cannot show.
 
     Raises:
-        ConfigError: on construction, for no title or two sections of one id.
+        ConfigError: there is no title, or two sections have the same id.
     """
 
     title: str
@@ -132,13 +139,13 @@ class Report:
         twice = sorted({each for each in ids if ids.count(each) > 1})
         if not self.title.strip() or twice:
             raise ConfigError(
-                "expected a title and one id a section, got "
+                "expected a title and one id for each section, got "
                 + (f"the id {twice[0]!r} twice" if twice else "no title")
                 + "; name each part"
             )
 
     def to_dict(self) -> dict[str, object]:
-        """Plain values for JSON: verdicts, tables, settings; of figures the words."""
+        """Convert to plain values for JSON: verdicts, tables, settings, texts of figures."""
         return {
             "title": self.title,
             "subtitle": self.subtitle,
@@ -149,18 +156,18 @@ class Report:
 
 
 def write_report(report: Report, numbers: Mapping[str, object], folder: Path) -> Path:
-    """Write `report.html` and `report.json` into a folder; returns the path of the page.
+    """Write `report.html` and `report.json` into a folder; return the path of the page.
 
-    Both files are on disk before either replaces an older one.
+    Both files are complete on disk before either replaces an older one.
 
     Args:
-        report: the content of the page.
-        numbers: every number behind the report, as `report_json` takes them.
-        folder: made if it is missing.
+        report: content of the page.
+        numbers: every number behind the report, as in `report_json`.
+        folder: created if missing.
 
     Raises:
-        StorageError: files that cannot be written.
-        ConfigError: as `report_json`.
+        StorageError: the files cannot be written.
+        ConfigError: as in `report_json`.
     """
     written = {
         PAGE_NAME: render_report(report),
@@ -175,17 +182,17 @@ def write_report(report: Report, numbers: Mapping[str, object], folder: Path) ->
 
 
 def report_json(report: Report, numbers: Mapping[str, object]) -> str:
-    """The report and the numbers behind it as sorted JSON; a number that is not finite is null.
+    """Format the report and the numbers behind it as sorted JSON; NaN and infinity become null.
 
     Raises:
-        ConfigError: numbers that `plain` does not take.
+        ConfigError: `plain` cannot convert a value.
     """
     content = {"report": report.to_dict(), "numbers": plain(numbers)}
     return json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def render_report(report: Report) -> str:
-    """The page as one HTML document that loads nothing and runs no script but its own."""
+    """Render the page as one HTML document that loads nothing and runs only its own script."""
     template = files("ecgtransfer.drawing").joinpath("report.html.j2")
     rendered = _environment().from_string(template.read_text(encoding="utf-8"))
     return rendered.render(
@@ -199,7 +206,7 @@ def render_report(report: Report) -> str:
 
 
 def _flattened(settings: Mapping[str, object], above: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted names, and values as text."""
+    """Dotted names with their values as text."""
     for name, value in settings.items():
         if isinstance(value, Mapping) and value:
             yield from _flattened(value, f"{above}{name}.")
@@ -239,7 +246,7 @@ def _environment() -> "Environment":
 
 
 def _linked(text: str) -> "Markup":
-    """Escape text and turn each http(s) address into a link."""
+    """Escape text and turn each http(s) URL into a link."""
     from markupsafe import Markup, escape
 
     pieces = []

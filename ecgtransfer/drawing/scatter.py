@@ -1,4 +1,4 @@
-"""A map of points in a plane, such as t-SNE of an embedding, and how mixed its groups are."""
+"""A scatter plot, such as t-SNE of embeddings, and a measure of how mixed its groups are."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ from ecgtransfer.statistics import FloatArray
 #: Size in CSS pixels; one drawing serves screens and phones.
 MAP_WIDTH, MAP_HEIGHT = 480.0, 400.0
 
-#: Points of a group that are drawn at most; the caption says when there are more.
+#: Largest number of points of a group that are drawn; the caption tells if there are more.
 MOST_POINTS = 1500
 
 
@@ -22,15 +22,15 @@ def scatter_svg(groups: Mapping[str, npt.ArrayLike], *, title: str, caption: str
 
     The axes have no unit and no numbers; both have the same scale. At most 1,500 points of a group
     are drawn, evenly chosen. The alternative text states how often the nearest neighbour of a point
-    is of the same group, beside the share that a random mixture would give.
+    belongs to the same group, next to the expected share in a random mixture.
 
     Args:
         groups: points (n, 2) by name.
-        title: of the figure.
-        caption: of the figure.
+        title: title of the figure.
+        caption: caption of the figure.
 
     Raises:
-        ConfigError: no point, or another shape.
+        ConfigError: there are no points, or they have another shape.
     """
     clouds = {name: np.asarray(points, dtype=np.float64) for name, points in groups.items()}
     if not clouds or any(
@@ -69,7 +69,7 @@ def scatter_svg(groups: Mapping[str, npt.ArrayLike], *, title: str, caption: str
 
 
 def _neighbours_in_words(clouds: Mapping[str, FloatArray]) -> str:
-    """Share of nearest neighbours in the same group, for each group."""
+    """Share of nearest neighbours in the same group, for each group, as text."""
     from scipy.spatial import cKDTree
 
     total = sum(len(cloud) for cloud in clouds.values())
@@ -78,7 +78,7 @@ def _neighbours_in_words(clouds: Mapping[str, FloatArray]) -> str:
     group = np.repeat(np.arange(len(clouds)), [len(cloud) for cloud in clouds.values()])
     both = np.concatenate(list(clouds.values()))
     neighbours = np.asarray(cKDTree(both).query(both, k=2)[1])
-    own = neighbours[:, 0] == np.arange(total)  # a twin may be named before the point itself
+    own = neighbours[:, 0] == np.arange(total)  # an identical point may precede the point itself
     nearest = np.where(own, neighbours[:, 1], neighbours[:, 0])
     said = []
     for number, (name, cloud) in enumerate(clouds.items()):

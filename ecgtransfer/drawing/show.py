@@ -1,4 +1,4 @@
-"""Describe a record or a set, and draw it: on ECG paper, or as an overview."""
+"""Describe a record or a set, and draw it on ECG paper or as an overview."""
 
 import glob
 import json
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 #: Printed below the grid of a synthetic record.
 SYNTHETIC = "SYNTHETIC, not for diagnosis"
 
-#: Seconds of a long recording that are described and drawn.
+#: Longest part of a recording that is described and drawn, in seconds.
 LONGEST_SHOWN_S = 300.0
 
-#: Names listed in a message, and combinations of labels in a summary.
+#: Number of names in a message, and of label combinations in a summary.
 NAMED, COMBINATIONS = 3, 20
 
-#: The report of the preparation, in the folder of a set.
+#: Report of the preparation, in the folder of a set.
 REPORT = "report.json"
 
 
@@ -51,8 +51,16 @@ REPORT = "report.json"
 class ShownRecord:
     """Description of a record, and the path of its drawing.
 
-    `limb_lead_disagreement_uv` is that of the signal as recorded, None if it was not reported;
-    `origin` is `recorded`, `simulated` or `generated`.
+    Attributes:
+        name, labels, age, sex: as in the set or the header.
+        origin: `recorded`, `simulated` or `generated`.
+        sampling_rate_hz, seconds: sampling rate and length.
+        heart_rate_bpm: None if fewer than two beats are found.
+        lowest_mv, highest_mv: range of all leads.
+        limb_lead_disagreement_uv: deviation of the recorded limb leads from Einthoven's and
+            Goldberger's laws; None if it was not reported.
+        flat_leads, saturated_leads: names of such leads.
+        drawing: path of the drawing, if any.
     """
 
     name: str
@@ -73,10 +81,21 @@ class ShownRecord:
 
 @dataclass(frozen=True)
 class ShownSet:
-    """Counts of a set, and the path of its drawing.
+    """Summary of a set, and the path of its drawing.
 
-    `labels` and `combinations` count the records of each label and of each set of labels
-    ("CRBBB+PAC", the most frequent first), `ages` those of each decade of life.
+    Attributes:
+        set: folder of the set.
+        origin: `recorded`, `simulated` or `generated`.
+        source: name of the corpus, if known.
+        records, patients, unlabelled: numbers of records, patients and records without label.
+        samples, seconds, sampling_rate_hz: length and sampling rate of the records.
+        folds, sexes, devices: number of records of each value.
+        ages: number of records of each decade of age.
+        median_age: in years.
+        labels: number of records of each label.
+        combinations: number of records of each set of labels ("CRBBB+PAC"), most frequent first.
+        fingerprint: fingerprint of the set.
+        drawing: path of the drawing, if any.
     """
 
     set: Path
@@ -102,10 +121,10 @@ class ShownSet:
 def show_record(
     ecgset: ECGSet, name: str, drawing: Path | None, layout: str = "3x4"
 ) -> ShownRecord:
-    """Describe the record of that name and, with `drawing`, draw it on ECG paper.
+    """Describe the record with this name and, if `drawing` is given, draw it on ECG paper.
 
     Raises:
-        CorpusError: no record of that name, or a drawing that cannot be written.
+        CorpusError: there is no such record, or the drawing cannot be written.
     """
     found = ecgset.records.index[ecgset.records.name.astype(str) == name]
     if len(found) == 0:
@@ -134,14 +153,14 @@ def show_recording(
     Only the first five minutes of a longer record are described.
 
     Args:
-        folder: where to look.
-        name: the record's path below it without extension, or the name of its files alone.
-        drawing: where to draw it, or None.
-        layout: of the drawing.
+        folder: folder to search.
+        name: the record's path below it without extension, or only the name of its files.
+        drawing: path of the drawing, or None.
+        layout: layout of the drawing.
 
     Raises:
-        CorpusError: no such record, several of that name, or a drawing that cannot be written.
-        SignalError: a record that cannot be read.
+        CorpusError: there is no such record, or several; or the drawing cannot be written.
+        SignalError: the record cannot be read.
     """
     path = _record_path(folder, name)
     stated = stated_in(read_comments(path))
@@ -162,10 +181,10 @@ def show_recording(
 
 
 def show_set(ecgset: ECGSet, drawing: Path | None = None) -> ShownSet:
-    """Count the contents of a set and, with `drawing`, draw an overview on one page.
+    """Count the contents of a set and, if `drawing` is given, draw an overview on one page.
 
     Raises:
-        CorpusError: a drawing that cannot be written.
+        CorpusError: the drawing cannot be written.
     """
     names, records = ecgset.label_space.names, ecgset.records
     totals = ecgset.labels.sum(axis=0)
@@ -255,7 +274,7 @@ def _save(figure: "Figure", drawing: Path) -> None:
 
 
 def _record_path(folder: Path, name: str) -> Path:
-    """The record of that path or, below the folder, of that name."""
+    """Path of the record with this path or, below the folder, with this name."""
     if (folder / f"{name}.hea").is_file():
         return folder / name
     if not folder.is_dir():
@@ -264,7 +283,7 @@ def _record_path(folder: Path, name: str) -> Path:
     if len(found) != 1:
         where = ", ".join(str(path.with_suffix("")) for path in found[:NAMED])
         raise CorpusError(
-            f"expected one WFDB record {name!r} below {folder}, which is no prepared set, got "
+            f"expected one WFDB record {name!r} below {folder}, which is not a prepared set, got "
             f"{len(found)}{f' ({where})' if found else ''}; give its path below that folder, "
             "without extension"
         )
@@ -272,7 +291,7 @@ def _record_path(folder: Path, name: str) -> Path:
 
 
 def _recorded_disagreement_uv(ecgset: ECGSet, name: str) -> float | None:
-    """Disagreement of the limb leads before derived leads were dropped, from the report."""
+    """Deviation of the limb leads before derived leads were dropped, from the report."""
     try:
         report = json.loads((ecgset.folder / REPORT).read_text(encoding="utf-8"))
         found = report["disagreements_uv"].get(name)
@@ -290,7 +309,7 @@ def _source(ecgset: ECGSet) -> str | None:
 
 
 def _counts(column: "pd.Series[str] | pd.Series[int]") -> dict[str, int]:
-    """Records of each value, in the order of the values; missing ones come last."""
+    """Number of records of each value, sorted by value; missing ones come last."""
     counts = column.dropna().value_counts().sort_index()
     found = {str(value): int(count) for value, count in counts.items()}
     missing = int(column.isna().sum())
@@ -298,7 +317,7 @@ def _counts(column: "pd.Series[str] | pd.Series[int]") -> dict[str, int]:
 
 
 def _heart_rate(recording: Recording) -> float | None:
-    """Heart rate in beats per minute, or None where no two beats are found."""
+    """Heart rate in beats per minute; None if fewer than two beats are found."""
     try:
         return heart_rate_bpm(recording)
     except SignalError:

@@ -1,4 +1,4 @@
-"""Power spectra of several groups of records, on a logarithmic axis."""
+"""Chart of the power spectra of several groups of records, on a logarithmic axis."""
 
 import math
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from ecgtransfer.drawing.numbers import SUPERSCRIPT, number_text
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.statistics import FloatArray
 
-#: Dashes and width of a curve.
+#: Dash patterns and width of the curves.
 DASHES = ("", "7 4", "2 3", "10 3 2 3", "4 2", "1 4")
 CURVE_PX = 1.9
 
-#: Frequencies at which the alternative text states the curves.
+#: Frequencies at which the alternative text states the power of each curve.
 STATED_HZ = (1.0, 5.0, 10.0, 25.0, 40.0)
 
 
@@ -46,12 +46,12 @@ def spectrum_svg(
     Args:
         frequency_hz: (F,).
         curves: the first is the reference.
-        title: of the figure.
-        unit: of power.
-        caption: of the figure.
+        title: title of the figure.
+        unit: unit of power.
+        caption: caption of the figure.
 
     Raises:
-        ConfigError: no curve, or one of another length than the frequencies.
+        ConfigError: there is no curve, or one has another length than the frequencies.
     """
     frequency = np.asarray(frequency_hz, dtype=np.float64)
     levels = [_level(curve.power, frequency, title) for curve in curves]
@@ -99,7 +99,7 @@ def spectrum_svg(
 
 
 def _level(power: npt.ArrayLike, frequency: FloatArray, title: str) -> FloatArray:
-    """log10 of power, NaN where it is not above 0."""
+    """log10 of power; NaN if it is not above 0."""
     values = np.asarray(power, dtype=np.float64)
     if values.shape != frequency.shape or values.ndim != 1:
         raise ConfigError(
@@ -113,12 +113,12 @@ def _level(power: npt.ArrayLike, frequency: FloatArray, title: str) -> FloatArra
 
 
 def _curve_style(number: int) -> tuple[str, str]:
-    """Colour and dashes of a curve."""
+    """Colour and dash pattern of a curve."""
     return SERIES[number % len(SERIES)], DASHES[number % len(DASHES)]
 
 
 def _broken_line(across: Scale, up: Scale, frequency: FloatArray, level: FloatArray) -> str:
-    """A path with gaps where there is no level."""
+    """Path with gaps at missing levels."""
     words = []
     inside = False
     for f, y in zip(frequency, level, strict=True):
@@ -131,7 +131,7 @@ def _broken_line(across: Scale, up: Scale, frequency: FloatArray, level: FloatAr
 def _band(
     across: Scale, up: Scale, frequency: FloatArray, low: FloatArray, high: FloatArray
 ) -> str:
-    """A closed path between two levels where both are known, clipped to the plot."""
+    """Closed path between two levels where both are known, clipped to the plot."""
     known = np.isfinite(low) & np.isfinite(high)
     x = [coord(across.px(f)) for f in frequency[known]]
     sides = [[coord(up.px(y)) for y in edge[known]] for edge in (high, low)]
@@ -142,7 +142,7 @@ def _band(
 def _spectrum_in_words(
     frequency: FloatArray, curves: Sequence[Curve], levels: Sequence[FloatArray], unit: str
 ) -> str:
-    """Levels at a few frequencies, and where each curve is farthest from the first."""
+    """Levels at a few frequencies, and where each curve deviates most from the first, as text."""
     stated = [hz for hz in STATED_HZ if frequency.min() <= hz <= frequency.max()]
     at = [int(np.abs(frequency - hz).argmin()) for hz in stated]
     said = []

@@ -1,4 +1,4 @@
-"""A table of a report, and how it is printed: decimals, numeric columns, breadth."""
+"""A table of a report and its printed form: decimals, numeric columns, width."""
 
 import math
 import re
@@ -13,17 +13,17 @@ from ecgtransfer.drawing.numbers import EstimateLike, decimals_for, number_text
 from ecgtransfer.drawing.plain import plain
 from ecgtransfer.errors import ConfigError
 
-#: Letters that stand side by side on a sheet of A4: in a table of normal size; in a smaller one
-#: with intervals below their numbers; in the smallest, which breaks intervals too. A table of still
-#: more is crowded: it breaks words. A screen of 1,400 pixels holds about as much.
+#: Characters that fit on a line of A4, by CSS class: in a table of normal size; in a smaller one
+#: with intervals below their numbers; in the smallest, which breaks intervals too. A table with
+#: more is crowded and breaks words. A screen of 1,400 pixels fits about as much.
 SHEET_LETTERS = {"": 94.0, "wide": 106.0, "widest": 124.0}
-#: Letters of room beside a column; the letters that words keep before they break.
+#: Characters between columns; characters of a word before it may be broken.
 COLUMN_GAP, KEPT_LETTERS = 1.5, 22
 
-#: On a screen the names of rows have room for so many letters before they break.
+#: On a screen, row names wrap after this many characters.
 LONG_NAME = 18
 
-#: A column has decimals in common unless one of its numbers is so many times larger than another.
+#: A column uses common decimals unless one of its numbers is larger than another by this factor.
 LARGEST_RATIO = 100.0
 
 #: A number at the start of a string, alone or before its interval, a per cent sign or a word.
@@ -32,20 +32,26 @@ _LEADING_NUMBER = re.compile(
     r"(?P<rest>\s*%?(?:\s+\[[^\]]*\])?(?:\s+[^\d\s].*)?)"
 )
 
-#: A cell of a table; None and a number that is not finite print as missing.
+#: A cell of a table; None and numbers that are not finite are printed as missing.
 Cell = str | int | float | None | EstimateLike
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells below a header; the first column names its row.
+    """Rows of cells below a header; the first column names the row.
 
-    Numbers of a column have the same decimals. A column of strings that all begin with a number,
+    Numbers of a column have the same decimals. A column of strings that all start with a number,
     such as `str(Estimate)`, "78 %" or "1,204 records", is sorted by it.
 
+    Attributes:
+        title: title of the table.
+        header: names of the columns.
+        rows: cells of each row.
+        note: text below the table.
+        sortable: whether the page lets readers sort it.
+
     Raises:
-        ConfigError: on construction, for no column, a row of another length, or a cell of another
-            type.
+        ConfigError: there are no columns, a row has another length, or a cell has another type.
     """
 
     title: str
@@ -61,7 +67,7 @@ class Table:
             if len(row) != len(self.header):
                 raise ConfigError(
                     f"expected {len(self.header)} cells in row {index} of table {self.title!r}, "
-                    f"got {len(row)}; give None where there is no value"
+                    f"got {len(row)}; give None for a missing value"
                 )
             for cell in row:
                 if cell is not None and not isinstance(cell, str | Real | np.bool_ | EstimateLike):
@@ -74,14 +80,18 @@ class Table:
     def from_rows(
         cls, title: str, rows: Sequence[Sequence[Cell]], note: str = "", sortable: bool = True
     ) -> "Table":
-        """A table from the `rows()` of a result, header first."""
+        """Make a table from the `rows()` of a result, header first.
+
+        Raises:
+            ConfigError: there is no header.
+        """
         if not rows:
             raise ConfigError(f"expected a header in table {title!r}, got no row; pass it first")
         header, *cells = rows
         return cls(title, tuple(map(str, header)), tuple(map(tuple, cells)), note, sortable)
 
     def to_dict(self) -> dict[str, object]:
-        """Plain values for JSON."""
+        """Convert to plain values for JSON."""
         return {
             "title": self.title,
             "header": list(self.header),
@@ -91,7 +101,7 @@ class Table:
 
 
 class CellView(NamedTuple):
-    """A cell in print: text, the interval behind it, and the number to sort by."""
+    """Printed form of a cell: text, interval, and the number to sort by."""
 
     text: str
     interval: str = ""
@@ -100,7 +110,7 @@ class CellView(NamedTuple):
 
 
 class TableView(NamedTuple):
-    """A table in print: which columns are numeric, its cells, the CSS classes of its shape."""
+    """Printed form of a table: which columns are numeric, its cells, CSS classes for its width."""
 
     numeric: tuple[bool, ...]
     rows: tuple[tuple[CellView, ...], ...]
@@ -108,7 +118,7 @@ class TableView(NamedTuple):
 
 
 def table_view(table: Table) -> TableView:
-    """A table in print; a column is numeric if each of its values begins with a number."""
+    """Printed form of a table; a column is numeric if each of its values starts with a number."""
     columns = [_column([row[index] for row in table.rows]) for index in range(len(table.header))]
     numeric = tuple(
         any(cell.key is not None for cell in column)
@@ -123,7 +133,7 @@ def table_view(table: Table) -> TableView:
 def _breadth(
     header: Sequence[str], columns: Sequence[Sequence[CellView]], numeric: Sequence[bool]
 ) -> str:
-    """The CSS class that makes a table small enough for a sheet of paper."""
+    """CSS class that makes a table small enough for a sheet of paper."""
     needed = dict.fromkeys(SHEET_LETTERS, COLUMN_GAP * len(header))
     for name, column, is_numeric in zip(header, columns, numeric, strict=True):
         word = _longest_word(name)
@@ -146,7 +156,7 @@ def _longest_word(text: str) -> int:
 
 
 def _column(cells: Sequence[Cell]) -> list[CellView]:
-    """The cells of a column, with decimals in common unless their magnitudes differ too much."""
+    """Cells of a column, with common decimals unless their magnitudes differ too much."""
     numbers = [_fractions(cell) for cell in cells]
     sizes = [size for each in numbers if (size := max(map(abs, each), default=0.0))]
     shared = decimals_for(sizes)
@@ -164,7 +174,7 @@ def _column(cells: Sequence[Cell]) -> list[CellView]:
 
 
 def _fractions(cell: Cell) -> list[float]:
-    """The numbers of a cell that set its decimals: not counts, not text."""
+    """Numbers of a cell that determine its decimals: not counts, not text."""
     if isinstance(cell, EstimateLike):
         numbers = [float(cell.value), float(cell.low), float(cell.high)]
     else:

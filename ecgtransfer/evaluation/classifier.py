@@ -487,15 +487,20 @@ def train_classifier(
 def load_classifier(folder: Path) -> Classifier:
     """The classifier that `train_classifier` left in `folder`; RunError where there is none."""
     path = folder / CARD
-    card = read_json(path)
-    scale = np.array(from_card(tuple[float, ...], card, path, "lead_scale_mv"))
-    names = from_card(tuple[str, ...], card, path, "label_names")
-    shape = EncoderConfig(
-        outputs=len(names),
-        leads=len(scale),
-        widths=from_card(tuple[int, ...], card, path, "encoder.widths"),
-        blocks=from_card(int, card, path, "encoder.blocks"),
-    )
+    try:
+        card = read_json(path)
+        scale = np.array(from_card(tuple[float, ...], card, path, "lead_scale_mv"))
+        names = from_card(tuple[str, ...], card, path, "label_names")
+        shape = EncoderConfig(
+            outputs=len(names),
+            leads=len(scale),
+            widths=from_card(tuple[int, ...], card, path, "encoder.widths"),
+            blocks=from_card(int, card, path, "encoder.blocks"),
+        )
+    except RunError as error:
+        raise RunError(
+            f"{folder} holds no classifier ({error}); train one there, or remove the folder"
+        ) from None
     with seeded_initialisation(0):
         encoder = Encoder1d(shape)
     load_weights(encoder, folder / WEIGHTS)

@@ -23,7 +23,8 @@ absolute error against cardiologists, at 100 Hz and for the median over leads of
 interval, are +7 and 8 ms for PR, -5 and 7 for QRS, -16 and 16 for QT; 90 % are within 21, 17 and
 31. Global intervals, from the earliest onset to the latest end in any lead, are longer: by that
 measure QRS is 32 ms too short and QT 46, so these intervals compare sets of records and are no
-clinical measurements. PR is also stated for 5 of the 12 records in which no P wave was marked.
+clinical measurements. PR is also stated for 5 of the 12 records in which no P wave was marked (at
+500 Hz 4): two flutters, an atrial pacemaker, fibrillation.
 
 So P and T are neurokit2's ("dwt"), QRS is the spatial velocity's (the way of MEANS: van Bemmel,
 Kors and van Herpen, Methods Inf Med 1990).

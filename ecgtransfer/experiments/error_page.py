@@ -97,7 +97,7 @@ LINES = (
 REFERENCES = {"source": Line(PALE, dashes=(0, (4, 2))), "exact": Line(PALE)}
 
 #: What a page of errors compares.
-COMPARED = ("vanilla", "finetune", "lora", "domain-guidance", "mle", "stack", "tgdp")
+COMPARED = ("scratch", "finetune", "lora", "domain-guidance", "mle", "stack", "tgdp")
 HEADING = "Error against the number n of target records"
 
 

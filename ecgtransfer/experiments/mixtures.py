@@ -21,13 +21,14 @@ import torch
 from torch import Tensor
 
 from ecgtransfer.errors import ConfigError, DivergedError, RunError
+from ecgtransfer.experiments.assignment import NOISE, Assignment
 from ecgtransfer.experiments.gaussian_mixture import GaussianMixture
 from ecgtransfer.experiments.networks import VectorDenoiser
 from ecgtransfer.experiments.problems import PROBLEMS, Problem, problem
 from ecgtransfer.experiments.scores import (
     ScoreBoard,
 )
-from ecgtransfer.experiments.transfer_methods import METHODS, NOISE, Assignment, method
+from ecgtransfer.experiments.transfer_methods import METHODS, method
 from ecgtransfer.statistics import (
     Estimate,
     student_estimate,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ecgtransfer.diffusion import per_record
+from ecgtransfer.transfer.methods import Networks
 
 #: Powers of ln(sigma) / 4 that a network sees.
 LEVEL_POWERS = (1.0, 2.0, 3.0)
@@ -96,3 +97,14 @@ class VectorGuidance(nn.Module):
         output = self.network(z, sigma, label)
         value: Tensor = (z * output[:, :-1]).sum(dim=1) / sigma + output[:, -1]
         return value
+
+
+def vector_networks(dimension: int, labels: int) -> Networks:
+    """The networks that transfer methods train on vectors."""
+    return Networks(
+        guidance=lambda: VectorGuidance(dimension, labels),
+        denoiser=lambda: VectorDenoiser(dimension, labels),
+        domain_encoder=lambda: VectorNetwork(dimension, labels, 1),
+        # Noise level and label enter through the first layer, in place of an embedding.
+        embeddings=("network.layers.0",),
+    )

@@ -1,4 +1,4 @@
-"""Sets for other programs: WFDB, the layout of PTB-XL, WebDataset, Croissant metadata."""
+"""Export of sets for other programs: WFDB, PTB-XL layout, WebDataset, Croissant metadata."""
 
 from typing import TYPE_CHECKING
 

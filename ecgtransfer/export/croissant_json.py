@@ -61,19 +61,19 @@ LICENCES = {
 _FILES = {
     SIGNALS: ("application/x-npy", "int16 microvolts, records x 8 leads x samples"),
     LABELS: ("application/x-npy", "float32, records x labels, in the order of the record set"),
-    RECORDS: ("application/x-parquet", "one row a record"),
+    RECORDS: ("application/x-parquet", "one row per record"),
     CARD: ("application/json", "origin, leads, unit, sampling rate, label names, fingerprint"),
 }
 
 #: Descriptions of the columns that every table has.
 _COLUMNS = {
     "name": "name of the record",
-    "patient": "whose record it is; patients are never split",
+    "patient": "patient identifier; splits never separate the records of a patient",
     "fold": "fold of the source",
     "age": "age in years",
     "sex": "male or female",
     "device": "recorder",
-    "site": "where it was recorded",
+    "site": "site of the recording",
     "codes": "statements as the source spells them, separated by semicolons",
 }
 
@@ -81,14 +81,14 @@ _HASH_BYTES = 1 << 22
 
 
 def croissant(ecgset: ECGSet, folder: str | Path | None = None) -> dict[str, Any]:
-    """The Croissant metadata of a set, as JSON values.
+    """Build the Croissant metadata of a set, as JSON values.
 
     Args:
-        ecgset: what to describe; all of its files are read for their SHA-256.
-        folder: base of the relative URLs of the files; the folder of the set by default.
+        ecgset: the set; all of its files are read for their SHA-256.
+        folder: base of the files' relative URLs; the folder of the set by default.
 
     Raises:
-        CorpusError: a file of the set that cannot be read.
+        CorpusError: a file of the set cannot be read.
     """
     base = ecgset.folder if folder is None else Path(folder)
     source = _source(ecgset)
@@ -114,10 +114,11 @@ def croissant(ecgset: ECGSet, folder: str | Path | None = None) -> dict[str, Any
 def write_croissant(ecgset: ECGSet, path: str | Path) -> None:
     """Write the Croissant metadata of a set to a JSON file, atomically.
 
-    URLs of the set's files are relative to the folder of that file.
+    The URLs of the set's files are relative to the folder of that file.
 
     Raises:
-        StorageError: a file that cannot be written.
+        CorpusError: a file of the set cannot be read.
+        StorageError: the metadata cannot be written.
     """
     path = Path(path)
     metadata = croissant(ecgset, path.parent)
@@ -156,7 +157,7 @@ def _description(ecgset: ECGSet, source: str) -> str:
 
 
 def _table(ecgset: ECGSet) -> dict[str, object]:
-    """The record set of the rows of the parquet table."""
+    """Record set for the rows of the parquet table."""
     import pyarrow.parquet
 
     try:
@@ -169,7 +170,7 @@ def _table(ecgset: ECGSet) -> dict[str, object]:
         "@type": "cr:RecordSet",
         "@id": "records",
         "name": "records",
-        "description": "one row a record, in the order of signals and labels",
+        "description": "one row per record, in the order of signals and labels",
         "key": {"@id": "records/name"},
         "field": list(_fields(schema)),
     }
@@ -197,7 +198,7 @@ def _fields(schema: pyarrow.Schema) -> Iterator[dict[str, object]]:
 
 
 def _labels(ecgset: ECGSet) -> dict[str, object]:
-    """The record set of the columns of the labels, with their SNOMED CT codes where known."""
+    """Record set for the columns of the labels, with their SNOMED CT codes if known."""
     space = ecgset.label_space
     return {
         "@type": "cr:RecordSet",
@@ -231,15 +232,15 @@ def _labels(ecgset: ECGSet) -> dict[str, object]:
 
 
 def _address(file: Path, base: Path) -> str:
-    """The path of a file relative to a folder, or an absolute URI where there is none."""
+    """Path of a file relative to a folder, or an absolute URI if there is none."""
     try:
         return Path(os.path.relpath(file.resolve(), base.resolve())).as_posix()
-    except ValueError:  # another drive of Windows
+    except ValueError:  # another drive on Windows
         return file.resolve().as_uri()
 
 
 def _file(path: Path, base: Path) -> dict[str, object]:
-    """The description of a file of a set, with its size and SHA-256."""
+    """Description of a file of a set, with its size and SHA-256."""
     kind, description = _FILES[path.name]
     digest, size = hashlib.sha256(), 0
     try:

@@ -1,7 +1,7 @@
 """Export a synthetic set in the layout of PTB-XL: WFDB records with its table.
 
-Programs that read PTB-XL read the export. The header of each record states that it is synthetic,
-its model and seed, and its labels in SNOMED CT.
+Programs that read PTB-XL can read the export. The header of each record states that it is
+synthetic, its model and seed, and its labels in SNOMED CT.
 """
 
 import csv
@@ -15,7 +15,7 @@ from ecgtransfer.errors import ConfigError
 from ecgtransfer.export.wfdb_set import header_comments, write_records
 from ecgtransfer.storage import disk_errors, write_resumable
 
-#: PTB-XL 1.0.3 has two rates: folder, ending and csv column of each.
+#: PTB-XL 1.0.3 has two sampling rates: folder, suffix and csv column of each.
 LAYOUTS = {100: ("records100", "lr", "filename_lr"), 500: ("records500", "hr", "filename_hr")}
 
 #: Columns of `ptbxl_database.csv`, version 1.0.3, in its order.
@@ -30,10 +30,10 @@ PTBXL_COLUMNS = (
 
 TABLE = "ptbxl_database.csv"
 
-#: PTB-XL tests on folds 9 and 10; a synthetic record belongs to neither.
+#: Training folds of PTB-XL. Its test folds 9 and 10 receive no synthetic record.
 TRAINING_FOLDS = 8
 
-#: Likelihood of a certain statement in PTB-XL.
+#: Likelihood in PTB-XL of a statement that is certain.
 CERTAIN = 100.0
 
 #: Codes of sex in PTB-XL.
@@ -49,27 +49,27 @@ def export_wfdb(
     """Write a synthetic set as WFDB records and a table, in the layout of PTB-XL.
 
     The folder holds `records100/00000/00001_lr.{hea,dat}` (12 leads, 16 bit, 1000 adu/mV, with
-    `header_comments`), beats where the set has them (`00001_lr.atr`: N, V, S, Q for unknown),
-    `ptbxl_database.csv` (as `corpus.read_ptbxl` reads it), `RECORDS`, and `export.json` with the
+    `header_comments`), beats if the set has them (`00001_lr.atr`: N, V, S, Q for unknown),
+    `ptbxl_database.csv` (readable by `corpus.read_ptbxl`), `RECORDS`, and `export.json` with the
     card of the set. Each record is a patient of its own, with device "SYNTHETIC", in folds 1 to 8
-    in turn: the test folds of PTB-XL stay free of synthetic records.
+    in turn: the test folds of PTB-XL receive no synthetic records.
 
-    Records are written to `.NAME.partial` beside the folder, which is renamed at the end. After an
-    interruption the same call writes only missing records; a finished export is kept.
+    Records are written to `.NAME.partial` next to the folder, which is renamed at the end. After an
+    interruption the same call writes only missing records; a finished export is not changed.
 
     Args:
         ecgset: a set of origin "generated" or "simulated", at 100 or 500 Hz.
-        folder: where the export goes.
+        folder: destination of the export.
         progress: called with (records finished, records in the set).
 
     Returns:
         The folder.
 
     Raises:
-        ConfigError: a recorded set, or a rate that PTB-XL does not have.
-        SignalError: a record that WFDB cannot hold.
-        RunError: too little disk space, a disk that refuses to write, unfinished work of another
-            set or process, or a folder with other content.
+        ConfigError: the set is recorded, or has a sampling rate that PTB-XL does not have.
+        SignalError: a record cannot be stored in WFDB.
+        RunError: there is too little disk space, the disk refuses to write, another process writes
+            the folder, or it holds other files or unfinished work of another set.
     """
     folder = Path(folder)
     if ecgset.origin not in ("generated", "simulated"):
@@ -97,14 +97,14 @@ def export_wfdb(
 
 
 def _record_names(ecgset: ECGSet) -> Iterator[str]:
-    """Paths of records within the export, named as in PTB-XL: 1,000 records a folder."""
+    """Paths of the records within the export, named as in PTB-XL: 1,000 records per folder."""
     folder, ending, _ = LAYOUTS[int(ecgset.sampling_rate_hz)]
     for number in range(1, len(ecgset) + 1):
         yield f"{folder}/{number // 1000 * 1000:05d}/{number:05d}_{ending}"
 
 
 def _table_rows(ecgset: ECGSet, names: list[str]) -> Iterator[dict[str, object]]:
-    """Rows of `ptbxl_database.csv`; columns that a synthetic record does not have stay empty."""
+    """Rows of `ptbxl_database.csv`; columns without a meaning for synthetic records are empty."""
     column = LAYOUTS[int(ecgset.sampling_rate_hz)][2]
     records = ecgset.records
     ages = records["age"].tolist() if "age" in records else [None] * len(names)

@@ -1,7 +1,7 @@
 """Export a set as tar shards for streaming data loaders (WebDataset).
 
-A shard is a plain tar file; members with the same name up to the dot are one record. Readers stream
-whole shards, from a disk or over the network, and shuffle records in a buffer.
+A shard is a plain tar file; members with the same name up to the dot belong to one record. Readers
+stream whole shards from disk or network and shuffle records in a buffer.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ INDEX = "index.json"
 #: Records read at a time: 25 MB with twelve leads of ten seconds at 100 Hz.
 READ_RECORDS = 256
 
-#: Most bytes of a record in a shard beside its samples: headers, labels, padding.
+#: Upper bound in bytes of a record in a shard without its samples: headers, labels, padding.
 RECORD_BYTES = 4096
 
 #: Largest amplitude in microvolts that int16 holds on both sides of zero.
@@ -45,28 +45,29 @@ def export_webdataset(
     """Write every record of a set into tar shards, `shard-000000.tar` and so on.
 
     A record is `NAME.npy`, 12 leads in the order of LEADS, (12, T) int16 microvolts, and
-    `NAME.json`: labels by name and as SNOMED CT codes, `label` as multi-hot row, leads, unit, rate,
-    the columns of the set's table, and the provenance of a synthetic record. `index.json` lists
-    records, bytes and SHA-256 of the shards, and the fields that all records share; `export.json`
-    has the card of the set. Equal sets give equal bytes.
+    `NAME.json`: labels by name and as SNOMED CT codes, `label` as multi-hot row, leads, unit,
+    sampling rate, the columns of the set's table, and the provenance of a synthetic record.
+    `index.json` lists records, bytes and SHA-256 of the shards, and the fields that all records
+    share; `export.json` has the card of the set. Equal sets give equal bytes.
 
-    The folder is renamed into place at the end. After an interruption the same call writes only
-    missing shards; a finished export is kept. Memory holds `READ_RECORDS` records.
+    The folder is renamed to its final name at the end. After an interruption the same call writes
+    only missing shards; a finished export is not changed. Memory holds `READ_RECORDS` records.
 
     Args:
         ecgset: any set.
-        folder: where the export goes.
-        shard_records: records of a shard; the last one may have fewer.
-        progress: called with (records finished, records in the set), first with what is there.
+        folder: destination of the export.
+        shard_records: records per shard; the last one may have fewer.
+        progress: called with (records finished, records in the set), first with the records that an
+            earlier call finished.
 
     Returns:
         The folder.
 
     Raises:
-        ConfigError: fewer than one record a shard.
-        SignalError: a record with a lead beyond 32.767 mV.
-        RunError: too little disk space, a disk that refuses to write, unfinished work of another
-            set or process, or a folder with other content.
+        ConfigError: fewer than one record per shard.
+        SignalError: a lead of a record exceeds 32.767 mV.
+        RunError: there is too little disk space, the disk refuses to write, another process writes
+            the folder, or it holds other files or unfinished work of another set.
     """
     folder = Path(folder)
     if shard_records < 1:
@@ -94,7 +95,7 @@ def _write_shards(
     shard_records: int,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Write missing shards, in order; an existing one is complete."""
+    """Write missing shards in order; an existing shard is complete."""
     total, number = len(ecgset), 0
     while _shard(files, number).exists():
         number += 1
@@ -115,7 +116,7 @@ def _write_shards(
 def _write_tar(
     file: BinaryIO, records: Iterator[tuple[NDArray[np.int16], dict[str, object]]], first: int
 ) -> None:
-    """One shard; `first` is the number of its first record in the set."""
+    """Write one shard; `first` is the index of its first record in the set."""
     with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar:
         signals, stated = tee(records)
         names = file_names((str(facts["name"]) for _, facts in stated), first)
@@ -127,14 +128,14 @@ def _write_tar(
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    """A member that is nobody's and of no time, so that its bytes are those of its content."""
+    """Add a member without owner and time, so that its bytes depend only on its content."""
     member = tarfile.TarInfo(name)
     member.size, member.mode = len(content), 0o644
     tar.addfile(member, io.BytesIO(content))
 
 
 def _records(ecgset: ECGSet, start: int) -> Iterator[tuple[NDArray[np.int16], dict[str, object]]]:
-    """Signal (12, T) in microvolts and statements of each record from number `start` on."""
+    """Signal (12, T) in microvolts and metadata of each record from index `start` on."""
     shared = _shared(ecgset)
     codes = _codes(ecgset)
     for chunk in ecgset.chunks(READ_RECORDS, start):
@@ -144,12 +145,12 @@ def _records(ecgset: ECGSet, start: int) -> Iterator[tuple[NDArray[np.int16], di
             if (largest := np.abs(signal_uv).max()) > LARGEST_UV:
                 raise SignalError(
                     f"record {row['name']}: expected amplitudes up to {LARGEST_UV / 1000} mV, got "
-                    f"{largest / 1000:g} mV in a limb lead; leave the record out"
+                    f"{largest / 1000:g} mV in a limb lead; exclude the record"
                 )
             labels = ecgset.label_space.decode(label)
             facts = {str(key): value for key, value in row.items() if not pd.isna(value)}
             if "fold" in facts:
-                facts["fold"] = int(facts["fold"])  # a float where a neighbour has none
+                facts["fold"] = int(facts["fold"])  # a float if other records have no fold
             yield (
                 signal_uv.astype("<i2"),
                 facts
@@ -163,7 +164,7 @@ def _records(ecgset: ECGSet, start: int) -> Iterator[tuple[NDArray[np.int16], di
 
 
 def _shared(ecgset: ECGSet) -> dict[str, object]:
-    """What is true of every record of a set, and has to go with each."""
+    """Metadata that all records of a set share and that is repeated in each."""
     shared: dict[str, object] = {
         "leads": list(LEADS),
         "origin": ecgset.origin,
@@ -177,12 +178,12 @@ def _shared(ecgset: ECGSet) -> dict[str, object]:
 
 
 def _codes(ecgset: ECGSet) -> dict[str, str | None]:
-    """SNOMED CT code of each label, None where it has none."""
+    """SNOMED CT code of each label; None without one."""
     return {name: ecgset.label_space.code_of(name, "snomed") for name in ecgset.label_space.names}
 
 
 def _index(ecgset: ECGSet, files: Path, shard_records: int) -> dict[str, object]:
-    """What `index.json` says: the shards, and what a reader has to know of all records."""
+    """Content of `index.json`: the shards, and what a reader needs to know of all records."""
     total = len(ecgset)
     shards = []
     for number, start in enumerate(range(0, total, shard_records)):

@@ -18,19 +18,19 @@ from ecgtransfer.storage import disk_errors, require_space, write_resumable
 
 TABLE = "labels.csv"
 
-#: Columns of `labels.csv`, as `data prepare wfdb --table` reads them.
+#: Columns of `labels.csv`, which `data prepare wfdb --table` reads.
 TABLE_COLUMNS = ("record", "labels", "patient", "age", "sex", "fold", "device", "site")
 
-#: What separates the labels of a record there.
+#: Separator between the labels of a record in `labels.csv`.
 LABEL_SEPARATOR = ";"
 
-#: Records in one folder.
+#: Records per folder.
 FOLDER_RECORDS = 1000
 
 #: Records read at a time.
 READ_RECORDS = 256
 
-#: Bytes that the header of a record and the rounding up of its two files to blocks take at most.
+#: Upper bound of a record's header and of rounding its two files up to disk blocks, in bytes.
 FILE_BYTES = 12_288
 
 
@@ -39,30 +39,30 @@ def export_set(
     folder: Path | str,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write every record of a set as WFDB, with a table of labels beside.
+    """Write every record of a set as WFDB, together with a table of labels.
 
     The folder holds `00000/NAME.{hea,dat}` (12 leads, 16 bit, 1000 adu/mV: I, II and V1-V6 are the
-    microvolts of the set, the other four are rounded), `labels.csv` (as `data prepare wfdb --table`
-    reads it), `RECORDS`, and `export.json` with the card of the set. Header comments state age,
+    microvolts of the set, the other four are rounded), `labels.csv` (readable by `data prepare wfdb
+    --table`), `RECORDS`, and `export.json` with the card of the set. Header comments state age,
     sex, patient, labels by name and as SNOMED CT codes (`Dx`), and the source; a synthetic record
     has `header_comments`.
 
-    The folder is renamed into place at the end. After an interruption the same call writes only
-    missing records; a finished export is kept.
+    The folder is renamed to its final name at the end. After an interruption the same call writes
+    only missing records; a finished export is not changed.
 
     Args:
         ecgset: any set.
-        folder: where the export goes.
+        folder: destination of the export.
         progress: called with (records finished, records in the set).
 
     Returns:
         The folder.
 
     Raises:
-        ConfigError: a label whose name holds a semicolon or a bar.
-        SignalError: a record that WFDB cannot hold.
-        RunError: too little disk space, a disk that refuses to write, unfinished work of another
-            set or process, or a folder with other content.
+        ConfigError: the name of a label contains a semicolon or a bar.
+        SignalError: a record cannot be stored in WFDB.
+        RunError: there is too little disk space, the disk refuses to write, another process writes
+            the folder, or it holds other files or unfinished work of another set.
     """
     folder = Path(folder)
     if broken := [name for name in ecgset.label_space.names if set(name) & {";", "|"}]:
@@ -113,7 +113,7 @@ def record_comments(ecgset: ECGSet, index: int) -> list[str]:
 
 
 def synthetic_note(ecgset: ECGSet) -> str:
-    """The sentence that marks every exported record of a synthetic set."""
+    """Sentence that marks every exported record of a synthetic set."""
     return f"SYNTHETIC: {ecgset.origin} by ecgtransfer, no patient's ECG, not for diagnosis"
 
 
@@ -152,15 +152,16 @@ def write_records(
 
     Args:
         ecgset: any set.
-        files: the partial export.
-        folder: the final export, named in errors.
+        files: folder of the partial export.
+        folder: folder of the final export, named in errors.
         names: paths of the records below `files`, in the order of the set.
         comments: (set, index) -> comment lines of the header of a record.
-        progress: called with (records finished, records in the set), first with those there are.
+        progress: called with (records finished, records in the set), first with the records that an
+            earlier call finished.
 
     Raises:
-        SignalError: a record that WFDB cannot hold.
-        RunError: too little disk space, or a disk that refuses to write.
+        SignalError: a record cannot be stored in WFDB.
+        RunError: there is too little disk space, or the disk refuses to write.
     """
     sample_bytes = len(LEADS) * ecgset.n_samples * 2
     with disk_errors(folder):
@@ -168,7 +169,7 @@ def write_records(
             parent.mkdir(parents=True, exist_ok=True)
         for leftover in files.rglob(".*.partial"):
             shutil.rmtree(leftover)
-        missing = np.array([not _is_whole(files / name, sample_bytes) for name in names])
+        missing = np.array([not _is_complete(files / name, sample_bytes) for name in names])
     require_space(folder, int(missing.sum()) * (sample_bytes + FILE_BYTES))
     done = len(names) - int(missing.sum())
     if progress is not None:
@@ -195,13 +196,13 @@ def file_names(names: Iterable[str], first: int = 0) -> Iterator[str]:
     """Distinct names of records that every file system and WFDB accept.
 
     Args:
-        names: of consecutive records of a set.
+        names: names of consecutive records of a set.
         first: index of the first one, which distinguishes names that would be equal.
     """
     taken: set[str] = set()
     for index, name in enumerate(names, start=first):
         allowed = re.sub(r"[^-A-Za-z0-9_]", "_", name) or "_"
-        # Some file systems do not tell upper from lower case.
+        # Some file systems ignore case.
         if allowed.casefold() in taken:
             allowed = f"{allowed}_{index}"
         taken.add(allowed.casefold())
@@ -209,7 +210,7 @@ def file_names(names: Iterable[str], first: int = 0) -> Iterator[str]:
 
 
 def _record_paths(ecgset: ECGSet) -> Iterator[str]:
-    """Paths of records within the export."""
+    """Paths of the records within the export."""
     for index, name in enumerate(file_names(ecgset.records["name"].astype(str))):
         yield f"{index // FOLDER_RECORDS * FOLDER_RECORDS:05d}/{name}"
 
@@ -223,8 +224,8 @@ def _table_rows(ecgset: ECGSet, names: list[str]) -> Iterator[list[object]]:
         yield [name, labels, *others]
 
 
-def _is_whole(record: Path, sample_bytes: int) -> bool:
-    """Whether an earlier call finished a record; its header is written last."""
+def _is_complete(record: Path, sample_bytes: int) -> bool:
+    """Whether an earlier call finished a record, whose header is written last."""
     samples = record.with_name(record.name + ".dat")
     return (
         record.with_name(record.name + ".hea").exists()

@@ -1,4 +1,4 @@
-"""Networks: plain `nn.Module`s that know nothing of noise schedules, losses or files."""
+"""Networks as plain `nn.Module`s, independent of noise schedules, losses and files."""
 
 from ecgtransfer.models.blocks import (
     Conditioning,
@@ -12,7 +12,7 @@ from ecgtransfer.models.blocks import (
     fold,
     group_norm,
     unfold,
-    zero,
+    zero_init_,
 )
 from ecgtransfer.models.encoder import Encoder1d, EncoderConfig
 from ecgtransfer.models.residual_mlp import ResidualMLP, ResidualMLPConfig
@@ -36,5 +36,5 @@ __all__ = [
     "fold",
     "group_norm",
     "unfold",
-    "zero",
+    "zero_init_",
 ]

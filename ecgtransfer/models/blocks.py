@@ -1,4 +1,4 @@
-"""The few building blocks that every network here is made of: (B, C, T) in, (B, C, T) out."""
+"""Building blocks of every network in the package; signals have shape (B, C, T)."""
 
 import math
 
@@ -10,35 +10,36 @@ from ecgtransfer.errors import ConfigError
 
 #: Channels in one group of a group norm; widths are multiples of it.
 CHANNELS_PER_GROUP = 16
-#: Radians a moment of the slowest turn of queries and keys: a turn in 800 moments.
-SLOWEST = 1 / 128
-#: Moments whose spectrum a spectral gate resolves; longer records share their frequencies.
-SPECTRUM_MOMENTS = 256
-#: Power of a frequency below which its logarithm says nothing; white noise has power 1.
+#: Lowest rotary frequency of queries and keys, radians per time step: a period of 800 steps.
+LOWEST_ROTARY_FREQUENCY = 1 / 128
+#: Time steps whose spectrum a spectral gate resolves; longer records are pooled to as many
+#: frequencies.
+SPECTRUM_SAMPLES = 256
+#: Added to the power of a frequency before its logarithm is taken; white noise has power 1.
 SPECTRUM_FLOOR = 1e-2
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Group norm with 16 channels a group, or one group where there are fewer."""
+    """Group norm with 16 channels per group, or with one group if there are fewer channels."""
     return nn.GroupNorm(max(1, channels // CHANNELS_PER_GROUP), channels)
 
 
 def fold(x: Tensor, factor: int) -> Tensor:
-    """Fold time into channels: (B, C, T) -> (B, C * factor, T / factor); T must be a multiple."""
+    """Fold time into channels: (B, C, T) -> (B, C * factor, T / factor); `factor` divides T."""
     batch, channels, samples = x.shape
     folded = x.reshape(batch, channels, samples // factor, factor)
     return folded.transpose(2, 3).reshape(batch, channels * factor, samples // factor)
 
 
 def unfold(x: Tensor, factor: int) -> Tensor:
-    """The inverse of `fold`: (B, C * factor, T) -> (B, C, T * factor)."""
+    """Inverse of `fold`: (B, C * factor, T) -> (B, C, T * factor)."""
     batch, channels, samples = x.shape
     split = x.reshape(batch, channels // factor, factor, samples)
     return split.transpose(2, 3).reshape(batch, channels // factor, samples * factor)
 
 
 class FourierFeatures(nn.Module):
-    """cos and sin of a number at fixed geometric frequencies: (B,) -> (B, features)."""
+    """Cosines and sines of a scalar at geometrically spaced frequencies: (B,) -> (B, features)."""
 
     frequencies: Tensor
 
@@ -54,12 +55,12 @@ class FourierFeatures(nn.Module):
 
 
 class Conditioning(nn.Module):
-    """One embedding of noise level and label, for scale-and-shift (FiLM) in every block.
+    """Embedding of noise level and label that scales and shifts every block (FiLM).
 
-    The noise level enters as ln(sigma) / 4 (Karras et al. 2022, table 1). A missing label
-    (`None`, or a row flagged in `dropped`) has an embedding of its own, so that "no diagnosis
-    stated" and "none of the diagnoses" stay two different things. Further numbers, `scalars` of
-    them, enter linearly; their weights start at zero.
+    The noise level is embedded as ln(sigma) / 4 (Karras et al. 2022, table 1). A missing label
+    (`None`, or a row flagged in `dropped`) has a learned embedding of its own, so that "no label
+    given" differs from "none of the diagnoses". Optional further inputs, `scalars` of them, are
+    added through a linear layer whose weights are initialised to zero.
     """
 
     def __init__(self, width: int, labels: int, noise: bool = True, scalars: int = 0) -> None:
@@ -67,7 +68,7 @@ class Conditioning(nn.Module):
         self.labels = labels
         self.scalars = nn.Linear(scalars, width, bias=False) if scalars else None
         if self.scalars is not None:
-            zero(self.scalars)
+            zero_init_(self.scalars)
         self.noise = (
             nn.Sequential(FourierFeatures(64), nn.Linear(64, width), nn.SiLU()) if noise else None
         )
@@ -83,39 +84,49 @@ class Conditioning(nn.Module):
         dropped: Tensor | None = None,
         scalars: Tensor | None = None,
     ) -> Tensor:
-        """(B,) sigma, (B, K) label, (B,) bool dropped, (B, S) scalars -> (B, width).
+        """Embed one batch: (B, width).
+
+        Args:
+            batch: number of records, B.
+            sigma: (B,) noise levels.
+            label: (B, K), or None for no label.
+            dropped: (B,) bool, rows without a label.
+            scalars: (B, S) further inputs.
 
         Raises:
-            ConfigError: sigma is missing where it is needed, or not one row for each record.
+            ConfigError: sigma is missing although the network needs it, or an input does not have
+                one row for each record.
         """
         parameter = next(self.mix.parameters())
         embedding = parameter.new_zeros(batch, parameter.shape[1])
         if self.noise is not None:
             if sigma is None:
-                raise ConfigError("expected sigma, (B,), for a network that sees noise, got none")
-            _one_a_record("sigma", sigma, (batch,))
+                raise ConfigError(
+                    "expected sigma, (B,), for a network conditioned on noise, got None"
+                )
+            _check_rows("sigma", sigma, (batch,))
             embedding = embedding + self.noise(sigma.log() / 4)
         if self.label is not None and self.no_label is not None:
             if label is None:
                 embedding = embedding + self.no_label
             else:
-                _one_a_record("label", label, (batch, self.labels))
+                _check_rows("label", label, (batch, self.labels))
                 known = self.label(label.to(parameter.dtype))
                 if dropped is not None:
-                    _one_a_record("dropped", dropped, (batch,))
+                    _check_rows("dropped", dropped, (batch,))
                     known = torch.where(dropped[:, None], self.no_label, known)
                 embedding = embedding + known
         if self.scalars is not None and scalars is not None:
-            _one_a_record("scalars", scalars, (batch, self.scalars.in_features))
+            _check_rows("scalars", scalars, (batch, self.scalars.in_features))
             embedding = embedding + self.scalars(scalars.to(parameter.dtype))
         mixed: Tensor = self.mix(embedding)
         return mixed
 
 
 class ResidualBlock(nn.Module):
-    """norm, SiLU, convolution, scale-and-shift by the conditioning, again; plus the input.
+    """Residual block: (norm, SiLU, convolution) twice, with scale and shift in between.
 
-    The last convolution starts at zero, so that a fresh block is the identity.
+    The last convolution is initialised to zero, so that a new block is the identity.
     """
 
     def __init__(
@@ -132,7 +143,7 @@ class ResidualBlock(nn.Module):
             if channels_in != channels_out
             else nn.Identity()
         )
-        zero(self.conv_out)
+        zero_init_(self.conv_out)
 
     def forward(self, x: Tensor, conditioning: Tensor | None) -> Tensor:
         """(B, channels_in, T), (B, conditioning) or None -> (B, channels_out, T)."""
@@ -147,8 +158,9 @@ class ResidualBlock(nn.Module):
 class Rotation(nn.Module):
     """Rotary position embedding (Su et al. 2021): (B, H, T, C) -> (B, H, T, C), C even.
 
-    Channel pairs of head h are turned by angles that grow with time, `speed` (H or 1, C / 2)
-    radians a moment, so that a product of two turned moments knows how far apart they are.
+    Channel pair (c, c + C / 2) of head h is rotated at time step t by the angle t * speed[h, c], so
+    that the product of two rotated vectors depends on the difference of their time steps. `speed`
+    has shape (H or 1, C / 2), in radians per time step.
     """
 
     speed: Tensor
@@ -158,9 +170,9 @@ class Rotation(nn.Module):
         self.register_buffer("speed", speed, persistent=False)
 
     def forward(self, x: Tensor, *, back: bool = False) -> Tensor:
-        """Turn the pair (c, c + C / 2) of moment t by t * speed[h, c] radians, or back by it."""
-        moments = torch.arange(x.shape[-2], device=x.device)
-        angle = moments[:, None] * self.speed[:, None]
+        """Rotate (B, H, T, C) by t * speed[h, c], or by the opposite angle if `back`."""
+        steps = torch.arange(x.shape[-2], device=x.device)
+        angle = steps[:, None] * self.speed[:, None]
         cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
         first, second = x.chunk(2, dim=-1)
         sin = -sin if back else sin
@@ -168,13 +180,14 @@ class Rotation(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Every moment of the record looks at every other: (B, C, T) -> (B, C, T), residual.
+    """Residual self-attention over the whole record: (B, C, T) -> (B, C, T).
 
-    This is what lets a network count beats: rhythm is a matter of the whole record. Queries and
-    keys are turned by speeds in geometric series, so that a moment may choose how far it looks.
-    Values are turned as well, and what was seen is turned back by the moment that looks: it then
-    tells at which distances something was, as the Fourier transform of a train of beats does, at
-    as many frequencies as there are channel pairs, evenly spaced up to half a turn a moment.
+    It gives the network access to the rhythm, which only the whole record shows. Queries and keys
+    have rotary embeddings with geometrically spaced frequencies, so that each head can choose its
+    range. Values are rotated as well, and the attended sum is rotated back at the query's time
+    step. The output then encodes the distances at which features occurred, like the Fourier
+    transform of a beat train: one frequency for each channel pair, evenly spaced from 0 to half a
+    turn per time step.
     """
 
     def __init__(self, channels: int, channels_per_head: int = 32) -> None:
@@ -184,12 +197,12 @@ class SelfAttention(nn.Module):
         pairs = channels // self.heads // 2
         self.norm = group_norm(channels)
         self.query_key_value = nn.Conv1d(channels, 3 * channels, 1)
-        self.look = Rotation(SLOWEST ** torch.linspace(0.0, 1.0, pairs)[None])
-        self.carry = Rotation(
+        self.rope_qk = Rotation(LOWEST_ROTARY_FREQUENCY ** torch.linspace(0.0, 1.0, pairs)[None])
+        self.rope_v = Rotation(
             torch.linspace(0.0, math.pi, self.heads * pairs).reshape(pairs, self.heads).T
         )
         self.out = nn.Conv1d(channels, channels, 1)
-        zero(self.out)
+        zero_init_(self.out)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T) -> (B, C, T)."""
@@ -200,8 +213,8 @@ class SelfAttention(nn.Module):
             .transpose(3, 4)
             .unbind(1)
         )
-        attended = attend(self.look(query), self.look(key), self.carry(value))
-        attended = self.carry(attended, back=True)
+        attended = attend(self.rope_qk(query), self.rope_qk(key), self.rope_v(value))
+        attended = self.rope_v(attended, back=True)
         result: Tensor = x + self.out(attended.transpose(2, 3).reshape(batch, channels, samples))
         return result
 
@@ -209,8 +222,8 @@ class SelfAttention(nn.Module):
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """softmax(query key^T / sqrt(C)) value, each (B, H, T, C) (Vaswani et al. 2017, eq. 1).
 
-    Written out on a CPU, where torch's own takes three to five times as long, forward and backward,
-    at the lengths that occur here (`benchmarks/attention_cost.json`).
+    On a CPU the formula is evaluated directly: forward and backward, torch's fused function takes
+    three to five times as long at the lengths used here (`benchmarks/attention_cost.json`).
     """
     if query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value)
@@ -220,9 +233,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 class FeedForward(nn.Module):
-    """Two layers on every moment by itself, scaled and shifted by the conditioning, residual.
+    """Residual two-layer network on each time step, with scale and shift by the conditioning.
 
-    (B, C, T), (B, conditioning) -> (B, C, T). The last layer starts at zero.
+    (B, C, T), (B, conditioning) -> (B, C, T). The last layer is initialised to zero.
     """
 
     def __init__(self, channels: int, conditioning: int, wider: int = 3) -> None:
@@ -231,7 +244,7 @@ class FeedForward(nn.Module):
         self.scale_shift = nn.Linear(conditioning, 2 * channels)
         self.widen = nn.Conv1d(channels, wider * channels, 1)
         self.narrow = nn.Conv1d(wider * channels, channels, 1)
-        zero(self.narrow)
+        zero_init_(self.narrow)
 
     def forward(self, x: Tensor, conditioning: Tensor) -> Tensor:
         """(B, C, T), (B, conditioning) -> (B, C, T)."""
@@ -242,17 +255,17 @@ class FeedForward(nn.Module):
 
 
 class SpectralGate(nn.Module):
-    """Pass some frequencies of the whole record and stop others: (B, C, T) -> (B, C, T), residual.
+    """Residual filter in the frequency domain, over the whole record: (B, C, T) -> (B, C, T).
 
-    A regular rhythm is a comb of lines in the spectrum, plain where no single beat can be told from
-    noise, and the best linear denoiser passes the lines and stops what lies between (Wiener). Here
-    a network makes the gate of each channel and frequency out of the logarithmic power of them all.
-    The last layer starts at zero.
+    A regular rhythm is a comb of lines in the spectrum, visible even where a single beat is hidden
+    by noise, and the best linear denoiser passes these lines and stops the rest (Wiener filter).
+    A small network computes the gain of each channel and frequency, between 0 and 1, from the log
+    power of all channels and frequencies. The last layer is initialised to zero.
     """
 
     def __init__(self, channels: int, conditioning: int, hidden: int = 256) -> None:
         super().__init__()
-        frequencies = SPECTRUM_MOMENTS // 2 + 1
+        frequencies = SPECTRUM_SAMPLES // 2 + 1
         self.norm = group_norm(channels)
         self.enter = nn.Conv1d(channels, channels, 1)
         self.power_norm = group_norm(channels)
@@ -264,16 +277,16 @@ class SpectralGate(nn.Module):
             nn.Conv1d(channels, 2 * channels, 1), nn.SiLU(), nn.Conv1d(2 * channels, channels, 1)
         )
         self.leave = nn.Conv1d(channels, channels, 1)
-        zero(self.leave)
+        zero_init_(self.leave)
 
     def forward(self, x: Tensor, conditioning: Tensor) -> Tensor:
         """(B, C, T), (B, conditioning) -> (B, C, T)."""
-        samples, frequencies = x.shape[-1], SPECTRUM_MOMENTS // 2 + 1
+        samples, frequencies = x.shape[-1], SPECTRUM_SAMPLES // 2 + 1
         h = self.enter(self.norm(x))
-        # Zeros behind the record, so that its end does not meet its beginning.
-        moments = max(SPECTRUM_MOMENTS, 2 * samples)
+        # Pad with zeros, so that the filter does not wrap around from the end to the start.
+        padded = max(SPECTRUM_SAMPLES, 2 * samples)
         with torch.autocast(x.device.type, enabled=False):
-            spectrum = torch.fft.rfft(h.float(), n=moments, norm="ortho")
+            spectrum = torch.fft.rfft(h.float(), n=padded, norm="ortho")
             seen = spectrum.real.square() + spectrum.imag.square()
             if seen.shape[-1] > frequencies:
                 seen = F.adaptive_avg_pool1d(seen, frequencies)
@@ -285,22 +298,22 @@ class SpectralGate(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             if spectrum.shape[-1] > frequencies:
                 gate = F.interpolate(gate, spectrum.shape[-1], mode="linear", align_corners=True)
-            # For both parts of each number: its product with a real gate takes three times as long.
+            # Scale real and imaginary parts: complex times real is three times as slow.
             both = torch.view_as_real(spectrum) * torch.stack([gate, gate], dim=-1)
             spectrum = torch.view_as_complex(both)
-            passed = torch.fft.irfft(spectrum, n=moments, norm="ortho")[..., :samples]
+            passed = torch.fft.irfft(spectrum, n=padded, norm="ortho")[..., :samples]
         result: Tensor = x + self.leave(passed.to(h.dtype))
         return result
 
 
-def zero(layer: nn.Module) -> None:
-    """Let a layer start at zero, weights and bias."""
+def zero_init_(layer: nn.Module) -> None:
+    """Set the weights and bias of a layer to zero, in place."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
 
 
-def _one_a_record(name: str, value: Tensor, shape: tuple[int, ...]) -> None:
-    """Refuse what would be broadcast over the records of a batch, or be another's label."""
+def _check_rows(name: str, value: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise for a tensor that would be broadcast over the batch or has another label space."""
     if value.shape != shape:
         raise ConfigError(
             f"expected {name} of shape {shape}, one row for each record of the batch, got "

@@ -1,4 +1,4 @@
-"""One encoder behind every classifier: diagnoses, domains, and the space of fidelity."""
+"""The encoder behind all classifiers: diagnoses, domain, and embeddings for fidelity."""
 
 from dataclasses import dataclass
 
@@ -15,12 +15,13 @@ class EncoderConfig:
     """Shape of an `Encoder1d`.
 
     Attributes:
-        outputs: logits a record.
+        outputs: logits per record.
         leads: signal channels.
-        labels: diagnoses that the encoder is told (a label-aware domain classifier); 0 for none.
-        noise: whether the encoder is told the noise level of its input.
-        widths: channels of each stage; every stage halves the time axis at its start.
-        blocks: residual blocks a stage.
+        labels: number of diagnoses K that the encoder takes as input (for a label-aware domain
+            classifier); 0 for none.
+        noise: whether the encoder takes the noise level of its input.
+        widths: channels of each stage; every stage starts by halving the time axis.
+        blocks: residual blocks per stage.
         conditioning: width of the embedding of noise level and label.
     """
 
@@ -47,11 +48,11 @@ class EncoderConfig:
 
 
 class Encoder1d(nn.Module):
-    """A residual network in the manner of xresnet1d (He et al. 2019): convolutional stem,
-    stages that halve the time axis, mean and maximum over time, linear head.
+    """Residual network modelled on xresnet1d (He et al. 2019).
 
-    Group norm stands where xresnet1d has batch norm: a record's score must not depend on the
-    records that share its batch, and few target records make poor batch statistics.
+    Convolutional stem, stages that halve the time axis, mean and maximum over time, linear head.
+    Group norm replaces the batch norm of xresnet1d: the score of a record must not depend on the
+    other records of its batch, and batch statistics of few target records are poor.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -82,7 +83,7 @@ class Encoder1d(nn.Module):
     def features(
         self, x: Tensor, sigma: Tensor | None = None, label: Tensor | None = None
     ) -> Tensor:
-        """(B, leads, T) -> (B, 2 * widths[-1]): mean and maximum over time of the last stage."""
+        """Mean and maximum over time of the last stage: (B, leads, T) -> (B, 2 * widths[-1])."""
         conditioning = (
             self.conditioning(x.shape[0], sigma, label) if self.conditioning is not None else None
         )
@@ -97,6 +98,15 @@ class Encoder1d(nn.Module):
     def forward(
         self, x: Tensor, sigma: Tensor | None = None, label: Tensor | None = None
     ) -> Tensor:
-        """(B, leads, T), sigma (B,) if `noise`, label (B, K) if `labels` -> (B, outputs) logits."""
+        """Compute the logits.
+
+        Args:
+            x: (B, leads, T).
+            sigma: (B,) noise levels, if `noise`.
+            label: (B, K), if `labels`.
+
+        Returns:
+            (B, outputs).
+        """
         logits: Tensor = self.head(self.features(x, sigma, label))
         return logits

@@ -1,4 +1,4 @@
-"""A fully connected residual network for vectors without order, such as principal components."""
+"""Fully connected residual network for unordered features, such as principal components."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ecgtransfer.errors import ConfigError
-from ecgtransfer.models.blocks import Conditioning, zero
+from ecgtransfer.models.blocks import Conditioning, zero_init_
 
-#: Mean square of a group below which its logarithm says nothing; noised features have about 1.
+#: Added to the mean square of a group before its logarithm; noised features have about 1.
 POWER_FLOOR = 1e-3
 
 
@@ -19,12 +19,12 @@ class ResidualMLPConfig:
     """Shape of a `ResidualMLP`.
 
     Attributes:
-        features: numbers a record, D.
-        labels: columns of the label.
-        scalars: further numbers that the network is conditioned on.
-        groups: sizes of consecutive groups of features whose power the network is told; they sum
-            to D, or there are none.
-        width: of every layer.
+        features: features per record, D.
+        labels: columns of the label, K.
+        scalars: number S of further scalar inputs.
+        groups: sizes of consecutive groups of features whose log power is an input; they sum to D,
+            or there are none.
+        width: channels of every layer.
         blocks: residual blocks of two layers.
         conditioning: width of the embedding of noise level, label and scalars.
     """
@@ -46,20 +46,21 @@ class ResidualMLPConfig:
             )
         if self.groups and (min(self.groups) < 1 or sum(self.groups) != self.features):
             raise ConfigError(
-                f"expected groups of {self.features} features in all, got sizes {self.groups}"
+                f"expected groups of {self.features} features in total, got sizes {self.groups}"
             )
 
 
 class ResidualMLP(nn.Module):
-    """Noised features, noise level, label and scalars to features: F(x) = a(x) + g(x) * x.
+    """Network for noised features, noise level, label and scalars: F(x) = a(x) + g(x) * x.
 
-    The gain g matters where records differ in scale: the denoiser of a mixture of Gaussians of
-    several variances multiplies every feature by a number that depends on how strong all of them
-    are. So the logarithmic power of each group of features enters beside the features themselves,
-    and so does the conditioning: the mean of the features given the label is an offset.
+    The gain g handles records of different scale: the denoiser of a scale mixture of Gaussians
+    multiplies every feature by a factor that depends on the power of all of them. The log power of
+    each group of features is therefore an input. So is the conditioning, because the mean of the
+    features given the label is an offset.
 
     Every block adds W2 silu(scale * W1 norm(h) + shift), where scale and shift come from the
-    conditioning (FiLM, Perez et al. 2018). The last layers of blocks and network start at zero.
+    conditioning (FiLM, Perez et al. 2018). The last layers of each block and of the network are
+    initialised to zero.
     """
 
     averages: Tensor
@@ -76,7 +77,7 @@ class ResidualMLP(nn.Module):
         )
         self.norm = nn.LayerNorm(config.width)
         self.leave = nn.Linear(config.width, 2 * config.features)
-        zero(self.leave)
+        zero_init_(self.leave)
 
     def forward(
         self,
@@ -86,10 +87,17 @@ class ResidualMLP(nn.Module):
         hidden: Tensor | None = None,
         scalars: Tensor | None = None,
     ) -> Tensor:
-        """(B, D), (B,), (B, K) or None, (B,) bool or None, (B, S) or None -> (B, D).
+        """Apply the network: (B, D).
+
+        Args:
+            x: (B, D) noised features.
+            sigma: (B,) noise levels.
+            label: (B, K), or None for no label.
+            hidden: (B,) bool, rows without a label.
+            scalars: (B, S) further inputs.
 
         Raises:
-            ConfigError: as `Conditioning`, or another number of features.
+            ConfigError: as in `Conditioning`, or another number of features.
         """
         if x.ndim != 2 or x.shape[1] != self.config.features:
             raise ConfigError(
@@ -104,7 +112,7 @@ class ResidualMLP(nn.Module):
         return features
 
     def _power(self, x: Tensor) -> Tensor:
-        """Logarithmic mean square of each group, (B, groups)."""
+        """Log mean square of each group, (B, groups)."""
         if not self.config.groups:
             return x[:, :0]
         return (x.square() @ self.averages + POWER_FLOOR).log()
@@ -126,7 +134,7 @@ class _Block(nn.Module):
         self.widen = nn.Linear(width, width)
         self.scale_shift = nn.Linear(conditioning, 2 * width)
         self.narrow = nn.Linear(width, width)
-        zero(self.narrow)
+        zero_init_(self.narrow)
 
     def forward(self, h: Tensor, conditioning: Tensor) -> Tensor:
         scale, shift = self.scale_shift(conditioning).chunk(2, dim=1)

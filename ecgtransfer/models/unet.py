@@ -1,4 +1,4 @@
-"""The denoiser's network: a one-dimensional U-Net on eight folded leads."""
+"""One-dimensional U-Net, the network of the ECG denoiser."""
 
 from dataclasses import dataclass, field
 
@@ -17,7 +17,7 @@ from ecgtransfer.models.blocks import (
     fold,
     group_norm,
     unfold,
-    zero,
+    zero_init_,
 )
 from ecgtransfer.storage import OMIT_AT_DEFAULT
 
@@ -27,17 +27,17 @@ class UNetConfig:
     """Shape of a `UNet1d`.
 
     Attributes:
-        labels: diagnoses in the label space, K; 0 for an unconditional network.
+        labels: columns of the label, K; 0 for an unconditional network.
         leads: signal channels.
         fold: samples folded into channels before the first convolution.
-        widths: channels at each level, the time axis halved from one to the next.
-        blocks: residual blocks a level, on the way down and on the way up.
-        attention: levels, counted from the deepest, that carry self-attention.
-        spectral: levels, counted from the shallowest, that carry spectral gates.
-        middle: pairs of self-attention and feed-forward layers between the way down and up.
+        widths: channels at each level; each level has half the time steps of the one before.
+        blocks: residual blocks per level in the encoder; the decoder has one more.
+        attention: number of deepest levels with self-attention.
+        spectral: number of shallowest levels with spectral gates.
+        middle: pairs of self-attention and feed-forward layers at the bottleneck.
         conditioning: width of the embedding of noise level and label.
-        condition_channels: channels beside the signal that the network is given, such as beats.
-        scalars: numbers beside noise level and label that enter the embedding.
+        condition_channels: input channels next to the signal, such as beats.
+        scalars: scalar inputs next to noise level and label.
     """
 
     labels: int
@@ -78,10 +78,10 @@ class UNetConfig:
 
 
 class UNet1d(nn.Module):
-    """(x (B, leads, T), sigma (B,), label (B, K) or None, ...) -> (B, leads, T), any T.
+    """U-Net of the denoiser: (B, leads, T) -> (B, leads, T) for any T.
 
-    The output layer starts at zero: a fresh network returns zero, which makes the denoiser
-    around it the best linear one.
+    The output layer is initialised to zero, so that the denoiser around a new network is the best
+    linear one.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -91,7 +91,7 @@ class UNet1d(nn.Module):
         attentive = len(widths) - config.attention
         self.conditioning = Conditioning(config.conditioning, config.labels, scalars=config.scalars)
         self.stem = nn.Conv1d(config.leads * config.fold, widths[0], 3, padding=1)
-        # Without a bias: a record of unknown condition is one whose channels are zero.
+        # Without a bias, zero channels mean that the condition is unknown.
         self.condition_stem = (
             nn.Conv1d(config.condition_channels * config.fold, widths[0], 3, padding=1, bias=False)
             if config.condition_channels
@@ -110,29 +110,29 @@ class UNet1d(nn.Module):
 
         self.down, self.downsample = nn.ModuleList(), nn.ModuleList()
         self.up, self.upsample = nn.ModuleList(), nn.ModuleList()
-        kept = [widths[0]]
+        skips = [widths[0]]
         channels = widths[0]
         for level, width in enumerate(widths):
             for _ in range(blocks):
                 self.down.append(stage(channels, level))
                 channels = width
-                kept.append(channels)
+                skips.append(channels)
             if level < len(widths) - 1:
                 self.downsample.append(nn.Conv1d(channels, channels, 3, stride=2, padding=1))
-                kept.append(channels)
+                skips.append(channels)
         self.middle = nn.ModuleList([ResidualBlock(channels, channels, config.conditioning)])
         for _ in range(config.middle):
             self.middle.append(SelfAttention(channels))
             self.middle.append(FeedForward(channels, config.conditioning))
         for level in reversed(range(len(widths))):
             for _ in range(blocks + 1):
-                self.up.append(stage(channels + kept.pop(), level))
+                self.up.append(stage(channels + skips.pop(), level))
                 channels = widths[level]
             if level > 0:
                 self.upsample.append(nn.Conv1d(channels, channels, 3, padding=1))
         self.norm = group_norm(channels)
         self.out = nn.Conv1d(channels, config.leads * config.fold, 3, padding=1)
-        zero(self.out)
+        zero_init_(self.out)
 
     def forward(
         self,
@@ -143,18 +143,21 @@ class UNet1d(nn.Module):
         channels: Tensor | None = None,
         scalars: Tensor | None = None,
     ) -> Tensor:
-        """D's network F.
+        """Apply the network F of the denoiser.
 
-        Records that do not fill the deepest level are padded with zeros at their end and cut
-        again.
+        Records whose length is not a multiple of the coarsest time step are padded with zeros at
+        the end and cropped afterwards.
 
         Args:
             x: (B, leads, T).
             sigma: (B,).
             label: (B, K); None for no label.
-            dropped: (B,) bool, rows that have no label.
-            channels: (B, condition_channels, T); None where nothing is known.
-            scalars: (B, scalars); None where nothing is known.
+            dropped: (B,) bool, rows without a label.
+            channels: (B, condition_channels, T); None if unknown.
+            scalars: (B, scalars); None if unknown.
+
+        Returns:
+            (B, leads, T).
         """
         config = self.config
         levels = len(config.widths)
@@ -164,18 +167,18 @@ class UNet1d(nn.Module):
         if self.condition_stem is not None and channels is not None:
             h = h + self.condition_stem(fold(F.pad(channels, (0, missing)), config.fold))
         conditioning = self.conditioning(x.shape[0], sigma, label, dropped, scalars)
-        kept = [h]
+        skips = [h]
         for level in range(levels):
             for block in range(config.blocks):
                 h = _run(self.down[level * config.blocks + block], h, conditioning)
-                kept.append(h)
+                skips.append(h)
             if level < levels - 1:
                 h = self.downsample[level](h)
-                kept.append(h)
+                skips.append(h)
         h = _run(self.middle, h, conditioning)
         for step in range(levels):
             for block in range(config.blocks + 1):
-                h = torch.cat([h, kept.pop()], dim=1)
+                h = torch.cat([h, skips.pop()], dim=1)
                 h = _run(self.up[step * (config.blocks + 1) + block], h, conditioning)
             if step < levels - 1:
                 h = self.upsample[step](h.repeat_interleave(2, dim=-1))

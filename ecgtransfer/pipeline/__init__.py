@@ -8,12 +8,11 @@ if TYPE_CHECKING:
     from ecgtransfer.defaults import ARMS
     from ecgtransfer.pipeline.answers import QUESTIONS, Answer
     from ecgtransfer.pipeline.blind import BlindSettings, write_blind
-    from ecgtransfer.pipeline.config import METHODS, PRESETS, SourcePreset, SourceSettings, preset
+    from ecgtransfer.pipeline.config import PRESETS, SourcePreset, SourceSettings, preset
     from ecgtransfer.pipeline.data import READERS, Description, prepare_set
     from ecgtransfer.pipeline.demo import DemoSettings, DemoSummary, run_demo
     from ecgtransfer.pipeline.fidelity import FidelitySettings, evaluate_fidelity
     from ecgtransfer.pipeline.methods import (
-        GUIDED,
         TargetModel,
         TransferSettings,
         TransferSummary,
@@ -54,17 +53,15 @@ if TYPE_CHECKING:
         load_target,
         settle_target,
     )
-    from ecgtransfer.pipeline.utility import (
-        OF_SOURCE_RECORDS,
-        UtilitySettings,
-        evaluate_utility,
-    )
+    from ecgtransfer.pipeline.transfer_config import read_transfer_config
+    from ecgtransfer.pipeline.transfer_request import TransferRequest, request_transfer
+    from ecgtransfer.pipeline.utility import OF_SOURCE_RECORDS, UtilitySettings, evaluate_utility
+    from ecgtransfer.transfer.methods import METHODS
 else:
     __getattr__, __dir__ = lazy_names(__name__)
 
 __all__ = [
     "ARMS",
-    "GUIDED",
     "METHODS",
     "OF_SOURCE_RECORDS",
     "PRESETS",
@@ -93,6 +90,7 @@ __all__ = [
     "Target",
     "TargetModel",
     "TargetSettings",
+    "TransferRequest",
     "TransferSettings",
     "TransferSummary",
     "UtilitySettings",
@@ -116,7 +114,9 @@ __all__ = [
     "pretrained_models",
     "read_beats",
     "read_source",
+    "read_transfer_config",
     "report_run",
+    "request_transfer",
     "run_demo",
     "settle_target",
     "synthesise",

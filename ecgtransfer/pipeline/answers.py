@@ -12,7 +12,6 @@ from ecgtransfer.defaults import LARGEST_SIDE
 from ecgtransfer.drawing import Table
 from ecgtransfer.errors import ConfigError, RunError
 from ecgtransfer.evaluation import LabelledRecords
-from ecgtransfer.pipeline.config import METHODS
 from ecgtransfer.pipeline.run import CARD, Run, Stage
 from ecgtransfer.pipeline.seen import corpus_name
 from ecgtransfer.pipeline.source import Source
@@ -21,7 +20,6 @@ from ecgtransfer.pipeline.synthetic import (
     STAND_IN_SET,
     GenerateSettings,
     counts_like,
-    known_method,
     synthesise,
     synthetic_stage,
 )
@@ -31,6 +29,7 @@ from ecgtransfer.statistics import (
     streams,
 )
 from ecgtransfer.storage import from_card, to_card
+from ecgtransfer.transfer.methods import METHODS, transfer_method
 
 #: The questions, in the order in which a report answers them.
 QUESTIONS = ("utility", "fidelity", "physiology", "privacy")
@@ -127,7 +126,7 @@ def synthetic_sets(run: Run, name: str, methods: Sequence[str] = ()) -> Syntheti
         RunError: a set that is not there, or no set at all.
     """
     for method in methods:
-        known_method(method)
+        transfer_method(method)
     found = methods or [m for m in METHODS if run.stage(synthetic_stage(name, m)).is_done]
     if not found:
         raise RunError(

@@ -32,14 +32,14 @@ from ecgtransfer.diffusion import (
 )
 from ecgtransfer.pipeline.conditioned import FEWEST_BEATS, record_shapes
 from ecgtransfer.pipeline.run import CARD
-from ecgtransfer.pipeline.source import Bars, Source
-from ecgtransfer.pipeline.source_stage import BEAT_SHAPES, WEIGHTS
+from ecgtransfer.pipeline.source import Source
+from ecgtransfer.pipeline.source_stage import BEAT_SHAPES
 from ecgtransfer.pipeline.target import Target
 from ecgtransfer.rhythm import in_window
 from ecgtransfer.signals import Beats
 from ecgtransfer.statistics import streams
 from ecgtransfer.storage import from_card, read_card, to_card, write_json
-from ecgtransfer.training import TrainConfig, is_main_process, load_weights
+from ecgtransfer.training import WEIGHTS, Bars, TrainConfig, is_main_process, load_weights
 from ecgtransfer.transfer import (
     BeatShapeGuidance,
     DomainRecords,
@@ -56,6 +56,8 @@ from ecgtransfer.transfer import (
     measure_guidance,
     noise_level_edges,
 )
+from ecgtransfer.transfer.methods import METHODS
+from ecgtransfer.transfer.methods.base import fold_folders
 from ecgtransfer.transfer.records import HeldOutDraws
 from ecgtransfer.transfer.rhythm_selection import (
     FEWEST_PATIENTS_A_FOLD,
@@ -65,8 +67,6 @@ from ecgtransfer.transfer.rhythm_selection import (
 )
 
 RHYTHM_CARD = "rhythm.json"
-#: Methods that select rhythms; of them, those that guide beat shapes and those that tune them.
-SELECTING, GUIDING, TUNING = ("tgdp", "stack", "finetune"), ("tgdp", "stack"), ("finetune",)
 #: Noise draws a held-out record behind the loss of beat shapes.
 DRAWS_A_RECORD = 16
 
@@ -195,7 +195,7 @@ def transfer_cascade(
     Raises:
         RunError: a training diverged.
     """
-    if source.cascade is None or method not in SELECTING:
+    if source.cascade is None or METHODS[method].beat_shapes == "keep":
         return {}
     numbers = (target.fit, target.held_out, target.train)
     fit, held_out, train = (
@@ -210,7 +210,7 @@ def transfer_cascade(
         seed,
         bars,
     )
-    if method in GUIDING:
+    if METHODS[method].beat_shapes == "guide":
         _, shapes = guide_beat_shapes(work, fit.records, held_out.records, train.records)
     else:
         _, shapes = tune_beat_shapes(work, fit.records, held_out.records)
@@ -239,7 +239,7 @@ def load_cascade_changes(
     if (folder / RHYTHM_CARD).exists():
         selection = read_card(RhythmSelection, folder / RHYTHM_CARD)
     model = source.cascade.beat_shapes
-    if method in TUNING:
+    if METHODS[method].beat_shapes == "finetune":
         tuned = TunableBeatShapes(copy.deepcopy(model))
         load_weights(tuned, folder / BEAT_SHAPES / WEIGHTS)
         tuned.eval().requires_grad_(False)
@@ -247,7 +247,7 @@ def load_cascade_changes(
     path = folder / CARD
     if not from_card(bool, card, path, "beat_shapes.guides"):
         return CascadeChanges(selection)
-    folders = _fold_folders(folder / BEAT_SHAPES, from_card(int, card, path, "beat_shapes.folds"))
+    folders = fold_folders(folder / BEAT_SHAPES, from_card(int, card, path, "beat_shapes.folds"))
     networks: list[nn.Module] = []
     for each in folders:
         network = BeatShapeGuidance(model).to(model.spread.device)
@@ -375,7 +375,7 @@ def guide_beat_shapes(
     """
     noise = work.model.config.noise
     edges, device = noise_level_edges(noise.sigma_min, noise.sigma_max), work.model.spread.device
-    folders = _fold_folders(work.folder, work.folds)
+    folders = fold_folders(work.folder, work.folds)
     if work.folds == 1:
         network = _fit_shape_guidance(work, fit, held_out, folders[0])
         missed = [(network, held_out)]
@@ -521,8 +521,3 @@ def _losses(
         for loss in both
     )
     return whitened, plain
-
-
-def _fold_folders(folder: Path, folds: int) -> list[Path]:
-    """Where each fold's guidance lies: in the folder itself where there is but one."""
-    return [folder] if folds == 1 else [folder / f"fold-{number}" for number in range(folds)]

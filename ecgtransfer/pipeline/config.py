@@ -11,13 +11,10 @@ from ecgtransfer.storage import OMIT_AT_DEFAULT
 from ecgtransfer.training import TrainConfig
 
 PrecisionName = Literal["auto", "float32", "bfloat16"]
-#: Ways from the source's denoiser to the target's.
-METHODS = ("tgdp", "stack", "finetune", "lora", "difffit", "scratch", "source")
-
 
 #: Training of the rhythm and beat-shape models of a factorised source: minutes of one core each.
 RHYTHM_TRAINING = TrainConfig(
-    steps=1500, batch_size=256, learning_rate=2e-3, ema_decay=0.995, validate_every=250
+    steps=5000, batch_size=256, learning_rate=3e-3, ema_decay=0.995, validate_every=500
 )
 SHAPE_TRAINING = TrainConfig(
     steps=8000, batch_size=256, learning_rate=2e-3, ema_decay=0.999, validate_every=500

@@ -7,8 +7,7 @@ RUN/source/beat_shapes/           ... and p(beat shapes, level | beats, label)
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -50,7 +49,6 @@ from ecgtransfer.pipeline.source_stage import (
     BEAT_SHAPES,
     RHYTHM,
     SOURCE,
-    WEIGHTS,
     SourceSummary,
     StageSummary,
     corpus_of,
@@ -66,14 +64,14 @@ from ecgtransfer.storage import (
     write_json,
 )
 from ecgtransfer.training import (
+    WEIGHTS,
+    Bars,
     Progress,
     is_main_process,
     load_weights,
+    no_bars,
     seeded_initialisation,
 )
-
-#: Gives a progress callback for a training, by its name.
-Bars = Callable[[str], AbstractContextManager[Callable[[Progress], None]]]
 
 #: Where the source's records lie on this machine, if they do: `{"set": folder}`.
 RECORDS = "records.json"
@@ -513,12 +511,6 @@ def _label_counts(labels: np.ndarray, names: Sequence[str], numbers: np.ndarray)
     """How many of some records have each label."""
     counts = labels[numbers].sum(axis=0)
     return {name: int(count) for name, count in zip(names, counts, strict=True)}
-
-
-@contextmanager
-def no_bars(task: str) -> Iterator[Callable[[Progress], None]]:
-    """Progress that is not shown."""
-    yield lambda now: None
 
 
 def _precision(name: str) -> Precision:

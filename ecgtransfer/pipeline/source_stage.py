@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SOURCE = "source"
 #: Folders of the smaller models of a factorised source.
 RHYTHM, BEAT_SHAPES = "rhythm", "beat_shapes"
+#: The same name as in `training`, which needs torch.
 WEIGHTS = "weights.safetensors"
 #: What is told of the corpus that a set is from, in this order.
 STATED_OF_CORPUS = ("name", "version", "licence", "url")

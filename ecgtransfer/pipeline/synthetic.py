@@ -18,7 +18,6 @@ from ecgtransfer.defaults import LABEL_SCALE, RECORD_SOLVER, RECORD_STEPS
 from ecgtransfer.diffusion import SOLVERS, sampling_sigmas
 from ecgtransfer.errors import ConfigError, RunError
 from ecgtransfer.export import export_wfdb
-from ecgtransfer.pipeline.config import METHODS
 from ecgtransfer.pipeline.methods import load_target_model, stage_name
 from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.source import Source
@@ -40,7 +39,8 @@ from ecgtransfer.synthesis import (
     parse_counts,
     per_class,
 )
-from ecgtransfer.training import is_main_process, meeting_point, process_number
+from ecgtransfer.training import is_main_process, make_barrier, process_number
+from ecgtransfer.transfer.methods import METHODS, transfer_method
 
 SET, WFDB = "set", "wfdb"
 #: The set that an evaluation draws where the source's records are not here.
@@ -123,7 +123,7 @@ class GenerateSettings:
                 f"one that does not begin with {', '.join(TAKEN)}"
             )
         if self.method is not None:
-            known_method(self.method)
+            transfer_method(self.method)
 
 
 def synthesise(
@@ -208,7 +208,7 @@ def synthesise(
     if processes == 1:
         ecgset = draw(progress=progress, disk=disk)
     else:
-        meet = meeting_point()
+        meet = make_barrier()
         if not done:
             both = 2 * disk_bytes(request.total, request.total, config.samples, len(space))
             room = require_space(whole, both - bytes_below(stage.folder))
@@ -243,13 +243,6 @@ def run_label_space(run: Run, source: Source) -> LabelSpace:
 def unfinished_shards(run: Run, name: str, method: str, of: int) -> tuple[Shard, ...]:
     """The shards of a synthetic set in `of` of them that are still to be drawn."""
     return missing_shards(run.stage(synthetic_stage(name, method)).folder / SET, of)
-
-
-def known_method(name: str) -> str:
-    """The name of a method, or a ConfigError that lists them."""
-    if name not in METHODS:
-        raise ConfigError(f"expected a method of {', '.join(METHODS)}, got {name!r}")
-    return name
 
 
 def synthetic_stage(name: str, method: str) -> str:

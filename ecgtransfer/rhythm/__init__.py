@@ -1,4 +1,4 @@
-"""Rhythm: a generative model of when the beats of a record come and of which kind they are."""
+"""Rhythm: a generative model of the times and kinds of the beats in a record."""
 
 from ecgtransfer.rhythm.baselines import GammaRenewal, ResampledTrains
 from ecgtransfer.rhythm.densities import MODELLED_KINDS, FirstBeat, NextBeat

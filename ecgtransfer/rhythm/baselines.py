@@ -1,8 +1,8 @@
-"""Two simple laws of a train of beats, against which a rhythm model is measured.
+"""Two baseline distributions of beat trains, to which a rhythm model is compared.
 
-Both are proper: they have a likelihood of a whole train, and can be sampled exactly. Trains lie in
-[0, duration_s) of their `Beats`, and a first beat comes after a moment chosen without regard to
-the beats (see `densities.FirstBeat`).
+Both have an exact likelihood of a whole train and can be sampled exactly. Trains lie in
+[0, duration_s) of their `Beats`; the window starts at a random time, independent of the beats (see
+`densities.FirstBeat`).
 """
 
 from collections.abc import Sequence
@@ -18,22 +18,23 @@ from ecgtransfer.signals import BeatKind, Beats
 
 FloatArray = NDArray[np.float64]
 
-#: Share of `GammaRenewal` in `ResampledTrains`, so that no train is impossible.
+#: Mixture weight of `GammaRenewal` in `ResampledTrains`, so that no train has probability 0.
 DEFENSIVE_SHARE = 0.01
 #: Probability that a resampled beat changes its kind.
 KIND_ERROR = 0.01
-#: Scales of ln RR that `ResampledTrains.fitted` tries, and training trains that it tries them on.
+#: Candidate jitters of `ResampledTrains.fitted` (scales of ln RR), and the number of training
+#: trains on which they are scored.
 JITTERS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
 TRIED_ON = 50
 
 
 @dataclass(frozen=True)
 class GammaRenewal:
-    """Independent RR intervals, 0.15 s plus a gamma variable, and independent kinds.
+    """Independent RR intervals, 0.15 s plus a gamma variable, and independent kinds of beats.
 
     Attributes:
-        shape, scale_s: of the gamma variable.
-        kind_probability: of each of `MODELLED_KINDS`.
+        shape, scale_s: parameters of the gamma distribution.
+        kind_probability: probability of each of `MODELLED_KINDS`.
     """
 
     shape: float
@@ -42,9 +43,10 @@ class GammaRenewal:
 
     @classmethod
     def fitted(cls, beats: Sequence[Beats]) -> "GammaRenewal":
-        """Maximum likelihood over all whole RR intervals; kinds counted, one added to each.
+        """Fit RR intervals by maximum likelihood, and kinds by counts plus one.
 
-        ConfigError for fewer than two different RR intervals.
+        Raises:
+            ConfigError: fewer than two different RR intervals.
         """
         rr_s = np.concatenate([each.rr_s for each in beats]) if beats else np.empty(0)
         if len(np.unique(rr_s)) < 2:
@@ -68,9 +70,9 @@ class GammaRenewal:
         return np.array([self._log_likelihood(each) for each in beats])
 
     def sample(self, duration_s: float, rng: np.random.Generator) -> Beats:
-        """One train on [0, duration_s)."""
-        # The interval at the start is drawn in proportion to its length: the gamma variable has
-        # shape a + 1 with the share of the mean that is its own, else a.
+        """Sample one train on [0, duration_s)."""
+        # The interval at the window's start is sampled in proportion to its length: the gamma
+        # variable has shape a + 1 with probability (its mean) / (mean RR), else shape a.
         own = self.shape * self.scale_s / self.mean_rr_s
         first = SHORTEST_RR_S + self.scale_s * rng.gamma(self.shape + (rng.random() < own))
         times = [first * rng.random()]
@@ -82,7 +84,7 @@ class GammaRenewal:
     def _log_likelihood(self, beats: Beats) -> float:
         own = {"loc": SHORTEST_RR_S, "scale": self.scale_s}
         if not len(beats.times_s):
-            # The mean of (RR - T) over RR > T, over that of RR.
+            # E[(RR - T) 1(RR > T)] / E[RR]: no beat up to T in a window with a random start.
             rest = (
                 self.shape * self.scale_s * stats.gamma.sf(beats.duration_s, self.shape + 1, **own)
             )
@@ -98,19 +100,20 @@ class GammaRenewal:
 
 
 class ResampledTrains:
-    """Trains of a training set, begun at a random moment, repeated, each RR with jitter.
+    """Resampled trains of a training set, with a random start and jittered RR intervals.
 
-    A train j and a moment in it are drawn uniformly; the RR intervals from there on, the first
-    after the last, are each multiplied by exp(jitter * logistic variable), at least 0.15 s; kinds
-    are kept but for 1 in 100 that is drawn anew; unknown ones count as ordinary. One train in a
-    hundred comes from `floor`.
+    A train and a position in it are sampled uniformly. Its RR intervals from there on, repeated
+    cyclically, are multiplied by exp(jitter * logistic variable) and bounded below by 0.15 s. One
+    beat in 100 gets a random kind; unknown kinds become ordinary. One train in 100 is sampled from
+    `floor` instead.
 
     Args:
-        beats: trains to resample; those without a whole RR interval are left out.
+        beats: trains to resample; those without an RR interval are skipped.
         jitter: scale of the logistic variable.
-        floor: law of the defensive share.
+        floor: distribution that is mixed in with weight `DEFENSIVE_SHARE`.
 
-    ConfigError where no train has an RR interval.
+    Raises:
+        ConfigError: no train has an RR interval.
     """
 
     def __init__(self, beats: Sequence[Beats], jitter: float, floor: GammaRenewal) -> None:
@@ -120,7 +123,7 @@ class ResampledTrains:
                 f"expected a train with an RR interval, got none in {len(beats)}; pass more trains"
             )
         self.trains, self.jitter, self.floor = usable, jitter, floor
-        # One row for each moment to begin at: a train and one of its RR intervals.
+        # One row for each starting position: a train and one of its RR intervals.
         counts = np.array([len(each.rr_s) for each in usable])
         self._owner = np.repeat(np.arange(len(usable)), counts)
         self._count = counts[self._owner]
@@ -134,7 +137,7 @@ class ResampledTrains:
 
     @classmethod
     def fitted(cls, beats: Sequence[Beats], rng: np.random.Generator) -> "ResampledTrains":
-        """The jitter with the best leave-one-out likelihood of at most 50 of the trains."""
+        """Choose the jitter with the best leave-one-out likelihood on at most 50 trains."""
         floor = GammaRenewal.fitted(beats)
         usable = [each for each in beats if len(each.rr_s)]
         tried = rng.permutation(len(usable))[:TRIED_ON]
@@ -150,7 +153,7 @@ class ResampledTrains:
         return np.array([self._log_likelihood(each) for each in beats])
 
     def sample(self, duration_s: float, rng: np.random.Generator) -> Beats:
-        """One train on [0, duration_s)."""
+        """Sample one train on [0, duration_s)."""
         if rng.random() < DEFENSIVE_SHARE:
             return self.floor.sample(duration_s, rng)
         rows = np.flatnonzero(self._owner == rng.integers(len(self.trains)))
@@ -166,7 +169,7 @@ class ResampledTrains:
         return Beats(np.array(times[:-1]), drawn, duration_s)
 
     def _rows_after(self, rows: NDArray[np.intp], beats: ArrayLike) -> NDArray[np.intp]:
-        """Rows of the intervals so many beats after those of other rows."""
+        """Rows of the RR intervals `beats` positions after those of `rows`, cyclically."""
         first, count = self._first[rows], self._count[rows]
         following: NDArray[np.intp] = first + (rows - first + np.asarray(beats)) % count
         return following
@@ -189,7 +192,7 @@ class ResampledTrains:
         same = kept.sum(1)
         other = KIND_ERROR / len(MODELLED_KINDS)
         total += same * np.log(1 - KIND_ERROR + other) + (len(known) - same) * np.log(other)
-        # Each interval but the first, and the time from the last beat to the end.
+        # All intervals except the first, and the time from the last beat to the end.
         rest_s = max(beats.duration_s - beats.times_s[-1], SHORTEST_RR_S)
         lasting_s = np.append(beats.rr_s, rest_s)
         around = self._rows_after(rows[:, None], np.arange(1, 1 + len(lasting_s)))

@@ -1,7 +1,7 @@
-"""Kind and time of one beat: a mixture for the next beat of a rhythm, another for the first one.
+"""Distributions of the kind and time of one beat: of the first beat and of each next one.
 
-Both are joint distributions of a kind and a time with the survival function in closed form, so
-that a train that ends between two beats has an exact likelihood.
+Both have a closed-form survival function, so that a train that ends between two beats has an exact
+likelihood.
 """
 
 import math
@@ -14,21 +14,21 @@ from torch.nn import functional as F
 from ecgtransfer.signals import BeatKind
 from ecgtransfer.signals.beats import SHORTEST_RR_MS
 
-#: Shortest interval between two beats, seconds; `Beats` refuses shorter ones.
+#: Shortest interval between two beats, seconds; `Beats` rejects shorter ones.
 SHORTEST_RR_S = SHORTEST_RR_MS / 1000
-#: Kinds that a model tells apart; a beat of kind UNKNOWN may be any of them.
+#: Kinds that a model distinguishes; a beat of kind UNKNOWN may be any of them.
 MODELLED_KINDS = tuple(kind for kind in BeatKind if kind != BeatKind.UNKNOWN)
 
 
 class NextBeat(NamedTuple):
     """Kind of the next beat and RR interval before it: a mixture of log-logistic components.
 
-    ln RR of a component is logistic, truncated to RR of at least 0.15 s:
+    In each component ln RR is logistic, truncated to RR of at least 0.15 s:
     S(rr) = s(rr) / s(0.15 s), s(rr) = 1 / (1 + exp((ln rr - location) / scale)).
 
     Attributes:
-        log_weight: (..., kinds, C) log-probability of kind and component, summing to 1 over both.
-        location: (..., kinds, C) median of ln(RR / 1 s) without the truncation.
+        log_weight: (..., kinds, C) log probability of kind and component, normalised over both.
+        location: (..., kinds, C) median of ln(RR / 1 s) before truncation.
         log_scale: (..., kinds, C) ln of the scale of ln RR.
     """
 
@@ -50,9 +50,15 @@ class NextBeat(NamedTuple):
         return torch.logsumexp(self.log_weight + F.logsigmoid(-z) - self._log_left(), (-2, -1))
 
     def draw(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
-        """Kind and RR in seconds from independent uniforms on (0, 1]: (..., 2 or more) -> 2 (...).
+        """Sample kind and RR in seconds from independent uniforms on (0, 1].
 
-        Exact, by the inverse of the distribution function of the component.
+        Exact, by inversion of the component's distribution function.
+
+        Args:
+            uniform: (..., 2 or more).
+
+        Returns:
+            Kinds (...) and RR intervals (...).
         """
         index = _draw_component(self.log_weight, uniform[..., 0])
         location, log_scale = _pick(self.location, index), _pick(self.log_scale, index)
@@ -66,20 +72,20 @@ class NextBeat(NamedTuple):
         return (log_rr[..., None, None] - self.location) / self.log_scale.exp()
 
     def _log_left(self) -> Tensor:
-        """Log of the probability that a component leaves above 0.15 s."""
+        """Log probability that a component exceeds 0.15 s."""
         below = (math.log(SHORTEST_RR_S) - self.location) / self.log_scale.exp()
         return F.logsigmoid(-below)
 
 
 class FirstBeat(NamedTuple):
-    """Kind and time of the first beat after a moment chosen without regard to the beats.
+    """Kind and time of the first beat after a random time that is independent of the beats.
 
-    For a renewal process with survival function S and mean mu, that time (forward recurrence time)
-    has density S(t) / mu (Cox 1962, Renewal Theory, section 5.2). Here S is log-normal for each
-    component: almost uniform where the rhythm is regular.
+    In a renewal process with survival function S and mean mu, the waiting time (forward recurrence
+    time) has density S(t) / mu (Cox 1962, Renewal Theory, section 5.2). Here S is log-normal in
+    each component; for a regular rhythm the density is almost uniform.
 
     Attributes:
-        log_weight: (..., kinds, C) log-probability of kind and component, summing to 1 over both.
+        log_weight: (..., kinds, C) log probability of kind and component, normalised over both.
         location: (..., kinds, C) median of ln(RR / 1 s).
         log_scale: (..., kinds, C) ln of the standard deviation of ln RR.
     """
@@ -102,15 +108,21 @@ class FirstBeat(NamedTuple):
         and z = (ln t - location) / scale.
         """
         z, scale = self._standardised(time_s), self.log_scale.exp()
-        gone = torch.special.log_ndtr(scale - z)  # of the length-biased interval
+        gone = torch.special.log_ndtr(scale - z)  # length-biased interval
         at_risk = _log(time_s)[..., None, None] - self._log_mean() + torch.special.log_ndtr(-z)
         ratio = (at_risk - gone).clamp_max(-torch.finfo(gone.dtype).eps)
         return torch.logsumexp(self.log_weight + gone + torch.log(-torch.expm1(ratio)), (-2, -1))
 
     def draw(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
-        """Kind and time in seconds from independent uniforms on (0, 1]: (..., 3) -> 2 (...).
+        """Sample kind and time in seconds from independent uniforms on (0, 1].
 
-        Exact: a uniform share of an interval drawn in proportion to its length.
+        Exact: a uniform fraction of an interval that is sampled in proportion to its length.
+
+        Args:
+            uniform: (..., 3).
+
+        Returns:
+            Kinds (...) and times (...).
         """
         index = _draw_component(self.log_weight, uniform[..., 0])
         scale = _pick(self.log_scale, index).exp()
@@ -126,29 +138,29 @@ class FirstBeat(NamedTuple):
 
 
 def _log(time_s: Tensor) -> Tensor:
-    """Log of a time, finite at 0 so that its gradient is too."""
+    """Log of a time, bounded below so that value and gradient are finite at 0."""
     return time_s.clamp_min(torch.finfo(time_s.dtype).tiny).log()
 
 
 def _of_kind(log_joint: Tensor, kind: Tensor) -> Tensor:
-    """-inf for components of other kinds: (..., kinds, C), (...) -> (..., kinds, C)."""
+    """Set components of other kinds to -inf: (..., kinds, C), (...) -> (..., kinds, C)."""
     modelled = torch.tensor(MODELLED_KINDS, device=kind.device)
     other = (kind[..., None] != modelled) & (kind[..., None] != BeatKind.UNKNOWN)
     return log_joint.masked_fill(other[..., None], -math.inf)
 
 
 def _draw_component(log_weight: Tensor, uniform: Tensor) -> Tensor:
-    """Number of a component, kinds and components counted together: (..., kinds, C) -> (...)."""
+    """Sample a flat index over kinds and components: (..., kinds, C) -> (...)."""
     edges = log_weight.flatten(-2).exp().cumsum(-1)
     below = (edges < uniform[..., None] * edges[..., -1:]).sum(-1)
     return below.clamp_max(edges.shape[-1] - 1)
 
 
 def _pick(values: Tensor, index: Tensor) -> Tensor:
-    """Value of the numbered component: (..., kinds, C), (...) -> (...)."""
+    """Values at flat indices: (..., kinds, C), (...) -> (...)."""
     return values.flatten(-2).gather(-1, index[..., None])[..., 0]
 
 
 def _kind_of(index: Tensor, components: int) -> Tensor:
-    """Kind of the numbered component, a `BeatKind`."""
+    """Kind (`BeatKind`) of a flat index."""
     return torch.tensor(MODELLED_KINDS, device=index.device)[index // components]

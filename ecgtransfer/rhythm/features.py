@@ -1,4 +1,4 @@
-"""Numbers that describe one train of beats: rate, variability, early beats and their pauses."""
+"""Features of a beat train: rate, variability, early beats and their pauses."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ecgtransfer.signals import BeatKind, Beats
 
-#: What `rhythm_features` measures, in the order of its columns.
+#: Columns of `rhythm_features`, in order.
 RHYTHM_FEATURES = (
     "beats",
     "rate_bpm",
@@ -24,21 +24,21 @@ RHYTHM_FEATURES = (
     "first_beat_s",
     "last_beat_s",
 )
-#: An RR interval is early below this share of the median of up to two intervals on either side.
+#: An RR interval is early below this fraction of the median of up to two intervals on either side.
 EARLY_SHARE, NEIGHBOURS = 0.8, 2
-#: std(RR) / mean(RR) below which a rhythm is regular.
+#: Upper bound of std(RR) / mean(RR) in a regular rhythm.
 REGULAR = 0.08
 
 
 def rhythm_features(beats: Sequence[Beats]) -> NDArray[np.float64]:
-    """Describe trains of beats: (N, len(RHYTHM_FEATURES)), NaN where a train has too few beats.
+    """Compute features of beat trains: (N, len(RHYTHM_FEATURES)), NaN for too few beats.
 
     Columns: number of beats; heart rate from the median RR; SDNN, the standard deviation of RR;
-    RMSSD, the root mean square of successive differences of RR; SDNN over the mean RR; share of
-    early intervals; mean interval after an early one over the median RR (NaN where none is early);
-    shortest and longest RR over the median; correlation of successive RR (0 where all are equal);
-    shares of ventricular and supraventricular beats; times of the first beat and from the last
-    beat to the end of the recording.
+    RMSSD, the root mean square of successive differences of RR; SDNN over the mean RR; fraction of
+    early intervals; mean interval after an early one over the median RR (NaN without early ones);
+    shortest and longest RR over the median; correlation of successive RR (0 if all are equal);
+    fractions of ventricular and supraventricular beats; time of the first beat, and time from the
+    last beat to the end of the recording.
     """
     return np.array([_describe(each) for each in beats]).reshape(-1, len(RHYTHM_FEATURES))
 

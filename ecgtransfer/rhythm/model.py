@@ -1,10 +1,11 @@
-"""A generative model of the beats of a record given its label: p(beats | label, age, sex).
+"""Generative model of the beats of a record given its label: p(beats | label, age, sex).
 
-A train of beats in a window [0, T) is the first beat, the following ones, and no more before T:
+A train in a window [0, T) consists of a first beat, the following beats, and no further beat
+before T:
 
 p(beats) = p(k_1, t_1) * prod_i p(k_i+1, RR_i | history) * P(next RR > T - t_n | history),
 
-a proper density over trains of any number of beats, and the way in which they are sampled.
+a normalised density over trains with any number of beats. Trains are sampled in the same order.
 """
 
 import copy
@@ -23,34 +24,43 @@ from ecgtransfer.rhythm.densities import SHORTEST_RR_S, NextBeat
 from ecgtransfer.rhythm.network import History, RhythmNetwork, describe_history
 from ecgtransfer.rhythm.trains import Trains, stack_trains
 from ecgtransfer.signals import Beats
-from ecgtransfer.training import FitResult, Progress, TrainConfig, fit, shuffled_batches
+from ecgtransfer.training import (
+    FitResult,
+    Progress,
+    TrainConfig,
+    fit,
+    label_weights,
+    shuffled_batches,
+)
 
-#: Shares of training records that are shown no statement, and the core statements alone; of the
-#: others, each record hides each statement with a probability drawn uniformly.
+#: Fractions of training records without any statement, and with the core statements only. In each
+#: other record, every statement is hidden with a probability drawn uniformly for the record.
 HIDE_ALL, SHOW_CORE = 0.1, 0.45
-#: Share of training records whose age, and whose sex, is hidden.
+#: Fraction of training records with hidden age; the same, independently, for sex.
 HIDE_PERSON = 0.2
-#: Times are rounded to this, seconds, so that a train does not depend on the rounding of sums in
-#: batches of different sizes.
+#: Times are rounded to this, seconds: sums in batches of different sizes round differently, and a
+#: train must not depend on that.
 TIME_STEP_S = 1e-6
-#: Trains drawn for a record until one has the heart rate asked for.
+#: Trains that are sampled for a record before a requested heart rate counts as impossible.
 MOST_TRIES = 2000
-#: Trains drawn at a time when many are rejected.
+#: Trains that are sampled together once many have been rejected.
 TRIES_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
 class RhythmConfig:
-    """Everything that fixes a rhythm model before it has seen a record.
+    """Settings that fix a rhythm model before training.
 
     Attributes:
         label_names: the label space, in the order of the label's columns.
         duration_s: length of the records.
-        window_s: part of a record in which beats are found. A QRS complex that is cut off by the
-            start or end of a record is not detected, so that trains are modelled between the two.
-        width: of the network's layers.
-        components: of the mixture of RR intervals, for each kind of beat.
-        first_components: of the mixture of the first beat's time, for each kind.
+        window_s: part of a record in which beats are modelled. A QRS complex that is cut off by the
+            start or end of a record cannot be detected, so that the window excludes both edges.
+        width: width of the network's layers.
+        components: mixture components of the RR interval, for each kind of beat.
+        first_components: mixture components of the first beat's time, for each kind.
+        label_balance: exponent of 1 / count with which records of rare labels are drawn more often
+            in training.
     """
 
     label_names: tuple[str, ...]
@@ -59,6 +69,7 @@ class RhythmConfig:
     width: int = 64
     components: int = 6
     first_components: int = 4
+    label_balance: float = 0.5
 
     def __post_init__(self) -> None:
         if not self.label_names or len(set(self.label_names)) < len(self.label_names):
@@ -76,10 +87,12 @@ class RhythmConfig:
                 f"expected width, components and first_components of at least 1, got "
                 f"{self.width}, {self.components} and {self.first_components}"
             )
+        if not 0 <= self.label_balance <= 1:
+            raise ConfigError(f"expected 0 <= label_balance <= 1, got {self.label_balance}")
 
     @classmethod
     def of_records(cls, label_names: tuple[str, ...], duration_s: float) -> "RhythmConfig":
-        """The default model of records of any length, its window as far from either end."""
+        """Default settings for records of any length, with the same margins of the window."""
         start, end = cls.window_s
         window_s = (start, round(duration_s - (cls.duration_s - end), 6))
         return cls(label_names, duration_s, window_s)
@@ -88,8 +101,8 @@ class RhythmConfig:
 class RhythmModel(nn.Module):
     """p(beats | label, age, sex), with exact likelihood and sampling.
 
-    Conditions, in all methods: label (B, K) multi-hot; known (B, K) bool, whether a statement's
-    presence or absence is known; age (B,) years; sex (B,), 0 male and 1 female; NaN is unknown.
+    All methods take the same conditions: label (B, K) multi-hot; known (B, K) bool, whether it is
+    known if the statement holds; age (B,) years; sex (B,), 0 male and 1 female; NaN is unknown.
     """
 
     def __init__(self, config: RhythmConfig) -> None:
@@ -104,10 +117,11 @@ class RhythmModel(nn.Module):
     ) -> Tensor:
         """Log-density of trains, in nats: (B,).
 
-        The train is that within `window_s`. Times are in seconds; a beat of unknown kind has the
-        density of its time, summed over kinds.
+        Beats outside `window_s` are ignored. Times are in seconds; the density of a beat of unknown
+        kind is summed over kinds.
 
-        ConfigError for a record shorter than the window, or conditions of other shapes.
+        Raises:
+            ConfigError: a record is shorter than the window, or a condition has another shape.
         """
         trains = stack_trains(beats, self.config.window_s)
         self._check(len(beats), label, known, age, sex)
@@ -126,7 +140,7 @@ class RhythmModel(nn.Module):
             return first.log_survival(condition.new_full((len(empty),), window_s))
         none = first.log_survival(torch.full_like(condition[:, 0], window_s))
         begun = first.log_density(trains.times_s[:, 0].to(dtype), trains.kinds[:, 0])
-        # After each beat, either another one follows or the window ends.
+        # Each beat is followed by another one or by the end of the window.
         history = describe_history(trains, dtype)
         states = self.network.states(history, condition)
         row, column = trains.present.nonzero(as_tuple=True)
@@ -157,14 +171,23 @@ class RhythmModel(nn.Module):
         seeds: Sequence[int | np.random.Generator],
         heart_rate_bpm: ArrayLike | None = None,
     ) -> list[Beats]:
-        """Draw a train for each record, on [0, duration_s) with beats within `window_s`.
+        """Sample a train for each record, on [0, duration_s) with beats within `window_s`.
 
-        A train depends on its own seed (or generator) and conditions alone. With a range
-        `heart_rate_bpm` (B, 2), lowest and highest, trains are drawn until the median RR interval
-        lies in it: exactly the law of a train given that event. NaN asks for no range.
+        A train depends only on its own seed (or generator) and conditions. With `heart_rate_bpm`,
+        trains are sampled until the median RR interval lies in the range: exactly the distribution
+        conditional on that event.
 
-        ConfigError for conditions or ranges of other shapes, or where none of 2,000 trains has
-        the heart rate asked for.
+        Args:
+            label: (B, K).
+            known: (B, K) bool.
+            age: (B,).
+            sex: (B,).
+            seeds: one seed or generator per record.
+            heart_rate_bpm: (B, 2) lowest and highest heart rate, NaN for any; None for any.
+
+        Raises:
+            ConfigError: a condition or range has another shape, or none of 2,000 trains has the
+                requested heart rate.
         """
         self._check(len(seeds), label, known, age, sex)
         ranges = _rate_ranges(heart_rate_bpm, len(seeds))
@@ -187,7 +210,7 @@ class RhythmModel(nn.Module):
         return [train for train in drawn if train is not None]
 
     def _uniforms(self, generator: np.random.Generator, trains: int) -> NDArray[np.float64]:
-        """Uniforms on (0, 1] of all beats of so many trains: (trains, events, 3)."""
+        """Uniforms on (0, 1] for all beats of this many trains: (trains, events, 3)."""
         window_s = self.config.window_s[1] - self.config.window_s[0]
         return 1 - generator.random((trains, math.ceil(window_s / SHORTEST_RR_S) + 2, 3))
 
@@ -208,7 +231,7 @@ class RhythmModel(nn.Module):
             state = network.states(latest, condition, state)[:, 0]
             after = network.next_beat(state, condition, History(*(part[:, 0] for part in latest)))
             kind, rr_s = after.draw(numbers[:, len(times)])
-            # Within the rounding of `Beats` and of times below.
+            # Avoid an interval that rounding would move below the minimum of `Beats`.
             rr_s = rr_s.clamp(SHORTEST_RR_S + 2 * TIME_STEP_S, 2 * end_s)
             times.append(times[-1] + rr_s)
             kinds.append(kind)
@@ -243,17 +266,27 @@ class RhythmModel(nn.Module):
         low, high = ranges[record]
         return (
             f"none of {tries} trains of beats for {' + '.join(named) or 'no statement'} has a "
-            f"heart rate of {low:g} to {high:g} bpm; ask for a rate that such records have"
+            f"heart rate of {low:g} to {high:g} bpm; request a rate that such records have"
         )
 
 
 def hidden_statements(
     known: Tensor, core: Tensor, generator: torch.Generator, *, hide_all: float, show_core: float
 ) -> Tensor:
-    """Hide statements of training records at random: (B, K) bool known, (K,) bool core -> (B, K).
+    """Hide statements of training records at random.
 
-    A record shows none with probability `hide_all`, the core ones alone with probability
-    `show_core`, and else hides each with a probability that is uniform on (0, 1) and its own.
+    A record shows no statement with probability `hide_all`, only the core ones with probability
+    `show_core`, and otherwise hides each with a probability that is drawn uniformly for the record.
+
+    Args:
+        known: (B, K) bool, statements that are known.
+        core: (K,) bool, core statements.
+        generator: random generator.
+        hide_all: see above.
+        show_core: see above.
+
+    Returns:
+        (B, K) bool, statements that remain visible.
     """
     way = torch.rand(len(known), generator=generator)
     share = torch.rand(len(known), 1, generator=generator)
@@ -279,36 +312,36 @@ def fit_rhythm(
     progress: Callable[[Progress], None] | None = None,
     keep_checkpoint: bool = False,
 ) -> FitResult:
-    """Train `model` on the records numbered `train` by maximum likelihood.
+    """Train `model` on the records with indices `train` by maximum likelihood.
 
-    Conditions are hidden at random, so that the model answers to any part of them:
-    `hidden_statements` with a tenth of the records without any and, where `core_labels` are given,
-    45 % with those alone; age and sex of 20 % each.
+    Conditions are hidden at random, so that the model accepts any subset of them: 10 % of the
+    records have no label, 45 % only `core_labels` if there are any, and the others a random subset
+    (`hidden_statements`); age and sex are hidden in 20 % each.
 
     Args:
         model: trained in place.
-        beats: of N records.
+        beats: beats of N records.
         label: (N, K) multi-hot.
         known: (N, K) bool, where the label is known.
         age: (N,) years, NaN where unknown.
         sex: (N,) 0 male, 1 female, NaN where unknown.
-        train: numbers of the records to learn from.
-        held_out: numbers of records that are only scored, with all that is known of them; their
-            mean negative log-likelihood is the validation of `fit`.
-        config: how long and how fast.
-        folder: of the weights, the log and the checkpoint; see `fit`.
-        core_labels: the statements that other sets are labelled with.
+        train: indices of the training records.
+        held_out: indices of validation records; with all their known conditions, their mean
+            negative log-likelihood is the validation score.
+        config: training settings.
+        folder: receives weights, log and checkpoint; see `fit`.
+        core_labels: the statements that target sets are labelled with.
         progress: called after every step.
-        keep_checkpoint: as `fit`.
+        keep_checkpoint: as in `fit`.
 
     Raises:
-        ConfigError: no training record, a core label that the label space lacks, conditions of
+        ConfigError: no training record, a core label that is not in the label space, conditions of
             other shapes, or records shorter than the window.
-        RunError: as `fit`.
+        RunError: as in `fit`.
     """
     names = model.config.label_names
     if not len(train):
-        raise ConfigError("expected at least 1 training record, got none; pass their numbers")
+        raise ConfigError("expected at least 1 training record, got none; pass their indices")
     if missing := [name for name in core_labels if name not in names]:
         raise ConfigError(f"expected core labels among {', '.join(names)}, got {missing[0]!r}")
     trains = stack_trains(beats, model.config.window_s)
@@ -321,7 +354,12 @@ def fit_rhythm(
     model._check(len(beats), *conditions)
     core = torch.tensor([name in core_labels for name in names])
     show_core = SHOW_CORE if core.any() else 0.0
-    order = shuffled_batches(len(train), config.batch_size, config.seed)
+    # Weights depend on the core labels only. Given all core labels, such weights do not change
+    # the distribution of beats that the model learns.
+    weighed = np.asarray(label, np.float32)[train]
+    weighed = weighed[:, core.numpy()] if core.any() else weighed
+    weights = label_weights(weighed, model.config.label_balance)
+    order = shuffled_batches(len(train), config.batch_size, config.seed, weights)
     numbers = torch.from_numpy(np.asarray(train, np.int64))
 
     def batch_of(index: Tensor) -> tuple[Trains, tuple[Tensor, ...]]:
@@ -362,7 +400,11 @@ def fit_rhythm(
 
 
 def _rate_ranges(heart_rate_bpm: ArrayLike | None, records: int) -> NDArray[np.float64]:
-    """Checked ranges of the heart rate, (records, 2), NaN where none is asked for."""
+    """Check ranges of the heart rate: (records, 2), NaN for any rate.
+
+    Raises:
+        ConfigError: another shape, or a lowest rate above the highest.
+    """
     if heart_rate_bpm is None:
         return np.full((records, 2), np.nan)
     ranges = np.asarray(heart_rate_bpm, dtype=np.float64)
@@ -373,14 +415,12 @@ def _rate_ranges(heart_rate_bpm: ArrayLike | None, records: int) -> NDArray[np.f
         )
     asked = ~np.isnan(ranges).all(1)
     if not np.all((ranges[asked, 0] >= 0) & (ranges[asked, 0] < ranges[asked, 1])):
-        raise ConfigError(
-            f"expected heart rates from a lowest to a higher highest, got {ranges.tolist()}"
-        )
+        raise ConfigError(f"expected a lowest heart rate below the highest, got {ranges.tolist()}")
     return ranges
 
 
 def _has_rate(beats: Beats, range_bpm: NDArray[np.float64]) -> bool:
-    """Whether the heart rate lies in the range; always where no range is asked for."""
+    """Whether the heart rate lies in the range; True for a range of NaN."""
     if np.isnan(range_bpm).all():
         return True
     rr_s = beats.rr_s
@@ -388,5 +428,5 @@ def _has_rate(beats: Beats, range_bpm: NDArray[np.float64]) -> bool:
 
 
 def _rows(after: NextBeat, chosen: Tensor) -> NextBeat:
-    """The distributions of some of the beats."""
+    """Distributions of a subset of the beats."""
     return NextBeat(*(part[chosen] for part in after))

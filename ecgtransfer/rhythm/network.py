@@ -1,7 +1,7 @@
-"""The network of a rhythm model: from a record's conditions and its beats so far to its next beat.
+"""Network of the rhythm model: from conditions and past beats to the next beat.
 
-ln RR is predicted relative to the mean of ln RR so far, so that the network need not carry the
-rate, to a per cent, through its layers.
+ln RR is predicted relative to the mean of the previous ln RR, so that the network need not
+represent the heart rate precisely.
 """
 
 import math
@@ -15,25 +15,28 @@ from ecgtransfer.rhythm.densities import MODELLED_KINDS, FirstBeat, NextBeat
 from ecgtransfer.rhythm.trains import Trains
 from ecgtransfer.signals import BeatKind
 
-#: Typical ln(RR / 1 s) and its standard deviation over PTB-XL: the network's units of ln RR.
+#: Mean and standard deviation of ln(RR / 1 s) in PTB-XL, which scale the network's inputs.
 LOG_RR_MEAN, LOG_RR_STD = math.log(0.8), 0.25
-#: Smallest scale of ln RR in the mixture of the next beat: about the millisecond within which
-#: R peaks can be located.
+#: Lower bound of the scale of ln RR for the next beat: about 1 ms, the accuracy of R peaks.
 SMALLEST_SCALE = 1e-3
-#: Typical age and its standard deviation over PTB-XL, years.
+#: Mean and standard deviation of age in PTB-XL, years.
 AGE_MEAN, AGE_STD = 60.0, 17.0
-#: Numbers that `History.features` holds for each beat.
+#: Standard deviation of the initial weights of present labels. Labels such as premature beats
+#: change the rhythm a lot, and weights of the usual size take many steps to grow.
+PRESENT_DEVIATION = 0.5
+#: Number of features per beat in `History.features`.
 HISTORY_FEATURES = 10 + len(BeatKind)
-#: Beats that a record of ten seconds has, about: the unit of their number.
+#: Typical number of beats in ten seconds, which scales the beat count.
 TYPICAL_BEATS = 10.0
 
 
 class History(NamedTuple):
-    """What the network is told after each beat of each record.
+    """Features of the past after each beat of each record.
 
-    features: (B, L, HISTORY_FEATURES).
-    mean_log_rr: (B, L) mean of ln(RR / 1 s) so far, 0 before the second beat.
-    has_rr: (B, L) bool, from the second beat on.
+    Attributes:
+        features: (B, L, HISTORY_FEATURES).
+        mean_log_rr: (B, L) mean of ln(RR / 1 s) so far, 0 before the second beat.
+        has_rr: (B, L) bool, True from the second beat on.
     """
 
     features: Tensor
@@ -42,7 +45,7 @@ class History(NamedTuple):
 
 
 def describe_history(trains: Trains, dtype: torch.dtype) -> History:
-    """Last interval and kind, and running statistics of all intervals, after each beat."""
+    """Compute last interval, last kind and running statistics of all intervals after each beat."""
     present = trains.present
     has_rr = present.clone()
     has_rr[:, :1] = False
@@ -56,7 +59,7 @@ def describe_history(trains: Trains, dtype: torch.dtype) -> History:
     mean = z.cumsum(1) / divisor
     variance = (z.square().cumsum(1) / divisor - mean.square()).clamp_min(1e-6)
     mean_log_rr = LOG_RR_MEAN + LOG_RR_STD * mean
-    # The interval that would make up for the last one: a full compensatory pause.
+    # The interval that would complete a full compensatory pause after the last one.
     made_up_s = (2 * mean_log_rr.exp() - rr_s).clamp_min(0.2)
     made_up = torch.where(has_rr, (made_up_s.log() - LOG_RR_MEAN) / LOG_RR_STD, 0.0)
     unusual = (present & (trains.kinds > BeatKind.ORDINARY)).cumsum(1)
@@ -78,12 +81,12 @@ def describe_history(trains: Trains, dtype: torch.dtype) -> History:
 
 
 class RhythmNetwork(nn.Module):
-    """A gated recurrent network over beats, with mixtures of the first and of the next beat.
+    """Gated recurrent network over beats with mixture outputs for the first and the next beat.
 
     Args:
-        labels: K, statements of a label.
-        width: of all hidden layers.
-        components, first_components: of the mixtures of `NextBeat` and `FirstBeat`, for each kind.
+        labels: number of statements K.
+        width: width of all hidden layers.
+        components, first_components: mixture components of `NextBeat` and `FirstBeat`, per kind.
     """
 
     def __init__(self, labels: int, width: int, components: int, first_components: int) -> None:
@@ -91,9 +94,9 @@ class RhythmNetwork(nn.Module):
         kinds = len(MODELLED_KINDS)
         self.shape = (kinds, components)
         self.first_shape = (kinds, first_components)
-        self.condition = nn.Sequential(
-            nn.Linear(2 * labels + 4, width), nn.SiLU(), nn.Linear(width, width)
-        )
+        told = nn.Linear(2 * labels + 4, width)
+        nn.init.normal_(told.weight.data[:, :labels], 0.0, PRESENT_DEVIATION)
+        self.condition = nn.Sequential(told, nn.SiLU(), nn.Linear(width, width))
         self.first = nn.Sequential(
             nn.SiLU(),
             nn.Linear(width, width),
@@ -114,7 +117,7 @@ class RhythmNetwork(nn.Module):
         _spread(self.next[-1], self.shape, (-4.0, -2.0))
 
     def embed(self, label: Tensor, known: Tensor, age: Tensor, sex: Tensor) -> Tensor:
-        """Embedding of the conditions: (B, K), (B, K) bool, (B,) years, (B,) -> (B, width)."""
+        """Embed the conditions: (B, K), (B, K) bool, (B,) years, (B,) -> (B, width)."""
         dtype = self.initial.weight.dtype
         numbers = torch.stack([(age - AGE_MEAN) / AGE_STD, sex - 0.5], 1).to(dtype)
         stated = ~numbers.isnan()
@@ -124,19 +127,19 @@ class RhythmNetwork(nn.Module):
         return embedding
 
     def first_beat(self, condition: Tensor) -> FirstBeat:
-        """Law of the first beat: (B, width) -> (B,)."""
+        """Distribution of the first beat: (B, width) -> (B,)."""
         weight, location, log_scale = _mixture(self.first(condition), self.first_shape)
         return FirstBeat(weight, LOG_RR_MEAN + location, log_scale)
 
     def states(self, history: History, condition: Tensor, before: Tensor | None = None) -> Tensor:
-        """State after each beat: (B, L, width); `before` (B, width) is the one to go on from."""
+        """State after each beat, (B, L, width), starting from state `before` (B, width)."""
         told = F.silu(self.history(history.features) + condition[:, None])
         start = self.initial(condition) if before is None else before
         states: Tensor = self.recurrent(told, start[None])[0]
         return states
 
     def next_beat(self, state: Tensor, condition: Tensor, history: History) -> NextBeat:
-        """Law of the next beat: (E, width), (E, width), history of E beats -> (E,)."""
+        """Distribution of the next beat: (E, width), (E, width), history of E beats -> (E,)."""
         output = self.next(torch.cat([state, condition], -1))
         weight, shift, log_scale = _mixture(output[..., :-1], self.shape)
         guess = LOG_RR_MEAN + LOG_RR_STD * output[..., -1]
@@ -147,7 +150,7 @@ class RhythmNetwork(nn.Module):
 
 
 def _mixture(output: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Joint log weight, location and log scale: (..., 3 * kinds * C) -> 3 (..., kinds, C)."""
+    """Joint log weight, location and log scale: (..., 3 * kinds * C) -> 3 x (..., kinds, C)."""
     parts = output.reshape(*output.shape[:-1], 3, *shape)
     weight, location, log_scale = parts.unbind(-3)
     weight = weight.flatten(-2).log_softmax(-1).reshape(location.shape)
@@ -156,7 +159,7 @@ def _mixture(output: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor, Te
 
 @torch.no_grad()
 def _spread(layer: nn.Module, shape: tuple[int, int], log_scales: tuple[float, float]) -> None:
-    """Begin with ordinary beats, components side by side, the same whatever the input."""
+    """Initialise to ordinary beats and evenly spaced components, for any input."""
     assert isinstance(layer, nn.Linear)
     kinds, components = shape
     nn.init.zeros_(layer.weight)

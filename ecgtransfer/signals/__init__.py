@@ -1,4 +1,4 @@
-"""One recording: twelve leads by name, millivolts, hertz; numpy only."""
+"""One recording: leads, units, preprocessing, beats, quality and WFDB files; NumPy only."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Beats in files of other programs: WFDB annotations and csv."""
+"""Read and write beats in the files of other programs: WFDB annotations and csv."""
 
 import csv
 from pathlib import Path
@@ -9,9 +9,9 @@ from ecgtransfer.errors import SignalError
 from ecgtransfer.signals.beats import SYMBOLS, BeatKind, Beats
 from ecgtransfer.storage import atomic_files
 
-#: Suffix of the annotation that is written beside a record.
+#: Suffix of the annotation file next to a record.
 ANNOTATOR = "atr"
-#: Kinds of the beat symbols of WFDB (PhysioNet, "Annotation codes"); others mark no beat.
+#: Kind of each WFDB beat symbol (PhysioNet, "Annotation codes"); other symbols are not beats.
 KIND_OF_SYMBOL = {
     **dict.fromkeys("NLRBej/f", BeatKind.ORDINARY),
     **dict.fromkeys("AaJSn", BeatKind.SUPRAVENTRICULAR),
@@ -19,20 +19,20 @@ KIND_OF_SYMBOL = {
     "Q": BeatKind.UNKNOWN,
     "?": BeatKind.UNKNOWN,
 }
-#: Columns of a csv of beats; `record` may be missing.
+#: Columns of a csv of beats; `record` is optional.
 TIME_COLUMN, KIND_COLUMN, RECORD_COLUMN = "time_s", "kind", "record"
 
 
 def write_annotation(record: Path, beats: Beats, sampling_rate_hz: float) -> Path:
-    """Write the beats beside a WFDB record as `RECORD.atr`: N, V, S, and Q for unknown kinds.
+    """Write beats next to a WFDB record as `RECORD.atr`: N, V, S, and Q for unknown kinds.
 
     Args:
         record: path of the record without extension.
-        beats: of the record; one without beats gets no annotation.
-        sampling_rate_hz: of the record.
+        beats: beats of the record; without beats no file is written.
+        sampling_rate_hz: sampling rate of the record.
 
     Returns:
-        The path of the annotation.
+        The path of the annotation file.
 
     Raises:
         StorageError: the disk is full or refuses to write.
@@ -54,15 +54,16 @@ def write_annotation(record: Path, beats: Beats, sampling_rate_hz: float) -> Pat
 
 
 def read_annotation(path: Path, duration_s: float, sampling_rate_hz: float | None = None) -> Beats:
-    """The beats of a WFDB annotation file, such as `100.atr`, within the first seconds.
+    """Read the beats of a WFDB annotation file, such as `100.atr`, up to `duration_s`.
 
     Args:
-        path: of the annotation; its record's header gives the rate where the file does not.
-        duration_s: beats later than this are left out.
-        sampling_rate_hz: of the annotation; None to read it from the file or the header.
+        path: path of the annotation file.
+        duration_s: length of the recording; later beats are dropped.
+        sampling_rate_hz: rate of the annotation; None to read it from the file, or else from the
+            record's header.
 
     Raises:
-        SignalError: a file that cannot be read, or without a rate.
+        SignalError: the file cannot be read, or no sampling rate is found.
     """
     import wfdb
 
@@ -76,8 +77,8 @@ def read_annotation(path: Path, duration_s: float, sampling_rate_hz: float | Non
     rate = sampling_rate_hz or found.fs
     if rate is None:
         raise SignalError(
-            f"expected {path} or the header beside it to state a sampling rate, found none; put "
-            "the record's .hea beside it"
+            f"expected {path} or the header next to it to state a sampling rate, found none; put "
+            "the record's .hea next to it"
         )
     times = np.asarray(found.sample, np.float64) / rate
     chosen = [
@@ -90,13 +91,14 @@ def read_annotation(path: Path, duration_s: float, sampling_rate_hz: float | Non
 
 
 def read_beats_csv(path: Path, duration_s: float) -> list[Beats]:
-    """Rhythms from a csv with the columns time_s and, where stated, kind (N, V, S, Q) and record.
+    """Read beat trains from a csv with the columns time_s and, optionally, kind and record.
 
-    One rhythm a record, in the order in which records first appear; without a column `record`, one.
+    Kinds are N, V, S and Q. There is one train for each record, in order of first appearance;
+    without a column `record`, there is one.
 
     Raises:
-        SignalError: a file that cannot be read, a column or number that is missing, an unknown
-            kind, or beats that `Beats` refuses.
+        SignalError: the file cannot be read, a column or number is missing, a kind is unknown, or
+            the beats are invalid (see `Beats`).
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -107,7 +109,7 @@ def read_beats_csv(path: Path, duration_s: float) -> list[Beats]:
         columns = ", ".join(rows[0]) if rows else "no rows"
         raise SignalError(
             f"expected a column {TIME_COLUMN} (seconds of each R peak) in {path}, found {columns}; "
-            "name it so"
+            "rename the column of times"
         )
     kind_of = {symbol: kind for kind, symbol in SYMBOLS.items()}
     rhythms: dict[str, list[tuple[float, int]]] = {}

@@ -1,7 +1,7 @@
-"""Beat shapes, and the record that repeats them: x = layout(shapes, beats) + residual.
+"""Beat shapes, and the layout that repeats them: x = layout(shapes, beats) + residual.
 
-A beat shape is the median over the beats of one kind, 8 leads by 0.96 s. Two are kept: that of the
-ordinary beats, which premature supraventricular ones share, and that of the ventricular ones.
+A beat shape is the median over the beats of one kind, 8 leads by 0.96 s. A record has two: one for
+ordinary beats, which supraventricular beats share, and one for ventricular beats.
 """
 
 from collections.abc import Sequence
@@ -14,40 +14,41 @@ from ecgtransfer.errors import SignalError
 from ecgtransfer.signals.beats import BeatKind, Beats
 from ecgtransfer.signals.leads import INDEPENDENT_LEADS
 
-#: A beat shape reaches from before the P wave to the end of the T wave, seconds from R.
+#: Extent of a beat shape around R, seconds: from before the P wave to the end of the T wave.
 BEFORE_S, AFTER_S = 0.36, 0.60
-#: Rows of a table of beat shapes.
+#: Rows in the table of beat shapes of a record.
 ORDINARY_ROW, VENTRICULAR_ROW = 0, 1
 SHAPE_ROWS = 2
-#: The layout passes from one beat to the next over this time, so that it has no step.
+#: Duration of the cross-fade between consecutive beats in the layout, seconds.
 BLEND_S = 0.05
-#: Share of the beats of a kind, those that agree best, over which the median is taken.
+#: Fraction of the beats of a kind, those that agree best, over which the median is taken.
 AGREEING_SHARE = 2 / 3
-#: Fewest beats that are left by that choice.
+#: Minimum number of beats in that selection.
 FEWEST_AGREEING = 3
-#: Taps of the layout for each sample: two beats, four points of cubic interpolation each.
+#: Interpolation taps of the layout per sample: two beats, four points of cubic interpolation each.
 TAPS = 8
 
 
 def no_shapes(sampling_rate_hz: float) -> NDArray[np.float32]:
-    """The shapes of a record without beats: zeros, (SHAPE_ROWS, 8, W)."""
+    """Beat shapes of a record without beats: zeros, (SHAPE_ROWS, 8, W)."""
     shape = (SHAPE_ROWS, len(INDEPENDENT_LEADS), shape_samples(sampling_rate_hz))
     return np.zeros(shape, np.float32)
 
 
 def shape_samples(sampling_rate_hz: float) -> int:
-    """Samples of a beat shape, W."""
+    """Length W of a beat shape in samples."""
     return round((BEFORE_S + AFTER_S) * sampling_rate_hz)
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """The linear map from a record's beat shapes to the record that repeats them.
+    """Linear map from the beat shapes of a record to the signal that repeats them at its beats.
 
     Attributes:
         index: (T, TAPS) int32 into the flattened table of shapes, row * W + sample.
         weight: (T, TAPS) float32.
-        owner: (T,) int32, the beat that each sample is taken from; -1 between two beats' windows.
+        owner: (T,) int32, index of the beat that each sample is taken from; -1 between the windows
+            of two beats.
     """
 
     index: NDArray[np.int32]
@@ -55,7 +56,7 @@ class Layout:
     owner: NDArray[np.int32]
 
     def __call__(self, shapes_mv: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Shapes (SHAPE_ROWS, 8, W) -> record (8, T), in the same unit."""
+        """Place shapes (SHAPE_ROWS, 8, W) at the beats: (8, T), in the same unit."""
         table = np.moveaxis(np.asarray(shapes_mv, np.float32), 1, 0)
         table = table.reshape(table.shape[0], -1)
         record: NDArray[np.float32] = np.einsum("ctk,tk->ct", table[:, self.index], self.weight)
@@ -63,27 +64,26 @@ class Layout:
 
 
 def layout(beats: Beats, samples: int, sampling_rate_hz: float) -> Layout:
-    """Where each sample of a record is taken from in its table of beat shapes.
+    """Compute where each sample of a record is taken from in its table of beat shapes.
 
-    A sample belongs to the last beat whose window has begun; the passage from one beat to the next
-    is blended over 50 ms, and where no window reaches the record is interpolated linearly between
-    the end of one and the beginning of the next. Before the first beat and after the last one the
-    neighbouring interval is repeated, as far as the record's ends allow.
+    A sample belongs to the last beat whose window has started. Consecutive beats are cross-faded
+    over 50 ms. Gaps between two windows are interpolated linearly. Before the first and after the
+    last beat, the adjacent RR interval is repeated up to the ends of the record.
 
     Args:
-        beats: at least one.
-        samples: T, of the record.
-        sampling_rate_hz: of the record and of its shapes.
+        beats: at least one beat.
+        samples: T, samples of the record.
+        sampling_rate_hz: sampling rate of the record and its shapes.
 
     Raises:
-        SignalError: no beat.
+        SignalError: there is no beat.
     """
     if len(beats) == 0:
-        raise SignalError("expected at least one beat to lay out, got none; leave the layout out")
+        raise SignalError("expected at least one beat to lay out, got none; skip the layout")
     times, rows = _with_neighbours(beats)
     width = shape_samples(sampling_rate_hz)
     t = np.arange(samples) / sampling_rate_hz
-    # `times` has one beat more at either end, so that each sample has a beat before it.
+    # `times` has one additional beat at either end, so that each sample follows a beat.
     owner = np.clip(np.searchsorted(times - BEFORE_S, t, side="right") - 1, 0, len(times) - 1)
     index = np.zeros((samples, TAPS), np.int32)
     weight = np.zeros((samples, TAPS), np.float32)
@@ -116,28 +116,28 @@ def layout(beats: Beats, samples: int, sampling_rate_hz: float) -> Layout:
 def beat_shapes(
     signal_mv: NDArray[np.floating], beats: Beats, sampling_rate_hz: float
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Median beats of a record.
+    """Compute the median beats of a record.
 
-    Each beat speaks only for the samples that the layout takes from it, so that neither the next
-    beat's P wave nor its QRS enters the tail of a shape. The median goes over the two thirds of
-    the beats that agree best.
+    Each beat contributes only the samples that the layout takes from it, so that the P wave and QRS
+    of the next beat do not leak into the end of a shape. The median is over the two thirds of the
+    beats that agree best.
 
     Args:
         signal_mv: (8, T), the independent leads in millivolts.
-        beats: of the record, at least one.
-        sampling_rate_hz: of the record.
+        beats: beats of the record, at least one.
+        sampling_rate_hz: sampling rate of the record.
 
     Returns:
-        Shapes (SHAPE_ROWS, 8, W) in millivolts, and which rows the record has, (SHAPE_ROWS,) bool;
-        a row that it lacks is zero.
+        Shapes (SHAPE_ROWS, 8, W) in millivolts, and flags of the rows that the record has,
+        (SHAPE_ROWS,) bool; missing rows are zero.
 
     Raises:
-        SignalError: no beat, or a signal of another shape.
+        SignalError: there is no beat, or the signal has another shape.
     """
     signal = np.asarray(signal_mv, np.float64)
     if signal.ndim != 2 or signal.shape[0] != len(INDEPENDENT_LEADS):
         raise SignalError(
-            f"expected a signal of shape ({len(INDEPENDENT_LEADS)}, T), got {signal.shape}; take "
+            f"expected a signal of shape ({len(INDEPENDENT_LEADS)}, T), got {signal.shape}; apply "
             "independent_leads first"
         )
     placed = layout(beats, signal.shape[1], sampling_rate_hz)
@@ -149,10 +149,10 @@ def beat_shapes(
     if not ordinary.any():
         ordinary = ~ventricular
     for row, chosen in ((ORDINARY_ROW, ordinary), (VENTRICULAR_ROW, ventricular)):
-        numbers = np.flatnonzero(chosen)
-        if not len(numbers):
+        indices = np.flatnonzero(chosen)
+        if not len(indices):
             continue
-        single = _single_beats(signal, beats, numbers, placed.owner, sampling_rate_hz)
+        single = _single_beats(signal, beats, indices, placed.owner, sampling_rate_hz)
         if np.isnan(single).all(axis=(1, 2)).all():
             continue
         shapes[row] = _agreed_median(single)
@@ -161,12 +161,12 @@ def beat_shapes(
 
 
 def _with_neighbours(beats: Beats) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Times and rows of the beats with one more at either end, as the rhythm suggests."""
+    """Times and rows of the beats, extrapolated by one beat at either end."""
     times = np.asarray(beats.times_s, np.float64)
     intervals = np.diff(times)
     first = intervals[0] if len(intervals) else 1.0
     last = intervals[-1] if len(intervals) else 1.0
-    # No beat was found before the first or after the last one: theirs lie outside the record.
+    # No beat was detected beyond the first and last one, so the extrapolated ones lie outside.
     before = min(times[0] - first, -1e-3)
     after = max(times[-1] + last, beats.duration_s)
     rows = np.where(beats.kinds == BeatKind.VENTRICULAR, VENTRICULAR_ROW, ORDINARY_ROW)
@@ -181,7 +181,7 @@ def _cubic(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Four neighbours of a fractional position and their weights in cubic Lagrange interpolation.
 
-    Positions beyond either end take the value there.
+    Positions beyond either end take the value at that end.
     """
     position = np.clip(position, 0.0, width - 1.0)
     whole = np.clip(np.floor(position).astype(np.int64), 0, width - 2)
@@ -202,14 +202,14 @@ def _cubic(
 def _single_beats(
     signal: NDArray[np.float64],
     beats: Beats,
-    numbers: Sequence[int] | NDArray[np.int64],
+    indices: Sequence[int] | NDArray[np.int64],
     owner: NDArray[np.int32],
     sampling_rate_hz: float,
 ) -> NDArray[np.float64]:
-    """Windows of some beats, (n, 8, W); NaN where a sample is not the beat's own."""
+    """Windows of the beats with these indices, (n, 8, W); NaN for samples of other beats."""
     width = shape_samples(sampling_rate_hz)
     samples = signal.shape[1]
-    starts = (beats.times_s[numbers] - BEFORE_S) * sampling_rate_hz
+    starts = (beats.times_s[indices] - BEFORE_S) * sampling_rate_hz
     position = starts[:, None] + np.arange(width)
     taps, weights = _cubic(position.ravel(), samples)
     values = np.einsum("cpk,pk->cp", signal[:, taps], weights)
@@ -217,13 +217,13 @@ def _single_beats(
     single: NDArray[np.float64] = np.moveaxis(by_lead, 1, 0).copy()
     nearest = np.rint(position).astype(np.int64)
     held = (nearest >= 0) & (nearest < samples)
-    held &= owner[np.clip(nearest, 0, samples - 1)] == np.asarray(numbers)[:, None]
+    held &= owner[np.clip(nearest, 0, samples - 1)] == np.asarray(indices)[:, None]
     single[~np.broadcast_to(held[:, None], single.shape)] = np.nan
     return single
 
 
 def _agreed_median(single: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Median over the beats that agree best, (8, W), gaps filled along time."""
+    """Median over the beats that agree best, (8, W), with gaps filled along time."""
     if len(single) > FEWEST_AGREEING:
         middle = _median(single)
         with np.errstate(invalid="ignore"):
@@ -237,7 +237,7 @@ def _agreed_median(single: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _median(single: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Median over beats of what is not NaN, (8, W); NaN where nothing is."""
+    """Median over beats, ignoring NaN, (8, W); NaN if all values are."""
     ordered = np.sort(single, axis=0)  # NaN last
     count = (~np.isnan(ordered)).sum(axis=0)
     low, high = np.maximum((count - 1) // 2, 0), np.maximum(count // 2, 0)
@@ -249,7 +249,7 @@ def _median(single: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _filled(shape: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shape (8, W) with its unknown samples interpolated around the cycle, from end to start."""
+    """Interpolate the missing samples of a shape (8, W), treated as periodic."""
     width = shape.shape[1]
     known = ~np.isnan(shape[0])
     if known.all() or not known.any():

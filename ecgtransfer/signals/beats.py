@@ -1,4 +1,4 @@
-"""The beats of a recording: when each comes, and of which kind it is."""
+"""The beats of a recording: their times and kinds."""
 
 import math
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ FloatArray = NDArray[np.float64]
 
 
 class BeatKind(IntEnum):
-    """Kind of a beat, judged against the other beats of its record.
+    """Kind of a beat, relative to the other beats of its record.
 
-    VENTRICULAR: a wide QRS of another shape than the record's own. SUPRAVENTRICULAR: early, with
-    the record's own QRS. UNKNOWN: the shape cannot be judged. ORDINARY: all others, whatever their
-    diagnosis: in a record of left bundle branch block, its wide beats are ordinary.
+    VENTRICULAR: a wide QRS with another shape than the record's predominant one. SUPRAVENTRICULAR:
+    early, with the predominant QRS. UNKNOWN: the shape cannot be judged. ORDINARY: all others,
+    whatever their diagnosis: in left bundle branch block, the wide beats are ordinary.
     """
 
     UNKNOWN = 0
@@ -41,7 +41,7 @@ SYMBOLS = {
 }
 _KINDS = {symbol: kind for kind, symbol in SYMBOLS.items()}
 
-#: Shortest distance between two beats, ms: no ventricle recovers faster.
+#: Shortest interval between two beats, ms: the refractory period of the ventricles.
 SHORTEST_RR_MS = 150
 
 
@@ -49,12 +49,14 @@ SHORTEST_RR_MS = 150
 class Beats:
     """Times and kinds of the beats of a recording.
 
-    times_s: (n,) float64, R peaks in seconds after the first sample, ascending.
-    kinds: (n,) int8, a `BeatKind` each.
-    duration_s: length of the recording.
+    Attributes:
+        times_s: (n,) float64, R peaks in seconds after the first sample, ascending.
+        kinds: (n,) int8, `BeatKind`.
+        duration_s: length of the recording.
 
-    Raises SignalError for times that are not finite, outside [0, duration_s), not ascending or
-    closer than 0.15 s (in whole milliseconds), for unknown kinds, and for other shapes.
+    Raises:
+        SignalError: times are not finite, outside [0, duration_s), not ascending or closer than
+            0.15 s (in whole milliseconds); kinds are unknown; or shapes do not match.
     """
 
     times_s: FloatArray
@@ -62,16 +64,16 @@ class Beats:
     duration_s: float
 
     def __post_init__(self) -> None:
-        """Check, copy and close both arrays."""
+        """Validate and copy both arrays, and make them read-only."""
         times = np.array(self.times_s, dtype=np.float64)
         kinds = np.array(self.kinds)
         if not np.isfinite(self.duration_s) or self.duration_s <= 0:
             raise SignalError(
-                f"expected a duration above 0 s, got {self.duration_s}; state the recording's"
+                f"expected a duration above 0 s, got {self.duration_s}; pass the recording's"
             )
         if times.ndim != 1 or kinds.shape != times.shape:
             raise SignalError(
-                f"expected one time and one kind a beat, got shapes {times.shape} and "
+                f"expected one time and one kind per beat, got shapes {times.shape} and "
                 f"{kinds.shape}; pass two arrays of one length"
             )
         known = np.isin(kinds, list(BeatKind))
@@ -83,7 +85,7 @@ class Beats:
         if outside.any():
             raise SignalError(
                 f"expected times from 0 s to below {self.duration_s:g} s, got "
-                f"{times[outside][0]:g} s; leave out beats outside the recording"
+                f"{times[outside][0]:g} s; drop beats outside the recording"
             )
         gaps = np.diff(np.rint(1000 * times))
         if (gaps < 0).any():
@@ -113,16 +115,20 @@ class Beats:
 
     @property
     def heart_rate_bpm(self) -> float:
-        """60 / median RR interval; SignalError for fewer than 2 beats."""
+        """Heart rate, 60 / median RR interval.
+
+        Raises:
+            SignalError: fewer than 2 beats.
+        """
         if len(self) < 2:
             raise SignalError(
                 f"expected at least 2 beats for a heart rate, got {len(self)}; use a longer "
-                "recording, or leave this one out"
+                "recording, or exclude this one"
             )
         return float(60 / np.median(self.rr_s))
 
     def to_text(self) -> str:
-        """Times in whole milliseconds with WFDB symbols: "0.412N 1.203N 1.700V"."""
+        """Format times in whole milliseconds with WFDB symbols: "0.412N 1.203N 1.700V"."""
         last_ms = int(np.ceil(1000 * self.duration_s)) - 1
         return " ".join(
             f"{min(round(1000 * time), last_ms) / 1000:.3f}{SYMBOLS[BeatKind(kind)]}"
@@ -131,9 +137,10 @@ class Beats:
 
     @classmethod
     def from_text(cls, text: str, duration_s: float) -> "Beats":
-        """The beats that `to_text` wrote, of a recording of this length.
+        """Parse the output of `to_text` for a recording of this length.
 
-        Raises SignalError for a word that is not a time with N, V, S or Q, and what `Beats` raises.
+        Raises:
+            SignalError: a word is not a time followed by N, V, S or Q, or the beats are invalid.
         """
         times, kinds = [], []
         for word in text.split():
@@ -143,42 +150,45 @@ class Beats:
             except (ValueError, KeyError):
                 raise SignalError(
                     f"expected beats such as 0.412N with one of {', '.join(_KINDS)}, got "
-                    f"{word!r}; pass what Beats.to_text wrote"
+                    f"{word!r}; pass the output of Beats.to_text"
                 ) from None
         return cls(np.array(times), np.array(kinds, dtype=np.int8), duration_s)
 
 
-# The limits below were set on simulated records, whose kinds are known, and on the odd folds of
-# PTB-XL, where records without PVC or PAC hold few such beats.
-#: Likeness (see `qrs.Complexes`) below which a beat has another shape than the record's own: where
-#: it is much wider than those, where it is wide, and where it is early and not narrow.
+# The thresholds below were chosen on simulated records, whose kinds are known, and on the odd folds
+# of PTB-XL, where records without PVC or PAC should have few such beats.
+#: Similarity (see `qrs.Complexes`) below which a beat has another shape than the predominant one:
+#: for a beat that is much wider than those, for a wide beat, and for an early beat that is not
+#: narrow.
 OTHER_IF_WIDER, OTHER_IF_WIDE, OTHER_IF_EARLY = 0.93, 0.85, 0.75
-#: Width of a QRS: the middle 90 % of the path of the eight leads, in ms. 70 in healthy hearts, 95
-#: at a QRS duration of about 110 ms, 130 in left bundle branch block.
+#: Width of a QRS: the time, in ms, of the middle 90 % of the path length of the eight leads. It is
+#: 70 in healthy hearts, 95 at a QRS duration of about 110 ms, 130 in left bundle branch block.
 PATH_SHARE, WIDE_MS, WIDER, NOT_NARROW_MS = 0.9, 95.0, 1.3, 80.0
-#: What is taken for the path, seconds from R.
+#: Interval around R in which the path length is measured, seconds.
 WIDTH_REACH_S = (-0.13, 0.17)
-#: Nearer to the start or to the end, an unusual QRS may be a part of one.
+#: Closer to the start or the end of the recording, an unusual QRS may be truncated; seconds.
 CUT_OFF_S = (0.08, 0.12)
-#: A ventricular beat that is not wide comes before this share of the median RR interval.
+#: A ventricular beat that is not wide must come before this fraction of the median RR interval.
 EARLY_VENTRICULAR = 0.9
 
-#: A supraventricular beat has an RR interval below the first share of the median of two on either
-#: side, or below the second of both adjacent ones (bigeminy), and below the third of the one
-#: before, for sinus arrhythmia is gradual. Only intervals between ordinary beats count.
+#: A supraventricular beat has an RR interval below `EARLY` times the median of two intervals on
+#: either side, or below `EARLY_OF_BOTH` times both adjacent ones (bigeminy), and below `ABRUPT`
+#: times the previous one, because sinus arrhythmia is gradual. Only intervals between ordinary
+#: beats count.
 EARLY, EARLY_OF_BOTH, ABRUPT, NEIGHBOURS = 0.8, 0.75, 0.85, 2
-#: In a regular rhythm the median distance of the RR intervals to their median is below this share:
-#: of those that neither end in nor follow an early beat and, where these are fewer than two, of
-#: the early ones.
+#: In a regular rhythm, the median deviation of the RR intervals from their median is below this
+#: fraction of it. Intervals before and after early beats are excluded; if fewer than two remain,
+#: the intervals of the early beats are used.
 REGULAR = 0.05
 
 
 def find_beats(recording: Recording) -> Beats:
-    """Beats of a recording, also where it has none, with their kinds.
+    """Detect the beats of a recording, with their kinds; there may be none.
 
-    R peaks are aligned on the median of their shape, to a fraction of a sample.
+    R peaks are aligned on the median shape of their group, to a fraction of a sample.
 
-    Raises SignalError for a recording shorter than 2 s or sampled at 50 Hz or less.
+    Raises:
+        SignalError: the recording is shorter than 2 s or sampled at 50 Hz or less.
     """
     # The detector needs `scipy.signal`, which takes longer to import than a set to open.
     from ecgtransfer.signals.qrs import find_complexes
@@ -189,14 +199,14 @@ def find_beats(recording: Recording) -> Beats:
 
 
 def _kinds(complexes: "Complexes", duration_s: float) -> NDArray[np.int8]:
-    """Kind of each complex (n,); all are unknown where no two have one shape."""
+    """Kind of each complex, (n,); all are unknown if no two complexes have the same shape."""
     times = complexes.times_s
     own = complexes.groups == 0
     if own.sum() < 2:
         return np.full(len(times), BeatKind.UNKNOWN, dtype=np.int8)
     kinds = np.full(len(times), BeatKind.ORDINARY, dtype=np.int8)
     if complexes.likeness.min() < OTHER_IF_WIDER:
-        # Beats of one other shape are judged together.
+        # Beats of the same deviating shape are judged together.
         together = np.where(own, -1 - np.arange(len(own)), complexes.groups)
         like = _medians(complexes.likeness, together)
         width_ms = _medians(_widths_ms(complexes), together)
@@ -216,7 +226,7 @@ def _kinds(complexes: "Complexes", duration_s: float) -> NDArray[np.int8]:
 
 
 def _medians(values: FloatArray, groups: NDArray[np.int64]) -> FloatArray:
-    """Median (n,) of the values of each one's group."""
+    """For each value, the median of its group: (n,)."""
     medians = np.empty(len(values))
     for group in np.unique(groups):
         medians[groups == group] = np.median(values[groups == group])
@@ -224,7 +234,7 @@ def _medians(values: FloatArray, groups: NDArray[np.int64]) -> FloatArray:
 
 
 def _supraventricular(times_s: FloatArray, kinds: NDArray[np.int8]) -> NDArray[np.int64]:
-    """Numbers of the ordinary beats that come early in an otherwise regular rhythm."""
+    """Indices of the ordinary beats that come early in an otherwise regular rhythm."""
     ordinary = kinds == BeatKind.ORDINARY
     between = np.flatnonzero(ordinary[:-1] & ordinary[1:])
     rr = dict(zip(between.tolist(), np.diff(times_s)[between].tolist(), strict=True))
@@ -244,7 +254,7 @@ def _supraventricular(times_s: FloatArray, kinds: NDArray[np.int8]) -> NDArray[n
 
 
 def _regular(intervals: list[float]) -> bool:
-    """Whether intervals lie near their median."""
+    """Whether intervals are close to their median."""
     if not intervals:
         return True
     middle = median(intervals)
@@ -252,7 +262,7 @@ def _regular(intervals: list[float]) -> bool:
 
 
 def _widths_ms(complexes: "Complexes") -> FloatArray:
-    """Duration (n,) of the middle 90 % of the path of the eight leads about each R peak."""
+    """Duration, (n,), of the middle 90 % of the path of the eight leads around each R peak."""
     leads, rate = complexes.leads_mv, complexes.rate_hz
     first, last = (round(edge * rate) for edge in WIDTH_REACH_S)
     at = np.round(complexes.times_s * rate).astype(np.int64)

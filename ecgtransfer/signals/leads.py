@@ -1,4 +1,4 @@
-"""The twelve leads: their names, their order, and the two equations that bind the limb leads."""
+"""The twelve leads: their names, their order, and the equations that relate the limb leads."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -12,21 +12,21 @@ from ecgtransfer.errors import SignalError
 #: The order of the lead axis everywhere in this package.
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 
-#: The eight leads that a model sees; the other four follow from I and II.
+#: The eight leads that models use; the other four are computed from I and II.
 INDEPENDENT_LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
 
 #: Rows of the independent leads among the twelve.
 _INDEPENDENT_ROWS = [LEADS.index(name) for name in INDEPENDENT_LEADS]
 
-#: For each of the twelve rows the row of the eight that it starts from (derived rows: lead I).
+#: For each of the twelve leads, the row of the eight to start from (derived leads: lead I).
 _START_ROWS = [INDEPENDENT_LEADS.index(name) if name in INDEPENDENT_LEADS else 0 for name in LEADS]
 
-#: What recorders write before a lead's own name, once folded to lower case without blanks.
+#: Prefixes that recorders put before a lead's name, in lower case without spaces.
 _PREFIXES = ("", "lead", "ecg", "ekg", "ecglead", "mdcecglead")
 
-#: Every accepted spelling in lower case without blanks or underscores. "DI", "DII", "DIII" are the
-#: Romance names of I, II, III. Refused because they are other signals: MLII (electrodes on the
-#: torso), -aVR (Cabrera's inverted aVR), V7 and V3R (other places on the chest).
+#: Accepted spellings in lower case without spaces or underscores. "DI", "DII", "DIII" are the
+#: Romance names of I, II, III. Not accepted, because they are other signals: MLII (electrodes on
+#: the torso), -aVR (Cabrera's inverted aVR), V7 and V3R (other positions on the chest).
 _SPELLINGS = {
     prefix + spelling: name
     for name in LEADS
@@ -36,7 +36,7 @@ _SPELLINGS = {
 
 
 class SignalArray(Protocol):
-    """What the lead algebra needs of an array: numpy arrays have it, and torch tensors too."""
+    """The part of the array interface that the lead algebra needs; NumPy and torch both have it."""
 
     @property
     def shape(self) -> Sequence[int]:
@@ -57,9 +57,10 @@ ArrayT = TypeVar("ArrayT", bound=SignalArray)
 
 
 def canonical_lead(name: str) -> str:
-    """The name in `LEADS` that a spelling stands for: "AVR", "lead aVR", "MDC_ECG_LEAD_AVR": "aVR".
+    """Convert a spelling of a lead to its name in `LEADS`: "AVR" or "MDC_ECG_LEAD_AVR" to "aVR".
 
-    Raises SignalError for a name that is none of the twelve leads, or only resembles one.
+    Raises:
+        SignalError: the name is not a spelling of one of the twelve leads.
     """
     folded = "".join(name.split()).replace("_", "").lower()
     try:
@@ -67,22 +68,23 @@ def canonical_lead(name: str) -> str:
     except KeyError:
         raise SignalError(
             f"unknown lead {name!r}: expected one of {', '.join(LEADS)} in any spelling; "
-            "rename the lead, or leave the recording out"
+            "rename the lead, or exclude the recording"
         ) from None
 
 
 @lru_cache(maxsize=1024)
 def lead_order(names: tuple[str, ...]) -> tuple[int, ...]:
-    """For each of `LEADS` its position in `names`, matched by name; twelve numbers.
+    """Position of each of `LEADS` in `names`, matched by name.
 
-    Raises SignalError that names every missing, duplicate or unknown lead.
+    Raises:
+        SignalError: a lead is missing, duplicate or unknown; the message names it.
     """
     canonical = [canonical_lead(name) for name in names]
     twice = [lead for lead in LEADS if canonical.count(lead) > 1]
     if twice:
         raise SignalError(
             f"expected each of the 12 leads once, got {', '.join(twice)} more than once "
-            f"in {', '.join(names)}; name the leads apart"
+            f"in {', '.join(names)}; give each lead a name of its own"
         )
     missing = [lead for lead in LEADS if lead not in canonical]
     if missing:
@@ -94,23 +96,25 @@ def lead_order(names: tuple[str, ...]) -> tuple[int, ...]:
 
 
 def reorder_leads(signal: NDArray[Any], leads: Sequence[str]) -> NDArray[Any]:
-    """Rows of `signal` (n_leads, n) put in the order of `LEADS`, by name: (12, n), same dtype.
+    """Sort the rows of `signal` (n_leads, n) into the order of `LEADS`, by name: (12, n).
 
-    Raises SignalError where names and rows differ in number, or a lead is missing, duplicate or
-    unknown.
+    Raises:
+        SignalError: the numbers of names and rows differ, or a lead is missing, duplicate or
+            unknown.
     """
     if signal.ndim != 2 or signal.shape[0] != len(leads):
         raise SignalError(
             f"expected a signal of shape ({len(leads)}, n) for {len(leads)} lead names, "
-            f"got {signal.shape}; pass one row a lead"
+            f"got {signal.shape}; pass one row per lead"
         )
     return signal[list(lead_order(tuple(leads)))]
 
 
 def independent_leads(x12: ArrayT) -> ArrayT:
-    """I, II, V1-V6 of (..., 12, T) in the order of `LEADS`: (..., 8, T), a copy.
+    """Select I, II, V1-V6 from (..., 12, T) in the order of `LEADS`: (..., 8, T), a copy.
 
-    Raises SignalError where the second last axis is not the twelve leads.
+    Raises:
+        SignalError: the second-to-last axis does not have length 12.
     """
     _require_leads(x12, len(LEADS))
     chosen: ArrayT = x12[..., _INDEPENDENT_ROWS, :]
@@ -118,13 +122,14 @@ def independent_leads(x12: ArrayT) -> ArrayT:
 
 
 def expand_leads(x8: ArrayT) -> ArrayT:
-    """All twelve leads (..., 12, T) from I, II, V1-V6 (..., 8, T), same float dtype.
+    """Compute all twelve leads (..., 12, T) from I, II, V1-V6 (..., 8, T), same float dtype.
 
     Einthoven: III = II - I.  Goldberger: aVR = -(I + II) / 2, aVL = I - II / 2, aVF = II - I / 2.
-    Takes torch tensors as well as numpy arrays; their gradient goes through.
+    Accepts NumPy arrays and torch tensors, with gradients.
 
-    Raises SignalError where the second last axis is not 8 long, or samples are whole numbers (whose
-    halves would be cut off).
+    Raises:
+        SignalError: the second-to-last axis does not have length 8, or samples are integers, whose
+            halves would be truncated.
     """
     _require_leads(x8, len(INDEPENDENT_LEADS))
     if not _is_floating(x8.dtype):
@@ -139,15 +144,15 @@ def expand_leads(x8: ArrayT) -> ArrayT:
 
 
 def _require_leads(x: SignalArray, count: int) -> None:
-    """Refuse anything but (..., count, T)."""
+    """Raise unless the shape is (..., count, T)."""
     if len(x.shape) < 2 or x.shape[-2] != count:
         raise SignalError(
             f"expected an array of shape (..., {count}, T), got {tuple(x.shape)}; "
-            "put the leads on the second last axis"
+            "put the leads on the second-to-last axis"
         )
 
 
 def _is_floating(dtype: Any) -> bool:
-    """True for a floating-point dtype of numpy or torch (the latter says so itself)."""
+    """Whether a dtype of NumPy or torch is floating-point."""
     own_word = getattr(dtype, "is_floating_point", None)
     return bool(np.issubdtype(dtype, np.floating)) if own_word is None else bool(own_word)

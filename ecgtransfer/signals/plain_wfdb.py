@@ -1,6 +1,6 @@
-"""Fast path for plain WFDB records: one `.dat` of format 16, millivolts, baseline 0.
+"""Fast path for plain WFDB records: one `.dat` file of format 16, in millivolts, baseline 0.
 
-The 21,799 records of PTB-XL are of this kind. Every other record, damaged files included, is left
+The 21,799 records of PTB-XL have this form. All other records, including damaged files, are passed
 to `read_recording`.
 """
 
@@ -17,33 +17,33 @@ from ecgtransfer.signals.leads import lead_order
 from ecgtransfer.signals.recording import Recording
 from ecgtransfer.signals.wfdb_io import read_recording
 
-#: `00001_lr 12 100 1000`
+#: Example: `00001_lr 12 100 1000`
 _FIRST_LINE = re.compile(
     r"\S+ (?P<leads>\d{1,9}) (?P<rate>\d{1,9}) (?P<samples>\d{1,15})", re.ASCII
 )
 
-#: `00001_lr.dat 16 1000.0(0)/mV 16 0 -119 1508 0 I`
+#: Example: `00001_lr.dat 16 1000.0(0)/mV 16 0 -119 1508 0 I`
 _SIGNAL_LINE = re.compile(
     r"(?P<file>[^\s/]+\.dat) 16 (?P<gain>\d{1,18}(?:\.\d{1,18})?)\(0\)/mV 16 0 -?\d{1,18} "
     r"(?P<sum>-?\d{1,18}) 0 (?P<lead>\S.*\S|\S)",
     re.ASCII,
 )
 
-#: Missing sample in format 16.
+#: Value of a missing sample in format 16.
 _NO_SAMPLE = -32768
 
-#: Sampling rates read here; `read_recording` judges others.
+#: Sampling rates of the fast path.
 _RATES_HZ = range(100, 1001)
 
-#: Records up to ten minutes at 1000 Hz are read here.
+#: Longest record of the fast path: ten minutes at 1000 Hz.
 _LONGEST_SAMPLES = 600_000
 
 
 def read_wfdb(path: Path, at_most_s: float | None = None) -> Recording:
-    """Read a WFDB record; bit for bit the result of `signals.read_recording`.
+    """Read a WFDB record, with exactly the result of `signals.read_recording`.
 
     Raises:
-        SignalError: as `signals.read_recording`.
+        SignalError: as in `signals.read_recording`.
     """
     recording = _read_plain(path)
     if recording is None or (at_most_s is not None and recording.duration_s > at_most_s):
@@ -52,7 +52,7 @@ def read_wfdb(path: Path, at_most_s: float | None = None) -> Recording:
 
 
 def _read_plain(path: Path) -> Recording | None:
-    """The recording if it is plain, at most ten minutes long, and matches its checksums."""
+    """Read the recording if it is plain, at most ten minutes long, and matches its checksums."""
     try:
         lines = path.with_name(path.name + ".hea").read_text(encoding="ascii").splitlines()
         first = _FIRST_LINE.fullmatch(lines[0]) if lines else None

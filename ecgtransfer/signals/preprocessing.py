@@ -1,4 +1,4 @@
-"""From the recorder's rate, length and band to the ones that a model asks for."""
+"""Resampling, cropping and filtering, to the rate, length and band that a model needs."""
 
 import math
 from fractions import Fraction
@@ -12,31 +12,32 @@ from ecgtransfer.errors import SignalError
 from ecgtransfer.signals.recording import Recording
 
 #: Anti-alias filter of `resample`: -6 dB at 0.9 of the lower Nyquist frequency, flat within 0.1 %
-#: up to 0.8 and 70 dB down from 1.0. At 500 -> 100 Hz its roll-off is that of PTB-XL's own 100 Hz
-#: copies (median spectrum of 300 of them against 100 ICBEB records at 500 Hz: 0.08 decades of power
-#: root mean square from 41 to 48 Hz), so that resampling another corpus adds no difference of its
-#: own between the two; with scipy's default filter ICBEB has 1.3 decades more from 42 to 50 Hz.
+#: up to 0.8, and 70 dB of attenuation from 1.0. At 500 -> 100 Hz its roll-off is that of PTB-XL's
+#: own 100 Hz copies: median spectra of 300 of them and of 100 ICBEB records at 500 Hz differ by
+#: 0.08 decades of power (root mean square, 41 to 48 Hz). Resampling another corpus therefore adds
+#: no domain shift; with scipy's default filter ICBEB has 1.3 decades more power from 42 to 50 Hz.
 CUTOFF_OF_NYQUIST = 0.9
 STOP_BAND_DB = 70.0
-#: Half the filter's length in samples of the lower rate; sets the width of the transition.
+#: Half the filter's length in samples of the lower rate; determines the transition width.
 HALF_LENGTH = 22
 
-#: Largest up- or down-sampling factor: the filter has 2 * 22 times as many taps.
+#: Largest up- or down-sampling factor: the filter has 44 times as many taps.
 LARGEST_FACTOR = 10_000
 
-#: Order of the Butterworth filter, which `bandpass` runs forwards and backwards.
+#: Order of the Butterworth filter that `bandpass` applies forwards and backwards.
 BANDPASS_ORDER = 4
 
 
 def resample(recording: Recording, sampling_rate_hz: int | float) -> Recording:
-    """The recording at another rate, anti-aliased and without delay.
+    """Resample a recording, with an anti-alias filter and without delay.
 
     Polyphase filtering (`scipy.signal.resample_poly`) by the ratio of the rates with a linear-phase
-    Kaiser low-pass. n samples become ceil(n * new / old); sample 0 keeps its time. Edges are
-    continued by the line through first and last sample, so that an offset leaves no step; the
-    outermost 0.22 s at 100 Hz still feel the edge.
+    Kaiser low-pass. n samples become ceil(n * new / old); sample 0 keeps its time. The signal is
+    extended by the line through its first and last sample, so that an offset causes no step; the
+    outermost 0.22 s at 100 Hz are still affected by the edge.
 
-    Raises SignalError where the rate is not above 0, or the two rates have no usable ratio.
+    Raises:
+        SignalError: the rate is not above 0, or the ratio of the two rates is not usable.
     """
     wanted = Recording(recording.signal_mv[:, :1], sampling_rate_hz).sampling_rate_hz
     if wanted == recording.sampling_rate_hz:
@@ -50,7 +51,7 @@ def resample(recording: Recording, sampling_rate_hz: int | float) -> Recording:
             f"expected rates that differ by a factor below {LARGEST_FACTOR}, got "
             f"{recording.sampling_rate_hz} Hz and {wanted} Hz; check the rate in the header"
         )
-    # The stubs of scipy know only windows by name; an array of filter taps is documented.
+    # scipy's type stubs accept windows by name only; an array of filter taps is documented.
     resampled = resample_poly(  # type: ignore[call-overload]
         recording.signal_mv.astype(np.float64),
         up,
@@ -63,10 +64,11 @@ def resample(recording: Recording, sampling_rate_hz: int | float) -> Recording:
 
 
 def crop(recording: Recording, seconds: float, start_s: float = 0.0) -> Recording:
-    """The window of `seconds` that begins at `start_s`: round(seconds * rate) samples, a copy.
+    """Cut out `seconds` from `start_s` on: round(seconds * rate) samples, a copy.
 
-    Raises SignalError for a recording that ends before the window does (nothing is padded), and for
-    a window of no length or before the start.
+    Raises:
+        SignalError: the recording ends before the window (nothing is padded), or the window is
+            empty or starts before 0 s.
     """
     rate = recording.sampling_rate_hz
     start, length = round(start_s * rate), round(seconds * rate)
@@ -78,17 +80,18 @@ def crop(recording: Recording, seconds: float, start_s: float = 0.0) -> Recordin
     if recording.n_samples < start + length:
         raise SignalError(
             f"expected at least {seconds + start_s:g} s, got a recording of "
-            f"{recording.duration_s:g} s; leave it out, or ask for a shorter window"
+            f"{recording.duration_s:g} s; exclude it, or use a shorter window"
         )
     return Recording(recording.signal_mv[:, start : start + length].copy(), rate)
 
 
 def bandpass(recording: Recording, low_hz: float, high_hz: float) -> Recording:
-    """The recording between two frequencies, without delay (zero phase); offsets go.
+    """Filter a recording to a frequency band, without delay (zero phase); offsets are removed.
 
-    Butterworth of order 4 run forwards and backwards, so that each corner is at -6 dB.
+    Butterworth filter of order 4, applied forwards and backwards, so that each corner is at -6 dB.
 
-    Raises SignalError unless 0 < low_hz < high_hz < half the sampling rate.
+    Raises:
+        SignalError: not 0 < low_hz < high_hz < half the sampling rate.
     """
     rate = recording.sampling_rate_hz
     if not 0 < low_hz < high_hz < rate / 2:
@@ -97,7 +100,7 @@ def bandpass(recording: Recording, low_hz: float, high_hz: float) -> Recording:
             f"{low_hz} and {high_hz} Hz; choose other corners, or resample first"
         )
     sections = butter(BANDPASS_ORDER, (low_hz, high_hz), btype="bandpass", fs=rate, output="sos")
-    # One period of the lower corner lets the high-pass settle before the first sample.
+    # The high-pass settles within one period of the lower corner before the first sample.
     padding = min(recording.n_samples - 1, math.ceil(rate / low_hz))
     filtered = sosfiltfilt(sections, recording.signal_mv.astype(np.float64), padlen=padding)
     return Recording(filtered.astype(np.float32), rate)

@@ -1,14 +1,14 @@
-"""Where the QRS complexes of a recording are, and which of them have one shape.
+"""Detect the QRS complexes of a recording and group them by shape.
 
 Detection uses the envelope of eight leads around 12 Hz, where QRS complexes have most of their
-power and P and T waves little. Each lead is divided by its own QRS amplitude, so that neither an
-artefact in one lead nor a tall ventricular beat hides the rest. A peak of the envelope is a QRS
-complex if it reaches a share of the usual height, unless complexes usually have such a peak at that
-distance, as they have P and T waves. The only refractory period is 0.2 s.
+power, and P and T waves little. Each lead is divided by its own QRS amplitude, so that neither an
+artefact in one lead nor a tall ventricular beat dominates. A peak of the envelope is a QRS complex
+if it reaches a given fraction of the usual height, unless most complexes have such a peak at the
+same distance, as they have P and T waves. The only refractory period is 0.2 s.
 
-The R peak comes from alignment: complexes of one shape are aligned by correlation, to a fraction of
-a sample, and share the R peak of their median. The largest deflection of each complex alone would
-jump between the humps of a notched QRS.
+R peaks are found by alignment: complexes with the same shape are aligned by correlation, to a
+fraction of a sample, and share the R peak of their median. The largest deflection of each single
+complex would jump between the humps of a notched QRS.
 """
 
 from dataclasses import dataclass
@@ -28,68 +28,70 @@ from ecgtransfer.signals.recording import Recording
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-#: Centre of the detection band; half of the amplitude passes at 7 and 18 Hz.
+#: Centre of the detection band; the amplitude is halved at 7 and 18 Hz.
 CENTRE_HZ = 12.0
 #: Band in which complexes are aligned and compared: -6 dB at both corners.
 SHAPE_BAND_HZ = (3.0, 35.0)
-#: What a recording must contain: beats are sought above twice the upper corner.
+#: QRS band; the sampling rate must exceed twice its upper corner.
 QRS_BAND_HZ = (5.0, 25.0)
-#: Shortest recording in which beats are looked for.
+#: Shortest recording in which beats are detected.
 SHORTEST_S = 2.0
-#: Rates of the envelope and of the leads to align, about, whatever the recording's own.
+#: Approximate sampling rates of the envelope and of the leads to align, for any recording.
 ENVELOPE_HZ, SHAPE_HZ = 100.0, 200.0
-#: A Fourier transform joins the end of a recording to its start: along a line of this length.
+#: A Fourier transform treats the recording as periodic: its end and start are joined by a line of
+#: this length.
 JOIN_S = 1.0
 
-#: Any stretch of this length has a beat at 20 a minute or more. One begins every `HOP_S`; the usual
-#: height is the median of the maxima of nine.
+#: Windows for the usual height: each contains a beat at 20 beats per minute or more. One starts
+#: every `HOP_S`; the usual height is the median of the maxima of nine windows.
 STRETCH_S, HOP_S, STRETCHES = 3.0, 1.0, 9
-#: A lead with a smaller QRS amplitude holds rounding errors.
+#: Leads with a smaller QRS amplitude contain only rounding errors.
 SILENT_MV = 1e-6
-#: A lead counts up to this multiple of its own QRS amplitude; the envelope is smoothed over 80 ms.
+#: A lead is clipped at this multiple of its QRS amplitude; the envelope is smoothed over 80 ms.
 CEILING, SMOOTH_S = 2.0, 0.08
-#: Shortest distance between two peaks of the envelope, and between two R peaks.
+#: Shortest interval between two peaks of the envelope, and between two R peaks.
 REFRACTORY_S, SHORTEST_RR_S = 0.2, 0.15
 
-# Heights are shares of the usual height. The limits were set on simulated records, and checked on
-# PTB-XL and LUDB: 95 % of the real P and T waves above 0.2 are below 0.29; of the simulated
-# ventricular beats, which are slower than most real ones, 95 % are above 0.31.
-#: From here on a peak is a complex whatever surrounds it.
+# Heights are fractions of the usual height. The thresholds were chosen on simulated records and
+# checked on PTB-XL and LUDB: of the real P and T waves above 0.2, 95 % are below 0.29; of the
+# simulated ventricular beats, which are slower than most real ones, 95 % are above 0.31.
+#: Height from which a peak is a complex in any context.
 CERTAIN = 0.6
-#: Lowest height of a complex, as a share and as a multiple of the median of the envelope.
+#: Minimum height of a complex, as a fraction of the usual height and as a multiple of the median of
+#: the envelope.
 LOWEST, LOWEST_OF_REST = 0.22, 3.0
-#: A peak is no higher than this multiple of its height without the largest third of the leads: an
-#: artefact is in few leads.
+#: The height of a peak is limited to this multiple of its height without the largest third of the
+#: leads, because an artefact affects few leads.
 OF_MOST_LEADS = 1.5
-#: Lowest amplitude of a complex, as a share of the usual one: P waves of complete heart block and
-#: artefacts in few leads are smaller.
+#: Minimum amplitude of a complex, as a fraction of the usual one: P waves of complete heart block
+#: and artefacts in few leads are smaller.
 LOWEST_AMPLITUDE = 0.36
-#: How long after R a T wave, and before R a P wave peaks. What is steep for its amplitude (height
-#: over amplitude, both as shares) is a T wave up to the first limit only, and then a ventricular
-#: beat.
+#: Latest time of a T wave after R and of a P wave before R (`T_S`, `P_S`). A peak that is steep
+#: for its amplitude (height over amplitude, both as fractions, above `STEEP`) is a T wave only up
+#: to `STEEP_T_S`, and later a ventricular beat.
 STEEP, STEEP_T_S, T_S, P_S = 0.55, 0.36, 0.5, 0.28
-#: The earliest T wave, and the largest as a share of the height of its own complex.
+#: Earliest time of a T wave, and its largest height as a fraction of the height of its complex.
 EARLIEST_T_S, T_OF_QRS = 0.15, 0.33
-#: A wave accompanies the complexes if the envelope is of similar height, within this tolerance of
-#: the same distance, at this share of them.
+#: A wave belongs to the complexes if the envelope has a similar height (up to the factor
+#: `SIMILAR`), within `TOLERANCE_S` of the same distance, at a fraction `USUALLY` of them.
 SIMILAR, TOLERANCE_S, USUALLY = 1.6, 0.05, 0.65
 
-#: What is compared, from the middle of a complex, and how far it may be moved.
+#: Window around the middle of a complex for comparison, and the largest shift, seconds.
 SHAPE_S, SHIFT_S = (-0.08, 0.12), 0.05
-#: Complexes with at least this correlation over eight leads have one shape.
+#: Complexes with at least this correlation over eight leads have the same shape.
 SAME_SHAPE = 0.8
-#: R is the first deflection of at least this share of the largest (R, not the late S of a right
-#: bundle branch block), sought so far from the middle.
+#: R is the first deflection of at least this fraction of the largest one (R, not the late S of a
+#: right bundle branch block), searched within `AMPLITUDE_REACH_S` of the middle.
 R_SHARE, AMPLITUDE_REACH_S = 0.8, 0.08
-#: A complex is cut off if R is nearer to an edge than the first of these, or nearer than the second
-#: and the shape is not the record's own.
+#: A complex is truncated if R is closer to an edge than `EDGE_S`, or closer than `PARTIAL_S` with
+#: another shape than the predominant one.
 EDGE_S, PARTIAL_S = 0.03, 0.08
-#: Leads with the largest differences are spared, this many, when a complex is compared with the
-#: record's own: an artefact is in few leads.
+#: Number of leads with the largest differences that are ignored when a complex is compared with
+#: the predominant shape, because an artefact affects few leads.
 SPARED_LEADS = 2
 
-#: A beat is early if its RR interval is below this share of the median of two neighbours on either
-#: side and a later one is longer by this factor.
+#: A beat is early if its RR interval is below this fraction of the median of two intervals on
+#: either side, and one of the next two is longer by the factor `LATER`.
 EARLY_SHARE, NEIGHBOURS, LATER = 0.8, 2, 1.1
 
 _INDEPENDENT_ROWS = [LEADS.index(name) for name in INDEPENDENT_LEADS]
@@ -98,13 +100,16 @@ _TINY = float(np.finfo(np.float64).tiny)
 
 @dataclass(frozen=True, eq=False)
 class Complexes:
-    """QRS complexes of one recording in order of time, and the leads in which they were compared.
+    """QRS complexes of one recording in order of time, and the filtered leads.
 
-    times_s (n,): R peaks, seconds after the first sample.
-    groups (n,): number of the complex's shape. 0 is the commonest among beats that are not early.
-    likeness (n,): correlation with the median of group 0, without the two least similar leads.
-    leads_mv (8, m): leads between 3 and 35 Hz at `rate_hz`; the second after the end leads back to
-        the start.
+    Attributes:
+        times_s: (n,) R peaks, seconds after the first sample.
+        groups: (n,) index of the complex's shape; 0 is the commonest among beats that are not
+            early.
+        likeness: (n,) correlation with the median of group 0, without the two least similar leads.
+        leads_mv: (8, m) leads between 3 and 35 Hz at `rate_hz`; the second after the end joins the
+            end to the start.
+        rate_hz: sampling rate of `leads_mv`.
     """
 
     times_s: FloatArray
@@ -115,19 +120,20 @@ class Complexes:
 
 
 def find_complexes(recording: Recording) -> Complexes:
-    """QRS complexes of a recording.
+    """Detect the QRS complexes of a recording.
 
-    Raises SignalError for a recording shorter than 2 s or sampled at 50 Hz or less.
+    Raises:
+        SignalError: the recording is shorter than 2 s or sampled at 50 Hz or less.
     """
     rate_hz, n = recording.sampling_rate_hz, recording.n_samples
     if recording.duration_s < SHORTEST_S:
         raise SignalError(
-            f"expected at least {SHORTEST_S:g} s to look for beats, got "
+            f"expected at least {SHORTEST_S:g} s to detect beats, got "
             f"{recording.duration_s:g} s; use a longer recording"
         )
     if rate_hz <= 2 * QRS_BAND_HZ[1]:
         raise SignalError(
-            f"expected more than {2 * QRS_BAND_HZ[1]:g} Hz to look for beats, got {rate_hz} Hz; "
+            f"expected more than {2 * QRS_BAND_HZ[1]:g} Hz to detect beats, got {rate_hz} Hz; "
             "use a recording of a higher rate"
         )
     eight_mv = recording.signal_mv[_INDEPENDENT_ROWS]
@@ -148,10 +154,10 @@ def find_complexes(recording: Recording) -> Complexes:
 
 
 def early_beats(rr_s: FloatArray) -> IntArray:
-    """Numbers of the beats that come early; rr_s (n - 1,), where interval k ends at beat k + 1.
+    """Indices of early beats from RR intervals (n - 1,), where interval k ends at beat k + 1.
 
-    Early: below 0.8 of the median of two intervals on either side, and shorter than one of the next
-    two by a tenth (unless it is the last).
+    A beat is early if its interval is below 0.8 of the median of two intervals on either side, and
+    shorter by a tenth than one of the next two (unless it is the last).
     """
     intervals = rr_s.tolist()
     early = []
@@ -165,7 +171,7 @@ def early_beats(rr_s: FloatArray) -> IntArray:
 
 
 def _joined_spectrum(eight_mv: NDArray[Any], rate_hz: float) -> tuple[NDArray[np.complex128], int]:
-    """Fourier transform of the leads (8, f), joined end to start, and its length in samples."""
+    """Fourier transform of the leads, (8, f), with end and start joined, and its length."""
     n = eight_mv.shape[1]
     joined = fft.next_fast_len(n + round(JOIN_S * rate_hz), real=True)
     leads = np.empty((len(eight_mv), joined))
@@ -199,7 +205,7 @@ def _detection_gain(bins: int, step_hz: float) -> FloatArray:
 def _shape_leads(
     spectrum: NDArray[np.complex128], joined: int, rate_hz: float
 ) -> tuple[FloatArray, float]:
-    """Leads (8, m) in the band of shapes, and their rate."""
+    """Leads (8, m) in the band for comparing shapes, and their sampling rate."""
     samples = round(joined * SHAPE_HZ / rate_hz)
     kept = min(spectrum.shape[1], samples // 2 + 1)
     gain = _shape_gain(kept, rate_hz / joined) * (samples / joined)
@@ -215,7 +221,7 @@ def _shape_gain(bins: int, step_hz: float) -> FloatArray:
 
 
 def _stretch_maxima(envelope: FloatArray, rate_hz: float) -> FloatArray:
-    """Maxima (..., w) of the stretches of an envelope (..., m)."""
+    """Maxima (..., w) over the windows of an envelope (..., m)."""
     n = envelope.shape[-1]
     length = min(n, round(STRETCH_S * rate_hz))
     starts = range(0, n - length + 1, round(HOP_S * rate_hz))
@@ -223,9 +229,9 @@ def _stretch_maxima(envelope: FloatArray, rate_hz: float) -> FloatArray:
 
 
 def _heights(envelope: FloatArray, rate_hz: float) -> FloatArray:
-    """One envelope (m,) of eight (8, m), in shares of the usual height of a QRS complex.
+    """Combine eight envelopes (8, m) to one, (m,), as fractions of the usual QRS height.
 
-    A lead counts less where it rests at much of its peaks.
+    A lead that is small at many of its own peaks has less weight.
     """
     size = np.median(_stretch_maxima(envelope, rate_hz), axis=1)
     envelope, size = envelope[size > SILENT_MV], size[size > SILENT_MV]
@@ -255,7 +261,7 @@ def _heights(envelope: FloatArray, rate_hz: float) -> FloatArray:
 def _middles_s(
     envelope: FloatArray, rate_hz: float, leads: FloatArray, leads_hz: float
 ) -> FloatArray:
-    """Middle of each QRS complex in seconds: the peaks of the envelope that are no other wave."""
+    """Middle of each QRS complex in seconds: envelope peaks other than P and T waves."""
     height = _heights(envelope, rate_hz)
     peaks = find_peaks(height, distance=max(1, round(REFRACTORY_S * rate_hz)))[0]
     peaks = peaks[height[peaks] >= LOWEST]
@@ -283,9 +289,9 @@ def _middles_s(
 def _amplitudes(
     leads: FloatArray, at_s: FloatArray, certain: NDArray[np.bool_], rate_hz: float
 ) -> FloatArray:
-    """Largest deflection near each time (n,), in shares of that of the certain complexes.
+    """Largest deflection near each time, (n,), relative to that of the certain complexes.
 
-    The mean over the leads without the largest third of these shares.
+    Mean over the leads without the largest third.
     """
     reach = round(AMPLITUDE_REACH_S * rate_hz)
     near = np.round(at_s * rate_hz).astype(np.int64)[:, None] + np.arange(-reach, reach + 1)
@@ -298,7 +304,7 @@ def _amplitudes(
 def _accompanies(
     height: FloatArray, peak: int, certain: IntArray, rate_hz: float, steep: bool
 ) -> bool:
-    """Whether complexes usually have such a peak at this distance, as they have P and T waves."""
+    """Whether most complexes have such a peak at this distance, as they have P and T waves."""
     tolerance = round(TOLERANCE_S * rate_hz)
     distances = peak - certain
     after = distances[(distances > 0) & (distances <= (STEEP_T_S if steep else T_S) * rate_hz)]
@@ -307,7 +313,7 @@ def _accompanies(
     soon = len(after) > 0 and after[-1] <= STEEP_T_S * rate_hz
     if soon and height[peak] < T_OF_QRS * height[peak - after[-1]]:
         return True
-    # The complex of this T wave may have come before the recording.
+    # The complex of this T wave may lie before the start of the recording.
     if peak <= T_S * rate_hz and not (distances > 0).any():
         reach = np.arange(round(EARLIEST_T_S * rate_hz), round(STEEP_T_S * rate_hz))
         places = certain[certain + reach[-1] < len(height)]
@@ -318,7 +324,7 @@ def _accompanies(
     for own in (*after[-1:], *before[:1]):
         places = certain[distances != own] + own
         places = places[(places >= tolerance) & (places + tolerance < len(height))]
-        # Another complex at this place says nothing of the waves of the one before it.
+        # A complex at this place hides the waves of the previous one.
         free = np.abs(places[:, None] - certain).min(axis=1) > 2 * tolerance
         places = places[free]
         if len(places) == 0:
@@ -332,7 +338,7 @@ def _accompanies(
 def _aligned(
     leads: FloatArray, rate_hz: float, middles_s: FloatArray
 ) -> tuple[FloatArray, IntArray, FloatArray]:
-    """R peaks in seconds, groups by shape, and likeness to group 0, of complexes about middles."""
+    """R peaks in seconds, groups by shape, and similarity to group 0, from complexes' middles."""
     count = len(middles_s)
     times, groups, likeness = np.empty(count), np.empty(count, dtype=np.int64), np.empty(count)
     if count == 0:
@@ -346,7 +352,7 @@ def _aligned(
     for k in range(moved.shape[1]):
         np.maximum(alike, moved[:, k] @ centred.T, out=alike)
     alike = np.maximum(alike, alike.T)
-    # Early beats vote against their shape: in bigeminy, the record's own shape is the other one.
+    # Early beats count against their shape: in bigeminy, the other shape is the predominant one.
     votes = np.ones(count)
     votes[early_beats(np.diff(middles_s))] = -1
     popularity = (alike >= SAME_SHAPE) @ votes + alike.mean(axis=1)
@@ -378,7 +384,7 @@ def _aligned(
 def _moved_windows(
     leads: FloatArray, at: IntArray, edges: tuple[int, int], shift: int
 ) -> FloatArray:
-    """What lies about each place, without offsets and of norm 1: (n, 2 shift + 1, 8 width)."""
+    """Shifted windows around each place, without offset, norm 1: (n, 2 shift + 1, 8 width)."""
     first, last = edges
     columns = at[:, None] + np.arange(first - shift, last + shift)
     around = leads[:, columns % leads.shape[1]]  # (8, n, width + 2 shift)
@@ -391,7 +397,7 @@ def _moved_windows(
 
 
 def _likeness(moved: FloatArray, model: FloatArray, leads: int) -> FloatArray:
-    """Correlation (n,) with a model, without the leads in which each complex differs most."""
+    """Correlation (n,) with a model, ignoring the leads in which each complex differs most."""
     fits = moved @ model
     places = fits.argmax(axis=1)
     rows = np.arange(len(moved))
@@ -410,7 +416,7 @@ def _unit(shape: FloatArray) -> FloatArray:
 
 
 def _r_place(beat: FloatArray) -> float:
-    """Sample, with a fraction, of the first large deflection of a beat (8, width)."""
+    """Position, with a fraction, of the first large deflection of a beat (8, width)."""
     size = np.linalg.norm(beat, axis=0)
     left, middle, right = size[:-2], size[1:-1], size[2:]
     top = (middle >= left) & (middle >= right) & (middle >= R_SHARE * size.max())
@@ -421,6 +427,6 @@ def _r_place(beat: FloatArray) -> float:
 
 
 def _vertices(left: FloatArray, middle: FloatArray, right: FloatArray) -> FloatArray:
-    """Distance from the middle of three samples to the top of the parabola through them."""
+    """Distance from the middle of three samples to the vertex of the parabola through them."""
     bend = np.maximum(2 * middle - left - right, _TINY)
     return np.asarray(np.clip(0.5 * (right - left) / bend, -0.5, 0.5))

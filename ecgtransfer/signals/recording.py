@@ -1,4 +1,4 @@
-"""One 12-lead ECG: samples, unit, rate and lead order never travel apart."""
+"""One 12-lead ECG with its unit, sampling rate and lead order."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ecgtransfer.errors import SignalError
 from ecgtransfer.signals.leads import LEADS, canonical_lead
 
-#: One of each unit in millivolts; both micro signs of Unicode are met.
+#: Millivolts per unit; files use both micro signs of Unicode.
 MILLIVOLTS = {"mV": 1.0, "uV": 1e-3, "µV": 1e-3, "μV": 1e-3, "V": 1e3}
 
 
@@ -19,12 +19,14 @@ MILLIVOLTS = {"mV": 1.0, "uV": 1e-3, "µV": 1e-3, "μV": 1e-3, "V": 1e3}
 class Recording:
     """One 12-lead ECG in physical units.
 
-    signal_mv: (12, n) float32 in millivolts, rows in the order of `LEADS`, all finite; another
-        floating-point type is converted at birth.
-    sampling_rate_hz: samples a second, > 0; a whole number becomes an int.
-    leads: always `LEADS`; said so that a recording explains itself.
+    Attributes:
+        signal_mv: (12, n) float32 in millivolts, rows in the order of `LEADS`, all finite; other
+            floating-point types are converted on construction.
+        sampling_rate_hz: samples per second, above 0; whole numbers become int.
+        leads: always `LEADS`, so that a recording describes itself.
 
-    Raises SignalError, at birth, where one of these does not hold.
+    Raises:
+        SignalError: one of these conditions does not hold.
     """
 
     signal_mv: NDArray[np.float32]
@@ -43,7 +45,7 @@ class Recording:
 
     @property
     def n_samples(self) -> int:
-        """Samples a lead."""
+        """Samples per lead."""
         return int(self.signal_mv.shape[1])
 
     @property
@@ -52,23 +54,27 @@ class Recording:
         return self.n_samples / self.sampling_rate_hz
 
     def lead_mv(self, name: str) -> NDArray[np.float32]:
-        """One lead, (n,) in mV, by any spelling of its name; SignalError for an unknown one."""
+        """One lead, (n,) in mV, by any spelling of its name.
+
+        Raises:
+            SignalError: unknown lead.
+        """
         lead: NDArray[np.float32] = self.signal_mv[LEADS.index(canonical_lead(name))]
         return lead
 
 
 def _checked_rate(rate: int | float) -> int | float:
-    """`rate` as a plain int or float, if it is a positive number."""
+    """Convert `rate` to int or float; raise unless it is a positive number."""
     is_number = isinstance(rate, Real) and not isinstance(rate, bool | np.bool_)
     if not is_number or not math.isfinite(rate) or rate <= 0:
         raise SignalError(
-            f"expected a sampling rate above 0 Hz, got {rate!r}; state the recorder's rate"
+            f"expected a sampling rate above 0 Hz, got {rate!r}; pass the recorder's rate"
         )
     return int(rate) if rate == int(rate) else float(rate)
 
 
 def _checked_signal(signal_mv: NDArray[np.float32] | Sequence[object]) -> NDArray[np.float32]:
-    """`signal_mv` as float32 (12, n), if it is finite and of that shape."""
+    """Convert to float32 (12, n); raise unless the samples are finite and of that shape."""
     given = np.asarray(signal_mv)
     if not np.issubdtype(given.dtype, np.floating):
         raise SignalError(
@@ -80,13 +86,13 @@ def _checked_signal(signal_mv: NDArray[np.float32] | Sequence[object]) -> NDArra
             f"expected a signal of shape (12, n), n > 0, got {given.shape}; "
             "pass one row for each of the 12 leads"
         )
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite and are rejected below
         signal = given.astype(np.float32, copy=False)
     finite = np.isfinite(signal)
     if not finite.all():
         broken = [name for name, row in zip(LEADS, finite, strict=True) if not row.all()]
         raise SignalError(
             f"expected finite samples, got {int(finite.size - finite.sum())} missing (NaN) or "
-            f"infinite ones in {', '.join(broken)}; cut them out, or leave the recording out"
+            f"infinite ones in {', '.join(broken)}; cut them out, or exclude the recording"
         )
     return signal

@@ -1,8 +1,8 @@
-"""What a WFDB header states, read strictly where it matters and mended where only its form is bad.
+"""Read WFDB headers: strictly where samples depend on them, tolerant of flaws in form.
 
-A rate, a gain, a unit or a lead that is not stated is refused and never guessed. What says nothing
-about the samples is mended in memory and told: a record name with its extension or other than the
-file's, a date that is none, blanks around the gain, a signal file that was renamed with its header.
+A missing sampling rate, gain, unit or lead is an error and is never guessed. Flaws that do not
+affect the samples are repaired in memory and reported: a record name with its extension or of
+another file, an invalid date, spaces around the gain, a signal file renamed with its header.
 """
 
 import os
@@ -16,17 +16,17 @@ from pathlib import Path
 from ecgtransfer.errors import SignalError
 from ecgtransfer.signals.leads import canonical_lead
 
-#: Rates that a 12-lead ECG can have. Below 50 Hz a QRS complex of 80 ms is four samples; no
+#: Plausible sampling rates of a 12-lead ECG. Below 50 Hz a QRS complex of 80 ms is four samples; no
 #: recorder samples above 32 kHz.
 SLOWEST_HZ, FASTEST_HZ = 50, 32_000
 
-#: A header is a few kilobytes; the longest of many segments stay far below this.
+#: Largest header that is read; real ones have a few kilobytes, also with many segments.
 LARGEST_HEADER_BYTES = 16_000_000
 
-#: Longest file name of the usual file systems.
+#: Longest file name on common file systems, in bytes.
 LONGEST_NAME_BYTES = 255
 
-#: Endings of signal files.
+#: Extensions of signal files.
 SIGNAL_SUFFIXES = frozenset({".dat", ".mat"})
 
 #: `record/segments leads rate samples time date`, without the name.
@@ -37,12 +37,12 @@ _AFTER_NAME = re.compile(r"(?P<extension>\.\w+)?" + _COUNTS)
 _RATE = re.compile(r"(?P<rate>\d{1,9}\.?\d{0,9}|\.\d{1,9})(?:/\S*|\(\S*)?")
 _SAMPLES = re.compile(r"\d{1,15}")
 
-#: `05-Feb-2020`, `11:39:16.5`, `11:39`: what may follow the rate where the samples are not counted.
+#: `05-Feb-2020`, `11:39:16.5`, `11:39`: may follow the rate if the number of samples is missing.
 _DATE_OR_TIME = re.compile(
     r"\d{1,4}(?:[-/.:](?:\d{1,6}|[A-Za-z]{3,9})){2,3}|\d{1,2}:\d{1,2}", re.ASCII
 )
 
-#: What `wfdb` takes for time and date, however little they are; it refuses those that are none.
+#: What `wfdb` accepts as time and date, however incomplete; it rejects anything else.
 _TIME_AND_DATE = re.compile(
     r"(?P<time>\d{0,2}:?\d{0,2}:?\d{0,2}\.?\d{0,6})[ \t]*(?P<date>\d{0,2}/?\d{0,2}/?\d{0,4})"
 )
@@ -66,7 +66,7 @@ _SEGMENT = re.compile(r"(?P<name>[-.\w]+|~)[ \t]+(?P<samples>\d{1,15})(?:[ \t].*
 
 _EXTENSION, _WORD_END = re.compile(r"\.\w+(?=[ \t])"), re.compile(r"[ \t]|$")
 
-#: Blanks that belong to no header: around the parts of a format and of a gain.
+#: Spaces that should not be there: around the parts of a format and of a gain.
 _LOOSE_FORMAT = re.compile(r"^(\d+)[ \t]*([x:+])[ \t]*(\d+)(?=[ \t]|$)")
 _LOOSE_GAIN = re.compile(
     r"^(?P<gain>-?[\d.]+)[ \t]*(?P<baseline>\([ \t]*-?\d+[ \t]*\))?[ \t]*/[ \t]*(?=\S)"
@@ -75,7 +75,7 @@ _LOOSE_GAIN = re.compile(
 
 @dataclass(frozen=True)
 class SignalLine:
-    """What the line of one lead states; `storage` is the format of its samples."""
+    """Content of the header line of one lead; `storage` is the format of its samples."""
 
     file_name: str
     storage: str
@@ -89,11 +89,16 @@ class SignalLine:
 
 @dataclass(frozen=True)
 class WfdbHeader:
-    """What the header of a recording states.
+    """Content of the header of a recording.
 
-    `signals` has a line for each of the twelve leads; a record of several segments has none, and
-    `segments` with the name and the samples of each instead. `comments` are without `#` and blanks
-    around. `mended` says, in words, what had to be mended or left aside.
+    Attributes:
+        path: path of the header file.
+        sampling_rate_hz: samples per second.
+        n_samples: samples per lead; None if the header does not state it.
+        signals: one line for each of the twelve leads; empty for a record of several segments.
+        segments: name and samples of each segment; empty for a record of one segment.
+        comments: comment lines without `#` and surrounding spaces.
+        repairs: flaws that were repaired or ignored, in words.
     """
 
     path: Path
@@ -102,64 +107,75 @@ class WfdbHeader:
     signals: tuple[SignalLine, ...]
     segments: tuple[tuple[str, int], ...]
     comments: tuple[str, ...]
-    mended: tuple[str, ...]
+    repairs: tuple[str, ...]
 
 
 def read_header(path: str | os.PathLike[str]) -> WfdbHeader:
-    """Read the header of a WFDB record; `path` is the record without extension.
+    """Read the header of a WFDB record.
 
-    Raises SignalError, in a sentence with the path, for: a missing header or one that is none; no
-    or an impossible sampling rate; no samples; another number of leads or segments than the first
-    line states; a lead without gain and unit, with several samples a frame or with skew.
+    Args:
+        path: path of the record without extension.
+
+    Raises:
+        SignalError: the header is missing or malformed; the sampling rate is missing or
+            impossible; there are no samples, or other numbers of leads or segments than the first
+            line states; or a lead has no gain and unit, several samples per frame, or skew. The
+            message names the path.
     """
     record = Path(path)
-    mended: list[str] = []
-    lines, comments = _lines(record, mended)
+    repairs: list[str] = []
+    lines, comments = _lines(record, repairs)
     header = beside(record, ".hea")
-    counts = _first_line(record.name, lines[0], mended) if lines else None
+    counts = _first_line(record.name, lines[0], repairs) if lines else None
     if counts is None:
         raise SignalError(
             f"{header}: expected a WFDB header that begins with 'name leads rate samples', got "
             f"{lines[0][:60] if lines else 'an empty file'!r}; fetch or export the record again"
         )
-    rate, n_samples = _rate_and_samples(header, lines[0], counts["rest"] or "", mended)
+    rate, n_samples = _rate_and_samples(header, lines[0], counts["rest"] or "", repairs)
     signals: tuple[SignalLine, ...] = ()
     segments: tuple[tuple[str, int], ...] = ()
     if counts["segments"]:
         segments = _segments(header, lines[1:], int(counts["segments"]))
     else:
-        stated = [_signal_line(header, record, line, mended) for line in lines[1:]]
+        stated = [_signal_line(header, record, line, repairs) for line in lines[1:]]
         if len(stated) != int(counts["leads"]):
             raise SignalError(
                 f"{header}: expected one line for each of the {counts['leads']} leads that the "
                 f"first line states, got {len(stated)} lines; fetch or export the record again"
             )
-        signals = _found_files(record, stated, mended)
+        signals = _found_files(record, stated, repairs)
     if n_samples == 0 and not all(signal.file_name == "~" for signal in signals):
-        raise SignalError(f"{header}: expected samples, got a record of length 0; leave it out")
-    unique = tuple(dict.fromkeys(mended))
+        raise SignalError(f"{header}: expected samples, got a record of length 0; exclude it")
+    unique = tuple(dict.fromkeys(repairs))
     return WfdbHeader(header, rate, n_samples, signals, segments, comments, unique)
 
 
 def read_comments(path: str | os.PathLike[str]) -> list[str]:
-    """The comment lines of a WFDB header, without `#` and blanks around: ["Age: 74", "Dx: RBBB"].
+    """Read the comment lines of a WFDB header: ["Age: 74", "Dx: RBBB"].
 
-    path: the record without extension. Raises SignalError for a missing or unreadable header.
+    `#` and surrounding spaces are removed.
+
+    Args:
+        path: path of the record without extension.
+
+    Raises:
+        SignalError: the header is missing or unreadable.
     """
     return list(_lines(Path(path), [])[1])
 
 
 def beside(record: Path, suffix: str) -> Path:
-    """The file of a record; a record's name may hold dots, so that `with_suffix` would cut it."""
+    """Path of a file of a record; unlike `with_suffix`, it keeps dots in the record's name."""
     return record.with_name(record.name + suffix)
 
 
 def check_rate(path: Path, rate: float) -> None:
-    """Refuse a rate that no 12-lead ECG has."""
+    """Raise for a sampling rate that no 12-lead ECG has."""
     if not SLOWEST_HZ <= rate <= FASTEST_HZ:
         raise SignalError(
             f"{path}: expected a sampling rate from {SLOWEST_HZ} to {FASTEST_HZ} Hz, got {rate:g} "
-            "Hz; state the recorder's rate"
+            "Hz; write the recorder's rate into the header"
         )
 
 
@@ -174,19 +190,19 @@ def is_lead(name: str) -> bool:
 
 @contextmanager
 def about(path: Path) -> Iterator[None]:
-    """A SignalError raised inside says which file it is about."""
+    """Prefix a SignalError raised inside the block with the path of the file."""
     try:
         yield
     except SignalError as error:
         raise SignalError(f"{path}: {error}") from error
 
 
-def _lines(record: Path, mended: list[str]) -> tuple[list[str], tuple[str, ...]]:
-    """Lines of a header without blanks around and without empty ones, and its comments."""
+def _lines(record: Path, repairs: list[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Non-empty lines of a header, stripped, and its comments."""
     text = _text(record)
     clean = text.removeprefix("\ufeff").replace("\0", "")
     if clean != text:
-        mended.append("a byte order mark or null bytes")
+        repairs.append("a byte order mark or null bytes")
     stripped = [line.strip() for line in re.split(r"[\r\n]+", clean)]
     lines = [line for line in stripped if line and not line.startswith("#")]
     comments = tuple(line.strip("# \t") for line in stripped if line.startswith("#"))
@@ -194,7 +210,7 @@ def _lines(record: Path, mended: list[str]) -> tuple[list[str], tuple[str, ...]]
 
 
 def _text(record: Path) -> str:
-    """The text of a record's header; letters beyond UTF-8 in comments are replaced."""
+    """Text of a record's header; invalid UTF-8 in comments is replaced."""
     path = beside(record, ".hea")
     try:
         size = path.stat().st_size
@@ -217,27 +233,27 @@ def _text(record: Path) -> str:
         ) from error
 
 
-def _first_line(stem: str, line: str, mended: list[str]) -> "re.Match[str] | None":
-    """Counts and rate of the first line, whatever it calls the record."""
+def _first_line(stem: str, line: str, repairs: list[str]) -> "re.Match[str] | None":
+    """Parse counts and rate in the first line, whatever the record name in it."""
     match = _RECORD.fullmatch(line)
     if match is not None:
         if match["name"] != stem:
-            mended.append(f"the record name {match['name']!r}, which is not the file's")
+            repairs.append(f"the record name {match['name']!r}, which is not the file's")
         return match
     if line.startswith(stem):
         match = _AFTER_NAME.fullmatch(line, len(stem))
         if match is not None:
             what = "with its extension" if match["extension"] else "with odd characters"
-            mended.append(f"the record name {line[: match.start('leads')].strip()!r} {what}")
+            repairs.append(f"the record name {line[: match.start('leads')].strip()!r} {what}")
             return match
     match = _ODD_RECORD.fullmatch(line)
     if match is not None:
-        mended.append(f"the record name {match['name'][:60]!r}")
+        repairs.append(f"the record name {match['name'][:60]!r}")
     return match
 
 
 def _rate_and_samples(
-    header: Path, line: str, rest: str, mended: list[str]
+    header: Path, line: str, rest: str, repairs: list[str]
 ) -> tuple[float, int | None]:
     words = rest.split()
     rate = _RATE.fullmatch(words[0]) if words else None
@@ -259,12 +275,12 @@ def _rate_and_samples(
     else:
         words = words[1:]
     if words and not _is_date(" ".join(words)):
-        mended.append(f"the date or time {' '.join(words)[:40]!r}")
+        repairs.append(f"the date or time {' '.join(words)[:40]!r}")
     return float(rate["rate"]), n_samples
 
 
 def _is_date(text: str) -> bool:
-    """Whether `wfdb` would take a text for time and date, or pass over it."""
+    """Whether `wfdb` accepts a text as time and date, or ignores it."""
     match = _TIME_AND_DATE.match(text)
     if match is None:
         return True
@@ -291,8 +307,8 @@ def _segments(header: Path, lines: list[str], stated: int) -> tuple[tuple[str, i
     return tuple((match["name"], int(match["samples"])) for match in matches)
 
 
-def _signal_line(header: Path, record: Path, line: str, mended: list[str]) -> SignalLine:
-    """One lead's line of a header."""
+def _signal_line(header: Path, record: Path, line: str, repairs: list[str]) -> SignalLine:
+    """Parse the header line of one lead."""
     name, rest = _file_name(header, record, line)
     tight = _LOOSE_FORMAT.sub(r"\1\2\3", rest)
     match = _SIGNAL.fullmatch(tight)
@@ -302,7 +318,7 @@ def _signal_line(header: Path, record: Path, line: str, mended: list[str]) -> Si
         close = _LOOSE_GAIN.sub(_closed, loose)
         calibration = _CALIBRATION.fullmatch(close)
         if tight != rest or close != loose:
-            mended.append("blanks within a format or a gain")
+            repairs.append("blanks within a format or a gain")
     if match is None or calibration is None:
         raise SignalError(
             f"{header}: expected a line 'file format gain(baseline)/unit ... lead', got "
@@ -316,10 +332,10 @@ def _signal_line(header: Path, record: Path, line: str, mended: list[str]) -> Si
             f"{lead or '(no name)'}, got {line[:60]!r}, which is not calibrated; "
             "write the recorder's gain into the header"
         )
-    # Averaging the samples of a frame would change rate and band in silence.
+    # Averaging the samples of a frame would silently change rate and band.
     if match["frame"] not in {None, "1"}:
         raise SignalError(
-            f"{header}: expected one sample a frame, got {match['frame']} for lead {lead}; "
+            f"{header}: expected one sample per frame, got {match['frame']} for lead {lead}; "
             "export the record at one rate for all leads"
         )
     if int(match["skew"] or 0):
@@ -340,35 +356,35 @@ def _signal_line(header: Path, record: Path, line: str, mended: list[str]) -> Si
 
 
 def _closed(match: "re.Match[str]") -> str:
-    """A gain without blanks between its parts."""
+    """A gain without spaces between its parts."""
     return f"{match['gain']}{''.join((match['baseline'] or '').split())}/"
 
 
 def _file_name(header: Path, record: Path, line: str) -> tuple[str, str]:
-    """Name of the signal file of a line, and the rest of the line."""
+    """Name of the signal file in a line, and the rest of the line."""
     own = _EXTENSION.match(line, len(record.name)) if line.startswith(record.name) else None
     end = own.end() if own is not None else _WORD_END.search(line).start()  # type: ignore[union-attr]
     name, rest = line[:end], line[end:].strip()
     odd = name != "~" and (name.startswith(".") or re.search(r'[\\/:*?"<>|]', name))
     if odd or len(name.encode()) > LONGEST_NAME_BYTES:
         raise SignalError(
-            f"{header}: expected the name of a signal file beside the header, got {name[:60]!r}; "
-            "put the file beside its header, and its plain name into it"
+            f"{header}: expected the name of a signal file next to the header, got {name[:60]!r}; "
+            "put the file next to its header and use its plain name"
         )
     return name, rest
 
 
 def _found_files(
-    record: Path, signals: list[SignalLine], mended: list[str]
+    record: Path, signals: list[SignalLine], repairs: list[str]
 ) -> tuple[SignalLine, ...]:
-    """The lines with the names that their files have here; a record may be renamed."""
+    """Replace file names by those of existing files, because a record may have been renamed."""
     here: dict[str, str] = {}
     for name in dict.fromkeys(signal.file_name for signal in signals):
         own = beside(record, Path(name).suffix)
         renamed = name not in {"~", own.name} and not record.with_name(name).exists()
         if renamed and own.suffix in SIGNAL_SUFFIXES and own.is_file():
             here[name] = own.name
-            mended.append(f"the signal file {name!r}, which is {own.name!r} here")
+            repairs.append(f"the signal file {name!r}, which is {own.name!r} here")
     return (
         tuple(
             replace(signal, file_name=here.get(signal.file_name, signal.file_name))

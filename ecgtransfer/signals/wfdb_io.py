@@ -1,8 +1,8 @@
-"""Recordings from and to WFDB files, the format of PhysioNet: a `.hea` header beside its samples.
+"""Read and write WFDB, the format of PhysioNet: a `.hea` header next to a file of samples.
 
-The common formats are read here, the rare ones by `wfdb`, which also writes. What would be passed
-over in silence is checked: a rate, a gain or a lead that the header does not state, a MATLAB file
-of another kind, samples that do not add up to the header's checksum.
+Common formats are decoded here, rare ones by `wfdb`, which also writes. Errors that `wfdb` ignores
+are checked: a missing rate, gain or lead in the header, a MATLAB file of another kind, and samples
+that do not match the header's checksum.
 """
 
 import os
@@ -27,7 +27,7 @@ from ecgtransfer.signals.wfdb_header import (
 )
 from ecgtransfer.storage import atomic_files
 
-#: Bytes of a sample in the formats that are read here, and the number that means "no sample".
+#: Bytes per sample in the formats that are decoded here, and the value of a missing sample.
 SAMPLE_BYTES = {"16": 2.0, "24": 3.0, "32": 4.0, "212": 1.5, "61": 2.0, "80": 1.0, "160": 2.0}
 NO_SAMPLE = {
     "16": -(2**15),
@@ -39,19 +39,20 @@ NO_SAMPLE = {
     "160": -(2**15),
 }
 
-#: A number that no sample is, for formats without "no sample".
+#: A value that no sample has, for formats without a value for missing samples.
 _NEVER = -(2**40)
 
-#: Samples that a byte of the other formats can stand for; compressed ECGs need more than 1/10 byte.
+#: Upper bound of samples per byte in other formats; compressed ECGs need more than 1/10 byte.
 OTHER_SAMPLES_A_BYTE = 10
 
-#: What `write_recording` writes: 16 bit samples of one microvolt.
+#: Format that `write_recording` writes: 16 bit samples of one microvolt.
 FORMAT, GAIN_PER_MV, BASELINE = "16", 1000.0, 0
 
-#: Largest amplitude that such a sample holds (-32768 means "no sample").
+#: Largest amplitude of such a sample (-32768 means a missing sample).
 LARGEST_MV = 32_767 / GAIN_PER_MV
 
-#: First number of a MATLAB v4 matrix, little-endian, of the type that a format needs: int16 in the
+#: First number of a little-endian MATLAB v4 matrix of the type that a format needs: int16 in the
+#: Challenges' `.mat` files, int32 and uint8 in other files of wfdb2mat.
 #: Challenges' `.mat` files, int32 and uint8 in others of wfdb2mat.
 MATLAB_V4_TYPES = {"16": 30, "32": 20, "80": 50}
 
@@ -60,19 +61,22 @@ MATLAB_V4_HEADER_BYTES = 20
 
 
 def read_recording(path: str | os.PathLike[str], at_most_s: float | None = None) -> Recording:
-    """The 12-lead ECG of a WFDB record, in millivolts and in the order of `LEADS`.
+    """Read the 12-lead ECG of a WFDB record, in millivolts and in the order of `LEADS`.
 
-    path: the record without extension, as wfdb takes it: `records100/00000/00001_lr`. Samples may
-        be in any format that wfdb knows, in `.dat` files or in the `.mat` files of the
-        PhysioNet/CinC Challenges, in one or several segments. Leads are matched by name, units (uV,
-        mV, V) a lead; signals beyond the twelve leads are left aside. Headers that are bad in form
-        alone are read all the same, see `wfdb_header`.
-    at_most_s: read no more than the first so many seconds; a part is not held against checksums.
+    Leads are matched by name; each may have its own unit (uV, mV, V); signals other than the twelve
+    leads are ignored. Headers with flaws in form only are accepted, see `wfdb_header`.
 
-    Raises SignalError, in a sentence with the path, for: a missing header or signal file; a header
-    that is not one, has no or an impossible sampling rate, no gain, another unit, fewer than the 12
-    leads; segments of another rate, or with gaps between them; a signal file that is too short, of
-    another kind, or does not add up to the header's checksum; missing (NaN) samples.
+    Args:
+        path: path of the record without extension, as in wfdb: `records100/00000/00001_lr`. Samples
+            may be in any format that wfdb supports, in `.dat` files or in the `.mat` files of the
+            PhysioNet/CinC Challenges, in one or several segments.
+        at_most_s: read at most this many seconds; checksums are only checked for whole records.
+
+    Raises:
+        SignalError: the header or a signal file is missing; the header is malformed, has no or an
+            impossible sampling rate, no gain, another unit, or fewer than the 12 leads; segments
+            differ in rate or have gaps; a signal file is too short, of another kind, or does not
+            match the checksum; or samples are missing (NaN). The message names the path.
     """
     header = read_header(path)
     rate = header.sampling_rate_hz
@@ -95,7 +99,7 @@ def read_recording(path: str | os.PathLike[str], at_most_s: float | None = None)
 def _read_segment(
     header: WfdbHeader, name: str, stated: int, limit: int | None
 ) -> NDArray[np.float32]:
-    """One segment of a record of several, (12, n) in mV."""
+    """Read one of several segments, (12, n) in mV."""
     if name == "~":
         raise SignalError(
             f"{header.path}: expected segments without gaps, got one of {stated} samples; "
@@ -119,11 +123,11 @@ def _read_segment(
 
 
 def _segment_mv(header: WfdbHeader, limit: int | None) -> NDArray[np.float32]:
-    """The twelve leads of a header's own signal files, (12, n) in mV; NaN where there is none."""
+    """Read the twelve leads of a header's own signal files, (12, n) in mV; NaN if missing."""
     names = tuple(signal.lead for signal in header.signals)
     standard = tuple(name for name in names if is_lead(name))
     with about(header.path):
-        # Signals beside the twelve leads are passed over only where these are all there.
+        # Other signals may be ignored only if all twelve leads are there.
         extra = len(standard) == len(LEADS) < len(names)
         order = lead_order(standard if extra else names)
     chosen = [header.signals[names.index(standard[k])] for k in order]
@@ -138,7 +142,7 @@ def _segment_mv(header: WfdbHeader, limit: int | None) -> NDArray[np.float32]:
     signal_mv = np.empty((len(LEADS), min(n_samples, limit or n_samples)), dtype=np.float32)
     for row, signal, scale in zip(signal_mv, chosen, to_mv, strict=True):
         digital = columns[header.signals.index(signal)][: len(row)]
-        # The division in double and its rounding to single are wfdb's, so that samples are too.
+        # Divide in float64 and round to float32, as wfdb does, to get identical samples.
         with np.errstate(over="ignore"):
             row[:] = (digital - float(signal.baseline)) / signal.gain * scale
         row[digital == NO_SAMPLE.get(signal.storage, _NEVER)] = np.nan
@@ -150,16 +154,19 @@ def write_recording(
 ) -> None:
     """Write a recording as WFDB: `<path>.dat` (16 bit, 1000 adu/mV, baseline 0) and `<path>.hea`.
 
-    Reading it back gives the same within 0.5 microvolts. Whole or not at all: both files are
-    written into a folder beside, then renamed, the header last; an existing record of that name is
-    replaced.
+    Reading it back gives the same signal within 0.5 microvolts. Both files are written atomically,
+    the header last; an existing record of that name is replaced.
 
-    path: the record without extension, in an existing folder; letters, digits, `-` and `_` only.
-    comments: header comment lines, one line each.
+    Args:
+        path: path of the record without extension, in an existing folder; letters, digits, `-` and
+            `_` only.
+        recording: the recording.
+        comments: header comment lines, one line each.
 
-    Raises SignalError for another name, a comment of several lines, an amplitude beyond 32.767 mV
-    and a rate that `read_recording` would refuse; StorageError where the disk does not take the
-    files.
+    Raises:
+        SignalError: another name, a comment of several lines, an amplitude beyond 32.767 mV, or a
+            rate that `read_recording` would reject.
+        StorageError: the disk is full or refuses to write.
     """
     import wfdb
 
@@ -194,28 +201,28 @@ def write_recording(
 
 
 def _checked_comment(target: Path, comment: str) -> str:
-    """`comment`, if it stays one comment line of a header and comes back as it is."""
+    """Check that a comment remains one comment line of a header and reads back unchanged."""
     if not comment.isprintable() or comment != comment.strip("# \t"):
         raise SignalError(
-            f"{target}: expected comments of one printable line without '#' or blanks around, "
-            f"got {comment!r}; split or spell it out"
+            f"{target}: expected comments of one printable line without '#' or surrounding spaces, "
+            f"got {comment!r}; split or rephrase it"
         )
     return comment
 
 
 def _millivolts(path: Path, unit: str) -> float:
-    """One `unit` in millivolts."""
+    """Millivolts per `unit`."""
     try:
         return MILLIVOLTS[unit]
     except KeyError:
         raise SignalError(
             f"{path}: expected the unit mV, uV or V, got {unit!r}; "
-            "convert the signal to mV, or leave the recording out"
+            "convert the signal to mV, or exclude the recording"
         ) from None
 
 
 def _files(header: WfdbHeader) -> dict[str, list[SignalLine]]:
-    """The lines of each signal file, in their order."""
+    """Header lines of each signal file, in their order."""
     files: dict[str, list[SignalLine]] = {}
     for signal in header.signals:
         files.setdefault(signal.file_name, []).append(signal)
@@ -223,7 +230,7 @@ def _files(header: WfdbHeader) -> dict[str, list[SignalLine]]:
 
 
 def _check_files(header: WfdbHeader) -> int:
-    """Samples of each lead; refuses signal files that are missing, of another kind or too short."""
+    """Samples per lead; raise if a signal file is missing, of another kind or too short."""
     lengths = []
     for name, here in _files(header).items():
         path = header.path.parent / name
@@ -262,17 +269,17 @@ def _check_files(header: WfdbHeader) -> int:
         )
     n_samples = min(lengths, default=0) if header.n_samples is None else header.n_samples
     if not n_samples:
-        raise SignalError(f"{header.path}: expected samples, got an empty file; leave it out")
+        raise SignalError(f"{header.path}: expected samples, got an empty file; exclude it")
     return n_samples
 
 
 def _bytes(samples: int, a_sample: float) -> int:
-    """Bytes that so many samples take."""
+    """Bytes that `samples` samples take."""
     return -int(-samples * a_sample // 1)
 
 
 def _check_matlab(path: Path, header: WfdbHeader, here: Sequence[SignalLine]) -> None:
-    """Refuse a `.mat` that is not the matrix (leads, samples) of the Challenges."""
+    """Raise unless a `.mat` file is the matrix (leads, samples) of the Challenges."""
     with path.open("rb") as file:
         start = file.read(MATLAB_V4_HEADER_BYTES)
     found = [int(number) for number in np.frombuffer(start[: len(start) // 4 * 4], "<i4")]
@@ -290,7 +297,7 @@ def _check_matlab(path: Path, header: WfdbHeader, here: Sequence[SignalLine]) ->
 
 
 def _decoded(header: WfdbHeader, n_samples: int, limit: int | None) -> list[NDArray[np.int32]]:
-    """The digital samples of each line, (n,), no more than `limit`."""
+    """Digital samples of each line, (n,), at most `limit`."""
     wanted = n_samples if limit is None else min(n_samples, limit)
     frames = {}
     for name, here in _files(header).items():
@@ -303,17 +310,17 @@ def _decoded(header: WfdbHeader, n_samples: int, limit: int | None) -> list[NDAr
 
 
 def _samples(raw: bytes, storage: str, count: int) -> NDArray[np.int32]:
-    """Samples of one of the formats of `SAMPLE_BYTES` (WFDB's signal(5) describes them)."""
+    """Decode samples in one of the formats of `SAMPLE_BYTES` (see WFDB's signal(5))."""
     plain = {"16": "<i2", "32": "<i4", "61": ">i2", "80": "u1", "160": "<u2"}
     if storage in plain:
         samples = np.frombuffer(raw, plain[storage], count).astype(np.int32)
-        # 80 and 160 are offset binary.
+        # Formats 80 and 160 are offset binary.
         return samples - {"80": 2**7, "160": 2**15}.get(storage, 0)
     data = np.frombuffer(raw, np.uint8).astype(np.int32)
     if storage == "24":
         low, middle, high = data.reshape(-1, 3).T
         unsigned, bits = low | middle << 8 | high << 16, 24
-    else:  # 212: two samples of 12 bits in three bytes, the upper bits of both in the middle one
+    else:  # 212: two samples of 12 bits in three bytes; the middle byte has the upper bits of both
         whole = np.append(data, np.zeros(-len(data) % 3, dtype=np.int32)).reshape(-1, 3)
         first = whole[:, 0] | (whole[:, 1] & 0x0F) << 8
         second = whole[:, 2] | (whole[:, 1] & 0xF0) << 4
@@ -323,13 +330,13 @@ def _samples(raw: bytes, storage: str, count: int) -> NDArray[np.int32]:
 
 
 def _decoded_by_wfdb(header: WfdbHeader) -> list[NDArray[np.int32]]:
-    """The digital samples of each line in one of the rare formats, whole."""
+    """Digital samples of each line in one of the rare formats, unlimited."""
     import wfdb
 
     try:
         record = wfdb.rdrecord(str(header.path.with_suffix("")), physical=False)
         return list(record.d_signal.T)
-    # wfdb has no error of its own: what a damaged file raises depends on where it breaks off.
+    # wfdb has no exception type of its own; a damaged file may raise anything.
     except Exception as error:
         raise SignalError(
             f"{header.path}: expected samples as the header describes them, got "
@@ -338,9 +345,9 @@ def _decoded_by_wfdb(header: WfdbHeader) -> list[NDArray[np.int32]]:
 
 
 def _check_sums(header: WfdbHeader, columns: Sequence[NDArray[np.int32]]) -> None:
-    """Refuse samples whose 16-bit sum a lead is not the header's checksum (where it states any).
+    """Raise if the 16-bit sum of a lead's samples differs from the header's checksum.
 
-    Writers without checksums put 0 for every lead; that states none.
+    Writers without checksums put 0 for every lead, which is ignored.
     """
     stated = [signal.checksum for signal in header.signals]
     if not any(stated):

@@ -1,4 +1,4 @@
-"""12-lead ECGs whose truth is known: a dipole model of the heart, recorded in two hospitals."""
+"""Simulated 12-lead ECGs with known ground truth: a dipole model of the heart, two hospitals."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Two hospitals with a known shift between them, and whole sets of their records."""
+"""Two hospitals with a known domain shift, and simulated sets of their records."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from ecgtransfer.statistics import streams
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Shortest record in which premature beats have room for their neighbours.
+#: Shortest record that can contain a premature beat and its neighbours.
 SHORTEST_S = 6.0
-#: Lowest rate at which QRS complexes are drawn without aliasing.
+#: Lowest sampling rate at which simulated QRS complexes do not alias.
 LOWEST_RATE_HZ = 100.0
-#: Muscle noise has little power below this.
+#: Lower end of the band of muscle noise.
 MUSCLE_LOW_HZ = 12.0
-#: Relative half width of the anti-alias filter around half the sampling rate.
+#: Relative half-width of the anti-alias filter around half the sampling rate.
 ANTI_ALIAS_HALF_WIDTH = 0.08
 #: Records simulated between two writes to disk.
 CHUNK_RECORDS = 256
-#: Cross-validation folds of a simulated set, as public sets have them.
+#: Cross-validation folds of a simulated set, as in public sets.
 FOLDS = 10
 
-#: What each independent lead measures between nine electrodes RA, LA, LL, V1-V6; the chest leads
-#: are against Wilson's central terminal. Noise enters at electrodes, so Einthoven's law holds.
+#: Independent leads as differences between nine electrodes RA, LA, LL, V1-V6; the chest leads refer
+#: to Wilson's central terminal. Noise is added at electrodes, so that Einthoven's law holds.
 _ELECTRODES = np.vstack(
     [
         [[-1, 1, 0] + [0] * 6, [-1, 0, 1] + [0] * 6],
@@ -46,13 +46,18 @@ _ELECTRODES = np.vstack(
 
 @dataclass(frozen=True)
 class Hospital:
-    """A patient population and the recorder that its electrodes are plugged into.
+    """A patient population and the recorder to which its electrodes are connected.
 
-    `class_mix` has pairs (diagnosis, share of records), `second_diagnosis` the chance that a record
-    with a diagnosis has another one. The recorder multiplies by `gain` and passes what is below
-    `lowpass_hz` (Butterworth magnitude of order `lowpass_order`, no phase). Noise in mV at an
-    electrode: `wander_mv` (breathing, sweat), `muscle_mv`, each a standard deviation, and
-    `mains_mv`, the amplitude of hum at `mains_hz`.
+    Attributes:
+        name: name of the hospital.
+        class_mix: pairs (diagnosis, share of records).
+        second_diagnosis: probability that a record with a diagnosis has another one.
+        heart_rate_bpm, heart_rate_sd_bpm: mean and standard deviation of the heart rate.
+        gain: factor of the recorder.
+        lowpass_hz, lowpass_order: corner and order of its zero-phase Butterworth low-pass.
+        mains_hz, mains_mv: frequency and amplitude of mains hum at an electrode, in mV.
+        wander_mv: standard deviation of baseline wander (breathing, sweat) at an electrode, in mV.
+        muscle_mv: standard deviation of muscle noise at an electrode, in mV.
     """
 
     name: str
@@ -69,7 +74,11 @@ class Hospital:
     muscle_mv: float
 
     def __post_init__(self) -> None:
-        """Refuse what no hospital has."""
+        """Reject impossible values.
+
+        Raises:
+            ConfigError: an unknown diagnosis, or a value out of range.
+        """
         unknown = sorted({label for label, _ in self.class_mix} - set(DIAGNOSES))
         if unknown:
             raise ConfigError(
@@ -100,7 +109,7 @@ class Hospital:
                 )
 
 
-#: A large archive: half of its records are normal, 40 Hz diagnostic filter, 50 Hz mains.
+#: A large archive: half of its records are normal; 40 Hz diagnostic filter, 50 Hz mains.
 SOURCE_HOSPITAL = Hospital(
     name="source",
     class_mix=(
@@ -119,7 +128,7 @@ SOURCE_HOSPITAL = Hospital(
     muscle_mv=0.008,
 )  # fmt: skip
 
-#: A small clinic: sicker and faster hearts, larger gain, 25 Hz monitor filter, unquiet electrodes.
+#: A small clinic: sicker patients, faster hearts, larger gain, 25 Hz monitor filter, more noise.
 TARGET_HOSPITAL = Hospital(
     name="target",
     class_mix=(
@@ -146,13 +155,25 @@ def simulate(
     sampling_rate_hz: float = 100,
     seconds: float = 10.0,
 ) -> tuple[list[Recording], list[Truth]]:
-    """One recording per entry of `label_names`, each entry the diagnoses of that record.
+    """Simulate one recording for each entry of `label_names`.
 
-    Record i depends on `seed`, i, its own diagnoses and the hospital, and on no other record. No
-    diagnosis at all gives a heart without a finding, as NORM does.
+    Record i depends only on `seed`, i, its own diagnoses and the hospital. No diagnosis gives a
+    normal heart, as NORM does.
 
-    Raises CorpusError for a diagnosis that the simulation does not have, ConfigError for two that
-    exclude each other, for less than 6 s and for less than 100 Hz.
+    Args:
+        label_names: diagnoses of each record.
+        hospital: population and recorder.
+        seed: seed of the simulation.
+        sampling_rate_hz: at least 100.
+        seconds: at least 6.
+
+    Returns:
+        The recordings, and the ground truth of each.
+
+    Raises:
+        CorpusError: a diagnosis that the simulation does not support.
+        ConfigError: two diagnoses that exclude each other, or a record that is too short or too
+            slowly sampled.
     """
     _check_grid(sampling_rate_hz, seconds)
     diagnoses = [check_diagnoses(names) for names in label_names]
@@ -165,9 +186,9 @@ def simulate(
 
 
 def draw_label_names(hospital: Hospital, n: int, seed: int) -> list[tuple[str, ...]]:
-    """Diagnoses of `n` records in the hospital's class mix, as near to it as whole records get.
+    """Draw the diagnoses of `n` records, as close to the hospital's class mix as possible.
 
-    Every class with a share above zero comes at least once where `n` allows.
+    Every class with a share above zero occurs at least once if `n` is large enough.
     """
     rng = np.random.default_rng([seed, n])
     mix = [(label, share) for label, share in hospital.class_mix if share > 0]
@@ -199,16 +220,18 @@ def simulate_ecgset(
     seconds: float = 10.0,
     overwrite: bool = False,
 ) -> ECGSet:
-    """Simulate `n` records of a hospital and write them as an ECGSet, each record a patient.
+    """Simulate `n` records of a hospital and write them as an ECGSet; each record is a patient.
 
-    Classes outside `label_space` are left out of the mix. The records table has name, patient,
-    fold (1 to 10, spread evenly over the classes), age, sex, device, site, and of the truth
-    heart_rate_bpm, pr_ms, qrs_ms and qt_ms (medians of the conducted beats; PR empty in AFIB). The
-    rest of the truth comes again from `simulate(draw_label_names(...), hospital, seed)`, as long
-    as the label space has every class.
+    Classes outside `label_space` are removed from the mix. The table has name, patient, fold (1 to
+    10, stratified by class), age, sex, device, site, and of the ground truth heart_rate_bpm, pr_ms,
+    qrs_ms and qt_ms (medians of the conducted beats; PR is empty in AFIB). If the label space has
+    every class, `simulate(draw_label_names(...), hospital, seed)` returns the full ground truth.
 
-    Raises CorpusError when the label space has none of the hospital's classes, ConfigError for a
-    count below 1, and what `ECGSetWriter` raises.
+    Raises:
+        CorpusError: the label space has none of the hospital's classes, or the folder exists (see
+            `ECGSetWriter`).
+        ConfigError: a count below 1.
+        StorageError: the disk is full or refuses to write.
     """
     import pandas as pd
 
@@ -255,7 +278,7 @@ def _record(
     sampling_rate_hz: float,
     seconds: float,
 ) -> tuple[Array, Truth]:
-    """Record `number` of a hospital: (8, n) millivolts as recorded, and its truth."""
+    """Simulate one record: (8, n) millivolts as recorded, and its ground truth."""
     rng = np.random.default_rng([seed, crc32(hospital.name.encode()), number])
     rate_bpm = rng.normal(hospital.heart_rate_bpm, hospital.heart_rate_sd_bpm)
     heart, truth = heart_signal(diagnoses, rate_bpm, seconds, sampling_rate_hz, rng)
@@ -281,25 +304,25 @@ def _noise(
 ) -> tuple[Array, Array]:
     """Noise before the recorder's filter, and mains hum after it, each (8, n) in mV.
 
-    Hum is a pure tone, so filter and anti-alias filter act on its amplitude alone; a tone at half
-    the sampling rate is passed by half, one well above it not at all.
+    Hum is a pure tone, so that the recorder's filter and the anti-alias filter only scale its
+    amplitude: by one half at half the sampling rate, by 0 well above it.
     """
     time = np.arange(n) / sampling_rate_hz
     electrodes = _ELECTRODES.shape[1]
-    # Wander: a few slow tones, weaker the faster they are, one set of phases an electrode.
+    # Wander: a few slow tones, weaker at higher frequencies, with own phases at each electrode.
     tones = rng.uniform(0.05, 0.5, 6)
     angle = 2 * np.pi * tones[:, None] * time
     weight = rng.normal(size=(electrodes, 12)) / np.tile(np.sqrt(tones), 2)
     weight *= hospital.wander_mv * rng.gamma(2.0, 0.5) / np.sqrt((1 / tones).sum())
     wander = weight @ np.concatenate([np.sin(angle), np.cos(angle)])
-    # Muscle: white above MUSCLE_LOW_HZ, and it comes and goes.
+    # Muscle noise: white above MUSCLE_LOW_HZ, with varying amplitude.
     frequency = fft.rfftfreq(n, 1 / sampling_rate_hz)
     shape = frequency / np.hypot(frequency, MUSCLE_LOW_HZ)
     white = fft.rfft(rng.standard_normal((electrodes, n), dtype=np.float32), axis=1)
     tension = 1 + 0.5 * np.sin(2 * np.pi * (rng.uniform(0.05, 0.3) * time + rng.uniform()))
     muscle = fft.irfft(white * shape.astype(np.float32), n, axis=1) * tension
     muscle *= hospital.muscle_mv * rng.gamma(3.0, 1 / 3)
-    # Hum: the mains wander by a few hundredths of a hertz.
+    # Hum: the mains frequency varies by a few hundredths of a hertz.
     mains_hz = hospital.mains_hz * (1 + rng.normal(0, 3e-4))
     above = mains_hz / (sampling_rate_hz / 2) - 1
     passed = float(np.clip(0.5 - above / (2 * ANTI_ALIAS_HALF_WIDTH), 0, 1))
@@ -326,13 +349,13 @@ def _check_grid(sampling_rate_hz: float, seconds: float) -> None:
 
 
 def _may_join(first: str, second: str) -> bool:
-    """Whether two different diagnoses can stand in one record."""
+    """Whether two different diagnoses can occur in one record."""
     pair = {first, second}
     return len(pair) == 2 and "NORM" not in pair and pair not in map(set, CONTRADICTIONS)
 
 
 def _people(hospital: Hospital, label_names: list[tuple[str, ...]], seed: int) -> pd.DataFrame:
-    """Who was recorded: one row a record, and folds that hold every class alike."""
+    """Table of patients, one row per record, with class-stratified folds."""
     import pandas as pd
 
     n = len(label_names)
@@ -355,7 +378,7 @@ def _people(hospital: Hospital, label_names: list[tuple[str, ...]], seed: int) -
 
 
 def _summary(truth: Truth) -> dict[str, float | None]:
-    """One number for each of the intervals: the median over the conducted beats."""
+    """Median of each interval over the conducted beats."""
     conducted = np.array(truth.beat_types) == "N"
     has_p = bool(np.isfinite(truth.pr_ms[conducted]).all())
     return {

@@ -1,4 +1,4 @@
-"""When the heart beats: sinus rhythm, atrial fibrillation, premature beats, and the PR interval."""
+"""Simulated rhythms: sinus rhythm, atrial fibrillation, premature beats, and PR intervals."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,28 +8,28 @@ from numpy.typing import NDArray
 
 from ecgtransfer.errors import ConfigError, CorpusError
 
-#: The diagnoses that this heart can have.
+#: Supported diagnoses.
 DIAGNOSES = ("NORM", "AFIB", "1AVB", "CLBBB", "CRBBB", "PAC", "PVC", "STD_", "STE_")
 
-#: Diagnoses that cannot stand together in one record: a fibrillating atrium has no PR interval
-#: and no premature P wave, and with both bundle branches blocked nothing is conducted.
+#: Diagnoses that exclude each other: a fibrillating atrium has no PR interval and no premature P
+#: wave, and with both bundle branches blocked nothing is conducted.
 CONTRADICTIONS = (("AFIB", "1AVB"), ("AFIB", "PAC"), ("CLBBB", "CRBBB"))
 
-#: Seconds simulated before and after the record, so that no beat and no filter ends at its edge.
+#: Seconds simulated before and after the record, so that no beat or filter is cut off at its edge.
 MARGIN_S = 1.5
 
 #: PR interval: (mean, standard deviation, lowest, highest). First degree block begins at 200 ms.
 PR_NORMAL_MS = (155.0, 15.0, 128.0, 188.0)
 PR_BLOCK_MS = (255.0, 28.0, 218.0, 330.0)
 
-#: Heart rates at which each diagnosis stays recognisable: P after the T wave, pauses inside 10 s.
+#: Heart rates at which a diagnosis is recognisable: P after the T wave, pauses within 10 s.
 RATE_LIMITS_BPM = {"1AVB": (45.0, 90.0), "PAC": (55.0, 96.0), "PVC": (55.0, 96.0)}
 RATE_LIMITS_ANY_BPM = (45.0, 130.0)
 
-#: Ventricular rate of untreated atrial fibrillation above that of the same patient in sinus rhythm.
+#: Ventricular rate in untreated atrial fibrillation minus that of the patient in sinus rhythm.
 FIBRILLATION_RATE_SHIFT_BPM = 18.0
 
-#: Shortest interval that the atrioventricular node lets through, and that a premature beat keeps.
+#: Refractory period of the atrioventricular node, and shortest interval before a premature beat.
 REFRACTORY_S = 0.36
 
 
@@ -37,10 +37,15 @@ REFRACTORY_S = 0.36
 class Rhythm:
     """Beats from before the start of a record to after its end.
 
-    `times_s` (n,) R peaks; `types` (n,): "N" conducted in the usual way, "A" atrial premature, "V"
-    ventricular premature; `pr_ms` (n,) with NaN for beats without a P wave; `preceding_s` (n,)
-    interval before each beat; `concealed_s` (m,): where a sinus beat would have been, had the
-    ventricle not been refractory after a premature beat of its own (its P wave is there).
+    Attributes:
+        times_s: (n,) R peaks.
+        types: (n,) "N" conducted normally, "A" atrial premature, "V" ventricular premature.
+        pr_ms: (n,) PR intervals, NaN for beats without a P wave.
+        preceding_s: (n,) interval before each beat.
+        concealed_s: (m,) times of sinus beats that found the ventricle refractory after a
+            ventricular premature beat; only their P wave is visible.
+        mean_interval_s: mean RR interval.
+        breaths_per_s: respiratory rate.
     """
 
     times_s: NDArray[np.float64]
@@ -53,7 +58,12 @@ class Rhythm:
 
 
 def check_diagnoses(names: Iterable[str]) -> frozenset[str]:
-    """The set of diagnoses of one record; CorpusError or ConfigError where no heart has them."""
+    """Check that the diagnoses can occur together in one record, and return them as a set.
+
+    Raises:
+        CorpusError: an unknown diagnosis.
+        ConfigError: diagnoses that exclude each other.
+    """
     chosen = frozenset(names)
     unknown = sorted(chosen - set(DIAGNOSES))
     if unknown:
@@ -71,13 +81,13 @@ def check_diagnoses(names: Iterable[str]) -> frozenset[str]:
 
 
 def clipped_normal(rng: np.random.Generator, law: tuple[float, float, float, float]) -> float:
-    """A normal number with (mean, standard deviation), held between (lowest, highest)."""
+    """Draw a normal variable with (mean, standard deviation), clipped to (lowest, highest)."""
     mean, deviation, lowest, highest = law
     return float(np.clip(rng.normal(mean, deviation), lowest, highest))
 
 
 def possible_rate_bpm(diagnoses: frozenset[str], heart_rate_bpm: float) -> float:
-    """The rate at which these diagnoses can be seen that is nearest to the one asked for."""
+    """The heart rate closest to the given one at which these diagnoses are recognisable."""
     lowest, highest = RATE_LIMITS_ANY_BPM
     if "AFIB" in diagnoses:
         heart_rate_bpm += FIBRILLATION_RATE_SHIFT_BPM
@@ -90,12 +100,12 @@ def possible_rate_bpm(diagnoses: frozenset[str], heart_rate_bpm: float) -> float
 def draw_rhythm(
     diagnoses: frozenset[str], heart_rate_bpm: float, seconds: float, rng: np.random.Generator
 ) -> Rhythm:
-    """Beats of one record of `seconds`, with `MARGIN_S` more on either side.
+    """Draw the beats of a record of `seconds`, with `MARGIN_S` more on either side.
 
-    Sinus intervals breathe (respiratory sinus arrhythmia) around a first-order autoregressive
-    drift. In atrial fibrillation they are independent of each other (Rawles and Rowland, Br Heart J
-    1986), here with a gamma law. An atrial premature beat resets the sinus
-    node (less than compensatory pause); a ventricular one does not (full compensatory pause).
+    Sinus intervals vary with breathing (respiratory sinus arrhythmia) around a first-order
+    autoregressive drift. In atrial fibrillation they are independent (Rawles and Rowland, Br Heart
+    J 1986), with a gamma distribution. An atrial premature beat resets the sinus node (less than
+    compensatory pause); a ventricular one does not (full compensatory pause).
     """
     mean = 60.0 / possible_rate_bpm(diagnoses, heart_rate_bpm)
     count = int((seconds + 2 * MARGIN_S) / mean * 1.5) + 8
@@ -159,10 +169,10 @@ def _sinus_intervals(
 def _premature(
     times_s: NDArray[np.float64], seconds: float, wanted: list[str], rng: np.random.Generator
 ) -> list[tuple[int, str]]:
-    """Which beats come early, never two in a row, each with its neighbours inside the record."""
+    """Choose premature beats: never two in a row, with both neighbours inside the record."""
     inside = (times_s[:-2] >= 0.2) & (times_s[2:] <= seconds - 0.2)
     eligible = np.flatnonzero(inside) + 1
-    share = 0.5 if rng.uniform() < 0.15 else rng.uniform(0.05, 0.3)  # bigeminy now and then
+    share = 0.5 if rng.uniform() < 0.15 else rng.uniform(0.05, 0.3)  # 0.5 is bigeminy
     number = max(len(wanted), round(share * len(eligible)))
     chosen: list[int] = []
     for k in rng.permutation(eligible):

@@ -1,4 +1,4 @@
-"""A heart as one moving electric dipole, and what twelve leads see of it.
+"""The heart as a moving electric dipole, and its projection on twelve leads.
 
 The dipole moment d(t) in millivolts has X to the patient's left, Y to the feet, Z to the back. It
 is a sum of Gaussian waves (McSharry et al., IEEE Trans Biomed Eng 2003; in three dimensions:
@@ -46,11 +46,12 @@ class Wave(NamedTuple):
 
 
 # The constants below are rounded from Gaussian fits to mean beats of PTB-XL 1.0.3 (Wagner et al.
-# 2020) seen through the inverse of LEAD_VECTORS, and then moved to the textbook's diagnoses.
-# QRS centres count from the R peak, P centres from the first wave of P, T centres from the last
-# wave of T.
+# 2020), projected by the inverse of LEAD_VECTORS, and adjusted to textbook criteria of each
+# diagnosis. QRS centres are relative to the R peak, P centres to the first P wave, T centres to the
+# last T wave.
 
-#: Right atrium (forward), then left atrium (backward): a P wave that turns from + to - in V1.
+#: Right atrium (forward), then left atrium (backward): a P wave that is first positive and then
+#: negative in V1.
 P_WAVES = (Wave(0, 18, 0.035, 0.075, -0.055), Wave(34, 18, 0.060, 0.065, 0.045))
 #: Septum to the right and front, free walls to the left and down, base to the back.
 QRS_NORMAL = (
@@ -60,7 +61,7 @@ QRS_NORMAL = (
     Wave(11, 9.5, -0.22, -0.07, 0.52),
     Wave(24, 14, -0.05, -0.04, 0.10),
 )
-#: Left bundle branch block: no septal q, two humps to the left, everything late to the back.
+#: Left bundle branch block: no septal q, two humps to the left, late activation to the back.
 QRS_LEFT_BLOCK = (
     Wave(-40, 11, 0.10, 0.06, -0.10),
     Wave(-26, 16, 0.78, 0.24, 0.50),
@@ -68,7 +69,7 @@ QRS_LEFT_BLOCK = (
     Wave(28, 17, 0.72, 0.02, 0.92),
     Wave(56, 14, 0.05, -0.04, 0.20),
 )
-#: Right bundle branch block: a normal beginning, then slowly to the right and front.
+#: Right bundle branch block: a normal start, then slow activation to the right and front.
 QRS_RIGHT_BLOCK = (
     Wave(-26, 8, -0.10, -0.04, -0.22),
     Wave(-12, 9, 0.62, 0.16, -0.10),
@@ -77,35 +78,35 @@ QRS_RIGHT_BLOCK = (
     Wave(38, 17, -0.56, -0.12, -0.62),
     Wave(64, 19, -0.28, -0.05, -0.32),
 )
-#: A beat that begins in the ventricle: slurred start, two main waves, one direction (X here).
+#: A beat of ventricular origin: slurred start, two main waves, one direction (X here).
 QRS_VENTRICULAR = (
     Wave(-42, 15, 0.34, 0.22, 0.00),
     Wave(-12, 15, 1.10, 0.25, 0.18),
     Wave(22, 16, 0.88, -0.35, -0.10),
     Wave(54, 15, 0.28, 0.10, -0.20),
 )
-#: T rises slowly and falls faster, so it is two waves.
+#: T rises slowly and falls faster, so that it needs two waves.
 T_NORMAL = (Wave(-46, 47, 0.10, 0.04, -0.22), Wave(0, 33, 0.24, 0.12, 0.00))
 T_LEFT_BLOCK = (Wave(-58, 50, -0.17, -0.06, -0.36), Wave(0, 36, -0.14, -0.04, -0.16))
 T_RIGHT_BLOCK = (Wave(-46, 46, 0.12, 0.06, 0.11), Wave(0, 34, 0.10, 0.06, 0.05))
 T_VENTRICULAR = (Wave(-56, 48, -0.42, 0.03, 0.05), Wave(0, 36, -0.28, 0.00, 0.05))
-#: The ST segment is a plateau of four waves after the J point; the heights of its slopes.
+#: The ST segment is a plateau of four waves after the J point; heights at rest and in the blocks.
 ST_CENTRES_MS = (8.0, 43.0, 78.0, 113.0)
 ST_WIDTH_MS = 28.0
 ST_REST = (-0.02, -0.02, -0.05)
 ST_LEFT_BLOCK = (-0.10, -0.04, -0.17)
 ST_RIGHT_BLOCK = (0.02, 0.00, 0.03)
 
-#: Spread of the heart's position between patients, about X, Y and Z.
+#: Standard deviation of the heart's orientation between patients, about X, Y and Z.
 AXIS_SD_DEG = np.array([8.0, 13.0, 16.0])
-#: How far a wave's own place moves its lead vectors, as a share of their length.
+#: How much the location of a wave changes its lead vectors, as a fraction of their length.
 LEAD_SHIFT = 0.05
 
-#: Generator of the turn that a breath makes, mostly in the frontal plane (small angles).
+#: Infinitesimal rotation of the heart by a breath, mostly in the frontal plane.
 BREATH_TURN = np.array([[0.0, -1.0, 0.5], [1.0, 0.0, -0.3], [-0.5, 0.3, 0.0]])
 
-#: Samples drawn at a time, so that waves far away cost nothing (and BLAS starts no threads), and
-#: how far a wave reaches: 1 part in 270,000 of its peak is left at 5 widths.
+#: Samples that are computed together, so that distant waves can be skipped (and BLAS starts no
+#: threads), and extent of a wave in widths: at 5 widths, 1 part in 270,000 of the peak is left.
 BLOCK_SAMPLES = 128
 TAIL_WIDTHS = 5.0
 
@@ -116,15 +117,15 @@ QRS_RIGHT_BLOCK_MS = (140.0, 9.0, 126.0, 162.0)
 QRS_VENTRICULAR_MS = (158.0, 12.0, 136.0, 186.0)
 #: Rate-corrected QT of a narrow QRS (Fridericia: QT / RR^(1/3), RR in s).
 QTC_MS = (408.0, 18.0, 365.0, 450.0)
-#: QRS onset and J point: where the QRS dipole rises above this and last falls below it.
+#: QRS onset and J point: where the QRS dipole first exceeds this and last falls below it.
 QRS_THRESHOLD_MV = 0.06
-#: Onset and end of P and T by the tangent of steepest slope, for a Gaussian at two widths.
+#: Onset and end of P and T by the tangent at the steepest slope: two widths for a Gaussian.
 TANGENT_WIDTHS = 2.0
-#: ST shift is read this long after the J point.
+#: The ST level is measured this long after the J point.
 ST_POINT_MS = 60.0
 
-#: Origins of ventricular beats, as the direction of their main wave (X, Y, Z): right outflow
-#: tract, right apex, left free wall low and high.
+#: Origins of ventricular beats, as directions of their main wave (X, Y, Z): right outflow tract,
+#: right apex, left free wall low and high.
 VENTRICULAR_ORIGINS = (
     (0.45, 0.80, 0.60),
     (0.70, -0.55, 0.65),
@@ -132,7 +133,7 @@ VENTRICULAR_ORIGINS = (
     (-0.55, -0.65, -0.60),
 )
 
-#: ST depression: direction of the injury dipole and the leads in which it must be seen.
+#: ST depression: direction of the injury dipole, and leads in which it must be visible.
 ST_DEPRESSIONS = (
     ((-0.90, -0.25, 0.05), ("V5", "V6")),
     ((-0.30, -0.95, 0.05), ("II", "aVF")),
@@ -144,19 +145,23 @@ ST_ELEVATIONS = (
     ((-0.15, 1.00, 0.10), ("II", "III", "aVF")),
     ((1.00, -0.30, 0.10), ("I", "aVL", "V5", "V6")),
 )
-#: Size of the ST shift in the least affected of those leads, mV: (mean, sd, lowest, highest).
+#: ST level in the least affected of those leads, mV: (mean, sd, lowest, highest).
 ST_DEPRESSION_MV = (0.16, 0.05, 0.11, 0.30)
 ST_ELEVATION_MV = (0.22, 0.08, 0.14, 0.45)
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What is known about a simulated record because it was put there.
+    """Ground truth of a simulated record.
 
-    `beat_times_s` (n,) R peaks within the record; `beat_types` (n) of "N" (conducted), "A" (atrial
-    premature), "V" (ventricular premature); `pr_ms`, `qrs_ms`, `qt_ms` (n,) intervals of each
-    beat, PR NaN without a P wave; `st_mv` (12,) level at J + 60 ms of the conducted beats above
-    the isoelectric line, in the order of `LEADS`, before the recorder's gain.
+    Attributes:
+        label_names: diagnoses.
+        beat_times_s: (n,) R peaks within the record.
+        beat_types: (n,) "N" (conducted), "A" (atrial premature), "V" (ventricular premature).
+        pr_ms, qrs_ms, qt_ms: (n,) intervals of each beat; PR is NaN without a P wave.
+        heart_rate_bpm: mean heart rate.
+        st_mv: (12,) level of the conducted beats at J + 60 ms relative to the isoelectric line, in
+            the order of `LEADS`, before the recorder's gain.
     """
 
     label_names: tuple[str, ...]
@@ -169,7 +174,11 @@ class Truth:
     st_mv: Array
 
     def __post_init__(self) -> None:
-        """Hold one entry per beat and one ST level per lead."""
+        """Check the lengths.
+
+        Raises:
+            SignalError: not one entry per beat, or not one ST level per lead.
+        """
         beats = len(self.beat_times_s)
         others = (self.beat_types, self.pr_ms, self.qrs_ms, self.qt_ms)
         if any(len(column) != beats for column in others) or self.st_mv.shape != (len(LEADS),):
@@ -182,7 +191,7 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class _Waves:
-    """Some waves as arrays: centres and widths (w,) in ms, and their peaks (w, 3) in mV."""
+    """Waves as arrays: centres and widths (w,) in ms, and their peaks (w, 3) in mV."""
 
     centre_ms: Array
     width_ms: Array
@@ -198,7 +207,7 @@ class _Waves:
 
 @dataclass(frozen=True, eq=False)
 class _Complex:
-    """QRS, ST and T of one kind of beat; times from the R peak, and each wave's own leads."""
+    """QRS, ST and T of one kind of beat, with times relative to the R peak."""
 
     qrs: _Waves
     st: _Waves
@@ -209,7 +218,7 @@ class _Complex:
 
 
 class _Anatomy:
-    """What stays the same in one patient: axes, sizes and where the electrodes were put."""
+    """Properties of one patient: axes, amplitudes and electrode positions."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         turns = np.radians(AXIS_SD_DEG * np.clip(rng.normal(size=3), -1.6, 1.6))
@@ -220,7 +229,7 @@ class _Anatomy:
         self.lead_vectors = base * scale
 
     def leads(self, rng: np.random.Generator) -> Array:
-        """Lead vectors (8, 3) as one wave sees them: no heart is quite one dipole at one place."""
+        """Lead vectors (8, 3) of one wave; they differ because waves have different locations."""
         length = np.linalg.norm(self.lead_vectors, axis=1, keepdims=True)
         shift = LEAD_SHIFT * length * rng.normal(size=self.lead_vectors.shape)
         return np.asarray(self.lead_vectors + shift, dtype=np.float64)
@@ -228,7 +237,7 @@ class _Anatomy:
     def waves(
         self, template: tuple[Wave, ...], spread: float, size: float, rng: np.random.Generator
     ) -> _Waves:
-        """A template as it looks in this patient; `spread` is the log sd of each wave's size."""
+        """Apply the patient's anatomy to a template; `spread` is the log sd of wave amplitudes."""
         table = np.array(template)
         peaks = size * np.exp(rng.normal(0, spread, (len(table), 1))) * table[:, 2:]
         return _Waves(table[:, 0], table[:, 1], self.size * peaks @ self.turn.T)
@@ -241,10 +250,11 @@ def heart_signal(
     sampling_rate_hz: float,
     rng: np.random.Generator,
 ) -> tuple[Array, Truth]:
-    """What eight leads see of one heart, with neither noise nor filter.
+    """Simulate eight leads of one heart, without noise and filters.
 
-    Returns (8, n) millivolts of I, II, V1-V6 from `MARGIN_S` before the record to `MARGIN_S` after
-    it, and the truth about the record itself.
+    Returns:
+        Leads I, II, V1-V6, (8, n) in millivolts, from `MARGIN_S` before the record to `MARGIN_S`
+        after it; and the ground truth of the record.
     """
     rhythm = draw_rhythm(diagnoses, heart_rate_bpm, seconds, rng)
     anatomy = _Anatomy(rng)
@@ -254,12 +264,12 @@ def heart_signal(
     conducted = _conducted(diagnoses, anatomy, leads, rhythm.mean_interval_s, rng)
     beats = rhythm.times_s[:, None, None]
     early = rhythm.types == "V"
-    # The heart turns and swells a little with each breath, and no two beats are the same.
+    # The heart rotates and its signal swells slightly with each breath, and beats differ.
     breath = np.sin(2 * np.pi * rhythm.breaths_per_s * rhythm.times_s)
     tilt = np.radians(rng.uniform(1.0, 5.0)) * breath
     turns = np.eye(3) + tilt[:, None, None] * BREATH_TURN
     swell = 1 + rng.uniform(0.01, 0.05) * breath
-    # Repolarisation follows the mean interval more than the last one.
+    # Repolarisation adapts to the mean interval more than to the last one.
     usual = rhythm.mean_interval_s
     stretch = np.cbrt((0.75 * usual + 0.25 * rhythm.preceding_s) / usual)
 
@@ -268,7 +278,7 @@ def heart_signal(
     def add(
         waves: _Waves, part: str, which: NDArray[np.bool_], jitter: float, delay: Array
     ) -> None:
-        """Put waves into every beat of `which`, later than usual by `delay` (beats, waves) ms."""
+        """Add waves to every beat in `which`, delayed by `delay` (beats, waves) in ms."""
         size = swell[which, None] * (1 + jitter * rng.normal(size=(int(which.sum()), 1)))
         dipole = size[..., None] * np.einsum("bij,wj->bwi", turns[which], waves.dipole_mv)
         centre = beats[which, 0] + (waves.centre_ms + delay) / 1000
@@ -335,7 +345,7 @@ def _conducted(
     interval_s: float,
     rng: np.random.Generator,
 ) -> _Complex:
-    """The beat that comes down from the atria, with its bundle branches and its ST segment."""
+    """A conducted beat, with its bundle branches and ST segment."""
     qrs_law, st = QRS_NORMAL_MS, ST_REST
     qrs_waves: tuple[Wave, ...] = QRS_NORMAL
     t_waves: tuple[Wave, ...] = T_NORMAL
@@ -378,13 +388,13 @@ def _with_st(
     level_mv: float,
     slope: float,
 ) -> _Complex:
-    """Add an injury dipole, as large as it takes to reach `level_mv` in every lead of `seen_in`.
+    """Add an injury dipole such that the level in every lead of `seen_in` reaches `level_mv`.
 
-    The T wave takes on some of it, as the dome of an infarction or the dip of ischaemia.
+    The T wave is changed too, like the dome of an infarction or the dip of ischaemia.
     """
     j_ms = beat.onset_ms + beat.qrs_ms
     injury = _plateau(j_ms, direction, slope)
-    # Beyond the plateau: a wide wave half way to the peak of T, and one just before that peak.
+    # After the plateau: a wide wave half way to the peak of T, and one just before that peak.
     end_ms, peak_ms = j_ms + ST_CENTRES_MS[-1], beat.t.centre_ms[-1] - 20
     last = _Waves(
         np.array([0.5 * (end_ms + peak_ms), peak_ms]),
@@ -402,14 +412,14 @@ def _with_st(
 
 
 def _st_level(beat: _Complex, leads: dict[str, Array]) -> Array:
-    """Level (12,) in mV at J + 60 ms of one beat of the mean interval."""
+    """ST level (12,) in mV at J + 60 ms of one beat at the mean interval."""
     point = np.array([beat.onset_ms + beat.qrs_ms + ST_POINT_MS])
     eight = sum(getattr(beat, part).at(point)[0] @ leads[part].T for part in ("qrs", "st", "t"))
     return np.asarray(expand_leads(np.asarray(eight)[:, None])[:, 0], dtype=np.float64)
 
 
 def _ventricular(anatomy: _Anatomy, conducted: _Complex, rng: np.random.Generator) -> _Complex:
-    """A premature beat of the ventricle's own: wide, tall, with T against the QRS."""
+    """A ventricular premature beat: wide, tall, with T opposite to the QRS."""
     main = np.array(VENTRICULAR_ORIGINS[int(rng.integers(len(VENTRICULAR_ORIGINS)))])
     main = main + rng.normal(0, 0.12, 3)
     main /= np.linalg.norm(main)
@@ -433,13 +443,13 @@ def _ventricular(anatomy: _Anatomy, conducted: _Complex, rng: np.random.Generato
 
 
 def _other_p(atrial: _Waves, rng: np.random.Generator) -> _Waves:
-    """P of an atrial focus: another axis, the two atria in another order."""
+    """P wave of an atrial focus: another axis, with the two atria in reverse order."""
     turn = _rotation(0.0, 0.0, np.radians(rng.choice([-1, 1]) * rng.uniform(60, 150)))
     return _Waves(atrial.centre_ms, atrial.width_ms, 1.1 * atrial.dipole_mv[::-1] @ turn.T)
 
 
 def _timed(waves: _Waves, wanted_ms: float) -> tuple[_Waves, float]:
-    """Stretch a QRS to last `wanted_ms`, with its R peak at 0; returns it and its onset in ms."""
+    """Stretch a QRS to last `wanted_ms`, with its R peak at 0; also return its onset in ms."""
     grid = np.arange(-120.0, 180.0, 1.0)
     size = np.linalg.norm(waves.at(grid), axis=1)
     above = grid[size > QRS_THRESHOLD_MV]
@@ -450,7 +460,7 @@ def _timed(waves: _Waves, wanted_ms: float) -> tuple[_Waves, float]:
 
 
 def _placed_t(waves: _Waves, end_ms: float, interval_s: float) -> _Waves:
-    """T with its tangent end at `end_ms`; a fast heart has a narrower one."""
+    """Place T with its tangent end at `end_ms`; a fast heart has a narrower T."""
     factor = float(np.clip(np.cbrt(interval_s / 0.85), 0.8, 1.15))
     last = TANGENT_WIDTHS * waves.width_ms[-1] * factor
     return _Waves(
@@ -459,18 +469,18 @@ def _placed_t(waves: _Waves, end_ms: float, interval_s: float) -> _Waves:
 
 
 def _plateau(j_ms: float, level_mv: Array, slope: float) -> _Waves:
-    """An ST segment at `level_mv` (3,) that rises by `slope` of itself from first to last wave."""
+    """An ST segment at `level_mv` (3,) that rises by the fraction `slope` from start to end."""
     centres = np.array(ST_CENTRES_MS)
     spacing = centres[1] - centres[0]
-    unit = spacing / (np.sqrt(2 * np.pi) * ST_WIDTH_MS)  # evenly spaced bells add up to 1
+    unit = spacing / (np.sqrt(2 * np.pi) * ST_WIDTH_MS)  # evenly spaced Gaussians add up to 1
     heights = unit * (1 + slope * np.linspace(-0.5, 0.5, len(centres)))
     return _Waves(j_ms + centres, np.full(len(centres), ST_WIDTH_MS), heights[:, None] * level_mv)
 
 
 def _fibrillation(time_s: Array, rng: np.random.Generator) -> Array:
-    """Fibrillatory waves as a dipole (3, n): a wavering sawtooth (Stridh and Sornmo 2001).
+    """Fibrillatory waves as a dipole (3, n): a varying sawtooth (Stridh and Sörnmo 2001).
 
-    sum over harmonics i of a_i(t) sin(i theta(t)), theta with a rate of 4 to 9 Hz that wanders.
+    Sum over harmonics i of a_i(t) sin(i theta(t)); theta has a varying rate of 4 to 9 Hz.
     """
     rate = rng.uniform(4.8, 7.8)
     size = rng.uniform(0.02, 0.065)

@@ -1,4 +1,4 @@
-"""Arrays that statistics are taken of, and the check of multi-hot labels."""
+"""Array types and checks of multi-hot labels."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,11 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 def checked_labels(y_true: npt.ArrayLike) -> BoolArray:
-    """Multi-hot labels (N, K) as booleans; CorpusError unless two-dimensional, filled, 0 or 1."""
+    """Convert multi-hot labels (N, K) to booleans.
+
+    Raises:
+        CorpusError: the array is empty, not two-dimensional, or has values other than 0 and 1.
+    """
     labels = np.asarray(y_true)
     if labels.ndim != 2 or 0 in labels.shape:
         raise CorpusError(f"expected multi-hot labels (records, classes), got shape {labels.shape}")
@@ -20,6 +24,6 @@ def checked_labels(y_true: npt.ArrayLike) -> BoolArray:
 
 
 def undefined_classes(y_true: npt.ArrayLike) -> BoolArray:
-    """True for each class that has no positive or no negative record in y_true (N, K): (K,)."""
+    """Flag classes without a positive or without a negative record in y_true (N, K): (K,)."""
     labels = checked_labels(y_true)
     return np.asarray(labels.all(axis=0) | ~labels.any(axis=0), dtype=np.bool_)

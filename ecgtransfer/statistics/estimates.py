@@ -1,4 +1,4 @@
-"""A score with its interval, from bootstrap draws: alone, or several at once."""
+"""Scores with confidence intervals from bootstrap draws or repeated trainings."""
 
 import math
 from collections.abc import Sequence
@@ -11,13 +11,18 @@ from scipy import stats
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.statistics.arrays import FloatArray
 
-#: Share of the bootstrap distribution inside an interval.
+#: Confidence level of every interval.
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score with its 95 % interval, by default over bootstrapped patients."""
+    """A score with its 95 % interval; by default a bootstrap interval over patients.
+
+    Attributes:
+        value: the score itself.
+        low, high: ends of the interval.
+    """
 
     value: float
     low: float
@@ -27,44 +32,53 @@ class Estimate:
         if not (math.isfinite(self.value) and self.low <= self.high):
             raise ConfigError(
                 f"an estimate needs a finite value and low <= high, got {self.value}, "
-                f"{self.low} and {self.high}; leave undefined scores out before"
+                f"{self.low} and {self.high}; exclude undefined scores first"
             )
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
     def to_dict(self) -> dict[str, float]:
-        """The three numbers for JSON."""
+        """Return value, low and high as JSON values."""
         return {"value": self.value, "low": self.low, "high": self.high}
 
 
 def estimate(value: float, draws: npt.ArrayLike) -> Estimate:
-    """`value` with the percentile interval of its bootstrap (or repeat) draws, (R,)."""
+    """Attach the percentile interval of bootstrap draws (R,), or of repeats, to `value`."""
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(np.asarray(draws, dtype=np.float64), [tail, 1 - tail])
     return Estimate(float(value), float(low), float(high))
 
 
 def reflected_estimate(value: float, draws: npt.ArrayLike) -> Estimate:
-    """`value` with the reflected percentile interval of its draws, for a score of at least 0.
+    """Attach the reflected percentile interval of draws (R,) to a score of at least 0.
 
-    [2 v − q_0.975, 2 v − q_0.025], cut at 0 (the basic bootstrap interval, Davison and Hinkley
-    1997, eq. 5.6). A score that noise can only raise, as a calibration error, is higher in the
-    resamples than in the records that they are drawn from by about as much as it is there than in
-    the population: a percentile interval would repeat that error, this one takes it back.
+    The interval is [2 v − q_0.975, 2 v − q_0.025], clipped at 0 (basic bootstrap interval, Davison
+    and Hinkley 1997, eq. 5.6). Use it for a score that noise can only raise, such as a calibration
+    error. Resampling raises such a score by about as much as sampling from the population did: a
+    percentile interval would keep that bias twice, the reflected interval subtracts it.
     """
     ends = estimate(value, draws)
     return Estimate(value, max(0.0, 2 * value - ends.high), max(0.0, 2 * value - ends.low))
 
 
 def simultaneous_estimates(values: npt.ArrayLike, draws: npt.ArrayLike) -> tuple[Estimate, ...]:
-    """Scores (C,) with intervals that hold all C true values at once in 95 % of studies.
+    """Attach simultaneous intervals to scores (C,).
 
-    draws (R, C), a row a resample of all scores together. Max-T: v_c ± q s_c with s_c half the
-    width of the score's own percentile interval and q the 95 % quantile of max_c |draw_c − v_c| /
-    s_c over the resamples (Westfall and Young 1993; Romano and Wolf 2005), so what the scores have
-    in common costs nothing, as it would by Bonferroni. No interval is narrower than its own
-    percentile interval, which a single score keeps. CorpusError for shapes that do not agree.
+    All C true values lie inside their intervals in 95 % of studies.
+
+    Max-T method (Westfall and Young 1993; Romano and Wolf 2005): v_c ± q s_c, where s_c is half the
+    width of the score's own percentile interval and q is the 95 % quantile over the resamples of
+    max_c |draw_c − v_c| / s_c. Correlation between the scores narrows the intervals, unlike with
+    Bonferroni's correction. No interval is narrower than the score's percentile interval, and a
+    single score keeps exactly that one.
+
+    Args:
+        values: (C,) scores.
+        draws: (R, C), one row for each resample of all scores together.
+
+    Raises:
+        CorpusError: the shapes do not agree.
     """
     found, drawn = np.asarray(values, dtype=np.float64), np.asarray(draws, dtype=np.float64)
     if found.ndim != 1 or drawn.ndim != 2 or drawn.shape[1] != len(found):
@@ -86,11 +100,16 @@ def simultaneous_estimates(values: npt.ArrayLike, draws: npt.ArrayLike) -> tuple
 
 
 def widening(draws: npt.ArrayLike, variance: float, freedom: int) -> float:
-    """Factor by which bootstrap draws (R,) of a score are to be spread for few patients.
+    """Factor that widens bootstrap draws (R,) of a score when there are few patients.
 
-    √(variance / variance of the draws), at least 1, times t / z: `variance` is an unbiased estimate
-    for the same score, such as `macro_auroc_variance`, t and z are the 97.5 % quantiles of
-    Student's law with `freedom` degrees and of the normal law. Goes to 1 for many patients.
+    max(1, √(variance / variance of the draws)) · t / z, where t and z are the 97.5 % quantiles of
+    Student's distribution with `freedom` degrees of freedom and of the normal distribution. It
+    tends to 1 for many patients.
+
+    Args:
+        draws: (R,) bootstrap draws.
+        variance: unbiased estimate for the same score, such as `macro_auroc_variance`.
+        freedom: degrees of freedom.
     """
     found = float(np.var(np.asarray(draws, dtype=np.float64)))
     tail = (1 + CONFIDENCE) / 2
@@ -99,18 +118,18 @@ def widening(draws: npt.ArrayLike, variance: float, freedom: int) -> float:
 
 
 def student_estimate(values: Sequence[float]) -> Estimate:
-    """Mean of independent repeats, one a seed, with the 95 % interval of Student's t.
+    """Mean over repeats with independent seeds, with the 95 % interval of Student's t.
 
     Raises:
-        ConfigError: fewer than two values, or one that is not finite: a repeat that diverged has
-            no mean with the others and is to be counted apart.
+        ConfigError: there are fewer than two values, or one is not finite. Report repeats that
+            diverged separately: they have no mean with the others.
     """
     repeats = np.asarray(values, dtype=np.float64)
     if len(repeats) < 2 or not np.isfinite(repeats).all():
         raise ConfigError(
-            f"expected at least 2 finite values, one a seed, got {len(repeats)} of which "
-            f"{int((~np.isfinite(repeats)).sum())} are not finite; add seeds, and count those "
-            f"that diverged apart"
+            f"expected at least 2 finite values, one for each seed, got {len(repeats)} of which "
+            f"{int((~np.isfinite(repeats)).sum())} are not finite; add seeds, and report those "
+            f"that diverged separately"
         )
     mean = float(repeats.mean())
     error = float(repeats.std(ddof=1)) / math.sqrt(len(repeats))
@@ -119,9 +138,11 @@ def student_estimate(values: Sequence[float]) -> Estimate:
 
 
 def student_reach(draws: FloatArray, variance_ratio: float) -> float:
-    """Half of an interval: Student's quantile times the deviation of draws (R,).
+    """Half-width of an interval: Student's quantile times the standard deviation of draws (R,).
 
-    variance_ratio is the variance of the estimate over that of the draws.
+    Args:
+        draws: (R,) bootstrap draws.
+        variance_ratio: variance of the estimate divided by the variance of the draws.
     """
     quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(draws) - 1)
     return float(quantile * draws.std(ddof=1) * np.sqrt(variance_ratio))

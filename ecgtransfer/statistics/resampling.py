@@ -1,4 +1,4 @@
-"""Bootstrap over patients: resamples as record weights, and the interval of a score under them.
+"""Bootstrap over patients, with resamples expressed as record weights.
 
 A resample is a row of record weights, (N,): a record drawn twice has weight 2, a record not drawn
 has weight 0. Scores take a matrix of such rows, (R, N), so that a bootstrap is one call.
@@ -13,14 +13,14 @@ from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.statistics.arrays import FloatArray, checked_labels, undefined_classes
 from ecgtransfer.statistics.estimates import Estimate, estimate
 
-#: Bootstrap resamples behind every interval: at 2000, each 2.5 % end point rests on 50 resamples.
+#: Bootstrap resamples for every interval: at 2000, each 2.5 % tail holds 50 resamples.
 BOOTSTRAP_RESAMPLES = 2000
 
-#: A resample without one of the classes is drawn again; this many draws per wanted resample, then
-#: the set is refused: nine classes of one record each need about 60.
+#: A resample that lacks a class is drawn again, at most this often per wanted resample. Nine
+#: classes with one record each need about 60 draws.
 DRAWS_PER_RESAMPLE = 1000
 
-#: Weights turned to float64 at once in a bootstrap: 2**22 are 32 MiB.
+#: Weights converted to float64 at a time in a bootstrap: 2**22 take 32 MiB.
 WEIGHTS_AT_ONCE = 2**22
 
 #: (y_true (N, K), y_score (N, K), weights (R, N)) -> one score per row of weights, (R,).
@@ -34,14 +34,22 @@ def draw_resamples(
     resamples: int = BOOTSTRAP_RESAMPLES,
     seed: int = 0,
 ) -> npt.NDArray[np.uint16]:
-    """How often each record occurs in each bootstrap resample: (resamples, N).
+    """Count how often each record occurs in each bootstrap resample: (resamples, N).
 
-    Whole patients are drawn with replacement, as many as there are; `patients` (N,) names the
-    patient of each record, none means that every record is its own. A resample that lacks a
-    positive or a negative of a class that the whole set has is drawn again, so every score is
-    defined in every resample (the benchmark's rule; intervals are conditional on it). CorpusError
-    if that does not end after 1000 draws per resample, or for a `patients` of another length;
-    ConfigError for fewer than 2 resamples.
+    Each resample draws as many patients as there are, with replacement, and takes all their
+    records. A resample without a positive or a negative record of a class that the whole set has is
+    drawn again, so that every score is defined in every resample; intervals are conditional on
+    this rule.
+
+    Args:
+        y_true: (N, K) multi-hot labels.
+        patients: (N,) patient of each record; None makes every record its own patient.
+        resamples: number of resamples, R.
+        seed: seed of the draws.
+
+    Raises:
+        CorpusError: `patients` has another length, or 1000 draws per resample do not suffice.
+        ConfigError: fewer than 2 resamples.
     """
     labels = checked_labels(y_true)
     if resamples < 2:
@@ -63,7 +71,7 @@ def draw_resamples(
         if drawn >= DRAWS_PER_RESAMPLE * resamples:
             raise CorpusError(
                 f"{drawn} bootstrap draws gave only {found} resamples with every class present; "
-                "some class has too few patients for an interval"
+                "some class has too few patients for an interval; add records or exclude the class"
             )
         rows = np.arange(at_once)[:, None] * groups
         picks = rng.integers(0, groups, size=(at_once, groups))
@@ -82,7 +90,7 @@ def score_resamples(
     y_score: npt.ArrayLike,
     resamples: npt.NDArray[np.uint16],
 ) -> FloatArray:
-    """`score` of every row of `resamples` (R, N), a bounded number of rows at a time: (R, ...)."""
+    """Compute `score` for every row of `resamples` (R, N) in chunks of rows: (R, ...)."""
     rows = max(1, WEIGHTS_AT_ONCE // resamples.shape[1])
     return np.concatenate(
         [
@@ -101,10 +109,19 @@ def bootstrap(
     resamples: int = BOOTSTRAP_RESAMPLES,
     seed: int = 0,
 ) -> Estimate:
-    """A score with its 95 % percentile interval over resampled patients.
+    """Score with its 95 % percentile interval over resampled patients.
 
-    `score` is a function such as `evaluation.weighted_macro_auroc`. Resamples and errors as in
-    `draw_resamples`.
+    Args:
+        score: a function such as `evaluation.weighted_macro_auroc`.
+        y_true: (N, K) multi-hot labels.
+        y_score: (N, K) scores.
+        patients: as in `draw_resamples`.
+        resamples: as in `draw_resamples`.
+        seed: as in `draw_resamples`.
+
+    Raises:
+        CorpusError: as in `draw_resamples`.
+        ConfigError: as in `draw_resamples`.
     """
     draws = draw_resamples(y_true, patients, resamples=resamples, seed=seed)
     value = score(y_true, y_score, _whole(y_true))
@@ -112,5 +129,5 @@ def bootstrap(
 
 
 def _whole(y_true: npt.ArrayLike) -> FloatArray:
-    """Weights of the records as they are, (1, N): all ones."""
+    """Weights of the original sample, (1, N): all ones."""
     return np.ones((1, len(checked_labels(y_true))))

@@ -1,4 +1,4 @@
-"""Score intervals of shares and of their differences, in closed form."""
+"""Closed-form confidence intervals of proportions and of their differences."""
 
 import math
 
@@ -11,14 +11,20 @@ from ecgtransfer.statistics.estimates import CONFIDENCE, Estimate
 
 
 def wilson_estimate(share: float, records: float, comparisons: int = 1) -> Estimate:
-    """A share of `records` independent records with its Wilson score interval.
+    """Proportion of `records` independent records with its Wilson score interval.
 
-    (p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n) (Wilson 1927), which keeps its coverage for
-    few records and near 0 and 1, where resampling finds no variance: 10 of 10 gives [0.72, 1].
-    `records` may be fractional (`effective_records`). With `comparisons` C the confidence is
-    1 − 0.05 / C (Bonferroni): C such intervals hold together in at least 95 % of studies.
-    CorpusError for a share outside [0, 1] or fewer than 1 record, ConfigError for fewer than 1
-    comparison.
+    (p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n) (Wilson 1927). Its coverage holds for few
+    records and near 0 and 1, where resampling finds no variance: 10 of 10 gives [0.72, 1].
+
+    Args:
+        share: the proportion p.
+        records: number of independent records n; may be fractional (`effective_records`).
+        comparisons: number C of intervals that hold together in at least 95 % of studies; each has
+            confidence 1 − 0.05 / C (Bonferroni).
+
+    Raises:
+        CorpusError: a share outside [0, 1], or fewer than 1 record.
+        ConfigError: fewer than 1 comparison.
     """
     if not 0 <= share <= 1 or not records >= 1:
         raise CorpusError(
@@ -32,10 +38,15 @@ def wilson_estimate(share: float, records: float, comparisons: int = 1) -> Estim
 
 
 def share_estimate(value: float, reach: float, patients: int) -> Estimate:
-    """A share with the interval ± reach, and at least `wilson_estimate` for so many patients.
+    """Proportion with the interval value ± reach, at least as wide as `wilson_estimate`.
 
-    Near 0 and 1 all draws of a share may agree where the truth does not: 40 of 40 are no proof of
-    every one.
+    Near 0 and 1 all draws of a proportion may agree although the true value differs: 40 of 40 does
+    not prove that it is 1.
+
+    Args:
+        value: the proportion.
+        reach: half-width of its interval.
+        patients: number of independent patients, for `wilson_estimate`.
     """
     least = wilson_estimate(value, patients)
     return Estimate(
@@ -44,7 +55,7 @@ def share_estimate(value: float, reach: float, patients: int) -> Estimate:
 
 
 def proportion(successes: int, trials: int) -> Estimate | None:
-    """A share with its exact 95 % interval (Clopper and Pearson 1934), or none of no trials."""
+    """Proportion with its exact 95 % interval (Clopper and Pearson 1934); None for no trials."""
     if trials == 0:
         return None
     interval = stats.binomtest(successes, trials).proportion_ci(CONFIDENCE, method="exact")
@@ -58,11 +69,21 @@ def newcombe_difference(
     second_records: float,
     comparisons: int = 1,
 ) -> Estimate:
-    """Difference second − first of two shares with Newcombe's hybrid score interval.
+    """Difference second − first of two proportions with Newcombe's hybrid score interval.
 
     d − √((p₂ − l₂)² + (u₁ − p₁)²) to d + √((u₂ − p₂)² + (p₁ − l₁)²), where l and u are the ends of
-    the shares' Wilson intervals (Newcombe 1998, method 10). Arguments and errors as in
-    `wilson_estimate`.
+    the proportions' Wilson intervals (Newcombe 1998, method 10).
+
+    Args:
+        first: proportion p₁.
+        first_records: its number of independent records.
+        second: proportion p₂.
+        second_records: its number of independent records.
+        comparisons: as in `wilson_estimate`.
+
+    Raises:
+        CorpusError: as in `wilson_estimate`.
+        ConfigError: as in `wilson_estimate`.
     """
     one = wilson_estimate(first, first_records, comparisons)
     two = wilson_estimate(second, second_records, comparisons)
@@ -75,11 +96,17 @@ def newcombe_difference(
 
 
 def effective_records(patients: npt.ArrayLike) -> float:
-    """How many independent records the records of these patients (N,) are worth for a share.
+    """Effective number of independent records for a proportion over clustered records.
 
-    N² / Σ m², with m records of each patient (Kish 1965, for clusters whose members all agree):
-    the number of records where each has a patient of its own, the number of patients where each
-    patient has as many. It never promises more than the records hold. CorpusError for no record.
+    N² / Σ m², where m is the number of records of each patient (Kish 1965, for clusters whose
+    members all agree). It equals the number of records if each has a patient of its own, and the
+    number of patients if all have equally many records. It is a lower bound otherwise.
+
+    Args:
+        patients: (N,) patient of each record.
+
+    Raises:
+        CorpusError: no records.
     """
     names = np.asarray(patients)
     if names.ndim != 1 or len(names) == 0:
@@ -89,7 +116,7 @@ def effective_records(patients: npt.ArrayLike) -> float:
 
 
 def _normal_reach(comparisons: int) -> float:
-    """Standard normal quantile of the confidence, adjusted for that many comparisons."""
+    """Standard normal quantile of the confidence level, Bonferroni-adjusted."""
     if comparisons < 1:
         raise ConfigError(f"expected at least 1 comparison, got {comparisons}")
     return float(stats.norm.isf((1 - CONFIDENCE) / 2 / comparisons))

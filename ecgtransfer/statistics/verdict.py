@@ -1,20 +1,25 @@
-"""Whether a measure is good news, in a sentence that a person can read."""
+"""Verdicts: whether a measurement passes, fails or stays open, in one readable sentence."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-#: How a verdict, or several together, came out.
+#: Outcome of one verdict or of several together.
 Outcome = Literal["pass", "partial", "fail", "open"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One answer in a sentence; `passed` is None where the data are evidence of neither."""
+    """Conclusion of one measurement.
+
+    Attributes:
+        passed: True, False, or None if the data do not decide.
+        sentence: the conclusion in words.
+    """
 
     passed: bool | None
     sentence: str
 
     @property
     def outcome(self) -> Outcome:
-        """Its word and its symbol on the page."""
+        """Word for the verdict, which also selects its symbol in the report."""
         return "open" if self.passed is None else "pass" if self.passed else "fail"

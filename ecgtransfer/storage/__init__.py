@@ -1,4 +1,4 @@
-"""Files and folders on disk: written whole or not at all, locked, and read back checked.
+"""Atomic files and folders, locks, and JSON cards that are checked when they are read.
 
 Every writer of the package goes through `atomic`; no other module renames or flushes a file.
 """

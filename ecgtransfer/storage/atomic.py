@@ -1,7 +1,8 @@
-"""Write a file or folder whole or not at all.
+"""Atomic writes: a file or folder appears complete, or not at all.
 
-New content is written beside its place as `.NAME.partial`, flushed to the disk and renamed. After a
-crash, a kill or a full disk the place holds the old content or the new, never a part.
+New content is written next to its destination as `.NAME.partial`, flushed to disk and renamed.
+After a crash, a kill or a full disk the destination holds the old content or the new content, never
+a mixture.
 """
 
 import contextlib
@@ -13,19 +14,19 @@ from pathlib import Path
 
 from ecgtransfer.errors import StorageError
 
-#: Above so many files, flush all disks once instead of each file.
+#: Up to this many files are flushed one by one; more are flushed by one `sync` of all disks.
 FLUSHED_ONE_BY_ONE = 256
 
 
 @contextlib.contextmanager
 def atomic_file(path: Path, *, shared: bool = False, keep: bool = False) -> Iterator[Path]:
-    """Yield a path to write to; its file replaces `path` at the end of the block.
+    """Yield a path to write to; that file replaces `path` at the end of the block.
 
     Args:
-        path: in an existing folder. An exception in the block leaves it unchanged.
-        shared: several processes, on any machines, may write the file at once; the last one wins.
-        keep: likewise, but the first one wins: an existing file is kept. (On a file system without
-            hard links the last one wins.)
+        path: destination, in an existing folder. An exception in the block leaves it unchanged.
+        shared: allow several processes, on any machine, to write the file at once; the last wins.
+        keep: as `shared`, but the first process wins: an existing file is not replaced. (On a file
+            system without hard links the last process wins.)
 
     Raises:
         StorageError: the disk is full or refuses to write.
@@ -38,7 +39,7 @@ def atomic_file(path: Path, *, shared: bool = False, keep: bool = False) -> Iter
             mode = partial.stat().st_mode
             yield partial
             if partial.stat().st_mode != mode:
-                partial.chmod(mode)  # some writers make files that nobody else may read
+                partial.chmod(mode)  # some writers create files that only their owner can read
             if keep and _linked(partial, path):
                 return
             publish(partial, path)
@@ -47,7 +48,7 @@ def atomic_file(path: Path, *, shared: bool = False, keep: bool = False) -> Iter
 
 
 def _linked(partial: Path, path: Path) -> bool:
-    """Give a file its name unless the name is taken; False where there are no hard links."""
+    """Rename a file unless the new name exists; return False if there are no hard links."""
     fsync(partial)
     try:
         os.link(partial, path)
@@ -63,9 +64,9 @@ def _linked(partial: Path, path: Path) -> bool:
 def atomic_files(*paths: Path) -> Iterator[Path]:
     """Yield a scratch folder; its files of these names replace `paths`, in order, at the end.
 
-    Make the last path the one that refers to the others: where an older one exists, it is removed
-    first, so that it never describes the new files. The files are not flushed to the disk one by
-    one, since records are written by the thousand; flush their folder with `publish`.
+    Pass the file that describes the others last: an older version of it is removed first, so that
+    it never describes the new files. The files are not flushed to disk individually, because there
+    may be thousands of records; flush their folder with `publish`.
 
     Raises:
         StorageError: the disk is full or refuses to write.
@@ -87,7 +88,7 @@ def atomic_files(*paths: Path) -> Iterator[Path]:
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """Yield a new folder to fill; it is renamed to `folder` at the end of the block.
 
-    Makes the parent folder. An exception in the block removes what was written.
+    Missing parent folders are created. An exception in the block removes what was written.
 
     Raises:
         StorageError: `folder` exists, or the disk is full or refuses to write.
@@ -106,10 +107,10 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 
 def publish(written: Path, path: Path) -> None:
-    """Flush a finished file or folder to the disk and rename it to `path`, on the same disk.
+    """Flush a finished file or folder to disk and rename it to `path`, on the same disk.
 
     Raises:
-        OSError: the disk is full or refuses; see `disk_errors`.
+        OSError: the disk is full or refuses to write; `disk_errors` turns it into a sentence.
     """
     if written.is_dir():
         found = list(written.rglob("*"))
@@ -124,10 +125,10 @@ def publish(written: Path, path: Path) -> None:
 
 
 def fsync(path: Path) -> None:
-    """Flush a file or folder to the disk; folders are flushed where the system can."""
+    """Flush a file to disk, or a folder where the operating system supports that."""
     try:
         handle = os.open(path, os.O_RDONLY)
-    except PermissionError:  # Windows opens no folders
+    except PermissionError:  # Windows cannot open folders
         if path.is_dir():
             return
         raise
@@ -138,14 +139,18 @@ def fsync(path: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and its parents, if missing; StorageError where that fails."""
+    """Create a folder and its parents if they are missing.
+
+    Raises:
+        StorageError: the folder cannot be created.
+    """
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn an `OSError` while writing `path` into one sentence (`StorageError`)."""
+    """Turn an `OSError` while writing `path` into a one-sentence `StorageError`."""
     try:
         yield
     except OSError as error:

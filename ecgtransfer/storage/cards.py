@@ -1,7 +1,7 @@
 """Frozen dataclasses to JSON cards and back.
 
-A card is the JSON form of settings or results. Reading checks every field, so that a card of
-another version is refused in one sentence that names the file and the field.
+A card is the JSON form of settings or results. Reading checks every field: a card of another
+version is rejected in one sentence that names the file and the field.
 """
 
 import hashlib
@@ -30,14 +30,15 @@ from ecgtransfer.storage.atomic import atomic_file
 T = TypeVar("T")
 
 #: Metadata of a dataclass field that cards omit at its default. Give it to every field that is
-#: added to settings: older cards then keep their fingerprint, and mean the default.
+#: added to existing settings: older cards then keep their fingerprint and imply the default.
 OMIT_AT_DEFAULT: Mapping[str, bool] = {"omit_at_default": True}
 
 
 def to_card(value: object) -> Any:
-    """JSON values for dataclasses, mappings, sequences and paths; null for numbers not finite.
+    """Convert dataclasses, mappings, sequences and paths to JSON values.
 
-    Fields marked `OMIT_AT_DEFAULT` are omitted where they are at their default.
+    Numbers that are not finite become null. Fields marked `OMIT_AT_DEFAULT` are omitted if they
+    have their default value.
     """
     if is_dataclass(value) and not isinstance(value, type):
         held = {each: getattr(value, each.name) for each in fields(value)}
@@ -63,17 +64,17 @@ def _omitted(field: Field[Any], value: object) -> bool:
 def from_card(kind: type[T], card: object, file: Path, part: str = "") -> T:
     """Read a dataclass, or any other type that `to_card` writes, from the JSON values of a card.
 
-    Fields marked `OMIT_AT_DEFAULT` may be missing, and then are at their default; every other field
-    must be there. A number may be null, and then is NaN.
+    Fields marked `OMIT_AT_DEFAULT` may be missing and then take their default; every other field is
+    required. A number may be null and is then NaN.
 
     Args:
-        kind: what to read, such as a dataclass or `tuple[float, ...]`.
+        kind: type to read, such as a dataclass or `tuple[float, ...]`.
         card: JSON values.
-        file: that holds the card, for the sentence of an error.
-        part: of the card that is read, such as "settings.model"; empty for all of it.
+        file: file that holds the card, named in error messages.
+        part: dotted name of the part to read, such as "settings.model"; empty for the whole card.
 
     Raises:
-        StorageError: a field is missing, unknown or wrong.
+        StorageError: a field is missing, unknown or of the wrong type.
     """
     names: list[str | int] = []
     expected, found = kind, card
@@ -84,7 +85,7 @@ def from_card(kind: type[T], card: object, file: Path, part: str = "") -> T:
             names.append(name)
         return _CONVERTER.structure(found, kind)
     except (NameError, StructureHandlerNotFoundError):
-        raise  # a type that is not for cards
+        raise  # `kind` is not a type that cards support
     except Exception as error:
         cause: BaseException = error
     while isinstance(cause, ClassValidationError | IterableValidationError):
@@ -99,17 +100,17 @@ def from_card(kind: type[T], card: object, file: Path, part: str = "") -> T:
     raise StorageError(f"{_refusal(file, names, cause, expected, found)}; {_REMEDY}") from None
 
 
-_REMEDY = "use the version of ecgtransfer that wrote it, or make it anew"
+_REMEDY = "use the version of ecgtransfer that wrote it, or create it again"
 
 
 class _MissingField(Exception):
-    """A field that a card lacks; its only argument is the name."""
+    """A field is missing from a card; the only argument is the field's name."""
 
 
 def _refusal(
     file: Path, names: list[str | int], cause: BaseException, expected: Any, found: Any
 ) -> str:
-    """What is wrong with the field of these names."""
+    """Describe what is wrong with the field at this position."""
     if isinstance(cause, _MissingField):
         return f"{file} lacks the field {_dotted([*names, cause.args[0]])}"
     if isinstance(cause, ForbiddenExtraKeysError):
@@ -125,7 +126,7 @@ def _dotted(names: list[str | int]) -> str:
 
 
 def _described(kind: Any) -> str:
-    """A type as people call its JSON form."""
+    """Describe a type by its JSON form."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Literal:
         return f"one of {', '.join(map(repr, inner))}"
@@ -139,7 +140,7 @@ def _described(kind: Any) -> str:
 
 
 def _require(found: object, required: set[str]) -> None:
-    """Refuse what is no JSON object, or lacks a field."""
+    """Raise unless `found` is a JSON object with the required fields."""
     if not isinstance(found, dict):
         raise TypeError
     if missing := sorted(required - found.keys()):
@@ -147,7 +148,7 @@ def _require(found: object, required: set[str]) -> None:
 
 
 def _plain(*kinds: type) -> Callable[[Any, Any], Any]:
-    """A hook that takes values of these very types, and no other that converts to them."""
+    """Make a hook that accepts only values of exactly these types, without conversion."""
 
     def hook(value: Any, kind: Any) -> Any:
         if type(value) not in kinds:
@@ -177,7 +178,7 @@ def _is_sequence(kind: Any) -> bool:
 
 
 def _sequence(value: Any, kind: Any) -> Any:
-    """A list as a tuple or list; no text, which has letters, and no object, which has keys."""
+    """Structure a JSON list as a tuple or list; reject strings and objects, which also iterate."""
     make, inner = get_origin(kind), get_args(kind)
     if not isinstance(value, list | tuple):
         raise TypeError
@@ -204,7 +205,7 @@ _CONVERTER.register_structure_hook_factory(is_dataclass, _dataclass_hook)
 
 
 def fingerprint(value: object) -> str:
-    """Twelve hex digits of the SHA-256 of the card of some settings."""
+    """First twelve hexadecimal digits of the SHA-256 of the card of some settings."""
     text = json.dumps(to_card(value), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -217,17 +218,18 @@ def write_json(
     shared: bool = False,
     keep: bool = False,
 ) -> None:
-    """Write JSON values whole or not at all.
+    """Write JSON values atomically.
 
     Args:
-        path: of the file.
-        value: JSON values; ValueError for numbers that are not finite.
-        one_line: in the order given, instead of sorted and indented.
+        path: destination file.
+        value: JSON values.
+        one_line: write on one line in the given order, instead of sorted and indented.
         shared: see `atomic_file`.
         keep: see `atomic_file`.
 
     Raises:
         StorageError: the disk is full or refuses to write.
+        ValueError: a number is not finite.
     """
     layout: dict[str, Any] = {} if one_line else {"indent": 2, "sort_keys": True}
     text = json.dumps(value, allow_nan=False, **layout) + "\n"
@@ -236,7 +238,11 @@ def write_json(
 
 
 def read_card(kind: type[T], path: Path) -> T:
-    """Read a file that holds a card; StorageError as of `read_json` and `from_card`."""
+    """Read a file that holds a card.
+
+    Raises:
+        StorageError: as in `read_json` and `from_card`.
+    """
     return from_card(kind, read_json(path), path)
 
 
@@ -244,7 +250,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        StorageError: the file is missing, cannot be read, or holds something else.
+        StorageError: the file is missing, unreadable, or not a JSON object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Let one process at a time write a folder."""
+"""Exclusive locks: one process at a time writes a folder."""
 
 import contextlib
 import errno
@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from ecgtransfer.errors import StorageError
 from ecgtransfer.storage.atomic import disk_errors
 
-#: Answers of file systems that have no locks.
+#: Error numbers of file systems that do not support locks.
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
@@ -18,13 +18,13 @@ NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 def exclusive_lock(folder: Path, inside: str | None = None) -> Iterator[None]:
     """Keep other processes from writing `folder` during the block.
 
-    The lock is on the file `.NAME.lock` beside the folder, whose parent is made where it is
-    missing. The operating system releases the lock of a process that dies. On a file system without
-    locks, the block runs unprotected.
+    The lock file is `.NAME.lock` next to the folder; a missing parent folder is created. The
+    operating system releases the lock when its process ends. On a file system without locks, the
+    block runs unprotected.
 
     Args:
-        folder: need not exist.
-        inside: name of a lock file in the folder, which then is made, to use instead.
+        folder: folder to lock; it need not exist.
+        inside: name of a lock file to use inside the folder instead; the folder is then created.
 
     Raises:
         StorageError: another process holds the lock, or the lock file cannot be written.
@@ -35,7 +35,7 @@ def exclusive_lock(folder: Path, inside: str | None = None) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(blocking=False)
-            # A lock on a file that its last holder has just removed protects nothing.
+            # A lock on a file that its previous holder has just removed protects nothing.
             free = path.exists()
         except Timeout:
             free = False

@@ -1,4 +1,4 @@
-"""Write a large folder in several calls: an interrupted call goes on where the last one ended."""
+"""Write a large folder in several calls; an interrupted call is resumed by the next one."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -13,13 +13,18 @@ from ecgtransfer.storage.lock import exclusive_lock
 
 @dataclass(frozen=True)
 class DiskSpace:
-    """Bytes that are needed, and bytes that are free."""
+    """Disk space in bytes.
+
+    Attributes:
+        needed: bytes that the work will write.
+        free: bytes that are free on the disk.
+    """
 
     needed: int
     free: int
 
     def to_dict(self) -> dict[str, float]:
-        """Both in megabytes: `needed_mb`, `free_mb`."""
+        """Return both in megabytes: `needed_mb`, `free_mb`."""
         return {"needed_mb": round(self.needed / 1e6, 1), "free_mb": round(self.free / 1e6, 1)}
 
     def __str__(self) -> str:
@@ -27,9 +32,12 @@ class DiskSpace:
 
 
 def require_space(folder: Path, needed: int) -> DiskSpace:
-    """Space on the disk that `folder` is on; StorageError where it is less than `needed` bytes.
+    """Check that the disk of `folder` has `needed` bytes free, and return both numbers.
 
-    A negative need counts as none.
+    A negative `needed` counts as 0.
+
+    Raises:
+        StorageError: fewer bytes are free.
     """
     needed = max(needed, 0)
     near = next(path for path in folder.absolute().parents if path.exists())
@@ -43,7 +51,7 @@ def require_space(folder: Path, needed: int) -> DiskSpace:
 
 
 def bytes_below(folder: Path) -> int:
-    """Bytes of all files below a folder; 0 where there is no folder."""
+    """Total size of all files below a folder in bytes; 0 if the folder does not exist."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
@@ -53,20 +61,20 @@ def write_resumable(
     card: Mapping[str, object],
     write: Callable[[Path], None],
 ) -> None:
-    """Write a folder whole or not at all; return at once where it is finished.
+    """Write a folder atomically over several calls; return at once if it is finished.
 
-    Unfinished files are kept in `.NAME.partial/files` beside the folder for the next call. The
-    finished folder holds `export.json`: the plan, and the card under `card`.
+    Unfinished files stay in `.NAME.partial/files` next to the folder for the next call. The
+    finished folder holds `export.json`: the plan, and `card` under that key.
 
     Args:
-        folder: to be written.
+        folder: destination folder.
         plan: JSON values that identify the work.
-        card: of the set that is written.
+        card: card of the set that is written.
         write: completes the files in a given folder, which may not exist yet.
 
     Raises:
-        StorageError: another process is writing the folder, the disk is full or refuses to write,
-            or the folder holds something else or unfinished work on another plan.
+        StorageError: another process is writing the folder; the disk is full or refuses to write;
+            or the folder holds other files, or unfinished work with another plan.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     with exclusive_lock(folder):
@@ -83,27 +91,35 @@ def write_resumable(
 
 
 def _check_finished(folder: Path, plan: Mapping[str, object]) -> None:
-    """Raise `StorageError` unless `folder` is the export that the plan describes."""
+    """Check that `folder` is the export that the plan describes.
+
+    Raises:
+        StorageError: it is not.
+    """
     try:
         found = read_json(folder / "export.json")
     except StorageError:
         found = {}
     if any(found.get(key) != plan[key] for key in plan):
         raise StorageError(
-            f"{folder} exists and is no export of this set; choose another folder or remove it"
+            f"{folder} exists and is not an export of this set; choose another folder or remove it"
         )
 
 
 def _claim(folder: Path, plan: Mapping[str, object]) -> None:
-    """Mark `folder` as unfinished work on `plan`, or check the mark; StorageError on another."""
+    """Mark `folder` as unfinished work on `plan`, or check an existing mark.
+
+    Raises:
+        StorageError: the folder holds other files, or work with another plan.
+    """
     path = folder / "plan.json"
     with disk_errors(folder):
         folder.mkdir(exist_ok=True)
         if not path.exists():
             if any(not found.name.startswith(".plan.json.") for found in folder.iterdir()):
                 raise StorageError(
-                    f"{folder} is in the way and is no unfinished work of this package; move it or "
-                    "choose another folder"
+                    f"{folder} was not written by this command, so its work cannot be resumed; "
+                    "move it or choose another folder"
                 )
             write_json(path, plan)
     found = read_json(path)
@@ -111,5 +127,5 @@ def _claim(folder: Path, plan: Mapping[str, object]) -> None:
     if differing:
         raise StorageError(
             f"{folder} holds unfinished work with another {', '.join(differing)}; finish it with "
-            "its own settings, choose another folder, or remove it"
+            "its original settings, choose another folder, or remove it"
         )

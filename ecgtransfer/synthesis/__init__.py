@@ -1,4 +1,4 @@
-"""From a denoiser and a request to labelled synthetic records on disk."""
+"""Generation of labelled synthetic records from a denoiser, written to disk."""
 
 from typing import TYPE_CHECKING
 

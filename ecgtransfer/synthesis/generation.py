@@ -1,9 +1,9 @@
-"""Labelled synthetic records, drawn one seed each, written to disk as they come.
+"""Generate labelled synthetic records, one seed each, and write them to disk batch by batch.
 
-What a record is depends on the model, its label, its seed and the sampler alone. Floating-point
-convolutions, however, round differently for batches of different sizes, which is enough to move
-some samples by a microvolt; so the network always sees the same number of records at a time, and
-the same ones together, whatever is drawn between two saves and wherever a stopped run goes on.
+A record depends only on the model, its label, its seed and the sampler. Convolutions in floating
+point, however, round differently for different batch sizes, which can change a sample by a
+microvolt. The network therefore always sees the same records together in batches of one size,
+regardless of how often records are saved and of where an interrupted run resumes.
 """
 
 import operator
@@ -35,33 +35,38 @@ from ecgtransfer.synthesis.shards import (
 )
 from ecgtransfer.training import record_noise
 
-#: Millivolts beyond which a sample is broken, in any of the 12 leads: int16 microvolts end at
-#: 32.767, and the largest sample of PTB-XL is below 30.
+#: Largest amplitude of a valid record in millivolts, in any of the 12 leads. int16 microvolts end
+#: at 32.767 mV, and no sample of PTB-XL reaches 30 mV.
 LARGEST_MV = 32.0
 
-#: Records in one call of the network. On two CPU cores 16 is the fastest; an accelerator is idle
-#: with so few.
+#: Records per call of the network: 16 is fastest on two CPU cores but too few to occupy an
+#: accelerator.
 NETWORK_BATCH_CPU = 16
 NETWORK_BATCH_ACCELERATOR = 256
 
 
 class RecordModel(Protocol):
-    """What is needed of a `diffusion.DiffusionModel`: model units to millivolts."""
+    """The part of `diffusion.DiffusionModel` that generation needs."""
 
     def to_mv(self, x0: Tensor, condition: Condition | None = None) -> Tensor:
-        """x0 (B, 8, T) in model units -> (B, 8, T) in millivolts."""
+        """Convert x0 (B, 8, T) in model units to millivolts (B, 8, T)."""
         ...
 
 
 class ConditionSource(Protocol):
-    """What each record is conditioned on, drawn from the record's own seed."""
+    """Samples the condition of each record from the record's own seed."""
 
     def __call__(
         self, label: Tensor, seeds: Sequence[int], first: int = 0
     ) -> tuple[Condition, list[Beats]]:
-        """Labels (B, K) and seeds of B records, numbered from `first` -> condition and beats.
+        """Sample the condition and the beats of B records.
 
-        A record's row depends on its own label, seed and number and on the size of the batch alone.
+        The row of a record depends only on its own label, seed and index, and on the batch size.
+
+        Args:
+            label: (B, K).
+            seeds: one seed per record.
+            first: index of the first record.
         """
         ...
 
@@ -88,55 +93,54 @@ def generate(
     disk: Callable[[DiskSpace], None] | None = None,
     device: torch.device | str = "cpu",
 ) -> ECGSet:
-    """Draw the records of a request into a new ECG set, or go on where an earlier call stopped.
+    """Generate the records of a request as a new ECG set, or resume where an earlier call stopped.
 
-    Finished records wait in `.NAME.partial` beside the folder; the folder itself appears whole at
-    the end. The same call after Ctrl-C, a kill or a full disk draws only what is missing, and the
-    set has the same signals, labels and table as from an undisturbed call. A call for a set that
-    is already there returns it. Memory holds `batch_size` records and 8 bytes for each other.
+    Finished records are stored in `.NAME.partial` next to the folder, which appears complete at the
+    end. After Ctrl-C, a kill or a full disk, the same call generates only the missing records; the
+    set is identical to that of an uninterrupted call. A call for an existing set returns it. Memory
+    holds `batch_size` records, plus 8 bytes for each record of the request.
 
-    With `shard` only that part is drawn, into its own folder (see `shards`); calls for different
-    shards may run at once. When all are there, a call without it joins them, with the bytes of a
-    set that was drawn in one piece, and removes them.
+    With `shard`, only that part is generated, into a folder of its own (see `shards`); calls for
+    different shards may run at the same time. Once all shards exist, a call without `shard` joins
+    them to a set with the same bytes as one generated in one piece, and deletes them.
 
     Args:
-        denoise: (x (B, 8, T), sigma (B,), condition) -> denoised; records may not mix.
-        model: `to_mv` takes model units to millivolts, (B, 8, T).
+        denoise: (x (B, 8, T), sigma (B,), condition) -> denoised; records must be independent.
+        model: converts model units to millivolts.
         request: labels and counts.
-        folder: where the set goes.
+        folder: destination of the set.
         label_space: columns of the model's label.
-        sigmas: (steps + 1,) falling noise levels that end in 0.
+        sigmas: (steps + 1,) decreasing noise levels that end in 0.
         card_extra: JSON values for the card, at least `model_fingerprint` and `method`.
-        samples: T, samples a record.
-        sampling_rate_hz: of the model.
-        solver: of `diffusion.sample`.
-        seed: of the run; each record has its own (`record_seed`), stated in the table.
-        conditions: draws beats and whatever else records are conditioned on; None for the label
-            alone.
-        columns: of the table, with the same value for every record, such as the age that
-            `conditions` ask for; what they follow from must be in `card_extra`.
-        batch_size: records drawn between two saves, rounded up to whole calls of the network;
-            changes no sample, label or row of the result.
-        network_batch: records in one call of the network, the last call being filled up; fewer
-            take less memory. Part of what is drawn: rounding follows it. Default 16 on a CPU,
-            256 on an accelerator.
-        shard: the part to draw; None for the whole set.
-        progress: called with (records finished, records asked for), first with what an earlier
-            call finished.
-        disk: called once, before anything is drawn or joined, with what the disk is to take.
-        device: where the network is.
+        samples: T, samples per record.
+        sampling_rate_hz: sampling rate of the model.
+        solver: as in `diffusion.sample`.
+        seed: seed of the run; each record has its own (`record_seed`), stored in the table.
+        conditions: samples beats and other conditions; None to condition on the label only.
+        columns: table columns with one value for all records, such as the age in `conditions`;
+            `card_extra` must hold what they follow from.
+        batch_size: records between two saves, rounded up to whole calls of the network; it does not
+            affect the result.
+        network_batch: records per call of the network; the last call is padded. Smaller values need
+            less memory. It affects rounding and is part of the card. Default: 16 on a CPU, 256 on
+            an accelerator.
+        shard: the part to generate; None for the whole set.
+        progress: called with (records finished, records requested), first with the records that an
+            earlier call finished.
+        disk: called once, before generating or joining, with the disk space that is needed.
+        device: device of the network.
 
     Returns:
-        The set, or the shard as one, origin "generated", its table with the seed, labels and method
-        of each record. Where the whole set is there already, a call for a shard returns that.
+        The set, or the shard as a set. Its origin is "generated"; its table has the seed, labels
+        and method of each record. If the whole set exists already, a call for a shard returns it.
 
     Raises:
-        ConfigError: a setting out of range, more shards than calls of the network, or a card
-            without its provenance, with other than JSON values, or with what the request decides.
-        CorpusError: a label that the space does not have, or unfinished work with other settings.
-        RunError: a record that is not finite or beyond 32 mV, a folder that holds something else,
-            a set that is being drawn in another number of shards, or shards to be joined of which
-            one is missing.
+        ConfigError: a setting is out of range; there are more shards than calls of the network; or
+            the card lacks its provenance, is not JSON, or contradicts the request.
+        CorpusError: a label is not in the label space, or there is unfinished work with other
+            settings.
+        RunError: a record is not finite or exceeds 32 mV; the folder holds something else; the set
+            is being generated in another number of shards; or a shard is missing when joining.
         StorageError: the disk is full or refuses to write, or another process is writing the
             folder.
     """
@@ -172,7 +176,7 @@ def generate(
         conditions,
         columns or {},
         batch_size,
-        progress or _nobody,
+        progress or _no_progress,
         disk,
     )
     if shard is None:
@@ -180,12 +184,12 @@ def generate(
     return _draw_shard(folder, drawing, shard)
 
 
-def _nobody(done: int, total: int) -> None:
-    """Progress that nobody wants to know."""
+def _no_progress(done: int, total: int) -> None:
+    """No-op progress callback."""
 
 
 def _draw_whole(folder: Path, drawing: "_Drawing") -> ECGSet:
-    """The whole set: found, joined from its shards, or drawn."""
+    """Open, join from shards, or generate the whole set."""
     plan = drawing.plan
     with exclusive_lock(folder):
         if folder.exists():
@@ -200,7 +204,7 @@ def _draw_whole(folder: Path, drawing: "_Drawing") -> ECGSet:
 
 
 def _draw_shard(folder: Path, drawing: "_Drawing", shard: Shard) -> ECGSet:
-    """One shard of the set in `folder`: found or drawn; the whole set where that is there."""
+    """Open or generate one shard of the set in `folder`; open the whole set if it exists."""
     plan = drawing.plan
     records = shard.records(plan.request.total, plan.network_batch)
     if folder.exists():
@@ -216,7 +220,7 @@ def _draw_shard(folder: Path, drawing: "_Drawing", shard: Shard) -> ECGSet:
 
 @dataclass(frozen=True)
 class _Drawing:
-    """A plan and the network that draws it; see `generate`."""
+    """A plan with the network and settings that generate it; see `generate` for the fields."""
 
     denoise: Denoiser
     model: RecordModel
@@ -231,7 +235,7 @@ class _Drawing:
     disk: Callable[[DiskSpace], None] | None
 
     def write(self, place: Path, records: range, card: Mapping[str, object]) -> ECGSet:
-        """Some records of the plan as a set of their own, or what is missing of it."""
+        """Generate the missing ones of some records of the plan, as a set of their own."""
         plan, total = self.plan, len(records)
         chunk = -(-self.batch_size // plan.network_batch) * plan.network_batch
         with ECGSetWriter(
@@ -267,7 +271,11 @@ class _Drawing:
             return writer.finish()
 
     def _draw(self, start: int, stop: int) -> tuple[NDArray[np.int16], list[Beats]]:
-        """Records start to stop - 1, at most `network_batch`: (n, 8, T) microvolts, and beats."""
+        """Generate records start to stop - 1, at most `network_batch`.
+
+        Returns:
+            Signals (n, 8, T) in microvolts, and beats.
+        """
         plan = self.plan
         seeds = [record_seed(plan.seed, number) for number in range(start, stop)]
         label = torch.from_numpy(plan.request.label_matrix(plan.label_space, start, stop))
@@ -292,7 +300,11 @@ class _Drawing:
 def _microvolts(
     signals_mv: NDArray[np.float64], start: int, seeds: list[int], request: SynthesisRequest
 ) -> NDArray[np.int16]:
-    """(n, 8, T) mV -> int16 microvolts; a broken record is refused by its seed, never clipped."""
+    """Convert signals (n, 8, T) from mV to int16 microvolts, without clipping.
+
+    Raises:
+        RunError: a record is not finite or exceeds `LARGEST_MV`; the message names its seed.
+    """
     with np.errstate(invalid="ignore", over="ignore"):
         largest = np.abs(expand_leads(signals_mv)).max(axis=(1, 2))
     for place in np.flatnonzero(~(largest <= LARGEST_MV)):
@@ -304,6 +316,6 @@ def _microvolts(
         labels = "+".join(request.labels_of_record(start + int(place)))
         raise RunError(
             f"record {start + place} ({labels}, seed {seeds[place]}) {what}; the denoiser is "
-            "broken at these settings: lower the guidance weight, take more steps or train longer"
+            "unstable at these settings: lower the guidance weight, take more steps or train longer"
         )
     return microvolts(signals_mv)

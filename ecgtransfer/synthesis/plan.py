@@ -1,4 +1,4 @@
-"""What a generated set is to be, apart from the network that draws it: checked, and on its card."""
+"""The plan of a generated set: everything that determines its content, independent of the model."""
 
 import json
 from collections.abc import Mapping
@@ -13,43 +13,48 @@ from ecgtransfer.errors import ConfigError, CorpusError, RunError
 from ecgtransfer.signals import INDEPENDENT_LEADS
 from ecgtransfer.synthesis.request import SynthesisRequest
 
-#: Bytes of the table that a record takes at most while the parts of the table are joined.
+#: Upper bound of the table's size per record, in bytes, while parts of the table are joined.
 TABLE_BYTES = 400
 
-#: What `card_extra` must say, so that each set tells where it comes from.
+#: Required entries of `card_extra`, which record the set's provenance.
 PROVENANCE = ("model_fingerprint", "method")
 
 
 def record_seed(seed: int, number: int) -> int:
-    """Seed of record `number` in a run with `seed`: 63 bits, by numpy's `SeedSequence`.
+    """Seed of the record with index `number` in a run with `seed`: 63 bits, by `SeedSequence`.
 
-    Any two records of a run, and the same record of two runs, get unrelated seeds.
+    All records of a run, and the same record in different runs, have independent seeds.
     """
     (state,) = np.random.SeedSequence(seed, spawn_key=(number,)).generate_state(1, np.uint64)
     return int(state >> np.uint64(1))
 
 
 def disk_bytes(missing: int, records: int, samples: int, labels: int) -> int:
-    """Bytes on the disk that `missing` of the `records` of a set still need at most.
+    """Upper bound of the disk space that the missing records of a set still need, in bytes.
 
-    With T samples a lead, K labels, and the whole table, of which the parts lie there until it is
-    joined.
+    The whole table is included, because its parts stay on disk until they are joined.
+
+    Args:
+        missing: number of records to generate.
+        records: number of records in the set.
+        samples: T, samples per lead.
+        labels: K, number of labels.
     """
     return missing * (len(INDEPENDENT_LEADS) * samples * 2 + labels * 4) + records * TABLE_BYTES
 
 
 @dataclass(frozen=True)
 class SetPlan:
-    """A set that is to be drawn.
+    """A set to generate.
 
     Attributes:
         request: labels and counts.
-        label_space: columns of its labels.
-        samples: T, samples a record.
-        sampling_rate_hz: of all records.
-        seed: of the run.
-        network_batch: records in one call of the network.
-        card: all that decides the set's bytes, and where it comes from; JSON values.
+        label_space: columns of the label.
+        samples: T, samples per record.
+        sampling_rate_hz: sampling rate of all records.
+        seed: seed of the run.
+        network_batch: records per call of the network.
+        card: JSON values that determine the set's bytes, and its provenance.
     """
 
     request: SynthesisRequest
@@ -61,11 +66,11 @@ class SetPlan:
     card: Mapping[str, object]
 
     def disk_bytes(self, missing: int, records: int) -> int:
-        """Bytes on the disk that `missing` of `records` still need at most, with their table."""
+        """Upper bound of the disk space that `missing` of `records` still need, in bytes."""
         return disk_bytes(missing, records, self.samples, len(self.label_space))
 
     def table(self, start: int, stop: int) -> pd.DataFrame:
-        """Rows of the set's table for records start to stop - 1; no record has a patient."""
+        """Table rows of records start to stop - 1; synthetic records have no patient."""
         numbers = range(start, stop)
         seeds = [record_seed(self.seed, number) for number in numbers]
         return pd.DataFrame(
@@ -79,16 +84,16 @@ class SetPlan:
         )
 
     def open_finished(self, folder: Path, card: Mapping[str, object]) -> ECGSet:
-        """The set that lies in `folder`, if it is one of this plan with that card.
+        """Open the set in `folder` after checking that it has this plan and this card.
 
         Raises:
-            RunError: something else lies there.
+            RunError: the folder holds something else.
         """
         try:
             found = ECGSet.open(folder)
         except CorpusError as error:
             raise RunError(
-                f"cannot generate into {folder}, which is there already: {error}"
+                f"cannot generate into {folder}, which exists already: {error}"
             ) from None
         wanted = {
             **card,
@@ -106,20 +111,22 @@ class SetPlan:
 
 
 def plan_card(card_extra: Mapping[str, object], **settings: object) -> dict[str, object]:
-    """What the card says beside the set's own facts: all that decides its bytes.
+    """Build the card of a set: everything that determines its bytes.
 
     Raises:
-        ConfigError: no provenance, a setting in `card_extra`, or other than JSON values.
+        ConfigError: `card_extra` lacks the provenance, repeats a setting, or is not JSON.
     """
     for name in PROVENANCE:
         if not isinstance(card_extra.get(name), str):
             raise ConfigError(
-                f"the card of a generated set must say its {name} as text, "
+                f"the card of a generated set must hold its {name} as text, "
                 f"got {card_extra.get(name)!r}"
             )
     clash = sorted(card_extra.keys() & settings.keys())
     if clash:
-        raise ConfigError(f"card_extra may not say {', '.join(clash)}, which the request decides")
+        raise ConfigError(
+            f"card_extra must not hold {', '.join(clash)}, which the request determines"
+        )
     try:
         card: dict[str, object] = json.loads(
             json.dumps({**card_extra, **settings}, allow_nan=False)

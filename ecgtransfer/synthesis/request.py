@@ -1,4 +1,4 @@
-"""What is to be generated: exact counts of label combinations, in a fixed order."""
+"""Requests for synthetic records: exact counts of label combinations, in a fixed order."""
 
 import re
 from bisect import bisect_right
@@ -13,20 +13,25 @@ from numpy.typing import NDArray
 from ecgtransfer.corpus import LabelSpace
 from ecgtransfer.errors import ConfigError
 
-#: A count as a user writes it: decimal digits, perhaps a sign; neither "1e3" nor "1_000".
+#: A count on the command line: decimal digits with an optional sign; neither "1e3" nor "1_000".
 WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+")
 
 
 @dataclass(frozen=True)
 class SynthesisRequest:
-    """How many records of which labels, record numbers running through the entries in order.
+    """Counts of label combinations to generate.
 
-    `entries` is a tuple of (label names, count): `((("AFIB",), 200), (("CRBBB", "PVC"), 20))` asks
-    for records 0 to 199 with AFIB and records 200 to 219 with both of the others. Nothing here
-    grows with the counts, so they may be in the millions.
+    Records are numbered through the entries in order: `((("AFIB",), 200), (("CRBBB", "PVC"), 20))`
+    requests records 0 to 199 with AFIB and records 200 to 219 with both CRBBB and PVC. Memory does
+    not grow with the counts.
 
-    Raises `ConfigError` when there is no entry, an entry has no label or one twice, a combination
-    comes twice (in any order of its labels), or a count is not a whole number of at least 1.
+    Attributes:
+        entries: pairs of (label names, count).
+
+    Raises:
+        ConfigError: there is no entry; an entry has no label or a repeated one; a combination
+            occurs twice (in any order of its labels); or a count is not a whole number of at least
+            1.
     """
 
     entries: tuple[tuple[tuple[str, ...], int], ...]
@@ -42,7 +47,9 @@ class SynthesisRequest:
             if len(set(labels)) != len(labels):
                 raise ConfigError(f"{text!r} names a label twice; name each of its labels once")
             if frozenset(labels) in seen:
-                raise ConfigError(f"{text!r} is counted twice; give one count for a combination")
+                raise ConfigError(
+                    f"{text!r} is requested twice; give one count for each combination"
+                )
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
                 raise ConfigError(
                     f"the count of {text} must be a whole number of at least 1, got {count!r}"
@@ -51,26 +58,27 @@ class SynthesisRequest:
 
     @cached_property
     def _ends(self) -> tuple[int, ...]:
-        """Record number after the last of each entry."""
+        """Index after the last record of each entry."""
         return tuple(accumulate(count for _, count in self.entries))
 
     @property
     def total(self) -> int:
-        """Number of records asked for."""
+        """Number of requested records."""
         return self._ends[-1]
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Every label named, each once, in the order of first mention."""
+        """All requested labels, without repetition, in the order of first mention."""
         return tuple(dict.fromkeys(name for names, _ in self.entries for name in names))
 
     def labels_of_record(self, number: int) -> tuple[str, ...]:
-        """Label names of record `number`, which counts from 0.
+        """Label names of the record with index `number`, counted from 0.
 
-        Raises `ConfigError` for a number outside 0 to total - 1.
+        Raises:
+            ConfigError: the index is outside 0 to total - 1.
         """
         if not 0 <= number < self.total:
-            raise ConfigError(f"record numbers run from 0 to {self.total - 1}, got {number}")
+            raise ConfigError(f"record indices run from 0 to {self.total - 1}, got {number}")
         return self.entries[bisect_right(self._ends, number)][0]
 
     def label_matrix(
@@ -78,8 +86,9 @@ class SynthesisRequest:
     ) -> NDArray[np.float32]:
         """Multi-hot labels of records start to stop - 1 (default: all): (stop - start, K) float32.
 
-        Raises `ConfigError` for a range outside the request, `CorpusError` for a label that the
-        space does not have.
+        Raises:
+            ConfigError: the range is outside the request.
+            CorpusError: a label is not in the label space.
         """
         stop = self.total if stop is None else stop
         if not 0 <= start <= stop <= self.total:
@@ -96,14 +105,19 @@ class SynthesisRequest:
 def parse_counts(
     counts: Sequence[str], label_space: LabelSpace, known: Collection[str] | None = None
 ) -> SynthesisRequest:
-    """Read counts as the command line takes them: "AFIB=200", "CRBBB+PVC=20".
+    """Parse counts from the command line, such as "AFIB=200" and "CRBBB+PVC=20".
 
-    Labels of one combination come out in the order of the label space, so "PVC+CRBBB" and
-    "CRBBB+PVC" are the same. `known` are the labels that the model saw in training (default: the
-    whole space); any other is refused.
+    The labels of a combination are sorted by the label space, so that "PVC+CRBBB" and "CRBBB+PVC"
+    are the same.
 
-    Raises `ConfigError`, in one sentence, for malformed text, an unknown label (the sentence lists
-    the known ones), a combination that comes twice, or a count that is not a whole number above 0.
+    Args:
+        counts: texts to parse.
+        label_space: the model's label space.
+        known: labels that occurred in training; default: the whole label space.
+
+    Raises:
+        ConfigError: malformed text, an unknown label, a repeated combination, or a count that is
+            not a whole number above 0.
     """
     names = tuple(name for name in label_space.names if known is None or name in known)
     entries = []
@@ -122,7 +136,8 @@ def parse_counts(
         for label in labels:
             if label not in names:
                 raise ConfigError(
-                    f"the model has never seen the label {label!r}; it knows {', '.join(names)}"
+                    f"the model was not trained with the label {label!r}; it knows "
+                    f"{', '.join(names)}"
                 )
         entries.append((tuple(sorted(labels, key=label_space.index)), int(number)))
     return SynthesisRequest(tuple(entries))
@@ -131,10 +146,15 @@ def parse_counts(
 def per_class(
     label_space: LabelSpace, count: int, known: Collection[str] | None = None
 ) -> SynthesisRequest:
-    """`count` records of each label alone, in the order of the label space.
+    """Request `count` records of each label alone, in the order of the label space.
 
-    `known` are the labels that the model saw in training (default: the whole space); the others
-    are passed over. Raises `ConfigError` for a count below 1 or when no label is left.
+    Args:
+        label_space: the model's label space.
+        count: records per label.
+        known: labels that occurred in training; the others are skipped. Default: all.
+
+    Raises:
+        ConfigError: the count is below 1, or no label is left.
     """
     names = (name for name in label_space.names if known is None or name in known)
     return SynthesisRequest(tuple(((name,), count) for name in names))

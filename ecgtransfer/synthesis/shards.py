@@ -1,16 +1,16 @@
-"""A set in parts that several processes draw at once, and how they become one set.
+"""Shards: parts of a set that several processes generate at once, and how they are joined.
 
-The shards of a set `NAME` lie beside it in `NAME.shards`:
+The shards of a set `NAME` are stored next to it in `NAME.shards`:
 
-NAME.shards/plan.json     what the set is and in how many shards it is drawn; the first to come
-                          writes it, and who asks for something else is refused
+NAME.shards/plan.json     the card of the set and the number of shards; the first process writes it,
+                          and processes with another plan are rejected
 NAME.shards/03-of-16/     a finished shard, an ECG set like any other
-NAME.shards/.03-of-16.partial, .03-of-16.lock     one that is being drawn
+NAME.shards/.03-of-16.partial, .03-of-16.lock     a shard that is being generated
 
-Nothing is shared but `plan.json`, so shards may be drawn in any order, at once, and on several
-machines that see the folder. Shards end where calls of the network do, so a record is the same
-whoever draws it (machines of different make may round differently, as ever), and the joined set has
-the bytes of one that was drawn in one piece.
+Only `plan.json` is shared, so that shards may be generated in any order, at the same time, and on
+several machines with access to the folder. Shards end at the end of a network call, so that a
+record does not depend on the shards (different CPUs or GPUs may still round differently). The
+joined set has the same bytes as a set generated in one piece.
 """
 
 import re
@@ -36,18 +36,23 @@ from ecgtransfer.synthesis.plan import SetPlan
 
 PLAN = "plan.json"
 
-#: What may lie in the folder of shards.
-OURS = re.compile(r"\.?plan\.json.*|\.?[0-9]+-of-[0-9]+(\.partial|\.lock)?")
+#: File names that are expected in the folder of shards.
+EXPECTED_NAMES = re.compile(r"\.?plan\.json.*|\.?[0-9]+-of-[0-9]+(\.partial|\.lock)?")
 
-#: Records copied between two saves while shards are joined: 16 MB at 100 Hz and 10 s.
+#: Records copied between two saves when shards are joined: 16 MB at 100 Hz and 10 s.
 JOINED_RECORDS = 1024
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Part `number` of `of`, counted from 1.
+    """One part of a set.
 
-    Raises `ConfigError` for numbers that are not 1 <= number <= of.
+    Attributes:
+        number: number of the shard, from 1.
+        of: number of shards.
+
+    Raises:
+        ConfigError: not 1 <= number <= of.
     """
 
     number: int
@@ -59,7 +64,11 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> "Shard":
-        """The shard that the command line calls "3/16"; ConfigError for any other text."""
+        """Parse a shard from the command line, such as "3/16".
+
+        Raises:
+            ConfigError: the text has another form.
+        """
         if not (found := re.fullmatch(r"([0-9]{1,9})/0*([1-9][0-9]{0,8})", text.strip())):
             raise ConfigError(f"expected a shard such as 3/16, got {text!r}")
         return cls(int(found[1]), int(found[2]))
@@ -68,13 +77,14 @@ class Shard:
         return f"{self.number}/{self.of}"
 
     def folder(self, whole: Path) -> Path:
-        """Where this shard of the set `whole` lies."""
+        """Folder of this shard of the set `whole`."""
         return shards_folder(whole) / f"{self.number:0{len(str(self.of))}d}-of-{self.of}"
 
     def records(self, total: int, network_batch: int) -> range:
-        """Numbers of its records, of `total`: whole calls of the network, about as many as others.
+        """Indices of its records: whole calls of the network, evenly distributed over the shards.
 
-        Raises `ConfigError` when there are fewer calls than shards.
+        Raises:
+            ConfigError: there are fewer calls of the network than shards.
         """
         calls = -(-total // network_batch)
         if calls < self.of:
@@ -86,59 +96,67 @@ class Shard:
         return range(first * network_batch, min(last * network_batch, total))
 
     def card(self, plan: SetPlan) -> dict[str, object]:
-        """What the card of this shard says: that of the whole set, and which part it is."""
+        """Card of this shard: the card of the whole set, and which part this is."""
         return {**plan.card, "shard": str(self)}
 
 
 @dataclass(frozen=True)
 class _ShardPlan:
-    """What the file `PLAN` states: the number of shards, and the card of the whole set."""
+    """Content of the file `PLAN`: number of shards and card of the whole set."""
 
     of: int
     card: Mapping[str, Any]
 
 
 def shards_folder(whole: Path) -> Path:
-    """Where the shards of the set `whole` lie."""
+    """Folder of the shards of the set `whole`."""
     return whole.with_name(f"{whole.name}.shards")
 
 
 def is_sharded(whole: Path) -> bool:
-    """Whether drawing the set `whole` in shards was begun."""
+    """Whether generating the set `whole` in shards has started."""
     return (shards_folder(whole) / PLAN).exists()
 
 
 def all_shards(of: int) -> tuple[Shard, ...]:
-    """Every shard of a set in `of` of them."""
+    """All shards of a set that has `of` of them."""
     return tuple(Shard(number, of) for number in range(1, of + 1))
 
 
 def missing_shards(whole: Path, of: int) -> tuple[Shard, ...]:
-    """The shards of the set `whole` that are not finished."""
+    """Unfinished shards of the set `whole`."""
     return tuple(shard for shard in all_shards(of) if not shard.folder(whole).exists())
 
 
 def claim_shards(whole: Path, plan: SetPlan, of: int | None = None) -> int:
-    """Make the folder of shards the place of this plan, or check that it is; their number.
+    """Create the folder of shards for this plan, or check that an existing one belongs to it.
 
-    of: number of shards; None takes what others have begun with.
+    Args:
+        whole: folder of the set.
+        plan: plan of the set.
+        of: number of shards; None for the number that other processes use.
 
-    Raises `RunError` when the set is being drawn in one piece or in another number of shards, when
-    the folder holds shards of another set, or something that is no shard.
+    Returns:
+        The number of shards.
+
+    Raises:
+        RunError: the set is being generated in one piece or in another number of shards, or the
+            folder holds shards of another set or other files.
     """
     place = shards_folder(whole)
     if not is_sharded(whole) and whole.with_name(f".{whole.name}.partial").exists():
         raise RunError(
-            f"{whole} is being drawn in one piece; go on without --shard and in one process, or "
-            "remove what is unfinished there to begin anew in shards"
+            f"{whole} is being generated in one piece; continue without --shard and in one "
+            "process, or remove its unfinished files to start over in shards"
         )
     with disk_errors(place):
         place.mkdir(parents=True, exist_ok=True)
         if foreign := sorted(
-            path.name for path in place.iterdir() if not OURS.fullmatch(path.name)
+            path.name for path in place.iterdir() if not EXPECTED_NAMES.fullmatch(path.name)
         ):
             raise RunError(
-                f"{place} holds {foreign[0]!r}, which is no shard; move it or choose another folder"
+                f"{place} holds {foreign[0]!r}, which is not a shard; move it or choose another "
+                "folder"
             )
         if of is not None and not (place / PLAN).exists():
             write_json(place / PLAN, to_card(_ShardPlan(of, plan.card)), keep=True)
@@ -146,8 +164,8 @@ def claim_shards(whole: Path, plan: SetPlan, of: int | None = None) -> int:
     held_of, held_card = held.of, held.card
     if of not in (None, held_of):
         raise RunError(
-            f"{whole} is being drawn in {held_of} shards, not in {of}; take one of them, such as "
-            f"--shard 1/{held_of}, or remove {place} to begin anew"
+            f"{whole} is being generated in {held_of} shards, not in {of}; use one of them, such "
+            f"as --shard 1/{held_of}, or remove {place} to start over"
         )
     differing = [
         key for key in sorted({*held_card, *plan.card}) if held_card.get(key) != plan.card.get(key)
@@ -155,7 +173,7 @@ def claim_shards(whole: Path, plan: SetPlan, of: int | None = None) -> int:
     if differing:
         raise RunError(
             f"{place} holds shards of a set with another {', '.join(differing)}; finish it with "
-            "its own settings, choose another folder, or remove it"
+            "its original settings, choose another folder, or remove it"
         )
     return held_of
 
@@ -166,16 +184,16 @@ def join_shards(
     progress: Callable[[int, int], None],
     disk: Callable[[DiskSpace], None] | None = None,
 ) -> ECGSet:
-    """Join all shards of a set into `whole`, or go on where an earlier call stopped.
+    """Join all shards of a set into `whole`, or resume where an earlier call stopped.
 
-    Each shard is held against its own fingerprint, and each record against the labels asked for, so
-    that the count of every combination of labels is exact. Memory holds `JOINED_RECORDS` records.
-    The shards stay; `remove_shards` removes them.
+    The fingerprint of each shard and the labels of each record are checked, so that the count of
+    every label combination is exact. Memory holds `JOINED_RECORDS` records. Delete the shards
+    afterwards with `remove_shards`.
 
     Raises:
-        CorpusError: a shard that has changed since it was written.
-        RunError: a shard that is missing, of another set, or without the labels asked for; too
-            little disk.
+        CorpusError: a shard has changed since it was written.
+        RunError: a shard is missing, belongs to another set, or has other labels than requested; or
+            there is too little disk space.
     """
     shards = all_shards(claim_shards(whole, plan))
     _check_all_there(whole, len(shards))
@@ -208,15 +226,15 @@ def _append(
     plan: SetPlan,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Append the records of a shard from its number `start` on, if they are as asked for."""
+    """Append the records of a shard from index `start` on, after checking their labels."""
     part.verify()
     for chunk in part.chunks(JOINED_RECORDS, start):
         first, last = len(writer), len(writer) + len(chunk.labels)
         wanted = plan.request.label_matrix(plan.label_space, first, last)
         if not np.array_equal(chunk.labels, wanted):
             raise RunError(
-                f"{part.folder} has other labels than were asked for among the records {first} to "
-                f"{last - 1}; remove it and draw it again"
+                f"{part.folder} has other labels than requested among the records {first} to "
+                f"{last - 1}; remove it and generate it again"
             )
         writer.append(*chunk)
         writer.checkpoint()
@@ -228,25 +246,25 @@ def _check_all_there(whole: Path, of: int) -> None:
         several = len(missing) > 1
         raise RunError(
             f"{whole} lacks {'the shards' if several else 'shard'} {', '.join(map(str, missing))}; "
-            f"draw {'each' if several else 'it'} with the same command and --shard {missing[0]}, "
-            "then give this one again"
+            f"generate {'each' if several else 'it'} with the same command and --shard "
+            f"{missing[0]}, then repeat this command"
         )
 
 
 def remove_shards(whole: Path) -> None:
-    """Remove the shards of a set that is whole; what is no shard stays."""
+    """Delete the shards of a joined set; leave unknown files."""
     place = shards_folder(whole)
-    if place.exists() and all(OURS.fullmatch(path.name) for path in place.iterdir()):
+    if place.exists() and all(EXPECTED_NAMES.fullmatch(path.name) for path in place.iterdir()):
         shutil.rmtree(place, ignore_errors=True)
 
 
 def _open_shard(whole: Path, plan: SetPlan, shard: Shard) -> ECGSet:
-    """A finished shard, held against the plan."""
+    """Open a finished shard after checking it against the plan."""
     part = plan.open_finished(shard.folder(whole), shard.card(plan))
     expected = shard.records(plan.request.total, plan.network_batch)
     if len(part) != len(expected):
         raise RunError(
-            f"{part.folder} has {len(part)} records, expected {len(expected)}; remove it and draw "
-            "it again"
+            f"{part.folder} has {len(part)} records, expected {len(expected)}; remove it and "
+            "generate it again"
         )
     return part

@@ -1,4 +1,4 @@
-"""One loop that trains every network, and the order in which it sees the records."""
+"""Training loop for every network, deterministic batches, checkpoints and weight files."""
 
 from typing import TYPE_CHECKING
 
@@ -28,16 +28,18 @@ if TYPE_CHECKING:
         available_cores,
         is_main_process,
         main_process_first,
-        meeting_point,
+        make_barrier,
         process_number,
         wait_for_everyone,
     )
+    from ecgtransfer.training.progress import Bars, no_bars
     from ecgtransfer.training.rates import check_factors, fit_best_rate
 else:
     __getattr__, __dir__ = lazy_names(__name__)
 
 __all__ = [
     "WEIGHTS",
+    "Bars",
     "BatchIndices",
     "ECGDataset",
     "FitResult",
@@ -52,7 +54,8 @@ __all__ = [
     "label_weights",
     "load_weights",
     "main_process_first",
-    "meeting_point",
+    "make_barrier",
+    "no_bars",
     "process_number",
     "record_noise",
     "remove_checkpoints",

@@ -1,7 +1,7 @@
-"""Which records make up the batch of a step, and with which randomness.
+"""Deterministic batches and noise: which records a training step uses, and its generator.
 
-Everything is a pure function of (seed, step): a training that is killed and resumed draws what
-it would have drawn, with no state of a random generator on disk.
+Everything is a pure function of (seed, step). A killed training therefore resumes with the same
+batches and noise, and no generator state is stored on disk.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,22 +17,31 @@ from ecgtransfer.statistics import streams
 
 BatchIndices = Callable[[int], np.ndarray]
 
-#: Record numbers that are shuffled at a time, at least: one call of the generator for many epochs
-#: of few records.
+#: Minimum number of record indices that are shuffled at a time: with few records, one call of the
+#: generator serves many epochs.
 SHUFFLED_AT_ONCE = 4096
 
 
 def shuffled_batches(
     n: int, batch_size: int, seed: int, weights: np.ndarray | None = None
 ) -> BatchIndices:
-    """Record numbers of each step: step -> (batch_size,) int64.
+    """Make a function that returns the record indices of a step: step -> (batch_size,) int64.
 
-    Without weights the records are dealt in a new random order each epoch, batches running over
-    its end; with weights (n,) they are drawn with replacement in proportion.
+    Without weights, each epoch is a new random permutation; a batch may span two epochs. With
+    weights, records are drawn with replacement.
 
-    The orders of many epochs are drawn at once where the records are few, from a generator of
-    (seed, number of the draw): an order depends on seed, n and, where that is above
-    `SHUFFLED_AT_ONCE`, on batch_size. The last two draws are kept in memory.
+    With few records, the permutations of many epochs are drawn in one call from a generator of
+    (seed, index of the call). They depend on `seed`, on `n` and, if it exceeds `SHUFFLED_AT_ONCE`,
+    on `batch_size`. The last two calls are cached.
+
+    Args:
+        n: number of records.
+        batch_size: records per batch.
+        seed: seed of the order.
+        weights: (n,) sampling weights, not normalised; None for permutations.
+
+    Raises:
+        ConfigError: no record, an empty batch, or invalid weights.
     """
     if n < 1 or batch_size < 1:
         raise ConfigError(
@@ -43,9 +52,9 @@ def shuffled_batches(
         epochs = -(-max(SHUFFLED_AT_ONCE, batch_size) // n)
         length = epochs * n
 
-        @lru_cache(maxsize=2)  # a batch is no longer than a draw, so it touches two at most
+        @lru_cache(maxsize=2)  # a batch is at most as long as a call, so it spans two at most
         def shuffled(draw: int) -> np.ndarray:
-            """One order after the other: (epochs * n,)."""
+            """Permutations of several epochs, concatenated: (epochs * n,)."""
             in_order = np.tile(np.arange(n, dtype=np.int64), (epochs, 1))
             rng = streams.generator(seed, streams.EPOCH_ORDERS, draw)
             return rng.permuted(in_order, axis=1).ravel()
@@ -65,7 +74,7 @@ def shuffled_batches(
             f"them 0, got an array of shape {weights.shape}"
         )
     edges = np.cumsum(weights / weights.sum())
-    edges[edges == edges[-1]] = 1.0  # of the last record that weighs anything
+    edges[edges == edges[-1]] = 1.0  # guard against rounding at the last record with weight > 0
 
     def drawn(step: int) -> np.ndarray:
         u = streams.generator(seed, streams.WEIGHTED_RECORDS, step).random(batch_size)
@@ -75,11 +84,11 @@ def shuffled_batches(
 
 
 def label_weights(labels: np.ndarray, power: float = 0.5) -> np.ndarray:
-    """Drawing weights that favour rare diagnoses: (N, K) multi-hot -> (N,).
+    """Sampling weights that favour rare diagnoses: (N, K) multi-hot -> (N,).
 
-    A record weighs (1 / count)^power of its rarest diagnosis; 0 leaves the records as they come,
-    1 balances the classes. A weight that depends on the label alone leaves the law of a record
-    *given* its label, all that a conditional model learns, as it is.
+    The weight is (1 / count)^power of the record's rarest diagnosis: power 0 samples uniformly, 1
+    balances the classes. A weight that depends only on the label does not change p(x | label),
+    which is all that a conditional model learns.
     """
     counts = np.maximum(labels.sum(0), 1.0)
     rarity = (labels * counts**-power).max(1, initial=0.0)
@@ -90,22 +99,23 @@ def label_weights(labels: np.ndarray, power: float = 0.5) -> np.ndarray:
 
 
 def step_generator(seed: int, step: int, rank: int = 0) -> torch.Generator:
-    """The generator of one training step in one process, on the CPU.
+    """Generator of one training step in one process, on the CPU.
 
-    What is no step of a process has a rank of its own, far above theirs (`streams.STEP_HELD_OUT`).
+    Draws that belong to no training step use ranks far above those of processes
+    (`streams.STEP_HELD_OUT`).
 
-    torch's generator takes 32 bits of a seed: two of many thousand steps may share their noise,
-    on other records, which does no harm.
+    torch's generator uses 32 bits of a seed, so that two of many thousand steps may share their
+    noise, on different records; this is harmless.
     """
     state = np.random.SeedSequence([seed, step, rank]).generate_state(2)
     return torch.Generator().manual_seed((int(state[0]) << 31) ^ int(state[1]))
 
 
 def record_noise(seeds: Sequence[int], shape: Sequence[int]) -> Tensor:
-    """Standard normal noise with one seed a record: (len(seeds), *shape) float32, on the CPU.
+    """Standard normal noise with one seed per record: (len(seeds), *shape) float32, on the CPU.
 
-    From numpy's generator, for which seeds that differ in any bit are different. torch's takes the
-    lowest 32: among 100,000 records with 63-bit seeds about one pair would be the same record.
+    Uses NumPy's generator, which depends on every bit of a seed. torch's generator uses only the
+    lowest 32 bits: among 100,000 records with 63-bit seeds, about one pair would be identical.
     """
     noise = [np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in seeds]
     return torch.from_numpy(np.stack(noise))
@@ -113,10 +123,10 @@ def record_noise(seeds: Sequence[int], shape: Sequence[int]) -> Tensor:
 
 @contextmanager
 def seeded_initialisation(seed: int) -> Iterator[None]:
-    """Networks built inside start from weights that `seed` alone decides.
+    """Initialise networks that are built inside the block from `seed`.
 
-    They are built on the CPU; its global generator is as before afterwards, and those of other
-    devices are not touched.
+    Build them on the CPU. Its global generator is restored afterwards; generators of other devices
+    are not touched.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

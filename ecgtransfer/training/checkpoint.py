@@ -1,4 +1,4 @@
-"""Where a training stands, on disk: all that a resumed one needs to be the same."""
+"""Checkpoints: the complete state of a training on disk, for an exact resume."""
 
 import json
 import math
@@ -14,16 +14,16 @@ from ecgtransfer.training.files import difference, read_tensors, write_tensors
 
 
 class TrainingState:
-    """What a checkpoint holds beside the tensors of network and optimiser."""
+    """State of a training apart from the tensors of network and optimiser."""
 
     def __init__(self) -> None:
         self.step = 0
-        #: Whether validation and log row of the last step are made.
+        #: Whether the last step has been validated and logged.
         self.settled = True
         self.seconds = 0.0
         self.loss = math.nan
         self.gradient_norm = math.nan
-        #: Losses since the last row of the log.
+        #: Losses since the last log row.
         self.recent: list[float] = []
         self.best: dict[str, Tensor] | None = None
         self.best_score = math.inf
@@ -32,20 +32,23 @@ class TrainingState:
         self.stopped = False
 
     def advance(self, loss: float, gradient_norm: float) -> None:
-        """One more step is made, and waits for validation and log."""
+        """Record a step that has been made but not yet validated and logged."""
         self.step += 1
         self.loss, self.gradient_norm, self.settled = loss, gradient_norm, False
         self.recent.append(loss)
 
     def judge(self, score: float, network: nn.Module, patience: int) -> None:
-        """Keep the weights that score lowest; stop after `patience` scores that are no better.
+        """Keep the weights with the lowest score; stop after `patience` scores without improvement.
 
-        At step 0 these are the weights that training starts from.
+        At step 0 these are the initial weights.
+
+        Raises:
+            RunError: the score is not finite.
         """
         if not math.isfinite(score):
             raise RunError(
                 f"the validation score after step {self.step} is {score}, expected a finite "
-                f"number; look at the held-out records"
+                f"number; check the held-out records"
             )
         if score < self.best_score:
             self.best_score, self.best_step, self.failures = score, self.step, 0
@@ -63,7 +66,11 @@ def save_checkpoint(
     state: TrainingState,
     settings: Mapping[str, Any],
 ) -> None:
-    """Write all that decides the steps to come, whole or not at all; RunError where it fails."""
+    """Write everything that the remaining steps depend on, atomically.
+
+    Raises:
+        StorageError: the checkpoint cannot be written.
+    """
     tensors = {f"network.{name}": t for name, t in network.state_dict().items()}
     tensors |= {f"average.{name}": t for name, t in average.state_dict().items()}
     tensors |= {f"best.{name}": t for name, t in (state.best or {}).items()}
@@ -93,11 +100,11 @@ def resume(
     optimiser: torch.optim.Optimizer,
     settings: Mapping[str, Any],
 ) -> TrainingState:
-    """Take up `save_checkpoint`: fills network, average and optimiser, or touches none of them.
+    """Load a checkpoint into network, average and optimiser; on an error, none is changed.
 
     Raises:
-        RunError: a file that is broken or no checkpoint, or one of another network, of other
-            trainable parameters or of other settings.
+        RunError: the file is damaged, is not a checkpoint, or belongs to a training with another
+            network, other trainable parameters or other settings.
     """
     tensors, metadata = read_tensors(path)
     parts: dict[str, dict[str, Tensor]] = {
@@ -121,12 +128,12 @@ def resume(
     if facts["best_score"] is not None:
         modules["best"] = average
     other = any(difference(module, parts[part]) for part, module in modules.items())
-    if other or _strangers(optimiser, moments):
+    if other or _other_parameters(optimiser, moments):
         raise RunError(
-            f"{path} is the checkpoint of another network than this configuration describes; go "
-            f"on with the settings it was begun with, or remove it to begin anew"
+            f"{path} is the checkpoint of another network than this configuration describes; "
+            f"continue with its original settings, or remove it to start over"
         )
-    # Checkpoints of the first version state no settings but the step.
+    # Checkpoints of the first version store no settings except the step.
     held = facts.get("settings", {**settings, "steps": max(state.step, settings["steps"])})
     changed = [
         f"{name} {held.get(name, 'at its default')}, not {settings.get(name, 'at its default')}"
@@ -136,7 +143,7 @@ def resume(
     if changed:
         raise RunError(
             f"{path} is the checkpoint of a training with other settings ({'; '.join(changed)}); "
-            f"go on with those, or remove it to begin anew"
+            f"continue with those, or remove it to start over"
         )
     network.load_state_dict(parts["network"])
     average.load_state_dict(parts["average"])
@@ -150,14 +157,14 @@ def resume(
 
 
 def _state_from(facts: dict[str, Any]) -> TrainingState:
-    """The state that a checkpoint states, all but the best weights."""
+    """State stored in a checkpoint, without the best weights."""
     state = TrainingState()
     state.step, state.seconds = int(facts["step"]), float(facts["seconds"])
     state.best_step, state.failures = int(facts["best_step"]), int(facts["failures"])
     state.stopped = bool(facts["stopped"])
     if facts["best_score"] is not None:
         state.best_score = float(facts["best_score"])
-    # What checkpoints of the first version, written between two rows of the log, do not state.
+    # Fields that checkpoints of the first version lack; those were written between two log rows.
     state.settled = bool(facts.get("settled", True))
     state.loss = float(facts.get("loss", math.nan))
     state.gradient_norm = float(facts.get("gradient_norm", math.nan))
@@ -165,8 +172,10 @@ def _state_from(facts: dict[str, Any]) -> TrainingState:
     return state
 
 
-def _strangers(optimiser: torch.optim.Optimizer, moments: dict[int, dict[str, Tensor]]) -> bool:
-    """Whether moments are of other parameters than those that the optimiser moves."""
+def _other_parameters(
+    optimiser: torch.optim.Optimizer, moments: dict[int, dict[str, Tensor]]
+) -> bool:
+    """Whether the moments belong to other parameters than those of the optimiser."""
     shapes = [p.shape for group in optimiser.param_groups for p in group["params"]]
     return any(
         not 0 <= number < len(shapes)

@@ -1,4 +1,4 @@
-"""A prepared set as a data set of torch, for training loops of other programs."""
+"""A prepared set as a PyTorch `Dataset`, for other training loops."""
 
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,15 @@ from ecgtransfer.signals import INDEPENDENT_LEADS, LEADS
 class ECGDataset(Dataset[tuple[Tensor, Tensor]]):
     """Records of an ECGSet: (signal (leads, T) in millivolts, label (K,)), both float32.
 
-    Signals stay on disk, memory-mapped, and workers of a `DataLoader` open the set themselves.
+    Signals stay memory-mapped on disk; the workers of a `DataLoader` open the set themselves.
 
     Args:
-        ecgset: a set, or its folder.
-        leads: 12, in the order of LEADS, or 8, in that of INDEPENDENT_LEADS.
+        ecgset: a set or its folder.
+        leads: 12 for the order of LEADS, 8 for the order of INDEPENDENT_LEADS.
 
     Raises:
-        CorpusError: what `ECGSet.open` refuses.
-        ConfigError: another number of leads.
+        CorpusError: the set cannot be opened, see `ECGSet.open`.
+        ConfigError: `leads` is neither 12 nor 8.
     """
 
     def __init__(self, ecgset: ECGSet | str | Path, leads: int = 12) -> None:
@@ -36,7 +36,11 @@ class ECGDataset(Dataset[tuple[Tensor, Tensor]]):
         return len(self.ecgset)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Record `index` as (signal (leads, T), label (K,)); IndexError beyond the last."""
+        """Return record `index` as (signal (leads, T), label (K,)).
+
+        Raises:
+            IndexError: there is no such record.
+        """
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self.ecgset.folder} has {len(self)} records, asked for {index}")
         read = self.ecgset.signals_mv if self.leads == len(LEADS) else self.ecgset.independent_mv

@@ -8,23 +8,23 @@ from torch import Tensor, nn
 
 
 def averaged_copy(network: nn.Module) -> nn.Module:
-    """A copy that `update_average` moves and no gradient does."""
+    """Copy a network for `update_average`; the copy has no gradients."""
     return copy.deepcopy(network).requires_grad_(False).eval()
 
 
 def update_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    """Move the average: a <- d a + (1 - d) w, with d = min(decay, (1 + step) / (10 + step)).
+    """Update the average: a <- d a + (1 - d) w, with d = min(decay, (1 + step) / (10 + step)).
 
-    The shorter memory at the start forgets the random weights that training began with.
+    The shorter memory of the first steps discards the random initial weights.
     """
     moving_average(average, network, decay)(step)
 
 
 def moving_average(average: nn.Module, network: nn.Module, decay: float) -> Callable[[int], None]:
-    """`update_average` of one pair of networks as a function of the step.
+    """Make a function of the step that applies `update_average` to one pair of networks.
 
-    It looks the parameters up once: in a small network that takes longer than the sum itself.
-    They must stay the same objects, as an optimiser asks too; buffers may be replaced.
+    Parameters are looked up only once, because in a small network the lookup takes longer than the
+    update. They must stay the same objects, as for an optimiser; buffers may be replaced.
     """
     kept: list[Tensor] = list(average.parameters())
     new: list[Tensor] = list(network.parameters())

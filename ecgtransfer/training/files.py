@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors, whole or not at all."""
+"""Weight files: safetensors, written atomically."""
 
 from pathlib import Path
 
@@ -11,14 +11,23 @@ from ecgtransfer.storage import atomic_file
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """The state of a network as safetensors, whole or not at all."""
+    """Write the state of a network as safetensors, atomically.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
     write_tensors(
         {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}, path, {}
     )
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Fill `network` from `save_weights`; RunError where file and network do not match."""
+    """Load the state that `save_weights` wrote into a network.
+
+    Raises:
+        RunError: the file is missing or damaged, or does not match the network.
+        StorageError: the file cannot be read.
+    """
     tensors, _ = read_tensors(path)
     if odd := difference(network, tensors):
         raise RunError(
@@ -29,7 +38,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
 
 
 def difference(network: nn.Module, tensors: dict[str, Tensor]) -> str | None:
-    """In what tensors are not the state of a network; None where they are."""
+    """Describe how tensors differ from the state of a network; None if they match."""
     own = {name: t.shape for name, t in network.state_dict().items()}
     held = {name: t.shape for name, t in tensors.items()}
     missing, unknown = own.keys() - held.keys(), held.keys() - own.keys()
@@ -43,7 +52,11 @@ def difference(network: nn.Module, tensors: dict[str, Tensor]) -> str | None:
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Tensors by name and a few strings as safetensors, whole or not at all."""
+    """Write named tensors and string metadata as safetensors, atomically.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
     with atomic_file(path) as partial:
         try:
             save_file(tensors, partial, metadata=metadata)
@@ -52,7 +65,12 @@ def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, st
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """What `write_tensors` wrote; RunError where it is missing, closed to us or broken."""
+    """Read tensors and metadata that `write_tensors` wrote.
+
+    Raises:
+        RunError: the file is missing or damaged.
+        StorageError: the file cannot be read.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             names = file.keys()
@@ -63,6 +81,6 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise StorageError(f"{path} could not be read ({error}); check its permissions") from None
     except SafetensorError as error:
         raise RunError(
-            f"{path} is not a whole safetensors file ({error}); remove it and run the same "
+            f"{path} is not a complete safetensors file ({error}); remove it and run the same "
             f"command again"
         ) from None

@@ -1,4 +1,4 @@
-"""What a training leaves to read: one row every few steps."""
+"""The training log: one CSV row every few steps."""
 
 import csv
 from pathlib import Path
@@ -11,7 +11,10 @@ LOG_COLUMNS = ("step", "loss", "learning_rate", "gradient_norm", "validation", "
 
 
 class TrainingLog:
-    """`log.csv`; rows past the step that training resumes from are dropped, all of them at -1."""
+    """Writer of `log.csv`.
+
+    Rows after the step from which training resumes are dropped; for step -1, all rows.
+    """
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
@@ -28,20 +31,24 @@ class TrainingLog:
             ) from None
 
     def add_start(self, validation: float, seconds: float) -> None:
-        """A row for the weights that training starts from: step 0, no loss."""
+        """Add a row for the initial weights: step 0, no loss."""
         self.rows.append(["0", "", "", "", f"{validation:.6g}", f"{seconds:.1f}"])
 
     def add(
         self, state: TrainingState, rate: float, validation: float | None, seconds: float
     ) -> None:
-        """A row for the step just made, with the mean loss since the row before."""
+        """Add a row for the last step, with the mean loss since the previous row."""
         loss = sum(state.recent) / len(state.recent)
         shown = "" if validation is None else f"{validation:.6g}"
         row = [f"{loss:.6g}", f"{rate:.4g}", f"{state.gradient_norm:.4g}", shown, f"{seconds:.1f}"]
         self.rows.append([str(state.step), *row])
 
     def flush(self) -> None:
-        """Write all rows; RunError where that fails."""
+        """Write all rows.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
         with atomic_file(self.path) as partial, partial.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(LOG_COLUMNS)

@@ -1,7 +1,6 @@
 """One training loop for every network.
 
-It resumes exactly, from a checkpoint or from Ctrl-C, and stops at once on a loss that is not
-finite.
+It resumes exactly from a checkpoint, also after Ctrl-C, and stops if the loss is not finite.
 """
 
 import math
@@ -32,27 +31,29 @@ Batch = TypeVar("Batch")
 WEIGHTS = "weights.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.csv"
-#: Settings that a training may be resumed with another value of: they leave the weights alone.
+#: Settings that may change when a training is resumed, because they do not affect the weights.
 FREE_SETTINGS = ("checkpoint_every", "log_every")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How long and how fast a network learns.
+    """Settings of one training.
 
     Attributes:
-        steps: optimiser steps in all; the cosine schedule ends there.
-        batch_size: records a batch.
-        learning_rate: its peak (AdamW), reached after `warmup_steps`, zero at the end.
-        weight_decay: decoupled, as in AdamW.
-        gradient_clip: largest norm of the gradient.
-        ema_decay: of the averaged weights, which are the ones kept; 0 keeps the last weights.
-        checkpoint_every, validate_every, log_every: in steps; validate_every 0 means never.
-        validate_from: first step that validation judges; 0 also judges the weights that training
-            starts from, which are kept if none does better.
-        patience: validations without improvement before training stops; 0 goes on to the end.
-        seed: of batches, noise and everything else that is drawn.
-        accumulate: batches a step in each process; the step follows the mean of their gradients.
+        steps: number of optimiser steps; the cosine schedule ends at the last one.
+        batch_size: records per batch.
+        learning_rate: peak learning rate (AdamW), reached after `warmup_steps`, 0 at the end.
+        warmup_steps: steps of linear warm-up.
+        weight_decay: decoupled weight decay, as in AdamW.
+        gradient_clip: maximum norm of the gradient.
+        ema_decay: decay of the weight average, which is the result; 0 returns the last weights.
+        checkpoint_every, validate_every, log_every: intervals in steps; validate_every 0 disables
+            validation.
+        patience: validations without improvement before training stops early; 0 for never.
+        seed: seed of batches, noise and all other draws.
+        accumulate: batches per step in each process; their gradients are averaged.
+        validate_from: first step at which weights are validated. 0 includes the initial weights,
+            which are the result if no later ones are better.
     """
 
     steps: int
@@ -77,7 +78,7 @@ class TrainConfig:
                 f"{self.batch_size}"
             )
         if self.accumulate < 1:
-            raise ConfigError(f"expected at least 1 batch a step, got {self.accumulate}")
+            raise ConfigError(f"expected at least 1 batch per step, got {self.accumulate}")
         if not 0 < self.learning_rate < math.inf or not self.gradient_clip > 0:
             raise ConfigError(
                 f"expected a finite learning rate and a gradient clip above 0, got "
@@ -104,23 +105,30 @@ class TrainConfig:
 
     @property
     def binding(self) -> dict[str, Any]:
-        """The settings that decide the weights."""
+        """Settings that affect the weights and therefore cannot change when resuming."""
         return {name: getattr(self, name) for name in to_card(self) if name not in FREE_SETTINGS}
 
     def validates_at(self, step: int) -> bool:
-        """Whether the weights are judged after so many steps; 0 is before the first."""
+        """Whether the weights are validated after `step` steps; 0 is before the first."""
         due = step == self.steps or not step % max(self.validate_every, 1)
         return self.validate_every > 0 and step >= self.validate_from and due
 
     def rate_at(self, step: int) -> float:
-        """Learning rate of a step: linear warm-up, then a cosine to zero."""
+        """Learning rate of a step: linear warm-up, then cosine decay to 0."""
         warm = min(1.0, (step + 1) / max(self.warmup_steps, 1))
         return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / self.steps))
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands, for whoever draws the bar; `loss` is that of the last step."""
+    """Progress of a training, for progress bars.
+
+    Attributes:
+        step: steps made.
+        steps: steps in total.
+        loss: loss of the last step.
+        validation: validation score after this step; None if there was none.
+    """
 
     step: int
     steps: int
@@ -130,16 +138,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a training came to.
+    """Result of a training.
 
     Attributes:
-        steps: optimiser steps made; fewer than asked for where training stopped early.
-        best_step: after which the weights were as they are kept; 0 where no step did better than
-            the start.
-        loss: of the last step, the mean over all its batches in all processes.
-        validation: score of the weights kept, None where nothing was validated.
-        seconds: of training, those before an interruption included.
-        learning_rate: of the configuration; of the candidate that was kept, see `fit_best_rate`.
+        steps: optimiser steps made; fewer than configured if training stopped early.
+        best_step: step of the returned weights; 0 if no step improved on the initial weights.
+        loss: loss of the last step, averaged over all batches and processes.
+        validation: validation score of the returned weights; None without validation.
+        seconds: training time, including time before an interruption.
+        learning_rate: as configured, or as chosen by `fit_best_rate`.
     """
 
     steps: int
@@ -161,33 +168,35 @@ def fit(
     progress: Callable[[Progress], None] | None = None,
     keep_checkpoint: bool = False,
 ) -> FitResult:
-    """Train `network` in place, leave its best weights in it and in `folder/weights.safetensors`.
+    """Train `network` in place; its best weights go to `folder/weights.safetensors` as well.
 
-    On Ctrl-C the checkpoint is written before KeyboardInterrupt goes on: nothing is lost. With
-    several processes (`torchrun`, `accelerate launch`) each takes batches of its own in every step:
-    P of them that accumulate A see the batches and the noise, and follow the gradient, of one that
-    accumulates P * A.
+    On Ctrl-C a checkpoint is written before KeyboardInterrupt is re-raised, so that no step is
+    lost. With several processes (`torchrun`, `accelerate launch`) each process takes its own
+    batches: P processes that accumulate A batches see the same batches and noise, and make the same
+    step, as one process that accumulates P * A.
 
     Args:
-        network: its trainable parameters move; parameters that need no gradient do not.
-        loss: (network, batch, generator) -> (B,) losses per record; their mean is minimised.
-        batches: the batch of a number, a pure function of it; those of a step follow one another.
-        config: how long and how fast.
-        folder: gets the weights, `log.csv` and, while training, the checkpoint. A checkpoint
-            found there is resumed, and the result is the same as without the interruption.
+        network: only parameters that require a gradient are trained.
+        loss: (network, batch, generator) -> (B,) loss of each record; the mean is minimised.
+        batches: index -> batch, a pure function; the batches of a step have consecutive indices.
+        config: training settings.
+        folder: receives the weights, `log.csv` and, during training, the checkpoint. An existing
+            checkpoint is resumed; the result is the same as without the interruption.
         validate: score of the averaged network on held-out records, lower is better; the weights
-            with the lowest score are kept. The start is judged too (`TrainConfig.validate_from`),
-            so that a training that only does harm changes nothing.
+            with the lowest score are the result. The initial weights are validated too
+            (`TrainConfig.validate_from`), so that training cannot make the network worse.
         progress: called after every step.
-        keep_checkpoint: leave the last checkpoint in the folder, with which the same call ends at
-            once, until `remove_checkpoints` is called. For work that goes on with the result and
-            can itself be interrupted.
+        keep_checkpoint: keep the last checkpoint until `remove_checkpoints` is called; the same
+            call then returns at once. For longer work that may be interrupted after this training.
+
+    Returns:
+        The result; the weights are in `network`.
 
     Raises:
-        ConfigError: nothing to train in the network, or a loss that is not one number a record.
-        DivergedError: a loss, gradient or score that is not finite; the step is named.
-        RunError: a checkpoint of another network, other settings or another number of processes,
-            or a folder that cannot be written.
+        ConfigError: no trainable parameters, or a loss that is not one number per record.
+        DivergedError: a loss, gradient or score is not finite; the message names the step.
+        RunError: the checkpoint belongs to another network, other settings or another number of
+            processes; or the folder cannot be written.
     """
     accelerator = processes.accelerator()
     make_folder(folder)
@@ -209,17 +218,17 @@ def fit(
     state = TrainingState()
     if (folder / CHECKPOINT).exists():
         state = resume(folder / CHECKPOINT, network, average, optimiser, binding)
-    batches_a_step = accelerator.num_processes * config.accumulate
+    batches_per_step = accelerator.num_processes * config.accumulate
     wrapped = accelerator.prepare(network) if several else network
     backward = accelerator.backward if several else Tensor.backward
     update_average = moving_average(average, network, config.ema_decay)
     log = TrainingLog(folder / LOG, _last_logged(state))
-    whole = _WholeOrNotAtAll()
+    deferred_interrupt = _DeferredInterrupt()
     network.train()
     began = time.monotonic() - state.seconds
 
     def mean_loss(step: int) -> float:
-        """Loss of a step over all its batches in all processes; leaves its gradient behind."""
+        """Compute the loss of a step over all batches and processes, and its gradient."""
         for parameter in trainable:
             parameter.grad = None
         first = accelerator.process_index * config.accumulate
@@ -228,7 +237,7 @@ def fit(
         for turn in range(first, last + 1):
             with nullcontext() if turn == last else accelerator.no_sync(wrapped):
                 generator = step_generator(config.seed, step, turn)
-                values = loss(wrapped, batches(step * batches_a_step + turn), generator)
+                values = loss(wrapped, batches(step * batches_per_step + turn), generator)
                 if values.ndim != 1:
                     raise ConfigError(
                         f"expected one loss for each record, (B,), got shape {tuple(values.shape)}"
@@ -248,19 +257,19 @@ def fit(
         if not math.isfinite(last) or not math.isfinite(norm):
             raise DivergedError(
                 f"the loss of step {step} is {last} with gradient norm {norm}, expected "
-                f"finite numbers; lower the learning rate ({config.learning_rate:g}) or look at "
+                f"finite numbers; lower the learning rate ({config.learning_rate:g}) or check "
                 f"the records of this batch"
             )
         clip = config.gradient_clip / (norm + 1e-6)
-        with whole:
+        with deferred_interrupt:
             if clip < 1:
                 torch._foreach_mul_(gradients, clip)
             optimiser.step()
             update_average(step)
             state.advance(last, norm)
 
-    def score_now() -> float | None:
-        """Validation score of the weights as they are; None where none is due."""
+    def validation_score() -> float | None:
+        """Validation score of the current weights; None if no validation is due."""
         if validate is None or not config.validates_at(state.step):
             return None
         network.eval()
@@ -268,18 +277,18 @@ def fit(
         network.train()
         return score
 
-    def judge_start() -> None:
-        """Validation and log row of the weights that training starts from."""
-        score = score_now()
+    def validate_start() -> None:
+        """Validate and log the initial weights."""
+        score = validation_score()
         if score is not None:
-            with whole:
+            with deferred_interrupt:
                 state.judge(score, shown, config.patience)
                 log.add_start(score, time.monotonic() - began)
 
-    def settle() -> None:
-        """Validation and log row of the step just made."""
-        score, ends = score_now(), state.step == config.steps
-        with whole:
+    def finish_step() -> None:
+        """Validate and log the last step; write a checkpoint if one is due."""
+        score, ends = validation_score(), state.step == config.steps
+        with deferred_interrupt:
             if score is not None:
                 state.judge(score, shown, config.patience)
             if score is not None or ends or not state.step % config.log_every:
@@ -288,31 +297,31 @@ def fit(
             state.settled = True
         last = ends or state.stopped
         if keep_checkpoint if last else not state.step % config.checkpoint_every:
-            keep()
+            write_checkpoint()
         if progress:
             progress(Progress(state.step, config.steps, state.loss, score))
 
-    def keep() -> None:
+    def write_checkpoint() -> None:
         if accelerator.is_main_process:
             state.seconds = time.monotonic() - began
             log.flush()
             save_checkpoint(folder / CHECKPOINT, network, average, optimiser, state, binding)
 
-    with whole.listening():
+    with deferred_interrupt.listening():
         try:
             if state.step == 0:
-                judge_start()
+                validate_start()
             elif not state.settled:
-                settle()
+                finish_step()
             while state.step < config.steps and not state.stopped:
                 take_step()
-                settle()
+                finish_step()
         except KeyboardInterrupt:
             if state.step:
-                keep()
+                write_checkpoint()
             raise
         state.seconds = time.monotonic() - began
-        with whole:
+        with deferred_interrupt:
             if state.best is not None:
                 network.load_state_dict(state.best)
             elif shown is not network:
@@ -335,37 +344,37 @@ def fit(
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Remove what `keep_checkpoint` left in a folder and in those below it."""
+    """Delete the checkpoints that `keep_checkpoint` left in a folder and its subfolders."""
     for checkpoint in folder.rglob(CHECKPOINT):
         checkpoint.unlink(missing_ok=True)
 
 
 def _last_logged(state: TrainingState) -> int:
-    """The last step whose row of the log stands; -1 where the training is new."""
+    """Last step whose log row is valid; -1 for a new training."""
     if state.step == 0:
         return -1
     return state.step if state.settled else state.step - 1
 
 
 def _fusible(parameters: Sequence[Tensor]) -> bool:
-    """Whether AdamW can be one loop on the CPU, several times faster for a small network.
+    """Whether AdamW can use its fused CPU kernel, several times faster for a small network.
 
-    That loop goes through memory as it lies, without a look at strides.
+    The kernel reads memory contiguously and ignores strides.
     """
     return all(
         p.device.type == "cpu" and p.is_floating_point() and p.is_contiguous() for p in parameters
     )
 
 
-class _WholeOrNotAtAll:
-    """Ctrl-C inside `with` waits for the end, so that what is begun there is also finished.
+class _DeferredInterrupt:
+    """Context that defers Ctrl-C to its end, so that a step is completed before it stops.
 
-    Only while `listening`, which changes the handler once for all steps, and only in the main
-    thread, which alone hears Ctrl-C.
+    It acts only inside `listening`, which installs the signal handler once for all steps, and only
+    in the main thread, the only one that receives signals.
     """
 
     def __init__(self) -> None:
-        self.under_way = False
+        self.active = False
         self.pressed = False
         self.handler: Callable[[int, FrameType | None], Any] | None = None
 
@@ -376,14 +385,14 @@ class _WholeOrNotAtAll:
             yield
             return
         self.handler = before
-        signal.signal(signal.SIGINT, self._hear)
+        signal.signal(signal.SIGINT, self._handle)
         try:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
 
     def __enter__(self) -> None:
-        self.pressed, self.under_way = False, True
+        self.pressed, self.active = False, True
 
     def __exit__(
         self,
@@ -391,12 +400,12 @@ class _WholeOrNotAtAll:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.under_way = False
+        self.active = False
         if self.pressed and error is None and self.handler is not None:
             self.handler(signal.SIGINT, None)
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        if self.under_way:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.active:
             self.pressed = True
         elif self.handler is not None:
             self.handler(number, frame)

@@ -1,4 +1,4 @@
-"""Several processes, as `torchrun` and `accelerate launch` start them; alone, it all is nothing.
+"""Distributed training with `torchrun` or `accelerate launch`; no-ops in a single process.
 
 A process that no launcher started answers without torch, which takes seconds to import.
 """
@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from accelerate import Accelerator, PartialState
 
-#: Longest that processes wait for each other at a `meeting_point`.
+#: Timeout of a barrier, see `make_barrier`.
 LONGEST_WAIT = timedelta(days=30)
-#: What launchers state of the number of processes: torchrun and accelerate, and those of MPI.
+#: Environment variables with the number of processes, of torchrun, accelerate and MPI launchers.
 NUMBER_OF_PROCESSES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-#: Seconds in which the threads of a process that has done its work come to an end.
+#: Seconds that communication threads get to finish when the process exits.
 LAST_WAIT = 0.2
 
 
 def accelerator() -> "Accelerator":
-    """Device and processes of a training; on a machine without an accelerator, CPU processes."""
+    """Accelerator for training: GPUs if there are any, else CPU processes."""
     import torch
     from accelerate import Accelerator
 
@@ -33,43 +33,44 @@ def accelerator() -> "Accelerator":
 
 
 def available_cores() -> int:
-    """Cores that this process may run on."""
+    """Number of CPU cores available to this process."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that writes and speaks."""
+    """Whether this process is the one that writes files and prints."""
     main: bool = _is_alone() or _state().is_main_process
     return main
 
 
 @contextmanager
 def main_process_first() -> Iterator[None]:
-    """The main process goes through the block before the others do."""
+    """Run the block in the main process first, then in the others."""
     with nullcontext() if _is_alone() else _state().main_process_first():
         yield
 
 
 def wait_for_everyone() -> None:
-    """Go on when every process has come this far."""
+    """Block until every process has called this function; times out after some minutes."""
     if not _is_alone():
         _state().wait_for_everyone()
 
 
 def process_number() -> tuple[int, int]:
-    """Number of this process, from 0, and how many there are: (0, 1) alone."""
+    """Rank of this process, from 0, and number of processes: (0, 1) for a single process."""
     if _is_alone():
         return 0, 1
     state = _state()
     return int(state.process_index), int(state.num_processes)
 
 
-def meeting_point() -> Callable[[], None]:
-    """A function that goes on when every process has called it, be it days later.
+def make_barrier() -> Callable[[], None]:
+    """Make a function that blocks until every process has called it, even days later.
 
-    `wait_for_everyone` gives up after some minutes. Every process makes it, at about the same time.
+    `wait_for_everyone` times out after some minutes. Call `make_barrier` in every process, at about
+    the same time.
     """
     if _is_alone() or _state().num_processes == 1:
         return lambda: None
@@ -77,10 +78,10 @@ def meeting_point() -> Callable[[], None]:
 
     group = torch.distributed.new_group(backend="gloo", timeout=LONGEST_WAIT)
 
-    def meet() -> None:
+    def barrier() -> None:
         torch.distributed.barrier(group)
 
-    return meet
+    return barrier
 
 
 def _is_alone() -> bool:
@@ -94,21 +95,21 @@ def _state() -> "PartialState":
 
     state = PartialState(cpu=not torch.accelerator.is_available())
     if state.num_processes > 1:
-        _part_at_exit()
+        _disconnect_at_exit()
     return state
 
 
 @cache
-def _part_at_exit() -> None:
-    atexit.register(_part)
+def _disconnect_at_exit() -> None:
+    atexit.register(_disconnect)
 
 
-def _part() -> None:
-    """Close the connections to the other processes before the interpreter goes down.
+def _disconnect() -> None:
+    """Close the connections to the other processes before the interpreter exits.
 
-    A thread of gloo may still wait for the interpreter's lock, to let go of a tensor it has sent;
-    it aborts a process that goes down meanwhile. It gets the lock while this one sleeps: data
-    parallel modules keep such threads alive, so that they cannot be waited for.
+    A thread of gloo may still wait for the interpreter lock to release a tensor that it has sent;
+    it aborts the process if the interpreter exits meanwhile. It gets the lock during the sleep.
+    Data-parallel modules keep such threads alive, so that they cannot be joined.
     """
     from accelerate import PartialState
 

@@ -1,4 +1,4 @@
-"""One training at several learning rates, of which held-out records choose."""
+"""Train at several learning rates and keep the one with the lowest validation score."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -34,29 +34,28 @@ def fit_best_rate(
     progress: Callable[[Progress], None] | None = None,
     keep_checkpoint: bool = False,
 ) -> FitResult:
-    """`fit` once for each learning rate, and keep the training with the lowest validation score.
+    """Call `fit` for each learning rate and keep the training with the lowest validation score.
 
-    Every candidate starts from the same weights, meets the same batches and is judged on the same
-    held-out records. One that diverges is never kept.
+    Every candidate starts from the same weights, sees the same batches and is validated on the same
+    held-out records. A candidate that diverges is never chosen.
 
     Args:
-        network: gets the weights that are kept.
+        network: receives the weights of the chosen candidate.
         loss: as in `fit`.
         batches: as in `fit`.
         config: as in `fit`, with `validate_every` above 0.
-        folder: gets the weights; the log of each candidate is in a folder of its own below, where
-            there are several.
-        factors: each times `config.learning_rate` is a candidate.
+        folder: receives the weights. With several candidates, each has its log in a subfolder.
+        factors: candidates as multiples of `config.learning_rate`.
         validate: score on held-out records, lower is better.
-        progress: called after every step, with the steps of all candidates as one training.
+        progress: called after every step; all candidates count as one training.
         keep_checkpoint: as in `fit`.
 
     Returns:
-        What the kept training came to, with the seconds of all.
+        The result of the chosen candidate, with the training time of all.
 
     Raises:
-        ConfigError: no factor, one that is not above 0, or nothing validated to choose by.
-        DivergedError: every candidate did.
+        ConfigError: no factor, a factor that is not above 0, or no validation.
+        DivergedError: every candidate diverged.
     """
     check_factors(factors)
     if len(factors) == 1:
@@ -112,7 +111,11 @@ def fit_best_rate(
 
 
 def check_factors(factors: Sequence[float]) -> None:
-    """ConfigError where there is no factor of the learning rate, or one that is not above 0."""
+    """Check the learning-rate factors of `fit_best_rate`.
+
+    Raises:
+        ConfigError: there is no factor, or one is not above 0.
+    """
     if not factors or not all(0 < factor < float("inf") for factor in factors):
         raise ConfigError(
             f"expected at least one finite factor of the learning rate above 0, got {factors}"
@@ -126,9 +129,9 @@ def _score(result: FitResult) -> float:
 def _in_turn(
     progress: Callable[[Progress], None], number: int, candidates: int
 ) -> Callable[[Progress], None]:
-    """Progress of one candidate as a part of the whole."""
+    """Adapt the progress callback of one candidate to the progress of all."""
 
-    def told(now: Progress) -> None:
+    def report(now: Progress) -> None:
         progress(replace(now, step=number * now.steps + now.step, steps=candidates * now.steps))
 
-    return told
+    return report

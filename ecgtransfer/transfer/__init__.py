@@ -1,6 +1,5 @@
 """Transfer: from the denoiser of the source to a denoiser of the target."""
 
-from ecgtransfer.defaults import GuidanceForm
 from ecgtransfer.transfer.adapters import (
     LoraConfig,
     merged,
@@ -25,6 +24,7 @@ from ecgtransfer.transfer.diagnostics import RatioDiagnostics, ratio_diagnostics
 from ecgtransfer.transfer.extrapolated import extrapolated
 from ecgtransfer.transfer.finetune import FinetuneConfig, finetune
 from ecgtransfer.transfer.guidance import (
+    GuidanceForm,
     clip_log_ratio,
     consistency_loss,
     cycle_loss,

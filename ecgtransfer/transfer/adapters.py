@@ -16,7 +16,6 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from ecgtransfer.defaults import LORA_RANK
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.models import Conditioning
 from ecgtransfer.training import seeded_initialisation
@@ -36,8 +35,8 @@ class LoraConfig:
         alpha: how strongly the update counts; alpha equal to the rank counts it once.
     """
 
-    rank: int = LORA_RANK
-    alpha: float = float(LORA_RANK)
+    rank: int = 8
+    alpha: float = 8.0
 
     def __post_init__(self) -> None:
         if self.rank < 1 or not 0 < self.alpha < math.inf:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ecgtransfer.diffusion import BeatShapeModel, Condition, as_condition, per_record
-from ecgtransfer.diffusion.beat_shape_model import RHYTHM_NUMBERS
-from ecgtransfer.diffusion.condition import PATIENT_SCALARS, masked_label, patient_numbers
+from ecgtransfer.diffusion.beat_shape_model import RHYTHM_SCALARS
+from ecgtransfer.diffusion.condition import PATIENT_SCALARS, masked_label, patient_scalars
 
 #: Noise levels with coefficients of their own, evenly spaced in ln sigma from the lowest to the
 #: highest, and the width of the weights between them, in nats of sigma.
@@ -57,7 +57,7 @@ class BeatShapeGuidance(nn.Module):
         self.gain = nn.Parameter(torch.zeros(KNOTS, components))
         self.offset = nn.Parameter(torch.zeros(KNOTS))
         self.of_condition = nn.Linear(
-            2 * self.statements + RHYTHM_NUMBERS + PATIENT_SCALARS, components + 1, bias=False
+            2 * self.statements + RHYTHM_SCALARS + PATIENT_SCALARS, components + 1, bias=False
         )
         nn.init.zeros_(self.of_condition.weight)
 
@@ -81,8 +81,8 @@ class BeatShapeGuidance(nn.Module):
             statements = x.new_zeros(len(x), 2 * self.statements)
         rhythm = given.rhythm
         if rhythm is None:
-            rhythm = x.new_zeros(len(x), RHYTHM_NUMBERS)
-        patient = patient_numbers(given, x)
+            rhythm = x.new_zeros(len(x), RHYTHM_SCALARS)
+        patient = patient_scalars(given, x)
         parts = [CONDITION_SIZE * statements.to(x), rhythm.to(x), CONDITION_SIZE * patient]
         return torch.cat(parts, dim=1)
 

@@ -7,15 +7,18 @@ averages.
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ecgtransfer.defaults import GuidanceForm
 from ecgtransfer.diffusion import Denoiser, per_record
 from ecgtransfer.diffusion.condition import Given
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.transfer.guided import LogH, expect_one_per_record, noised, slope
+
+GuidanceForm: TypeAlias = Literal["mse", "kl", "logistic"]
 
 
 def guidance_loss(

@@ -12,14 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ecgtransfer.defaults import (
-    ETA_CONSISTENCY,
-    ETA_CYCLE,
-    ETA_GUIDANCE,
-    SOBOLEV,
-    TARGET_POSITIVES,
-    GuidanceForm,
-)
 from ecgtransfer.diffusion import Denoiser, NoiseConfig
 from ecgtransfer.diffusion.condition import Given, joined
 from ecgtransfer.errors import ConfigError
@@ -32,6 +24,7 @@ from ecgtransfer.training import (
     shuffled_batches,
 )
 from ecgtransfer.transfer.guidance import (
+    GuidanceForm,
     clip_log_ratio,
     consistency_loss,
     cycle_loss,
@@ -90,11 +83,11 @@ class TgdpConfig:
 
     form: GuidanceForm = "logistic"
     resample: bool = True
-    target_positives: float = TARGET_POSITIVES
-    eta_guidance: float = ETA_GUIDANCE
-    eta_cycle: float = ETA_CYCLE
-    eta_consistency: float = ETA_CONSISTENCY
-    sobolev: float = SOBOLEV
+    target_positives: float = 0.5
+    eta_guidance: float = 1.0
+    eta_cycle: float = 0.1
+    eta_consistency: float = 100.0
+    sobolev: float = 0.0
     label_dropout: float = 0.1
     log_ratio_clip: float = 10.0
     noise: NoiseConfig = field(default_factory=NoiseConfig)

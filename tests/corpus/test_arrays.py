@@ -96,8 +96,11 @@ def test_a_table_gives_labels_by_name_or_by_number(tmp_path, many_mv):
 @pytest.mark.parametrize(
     ("array", "sentence"),
     [
-        (np.zeros((12, 12)), "axes can be told apart, got shape .12, 12., .* 12 leads either way"),
-        (np.zeros((5, 12, 12)), "axes can be told apart"),
+        (
+            np.zeros((12, 12)),
+            "expected axes of different length, got shape .12, 12., .* 12 leads either way",
+        ),
+        (np.zeros((5, 12, 12)), "expected axes of different length"),
         (np.zeros((11, 500)), r"expected 12 leads on one of two axes, got shape \(11, 500\)"),
         (np.zeros(500), r"expected an array \(leads, samples\) .*, got shape \(500,\)"),
         (np.zeros((2, 2, 12, 500)), r"got shape \(2, 2, 12, 500\)"),

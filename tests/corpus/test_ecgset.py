@@ -125,10 +125,10 @@ def test_a_set_says_what_it_is(small_set):
 @pytest.mark.parametrize(
     ("index", "message"),
     [
-        ([6], "has 6 records, asked for number 6"),
+        ([6], "has 6 records, got index 6"),
         ([-7], "has 6 records"),
-        ([0.5], "expected record numbers"),
-        ([[0, 1]], "expected record numbers"),
+        ([0.5], "expected record indices"),
+        ([[0, 1]], "expected record indices"),
         ([True, False], "expected a mask of 6 records, got 2"),
     ],
 )

@@ -115,7 +115,7 @@ def test_a_part_of_another_set_is_not_resumed(tmp_path, space):
     with ECGSetWriter(tmp_path / "s", space, 100, "generated", card_extra={"seed": 1}) as writer:
         writer.append(*chunk(0))
         writer.checkpoint()
-    with pytest.raises(CorpusError, match="was begun with another sampling_rate_hz, seed"):
+    with pytest.raises(CorpusError, match="was started with another sampling_rate_hz, seed"):
         ECGSetWriter(tmp_path / "s", space, 500, "generated", card_extra={"seed": 2}, resume=True)
 
 
@@ -288,7 +288,7 @@ def test_unequal_numbers_are_refused(tmp_path, space):
             "unknown origin 'invented'; expected one of recorded, simulated, gen",
         ),
         ("recorded", 0, {}, "positive sampling rate, got 0 Hz"),
-        ("recorded", 100, {"labels": [], "unit": "mV"}, "must not state labels, unit"),
+        ("recorded", 100, {"labels": [], "unit": "mV"}, "must not contain labels, unit"),
         ("recorded", 100, {"path": Path("x")}, "must be plain JSON values"),
         ("recorded", 100, {"loss": float("nan")}, "must be plain JSON values"),
     ],

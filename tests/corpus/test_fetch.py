@@ -358,7 +358,7 @@ SHA256 = hashlib.sha256(b"").hexdigest()
         (f"{SHA256}\n".encode(), "expected a SHA-256 of 64 hex digits and a path"),
         (f"{SHA256[:-1]} a.csv\n".encode(), "expected a SHA-256 of 64 hex digits and a path"),
         (f"{SHA256} a\n{'0' * 64} a\n".encode(), "line 2: expected one checksum of a"),
-        (b"\xff\xfe\x00", "this is no list of checksums"),
+        (b"\xff\xfe\x00", "this is not a list of checksums"),
         *(
             (f"{SHA256}  {path}\n".encode(), "expected a path inside the data set")
             for path in ("/etc/passwd", "../up", "a/../../up", "C:\\x", "a\\b", "a//b", "c:d")

@@ -304,9 +304,9 @@ def test_a_set_keeps_the_table_of_its_space(tmp_path, small_set):
         (["a,snomed,1", "b,snomed,1"], "label,vocabulary,code", "'1' means a and b in one"),
         (["a,snowmed,1"], "label,vocabulary,code", "unknown vocabulary 'snowmed'; expected one"),
         (["a,1"], "label,code", "lacks the column vocabulary; expected label, vocabulary"),
-        (["a,snomed,"], "label,vocabulary,code", "line 2 states no code; give each line"),
-        (["a,snomed"], "label,vocabulary,code", "line 2 states no code; give each line"),
-        ([], "label,vocabulary,code", "has no lines; give it one for each code"),
+        (["a,snomed,"], "label,vocabulary,code", "line 2 has no code; give each line"),
+        (["a,snomed"], "label,vocabulary,code", "line 2 has no code; give each line"),
+        ([], "label,vocabulary,code", "has no rows; give it one for each code"),
         (['"a,snomed,1'], "label,vocabulary,code", "is not a csv table"),
     ],
 )
@@ -340,12 +340,12 @@ def test_classes_without_records_and_lost_records_are_told_in_sentences():
     before = {"a": 3, "b": 0, "c": 2, "d": 0}
     told = label_warnings(before, {"a": 1, "b": 0, "c": 0, "d": 0}, {"X": 4, "Y": 1}, 5)
     assert told == (
-        "no record of the corpus states b, d: a model cannot learn them; add records, or take a "
+        "no record of the corpus states b, d: a model cannot learn them; add records, or use a "
         "label space without",
-        "all records that state c were left out, see why above; add records, or take a label "
-        "space without",
+        "all records that state c were excluded, see the reasons above; add records, or use a "
+        "label space without",
         "the label space loses 5 records, which state only X, Y; keep them with "
-        "--keep-unlabelled, or take a wider space",
+        "--keep-unlabelled, or use a wider space",
     )
     assert label_warnings({"a": 3}, {"a": 3}, {}) == ()
     many = {f"class{number}": 0 for number in range(20)}

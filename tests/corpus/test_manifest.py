@@ -50,7 +50,7 @@ def test_a_manifest_without_a_key_is_refused(monkeypatch):
 
 
 def test_a_manifest_with_an_empty_value_is_refused():
-    with pytest.raises(ManifestError, match="states no licence"):
+    with pytest.raises(ManifestError, match="has no licence"):
         dataclasses.replace(load_manifest("ptbxl"), licence="")
 
 

@@ -202,7 +202,9 @@ def test_impossible_settings_are_refused(ptbxl_folder, tmp_path, space, change):
 def test_a_corpus_of_which_nothing_can_be_kept_leaves_nothing(ptbxl_folder, tmp_path, space):
     for path in ptbxl_folder.rglob("*.dat"):
         path.unlink()
-    with pytest.raises(CorpusError, match="no record of ptbxl can be kept, the first because: "):
+    with pytest.raises(
+        CorpusError, match="no record of ptbxl can be kept, the first one because: "
+    ):
         prepare(read_ptbxl(ptbxl_folder), tmp_path / "set", space)
     assert [path.name for path in tmp_path.iterdir()] == ["ptbxl"]
 

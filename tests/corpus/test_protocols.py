@@ -35,9 +35,9 @@ def test_bad_protocols_are_refused():
         protocol_splits("paper", None, None, labels)
     with pytest.raises(CorpusError, match=r"'standard' .*, and 1 of 10 records have none"):
         protocol_splits("standard", np.where(folds == 3, np.nan, folds), None, labels)
-    with pytest.raises(CorpusError, match="the training side of 'paper' is empty"):
+    with pytest.raises(CorpusError, match="the training part of 'paper' is empty"):
         protocol_splits("paper", np.ones(10), None, labels)
-    with pytest.raises(CorpusError, match="1 patients are in both training and test, 7 for one"):
+    with pytest.raises(CorpusError, match="1 patients are in both training and test, such as 7"):
         protocol_splits("paper", folds, np.r_[7, np.arange(8), 7], labels)
     with pytest.raises(CorpusError, match="both test and validation"):
         protocol_splits("split", None, None, labels, train=[0], test=[1, 2], validation=[2])

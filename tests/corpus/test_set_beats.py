@@ -56,7 +56,9 @@ def test_beats_that_the_table_states_are_taken_as_they_are(tmp_path, ecgset):
 
 def test_beats_that_cannot_be_read_are_refused(tmp_path, ecgset):
     made = write(tmp_path / "set", ecgset, beats=["0.5X"] * len(ecgset))
-    with pytest.raises(CorpusError, match="states beats of record number 0 that cannot be read"):
+    with pytest.raises(
+        CorpusError, match="has beats of the record with index 0 that cannot be read"
+    ):
         _ = made.beats
 
 

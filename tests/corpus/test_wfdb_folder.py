@@ -45,7 +45,9 @@ def test_all_records_below_a_folder_are_found_with_what_their_headers_state(fold
     assert [r.vocabulary for r in (one, two, three)] == ["scp", "snomed", "scp"]
     assert (three.age, three.sex, three.codes) == (50, "male", ("NORM",))
     assert (four.codes, four.patient, four.patient_stated) == ((), "r4", False)
-    assert corpus.notes == ("records taken for a patient each, for none is stated: 3 (r2, r3, r4)",)
+    assert corpus.notes == (
+        "records without a stated patient, each counted as one: 3 (r2, r3, r4)",
+    )
     assert corpus.manifest.name == "clinic"
 
 
@@ -116,7 +118,7 @@ def test_mended_headers_are_listed_by_record(folder, tmp_path):
     }
     stored = json.loads((tmp_path / "set/report.json").read_text())
     assert list(stored["headers_mended"]) == ["r1"]
-    assert "headers mended: 1 (r1)" in str(report)
+    assert "headers repaired: 1 (r1)" in str(report)
 
 
 def test_a_header_that_cannot_be_read_is_left_out_and_told(folder, tmp_path):

@@ -12,13 +12,13 @@ from ecgtransfer.diffusion import (
     Condition,
     ConditionedRecords,
     PrincipalComponents,
-    encoded,
+    encode_records,
     fit_beat_shapes,
     held_out_shape_loss,
-    rhythm_of,
+    rhythm_summary,
     shape_loss,
 )
-from ecgtransfer.diffusion.beat_shape_model import calibrate_noise_told
+from ecgtransfer.diffusion.beat_shape_model import calibrate_sampling_noise
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.signals.beats import BeatKind, Beats
 from ecgtransfer.training import TrainConfig, load_weights, seeded_initialisation
@@ -135,7 +135,7 @@ def test_components_of_fewer_than_two_vectors_are_refused():
 def test_shapes_and_levels_come_back_from_their_components(whitening):
     records, level = simulated()
     made = measured(replace(CONFIG, components=192, whitening=whitening))
-    x0, condition = encoded(made, records, level, HELD_OUT)
+    x0, condition = encode_records(made, records, level, HELD_OUT)
     shapes, levels = made.decode(x0, condition)
     assert_close(shapes[:, 0], torch.from_numpy(records.shapes_mv[HELD_OUT, 0]), atol=1e-4, rtol=0)
     assert_close(levels, torch.from_numpy(level[HELD_OUT]), atol=1e-5, rtol=1e-5)
@@ -147,7 +147,7 @@ def test_shapes_and_levels_come_back_from_their_components(whitening):
 def test_x0_has_the_stated_deviations_on_training_records():
     records, level = simulated()
     made = measured(replace(CONFIG, whitening=1.0))
-    x0, condition = encoded(made, records, level, TRAINING)
+    x0, condition = encode_records(made, records, level, TRAINING)
     assert_close(made.spread, torch.ones(made.dimensions))
     assert_close(x0[:, :14].std(dim=0), torch.ones(14), atol=0.1, rtol=0)
     with_ventricular = condition.rhythm[:, 2] > 0
@@ -233,7 +233,7 @@ def test_told_less_noise_the_drawn_deviations_are_the_real_ones(wider, told):
     normal = torch.distributions.Normal(0.0, 1.0).icdf((torch.arange(800) + 0.5) / 800)
     x0 = wider * normal[:, None].repeat(1, made.dimensions)
     condition = made.condition(torch.eye(2).repeat(400, 1), [beats(ventricular=True)] * 800)
-    calibrate_noise_told(made, x0, condition, seed=0, steps=60)
+    calibrate_sampling_noise(made, x0, condition, seed=0, steps=60)
     assert float(made.noise_told) == pytest.approx(told, abs=0.012)
 
 
@@ -342,7 +342,7 @@ def test_a_set_without_ventricular_beats_can_be_learned(tmp_path):
     ],
 )
 def test_the_rhythm_is_summarised_by_interval_irregularity_and_ventricular_share(given, expected):
-    assert rhythm_of(given) == pytest.approx(expected, abs=1e-6)
+    assert rhythm_summary(given) == pytest.approx(expected, abs=1e-6)
 
 
 def test_another_number_of_seeds_is_refused():

@@ -21,7 +21,7 @@ from ecgtransfer.diffusion import (
     measure_units,
     true_condition,
 )
-from ecgtransfer.diffusion.records import hide_numbers, hide_statements
+from ecgtransfer.diffusion.records import hide_statements, hide_values
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.models import UNetConfig
 from ecgtransfer.signals import BeatKind, Beats, beat_shapes, layout
@@ -254,5 +254,5 @@ def test_statements_are_hidden_as_targets_leave_them_open():
     # Any subset is nothing, or the core alone, with small probability, too: 1 / 6 and 1 / 60.
     assert abs(float(nothing) - (0.1 + 0.45 / 6)) < 0.01
     assert abs(float(core_alone.float().mean()) - (0.45 + 0.45 / 60)) < 0.012
-    hidden = hide_numbers(torch.ones(10_000), generator).isnan().float().mean()
+    hidden = hide_values(torch.ones(10_000), generator).isnan().float().mean()
     assert abs(float(hidden) - 0.2) < 0.02

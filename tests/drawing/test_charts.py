@@ -53,7 +53,7 @@ def test_a_forest_plot_has_its_intervals_and_its_line_where_the_numbers_are():
 def test_a_forest_plot_says_its_numbers():
     figure = forest_svg(DIFFERENCES, title="Difference", favours=("harm", "help"))
     assert figure.alt == (
-        "Difference, with 95 % intervals: 2 of 3 leave out 0. helps: +0.012 [+0.004, +0.021]; "
+        "Difference, with 95 % intervals: 2 of 3 exclude 0. helps: +0.012 [+0.004, +0.021]; "
         "no evidence: +0.003 [−0.006, +0.011]; harms: −0.031 [−0.044, −0.018]; diverged: no value."
     )
     for svg in (figure.svg, figure.narrow):

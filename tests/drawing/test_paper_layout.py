@@ -119,5 +119,5 @@ def test_scales_are_printed_in_both_backends(ecg):
 
 def test_an_unknown_layout_is_refused():
     assert sheet_of("12x1") is SHEETS["12x1"]
-    with pytest.raises(ConfigError, match="expected a layout of 3x4, 12x1, got '6x2'; take one"):
+    with pytest.raises(ConfigError, match="expected a layout of 3x4, 12x1, got '6x2'; choose one"):
         sheet_of("6x2")

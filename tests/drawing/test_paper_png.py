@@ -260,8 +260,8 @@ def test_the_same_drawing_has_the_same_bytes(tmp_path, ecg, ending):
 @pytest.mark.parametrize(
     ("name", "error", "remedy"),
     [
-        ("ecg.jpg", SignalError, "give a path that ends in"),
-        ("ecg", SignalError, "give a path that ends in"),
+        ("ecg.jpg", SignalError, "give a path ending in"),
+        ("ecg", SignalError, "give a path ending in"),
         ("none/ecg.svg", StorageError, "make room, .* choose another place"),
     ],
 )

@@ -157,7 +157,7 @@ def test_a_page_of_a_synthetic_set_says_so(tmp_path, ecgset, drawn):
 
 
 def test_a_page_that_cannot_be_written_is_told(tmp_path, clinic):
-    with pytest.raises(CorpusError, match=r"could not be written .*; give a path that ends in"):
+    with pytest.raises(CorpusError, match=r"could not be written .*; give a path ending in"):
         show_set(clinic, tmp_path / "page.txt")
 
 

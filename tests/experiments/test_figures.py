@@ -334,7 +334,7 @@ def test_axes_are_logarithmic_but_a_gap_of_both_signs_is_linear_around_zero():
 
 def test_a_method_of_which_some_seeds_diverged_is_hollow_and_one_that_always_does_is_left_out():
     def change(row, n, seed):
-        lost = (row.method == "vanilla" and n == 10 and seed == 0) or row.method == "finetune"
+        lost = (row.method == "scratch" and n == 10 and seed == 0) or row.method == "finetune"
         return replace(row, scores=dict.fromkeys(row.scores)) if lost else row
 
     axes = panel(error_page(study_of(change=change)), 0, "mmd")
@@ -343,10 +343,10 @@ def test_a_method_of_which_some_seeds_diverged_is_hollow_and_one_that_always_doe
     faces = {
         line.get_markerfacecolor(): line.get_xdata()
         for line in axes.lines
-        if line.get_color() == places["vanilla"].colour and line.get_linestyle() == "None"
+        if line.get_color() == places["scratch"].colour and line.get_linestyle() == "None"
     }
     assert list(faces["white"]) == pytest.approx([10], rel=0.3)
-    assert list(faces[places["vanilla"].colour]) == pytest.approx([100], rel=0.3)
+    assert list(faces[places["scratch"].colour]) == pytest.approx([100], rel=0.3)
 
 
 def test_a_problem_in_which_everything_diverged_says_so():
@@ -501,5 +501,5 @@ def test_broken_records_are_an_error(drawn, tmp_path):
     study, _, _, _ = drawn
     (tmp_path / "samples").mkdir()
     (tmp_path / "samples/paper-n10.safetensors").write_bytes(b"half")
-    with pytest.raises(RunError, match="is not a whole safetensors file"):
+    with pytest.raises(RunError, match="is not a complete safetensors file"):
         draw_study(study, tmp_path)

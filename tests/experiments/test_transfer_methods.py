@@ -7,22 +7,21 @@ from torch.testing import assert_close
 
 from ecgtransfer.diffusion import mean_denoising_loss
 from ecgtransfer.errors import ConfigError, DivergedError
-from ecgtransfer.experiments import transfer_methods
-from ecgtransfer.experiments.networks import VectorDenoiser
-from ecgtransfer.experiments.problems import problem
-from ecgtransfer.experiments.transfer_methods import (
+from ecgtransfer.experiments.assignment import (
     FOLDS,
-    METHODS,
     NOISE,
     RATES,
     TUNING_RATES,
     Assignment,
-    maximum_likelihood,
-    method,
     terms,
 )
+from ecgtransfer.experiments.networks import VectorDenoiser
+from ecgtransfer.experiments.problems import problem
+from ecgtransfer.experiments.transfer_methods import METHODS, maximum_likelihood, method
 from ecgtransfer.training import seeded_initialisation
 from ecgtransfer.transfer import DomainRecords, RatioDiagnostics
+from ecgtransfer.transfer import methods as shipped
+from ecgtransfer.transfer.methods import tgdp
 
 TRAINED = [name for name, each in METHODS.items() if each.group != "reference"]
 
@@ -100,7 +99,7 @@ def test_parameters_are_counted(short):
     given, results = short
     source = sum(p.numel() for p in given.source.parameters())
     guidance = results["consistency"].parameters
-    assert results["finetune"].parameters == results["vanilla"].parameters == source
+    assert results["finetune"].parameters == results["scratch"].parameters == source
     assert results["tgdp"].parameters == FOLDS * guidance
     assert results["stack"].parameters == FOLDS * (guidance + source)
     assert results["difffit"].parameters < results["lora"].parameters < source
@@ -146,8 +145,28 @@ def float_of(network):
 
 def test_the_first_fold_is_the_split_of_all_methods(short):
     given, _ = short
-    crossed, _ = given.cross_fitted
-    assert crossed.log_h.networks[0] is given.consistency.network
+    first = given.cross_fitted.model.log_h.networks[0]
+    assert_close(first.state_dict(), given.consistency.result.network.state_dict())
+
+
+@pytest.mark.parametrize("name", ["tgdp", "stack", "finetune", "lora", "difffit", "scratch"])
+def test_the_disk_gives_back_what_the_shipped_methods_fitted(short, name, rng):
+    given, results = short
+    source, _ = given.domains
+    fitted = given.stack if name == "stack" else given.cross_fitted
+    folder = given.folder / name
+    if name not in ("tgdp", "stack"):
+        folder = given.folder / f"{name}-{results[name].chosen['learning_rate']}"
+    details = fitted.details if name in ("tgdp", "stack") else {}
+    model = shipped.METHODS[name].load(source, folder, details, folder / "card.json")
+    x0, component = given.problem.target.sample(6, rng)
+    noisy = x0.float(), torch.full((6,), 0.7), given.problem.target.one_hot(component).float()
+    with torch.no_grad():
+        assert_close(model.denoiser()(*noisy), results[name].denoise(*noisy))
+
+
+def test_every_shipped_method_is_in_the_study():
+    assert shipped.METHODS.keys() <= METHODS.keys()
 
 
 @pytest.mark.parametrize("name", ["paper", "conditional"])
@@ -197,16 +216,15 @@ def test_a_few_steps_of_consistency_lower_the_loss_on_fresh_target_records(tmp_p
 @pytest.mark.parametrize("beats", [False, True])
 def test_a_ratio_that_knows_nothing_draws_no_positives(tmp_path, monkeypatch, beats):
     given, used = assignment("paper", 20, tmp_path), []
-    fit_guidance = transfer_methods.fit_guidance
+    fit_guidance = tgdp.fit_guidance
 
     def watched(*arguments, **options):
         used.append(arguments[5])
         return fit_guidance(*arguments, **options)
 
-    monkeypatch.setattr(transfer_methods, "fit_guidance", watched)
+    monkeypatch.setattr(tgdp, "fit_guidance", watched)
     monkeypatch.setattr(RatioDiagnostics, "beats_chance", beats)
-    fit, held_out = given.split
-    given.fitted_guidance("guidance", terms(guidance=True, cycle=True), 2e-3, fit, held_out)
+    given.fitted_guidance("guidance", terms(guidance=True, cycle=True), 2e-3)
     assert used[0].target_positives == (0.5 if beats else 1.0)
     assert used[0].eta_cycle == (1.0 if beats else 0.0)
 

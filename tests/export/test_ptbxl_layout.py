@@ -169,14 +169,14 @@ def test_the_same_export_again_is_done_at_once(ecgset, tmp_path):
 def test_a_folder_with_anything_else_is_refused(ecgset, make, tmp_path):
     (tmp_path / "export").mkdir()
     (tmp_path / "export" / "thesis.txt").write_text("years of work")
-    with pytest.raises(RunError, match="exists and is no export of this set; choose another"):
+    with pytest.raises(RunError, match="exists and is not an export of this set; choose another"):
         export_wfdb(ecgset, tmp_path / "export")
     other = export_wfdb(make("other", "AFIB=1"), tmp_path / "of another")
-    with pytest.raises(RunError, match="exists and is no export of this set"):
+    with pytest.raises(RunError, match="exists and is not an export of this set"):
         export_wfdb(ecgset, other)
     (tmp_path / ".new.partial").mkdir()
     (tmp_path / ".new.partial" / "thesis.txt").write_text("years of work")
-    with pytest.raises(RunError, match="is in the way and is no unfinished work"):
+    with pytest.raises(RunError, match="was not written by this command"):
         export_wfdb(ecgset, tmp_path / "new")
     assert (tmp_path / ".new.partial" / "thesis.txt").exists()
 

@@ -201,10 +201,10 @@ def test_what_cannot_be_exported_is_refused(tmp_path, ecgset, monkeypatch):
     with pytest.raises(ConfigError, match="at least 1 record in a shard, got 0"):
         export_webdataset(ecgset, tmp_path / "out", 0)
     (tmp_path / "full").mkdir()
-    with pytest.raises(RunError, match="exists and is no export of this set; choose another"):
+    with pytest.raises(RunError, match="exists and is not an export of this set; choose another"):
         export_webdataset(ecgset, tmp_path / "full")
     export_webdataset(ecgset, tmp_path / "ten", 10)
-    with pytest.raises(RunError, match="exists and is no export of this set"):
+    with pytest.raises(RunError, match="exists and is not an export of this set"):
         export_webdataset(ecgset, tmp_path / "ten", 11)
     opposed = np.full((1, 8, 50), 20_000, np.int16)
     opposed[:, 0] *= -1

@@ -196,7 +196,7 @@ def test_an_interrupted_export_goes_on_and_a_finished_one_is_kept(tmp_path, ecgs
 
 def test_what_cannot_be_exported_is_refused(tmp_path, ecgset):
     (tmp_path / "full").mkdir()
-    with pytest.raises(RunError, match="exists and is no export of this set; choose another"):
+    with pytest.raises(RunError, match="exists and is not an export of this set; choose another"):
         export_set(ecgset, tmp_path / "full")
     space = LabelSpace(("a;b",))
     odd = write_ecgset(

@@ -18,7 +18,7 @@ from ecgtransfer.models import (
     fold,
     group_norm,
     unfold,
-    zero,
+    zero_init_,
 )
 
 
@@ -85,7 +85,7 @@ def test_a_rotation_is_a_product_with_complex_numbers_of_growing_angle(rng):
 
 
 def test_queries_and_keys_know_their_distance_and_nothing_else(rng):
-    rotation = SelfAttention(8).look
+    rotation = SelfAttention(8).rope_qk
     query, key = torch.randn(2, 8, generator=rng)
     products = rotation(query.expand(1, 1, 20, 8)) @ rotation(key.expand(1, 1, 20, 8)).mT
     for distance in (-7, 0, 5):
@@ -95,30 +95,30 @@ def test_queries_and_keys_know_their_distance_and_nothing_else(rng):
 
 
 def test_what_is_seen_tells_its_distance_as_a_fourier_transform_does():
-    carry = SelfAttention(64).carry
+    rope_v = SelfAttention(64).rope_v
     beats = torch.zeros(40)
     beats[[3, 13, 23, 33]] = 1
     value = torch.zeros(1, 2, 40, 32)
     value[..., :16] = beats[:, None]
-    # Each moment looks at all of them alike.
-    seen = carry(carry(value).sum(dim=2, keepdim=True).expand_as(value), back=True)
+    # Uniform attention over all time steps.
+    seen = rope_v(rope_v(value).sum(dim=2, keepdim=True).expand_as(value), back=True)
     real, imaginary = seen.chunk(2, dim=-1)
-    frequency = carry.speed[:, None]
+    frequency = rope_v.speed[:, None]
     distance = torch.arange(40)[beats > 0] - torch.arange(40)[:, None]
     expected = torch.exp(1j * distance[None, :, :, None] * frequency[:, :, None]).sum(dim=2)
     assert_close(torch.complex(real, imaginary)[0], expected.to(torch.complex64), atol=1e-4, rtol=0)
-    assert sorted(carry.speed.flatten().tolist()) == pytest.approx(
+    assert sorted(rope_v.speed.flatten().tolist()) == pytest.approx(
         torch.linspace(0, math.pi, 32).tolist()
     )
 
 
 def _attention(rng, positions):
-    """Attention whose output layer is awake, with positions or without."""
+    """Attention with a non-zero output layer, with or without positions."""
     attention = SelfAttention(32)
     nn.init.normal_(attention.out.weight, generator=rng)
     if not positions:
-        attention.look.speed.zero_()
-        attention.carry.speed.zero_()
+        attention.rope_qk.speed.zero_()
+        attention.rope_v.speed.zero_()
     return attention
 
 
@@ -134,10 +134,10 @@ def test_attention_does_not_care_when_a_record_begins(rng):
     attention = _attention(rng, positions=True)
     record = torch.randn(1, 32, 9, generator=rng)
     early = attention(record)
-    moved = Rotation(attention.look.speed), Rotation(attention.carry.speed)
+    moved = Rotation(attention.rope_qk.speed), Rotation(attention.rope_v.speed)
     for rotation in moved:
         rotation.forward = _later(rotation, 5)
-    attention.look, attention.carry = moved
+    attention.rope_qk, attention.rope_v = moved
     assert_close(attention(record), early, atol=1e-4, rtol=1e-4)
 
 
@@ -170,7 +170,7 @@ def test_a_feed_forward_layer_sees_one_moment_and_its_conditioning(rng):
 
 def test_a_layer_set_to_zero_is_zero_in_weights_and_bias():
     layer = nn.Conv1d(3, 4, 5)
-    zero(layer)
+    zero_init_(layer)
     assert not any(parameter.any() for parameter in layer.parameters())
 
 
@@ -194,7 +194,7 @@ def test_conditioning_without_noise_needs_no_noise_level():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ((None, torch.zeros(2, 3)), "expected sigma, \\(B,\\), for a network that sees noise"),
+        ((None, torch.zeros(2, 3)), "expected sigma, \\(B,\\), for a network conditioned on noise"),
         ((torch.ones(2, 1), torch.zeros(2, 3)), "expected sigma of shape \\(2,\\)"),
         ((torch.ones(2), torch.zeros(1, 3)), "expected label of shape \\(2, 3\\).* got \\(1, 3\\)"),
         ((torch.ones(2), torch.zeros(2, 4)), "expected label of shape \\(2, 3\\)"),
@@ -217,7 +217,7 @@ def gate():
         for layer in (gate.enter, gate.leave):
             layer.weight.copy_(torch.eye(16)[:, :, None])
             layer.bias.zero_()
-        zero(gate.across_channels[-1])
+        zero_init_(gate.across_channels[-1])
         gate.across_channels[-1].bias.fill_(100.0)
     return gate
 

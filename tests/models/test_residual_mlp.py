@@ -95,8 +95,8 @@ def test_records_of_different_scale_are_learned(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"groups": (2, 2)}, r"groups of 5 features in all, got sizes \(2, 2\)"),
-        ({"groups": (5, 0)}, r"groups of 5 features in all, got sizes \(5, 0\)"),
+        ({"groups": (2, 2)}, r"groups of 5 features in total, got sizes \(2, 2\)"),
+        ({"groups": (5, 0)}, r"groups of 5 features in total, got sizes \(5, 0\)"),
         ({"width": 0}, r"at least 1 feature, label, channel, block"),
         ({"scalars": -1}, r"no negative number of scalars"),
     ],

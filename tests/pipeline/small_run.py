@@ -50,6 +50,27 @@ def transfer_settings(method="tgdp", **changes):
     )
 
 
+def small_config(folder):
+    """A file for `transfer --config` with the same sizes for the command line."""
+    path = folder / "transfer.toml"
+    path.write_text(
+        f"""n_source = 16
+[tgdp]
+eta_cycle = 0.0
+[classifier]
+widths = [16, 16]
+folds = 2
+[classifier.train]
+steps = {STEPS}
+batch_size = 4
+warmup_steps = 1
+validate_every = 3
+validate_from = 1
+"""
+    )
+    return path
+
+
 @contextmanager
 def no_bars(task):
     yield lambda now: None

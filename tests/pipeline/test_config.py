@@ -36,7 +36,7 @@ def test_a_request_without_accumulation_is_what_it_was_before_there_was_any(tmp_
         ({"precision": "float8"}, "precision of auto, float32, bfloat16, got 'float8'"),
         ({"learning_rate": -1.0}, "learning rate"),
         ({"steps": 0}, "at least 1 step"),
-        ({"accumulate": 0}, "at least 1 batch a step"),
+        ({"accumulate": 0}, "at least 1 batch per step"),
     ],
 )
 def test_settings_are_checked_before_anything_is_read(tmp_path, wrong, sentence):

@@ -116,7 +116,10 @@ def test_a_record_that_is_not_there_is_refused(ecgset):
 
 @pytest.mark.parametrize(
     ("name", "error", "remedy"),
-    [("drawn.txt", CorpusError, "give a path that"), ("none/drawn.png", StorageError, "make room")],
+    [
+        ("drawn.txt", CorpusError, "give a path ending"),
+        ("none/drawn.png", StorageError, "make room"),
+    ],
 )
 def test_a_drawing_that_cannot_be_written_is_told(tmp_path, ecgset, name, error, remedy):
     record = str(ecgset.records.name.iloc[0])

@@ -174,7 +174,7 @@ def test_a_source_of_labels_alone_cannot_be_steered(trained, source):
 
 def test_statements_that_the_model_does_not_know_are_refused(run, factorised):
     asked = GenerateSettings(counts=("LVH=1",), method="source", name="unknown")
-    with pytest.raises(ConfigError, match="the model has never seen the label 'LVH'"):
+    with pytest.raises(ConfigError, match="the model was not trained with the label 'LVH'"):
         synthesise(run, factorised, asked)
 
 

@@ -25,12 +25,13 @@ from ecgtransfer.pipeline import (
 )
 from ecgtransfer.pipeline import methods as methods_module
 from ecgtransfer.pipeline.methods import DRAWS_A_RECORD, judging_draws
-from ecgtransfer.pipeline.source import WEIGHTS
 from ecgtransfer.pipeline.source_records import matched_source
 from ecgtransfer.pipeline.target import labels_in, target_records
 from ecgtransfer.storage import from_card
-from ecgtransfer.training import load_weights
+from ecgtransfer.training import WEIGHTS, load_weights
 from ecgtransfer.transfer import NoiseLevelWeight, RatioDiagnostics, guided, patient_folds
+from ecgtransfer.transfer.methods import signal_networks
+from ecgtransfer.transfer.methods import tgdp as tgdp_module
 from ecgtransfer.transfer.records import HeldOutDraws
 from tests.pipeline.small_run import TRAIN, Interrupting, Silent, no_bars, transfer_settings
 
@@ -68,7 +69,7 @@ def test_every_method_leaves_a_denoiser_that_the_disk_gives_back(
 def test_a_transfer_that_is_done_is_told_not_repeated(
     transferred, source, target, method, monkeypatch
 ):
-    monkeypatch.setattr(methods_module, "_BY_METHOD", {})
+    monkeypatch.setattr(methods_module, "source_domain", None)
     again = transfer(transferred.run, source, target, transfer_settings(method), no_bars)
     first = transferred.summaries[method]
     assert again.warnings == first.warnings
@@ -135,7 +136,7 @@ def without_label(transferred, source, noisy, method):
         load_weights(tuned, transferred.run.folder / stage / WEIGHTS)
         return tuned.eval()(x, sigma, None)
     if method == "tgdp":
-        network = methods_module._guidance_network(source.model, seed=0)
+        network = signal_networks(source.model).guidance()
         load_weights(network, transferred.run.folder / stage / "guidance" / WEIGHTS)
         weight = from_card(NoiseLevelWeight, details["weight_without_label"], Path("card.json"))
         return guided(source.model, network.eval(), weight)(x, sigma, None)
@@ -280,14 +281,14 @@ def test_a_kill_after_the_last_training_repeats_none(
 def test_a_ratio_that_knows_nothing_draws_no_positives(
     copied, settled, source, target, monkeypatch, beats
 ):
-    used, fit_guidance = [], methods_module.fit_guidance
+    used, fit_guidance = [], tgdp_module.fit_guidance
 
     def watched(*arguments, **options):
         used.append(arguments[5])
         return fit_guidance(*arguments, **options)
 
     monkeypatch.setattr(RatioDiagnostics, "beats_chance", beats)
-    monkeypatch.setattr(methods_module, "fit_guidance", watched)
+    monkeypatch.setattr(tgdp_module, "fit_guidance", watched)
     settings = transfer_settings(folds=2)
     settings = replace(settings, tgdp=replace(settings.tgdp, eta_cycle=0.5))
     summary = transfer(copied(settled), source, target, settings, no_bars)
@@ -326,7 +327,7 @@ def test_the_rate_that_held_out_records_choose_is_kept_and_told(
 ):
     run, rates = copied(settled), {}
     for learning_rates in ((1e-3,), (1e-4,), (1e-3, 1e-4)):
-        settings = transfer_settings("finetune").trained_for(learning_rates=learning_rates)
+        settings = transfer_settings("finetune").with_training(learning_rates=learning_rates)
         rates[learning_rates] = transfer(run, source, target, settings, no_bars)
         shutil.rmtree(run.folder / "transfer-finetune")
     both = rates[1e-3, 1e-4]
@@ -379,7 +380,7 @@ def test_cross_fitting_trains_a_guidance_for_each_fold_and_takes_their_mean(
     weight = from_card(NoiseLevelWeight, summary.details["weight"], Path("card.json"))
     folds = []
     for number in range(2):
-        network = methods_module._guidance_network(source.model, seed=0)
+        network = signal_networks(source.model).guidance()
         load_weights(network, run.folder / f"transfer-tgdp/fold-{number}/guidance/{WEIGHTS}")
         folds.append(guided(source.model, network.eval(), weight)(*noisy))
     found = load_target_model(run, source, "tgdp").denoise(*noisy)
@@ -418,7 +419,7 @@ def test_the_loss_of_a_cross_fitted_transfer_is_of_each_folds_own_held_out_recor
 def parts_of_the_stack(transferred, source, noisy, number):
     """Guidance's and fine-tuning's step away from the source, of one fold."""
     folder = transferred.run.folder / f"transfer-stack/fold-{number}"
-    network = methods_module._guidance_network(source.model, seed=0)
+    network = signal_networks(source.model).guidance()
     load_weights(network, folder / f"guidance/{WEIGHTS}")
     tuned = DiffusionModel(source.model.config)
     load_weights(tuned, folder / f"finetune/{WEIGHTS}")
@@ -606,20 +607,21 @@ def test_an_adopted_source_serves_another_run(tmp_path, trained, target):
         ),
         ({"source_records": "fake"}, "source records that are real or model, got 'fake'"),
         ({"folds": 0}, "at least 1 fold, got 0"),
-        ({"method": "stack", "folds": 1}, "at least 2 folds for a stack, got 1"),
+        ({"method": "stack", "folds": 1}, "at least 2 folds for stack, got 1"),
+        ({"calibration_draws": 0}, "at least 1 calibration draw, got 0"),
         ({"n_source": 7}, "at least 8 source records, got 7"),
     ],
 )
-def test_settings_are_checked_at_birth(wrong, sentence):
+def test_settings_are_checked_on_construction(wrong, sentence):
     with pytest.raises(ConfigError, match=sentence):
         TransferSettings(**wrong)
 
 
 def test_steps_and_rate_are_those_of_what_the_method_trains():
-    changed = transfer_settings().trained_for(9, (0.5, 0.1))
+    changed = transfer_settings().with_training(9, (0.5, 0.1))
     for config in (changed.tgdp, changed.finetune, changed.adapter, changed.scratch):
         assert (config.train.steps, config.train.learning_rate) == (9, 0.5)
         assert config.rate_factors == (1.0, 0.2)
     assert changed.classifier.train == TRAIN
-    assert transfer_settings().trained_for() == transfer_settings()
-    assert transfer_settings().trained_for(9).finetune.rate_factors == (1.0, 0.1)
+    assert transfer_settings().with_training() == transfer_settings()
+    assert transfer_settings().with_training(9).finetune.rate_factors == (1.0, 0.1)

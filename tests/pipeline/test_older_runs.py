@@ -12,9 +12,9 @@ from ecgtransfer.pipeline import Run, SourceSettings, TargetSettings, TransferSe
 from ecgtransfer.pipeline.methods import TransferSummary
 from ecgtransfer.pipeline.pretrained import pretrained_models
 from ecgtransfer.pipeline.run import Stage
-from ecgtransfer.pipeline.source import WEIGHTS, SourceStart, SourceSummary, read_source
+from ecgtransfer.pipeline.source import SourceStart, SourceSummary, read_source
 from ecgtransfer.storage import fingerprint, read_json, to_card
-from ecgtransfer.training import TrainConfig, save_weights
+from ecgtransfer.training import WEIGHTS, TrainConfig, save_weights
 from ecgtransfer.transfer import NoiseLevelWeight
 
 OLDER = Path(__file__).parents[1] / "golden" / "run_of_f0108a4"
@@ -73,7 +73,7 @@ def test_settings_that_have_changed_since_are_refused_in_one_sentence(older):
     stage = older.stage("transfer-tgdp")
     sentence = (
         r"card\.json lacks the field settings\.transfer\.\w+; use the version of ecgtransfer that "
-        r"wrote it, or make it anew$"
+        r"wrote it, or create it again$"
     )
     with pytest.raises(StorageError, match=sentence):
         stage.read(TransferSettings, "settings.transfer")

@@ -48,7 +48,9 @@ def test_so_many_of_each_class_that_the_source_met(run, narrow):
 
 
 def test_a_label_that_the_model_never_saw_is_refused_with_those_it_knows(run, narrow, source):
-    with pytest.raises(ConfigError, match=r"never seen the label 'PVC'; it knows NORM, AFIB$"):
+    with pytest.raises(
+        ConfigError, match=r"not trained with the label 'PVC'; it knows NORM, AFIB$"
+    ):
         synthesise(run, narrow, asked("PVC=1"))
     with pytest.raises(ConfigError, match=r"the label 'WPW'; it knows NORM, AFIB, 1AVB, .*STE_"):
         synthesise(run, source, asked("WPW=1"))
@@ -96,7 +98,9 @@ def test_shards_become_the_set_and_only_then_is_the_stage_done(tmp_path, run, so
     assert second.folder == stage.folder / "set.shards" / "2-of-2"
     assert not stage.is_done
     assert unfinished_shards(run, "synthetic", "source", 2) == (Shard(1, 2),)
-    with pytest.raises(RunError, match=r"set lacks shard 1/2; draw it with the same command and"):
+    with pytest.raises(
+        RunError, match=r"set lacks shard 1/2; generate it with the same command and"
+    ):
         synthesise(run, source, asked("AFIB=20"))
     synthesise(run, source, asked("AFIB=20"), shard=Shard(1, 2), disk=told.append)
     assert not stage.is_done

@@ -205,7 +205,7 @@ def test_a_rate_that_cannot_be_is_refused():
 
 @pytest.mark.parametrize("ranges", [[[60, 50]], [[60, math.nan]], [[-1, 60]]])
 def test_ranges_upside_down_are_refused(ranges):
-    with pytest.raises(ConfigError, match="from a lowest to a higher highest"):
+    with pytest.raises(ConfigError, match="a lowest heart rate below the highest"):
         model().sample(*conditions(1), seeds=[0], heart_rate_bpm=ranges)
 
 

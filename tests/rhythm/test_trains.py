@@ -31,5 +31,5 @@ def test_selected_trains_are_padded_no_more_than_they_need():
 
 
 def test_a_record_shorter_than_the_window_is_refused():
-    with pytest.raises(ConfigError, match=r"at least 1\.9 s, got 1\.5 s; leave out"):
+    with pytest.raises(ConfigError, match=r"at least 1\.9 s, got 1\.5 s; exclude"):
         stack_trains([train_of(0.5, duration_s=1.5)], (0.1, 1.9))

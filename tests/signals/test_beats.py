@@ -69,7 +69,10 @@ def test_no_beats_are_an_empty_text():
     [
         ({"duration_s": 0.0}, "expected a duration above 0 s, got 0.0"),
         ({"duration_s": np.nan}, "expected a duration above 0 s, got nan"),
-        ({"kinds": [N, N]}, r"expected one time and one kind a beat, got shapes \(3,\) and \(2,\)"),
+        (
+            {"kinds": [N, N]},
+            r"expected one time and one kind per beat, got shapes \(3,\) and \(2,\)",
+        ),
         ({"kinds": [N, 4, N]}, "expected kinds from 0 to 3, got 4"),
         ({"kinds": [N, 1.5, N]}, "expected kinds from 0 to 3, got 1.5"),
         ({"duration_s": 1.7}, "expected times from 0 s to below 1.7 s, got 1.7 s"),
@@ -232,5 +235,5 @@ def test_silence_has_no_beats():
 
 
 def test_a_short_recording_is_refused():
-    with pytest.raises(SignalError, match=r"expected at least 2 s to look for beats, got 1\.5 s"):
+    with pytest.raises(SignalError, match=r"expected at least 2 s to detect beats, got 1\.5 s"):
         find_beats(Recording(np.zeros((12, 150)), 100))

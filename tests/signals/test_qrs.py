@@ -204,5 +204,5 @@ def test_r_peaks_are_the_nearest_samples():
 
 
 def test_too_slow_a_recording_is_refused():
-    with pytest.raises(SignalError, match="expected more than 50 Hz to look for beats, got 50 Hz"):
+    with pytest.raises(SignalError, match="expected more than 50 Hz to detect beats, got 50 Hz"):
         find_complexes(Recording(np.zeros((12, 400)), 50))

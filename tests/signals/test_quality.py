@@ -88,7 +88,7 @@ def test_no_beats_are_found_in_silence():
 
 
 def test_too_short_a_recording_has_no_beats_to_look_for(ecg):
-    with pytest.raises(SignalError, match=r"expected at least 2 s to look for beats, got 1\.5 s"):
+    with pytest.raises(SignalError, match=r"expected at least 2 s to detect beats, got 1\.5 s"):
         r_peaks(ecg(seconds=1.5)[0])
 
 

@@ -251,10 +251,10 @@ MENDS = [
 def test_a_header_that_is_bad_in_form_alone_is_read_and_told(tmp_path, old, new, told):
     record = write_with_wfdb(tmp_path)
     whole = read_recording(record).signal_mv
-    assert read_header(record).mended == ()
+    assert read_header(record).repairs == ()
     edit(record, old, new)
     assert_array_equal(read_recording(record).signal_mv, whole)
-    assert read_header(record).mended == (told,)
+    assert read_header(record).repairs == (told,)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_line_ends_and_blanks_do_not_matter(tmp_path, spoil):
     header = record.with_suffix(".hea")
     header.write_bytes(spoil(header.read_text()).encode())
     assert_array_equal(read_recording(record).signal_mv, whole)
-    assert read_header(record).mended == ()
+    assert read_header(record).repairs == ()
 
 
 def test_names_with_blanks_and_dots_are_read(tmp_path):
@@ -284,13 +284,13 @@ def test_names_with_blanks_and_dots_are_read(tmp_path):
     (tmp_path / "my rec.v2.hea").write_text(text)
     os.rename(tmp_path / "rec.dat", tmp_path / "my rec.v2.dat")
     assert_array_equal(read_recording(tmp_path / "my rec.v2").signal_mv, whole)
-    assert read_header(tmp_path / "my rec.v2").mended == (
+    assert read_header(tmp_path / "my rec.v2").repairs == (
         "the record name 'my rec.v2' with odd characters",
     )
 
 
 def test_what_wfdb_refuses_is_what_is_mended(tmp_path):
-    """Each date and name that is told as mended is one that wfdb cannot read, and no other."""
+    """Exactly the dates and names that wfdb cannot read are reported as repaired."""
     record = write_with_wfdb(tmp_path)
     before = record.with_suffix(".hea").read_text()
     for words in ("", " 11:39:16", " 05-Feb-2020 11:39:16", " 2020-02-05", " 11:39 05/13/2020"):
@@ -298,9 +298,9 @@ def test_what_wfdb_refuses_is_what_is_mended(tmp_path):
         try:
             wfdb.rdheader(str(record))
         except ValueError:
-            assert read_header(record).mended, words
+            assert read_header(record).repairs, words
         else:
-            assert not read_header(record).mended, words
+            assert not read_header(record).repairs, words
 
 
 def test_signals_beside_the_twelve_leads_are_left_aside(tmp_path):
@@ -325,7 +325,7 @@ def test_skew_and_paths_out_of_the_folder_are_refused(tmp_path):
     with pytest.raises(SignalError, match="expected leads without skew, got 3 samples"):
         read_recording(record)
     edit(record, "rec.dat 16:3 ", "../rec.dat 16 ")
-    with pytest.raises(SignalError, match="expected the name of a signal file beside the header"):
+    with pytest.raises(SignalError, match="expected the name of a signal file next to the header"):
         read_recording(record)
 
 
@@ -454,7 +454,7 @@ def test_several_samples_a_frame_are_refused_and_not_averaged(tmp_path):
     record = write_with_wfdb(tmp_path)
     edit(record, "rec.dat 16 ", "rec.dat 16x2 ")
     with pytest.raises(
-        SignalError, match=r"rec\.hea: expected one sample a frame, got 2 for lead I"
+        SignalError, match=r"rec\.hea: expected one sample per frame, got 2 for lead I"
     ):
         read_recording(record)
 

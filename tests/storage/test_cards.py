@@ -134,7 +134,7 @@ WHOLE = Everything(
     rest={"any": [1, None, {"x": "y"}]},
 )
 WHOLE_CARD = to_card(WHOLE)
-REMEDY = "; use the version of ecgtransfer that wrote it, or make it anew"
+REMEDY = "; use the version of ecgtransfer that wrote it, or create it again"
 
 
 @pytest.mark.parametrize("held", [WHOLE, replace(WHOLE, pair=None, optional=3, new=5, value=1)])

@@ -46,7 +46,7 @@ def test_an_interrupted_folder_goes_on_where_it_ended(tmp_path):
 def test_a_finished_folder_is_not_written_again(tmp_path):
     write_resumable(tmp_path / "out", PLAN, CARD, writer())
     write_resumable(tmp_path / "out", PLAN, CARD, pytest.fail)
-    with pytest.raises(StorageError, match="out exists and is no export of this set; choose"):
+    with pytest.raises(StorageError, match="out exists and is not an export of this set; choose"):
         write_resumable(tmp_path / "out", {**PLAN, "set": "other"}, CARD, writer())
 
 
@@ -61,7 +61,7 @@ def test_other_unfinished_work_is_not_touched(tmp_path):
 def test_a_foreign_folder_in_the_way_is_not_touched(tmp_path):
     (tmp_path / ".out.partial").mkdir()
     (tmp_path / ".out.partial" / "thesis.txt").touch()
-    with pytest.raises(StorageError, match="is in the way and is no unfinished work of this"):
+    with pytest.raises(StorageError, match="was not written by this command"):
         write_resumable(tmp_path / "out", PLAN, CARD, writer())
     assert (tmp_path / ".out.partial" / "thesis.txt").exists()
 

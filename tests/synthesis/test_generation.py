@@ -331,11 +331,11 @@ def test_a_derived_lead_beyond_the_limit_is_refused(make):
         ({"samples": 0}, "samples must be at least 1, got 0"),
         ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
         ({"solver": "euler"}, "expected a solver of"),
-        ({"card_extra": {"method": "tgdp"}}, "must say its model_fingerprint as text, got None"),
-        ({"card_extra": {"model_fingerprint": "a"}}, "must say its method as text, got None"),
+        ({"card_extra": {"method": "tgdp"}}, "must hold its model_fingerprint as text, got None"),
+        ({"card_extra": {"model_fingerprint": "a"}}, "must hold its method as text, got None"),
         (
             {"card_extra": {"model_fingerprint": "a", "method": "b", "seed": 3}},
-            "may not say seed, which the request decides",
+            "must not hold seed, which the request determines",
         ),
         (
             {"card_extra": {"model_fingerprint": "a", "method": "b", "x": {1, 2}}},

@@ -66,12 +66,12 @@ def test_per_class_counts_every_label_once():
         (["AFIB=1e3"], "at least 1, got '1e3'"),
         (["AFIB=1_000"], "at least 1, got '1_000'"),
         (["AFIB=two"], "at least 1, got 'two'"),
-        (["AFIB=5", "AFIB=6"], "'AFIB' is counted twice"),
-        (["PVC+CRBBB=5", "CRBBB+PVC=6"], r"'CRBBB\+PVC' is counted twice"),
+        (["AFIB=5", "AFIB=6"], "'AFIB' is requested twice"),
+        (["PVC+CRBBB=5", "CRBBB+PVC=6"], r"'CRBBB\+PVC' is requested twice"),
         (["PVC+PVC=5"], r"'PVC\+PVC' names a label twice"),
-        (["WPW=5"], "never seen the label 'WPW'; it knows NORM, AFIB, CLBBB, CRBBB, PVC"),
-        (["afib=5"], "never seen the label 'afib'"),
-        (["AFIB+WPW=5"], "never seen the label 'WPW'"),
+        (["WPW=5"], "not trained with the label 'WPW'; it knows NORM, AFIB, CLBBB, CRBBB, PVC"),
+        (["afib=5"], "not trained with the label 'afib'"),
+        (["AFIB+WPW=5"], "not trained with the label 'WPW'"),
     ],
 )
 def test_a_bad_count_is_refused_in_a_sentence(counts, sentence):
@@ -80,7 +80,7 @@ def test_a_bad_count_is_refused_in_a_sentence(counts, sentence):
 
 
 def test_a_label_of_the_space_that_the_model_never_saw_is_refused():
-    with pytest.raises(ConfigError, match="never seen the label 'CLBBB'; it knows AFIB, PVC"):
+    with pytest.raises(ConfigError, match="not trained with the label 'CLBBB'; it knows AFIB, PVC"):
         parse_counts(["CLBBB=1"], SPACE, known={"PVC", "AFIB"})
 
 
@@ -90,7 +90,7 @@ def test_a_label_of_the_space_that_the_model_never_saw_is_refused():
         ((), "at least one count"),
         ((((), 5),), "names no label"),
         (((("AFIB", "AFIB"), 5),), "names a label twice"),
-        (((("AFIB", "PVC"), 5), (("PVC", "AFIB"), 5)), "counted twice"),
+        (((("AFIB", "PVC"), 5), (("PVC", "AFIB"), 5)), "requested twice"),
         (((("AFIB",), 0),), "at least 1, got 0"),
         (((("AFIB",), 2.0),), "at least 1, got 2.0"),
         (((("AFIB",), True),), "at least 1, got True"),

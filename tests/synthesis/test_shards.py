@@ -203,23 +203,29 @@ def test_missing_shards_are_named_with_the_command_that_draws_them(make, draw, t
     draw(2, 3)
     with pytest.raises(KeyboardInterrupt):
         draw(3, 3, batch_size=16, progress=stop_at(16))
-    sentence = r"set lacks the shards 1/3, 3/3; draw each with the same command and --shard 1/3,"
+    sentence = (
+        r"set lacks the shards 1/3, 3/3; generate each with the same command and --shard 1/3,"
+    )
     with pytest.raises(RunError, match=sentence):
         make("set", *COUNTS)
     draw(1, 3)
-    with pytest.raises(RunError, match=r"lacks shard 3/3; draw it with .* and --shard 3/3, then"):
+    with pytest.raises(
+        RunError, match=r"lacks shard 3/3; generate it with .* and --shard 3/3, then"
+    ):
         make("set", *COUNTS)
     assert not (tmp_path / "set").exists()
 
 
 def test_sixteenths_and_eighths_do_not_mix_nor_shards_and_one_piece(make, draw, tmp_path):
     draw(1, 2)
-    sentence = r"is being drawn in 2 shards, not in 4; take one of them, such as --shard 1/2, or"
+    sentence = r"is being generated in 2 shards, not in 4; use one of them, such as --shard 1/2, or"
     with pytest.raises(RunError, match=sentence):
         draw(1, 4)
     with pytest.raises(KeyboardInterrupt):
         make("other", *COUNTS, batch_size=16, progress=stop_at(16))
-    with pytest.raises(RunError, match=r"other is being drawn in one piece; go on without --shard"):
+    with pytest.raises(
+        RunError, match=r"other is being generated in one piece; continue without --shard"
+    ):
         make("other", *COUNTS, shard=Shard(1, 2))
     assert not (tmp_path / "other.shards").exists()
 
@@ -268,10 +274,12 @@ def test_a_shard_with_other_contents_is_refused(make, draw):
     draw(2, 2)
     part = draw(1, 2)
     rewrite(part, labels=np.roll(part.labels, 1, axis=0))
-    with pytest.raises(RunError, match=r"1-of-2 has other labels than were asked for among the"):
+    with pytest.raises(RunError, match=r"1-of-2 has other labels than requested among the"):
         make("set", *COUNTS)
     rewrite(part, records=slice(20))
-    with pytest.raises(RunError, match=r"1-of-2 has 20 records, expected 32; remove it and draw"):
+    with pytest.raises(
+        RunError, match=r"1-of-2 has 20 records, expected 32; remove it and generate"
+    ):
         make("set", *COUNTS)
     shutil.rmtree(part.folder)
     draw(1, 2)
@@ -292,7 +300,7 @@ def test_more_shards_than_calls_of_the_network_are_refused(draw, tmp_path):
 def test_what_is_no_shard_is_left_alone(make, draw, tmp_path):
     (tmp_path / "set.shards").mkdir()
     (tmp_path / "set.shards" / "thesis.txt").write_text("years of work")
-    with pytest.raises(RunError, match=r"holds 'thesis\.txt', which is no shard; move it"):
+    with pytest.raises(RunError, match=r"holds 'thesis\.txt', which is not a shard; move it"):
         draw(1, 2)
     assert len(make("set", *COUNTS)) == 60
     assert (tmp_path / "set.shards" / "thesis.txt").exists()

@@ -107,7 +107,7 @@ def test_the_checkpoint_of_another_network_is_refused_and_nothing_touched(begun)
     held = (begun / "checkpoint.safetensors").read_bytes()
     other = network(width=7)
     before = other[0].weight.clone()
-    with pytest.raises(RunError, match=r"checkpoint of another network.*remove it to begin anew"):
+    with pytest.raises(RunError, match=r"checkpoint of another network.*remove it to start over"):
         fit(other, loss, batches, CONFIG, begun, validate=score)
     assert torch.equal(other[0].weight, before)
     assert (begun / "checkpoint.safetensors").read_bytes() == held
@@ -123,7 +123,7 @@ def test_the_checkpoint_of_a_training_of_other_parameters_is_refused(begun):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"seed": 4}, "other settings \\(seed 3, not 4\\); go on with those"),
+        ({"seed": 4}, "other settings \\(seed 3, not 4\\); continue with those"),
         ({"steps": 30, "learning_rate": 0.1}, "steps 24, not 30; learning_rate 0.02, not 0.1"),
         ({"accumulate": 2}, "other settings \\(accumulate at its default, not 2\\)"),
     ],
@@ -186,7 +186,7 @@ def test_a_checkpoint_of_the_first_version_past_the_end_is_refused(begun):
 def test_a_truncated_checkpoint_is_refused(size, begun):
     path = begun / "checkpoint.safetensors"
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(RunError, match=r"not a whole safetensors file .*; remove it and run"):
+    with pytest.raises(RunError, match=r"not a complete safetensors file .*; remove it and run"):
         fit(network(), loss, batches, CONFIG, begun, validate=score)
 
 

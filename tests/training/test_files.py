@@ -50,7 +50,7 @@ def test_weights_of_another_network_are_refused_and_nothing_touched(tmp_path):
 def test_a_file_that_holds_no_weights_is_refused(content, tmp_path):
     path = tmp_path / "weights.safetensors"
     path.write_bytes(content)
-    with pytest.raises(RunError, match=r"not a whole safetensors file"):
+    with pytest.raises(RunError, match=r"not a complete safetensors file"):
         load_weights(network(), path)
 
 

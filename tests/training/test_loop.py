@@ -206,7 +206,7 @@ def test_a_loss_that_is_not_one_number_a_record_is_refused(tmp_path):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_validation_that_is_not_finite_is_refused(value, tmp_path):
-    sentence = f"validation score after step 12 is {value}.*look at the held-out records"
+    sentence = f"validation score after step 12 is {value}.*check the held-out records"
     with pytest.raises(RunError, match=sentence):
         fit(network(), loss, batches, CONFIG, tmp_path, validate=scores([2.0, 1.0, value]))
     assert not (tmp_path / "weights.safetensors").exists()
@@ -504,7 +504,7 @@ def test_the_rate_warms_up_in_a_line_and_falls_as_a_cosine_to_zero():
     [
         ({"steps": 0}, "at least 1 step"),
         ({"batch_size": 0}, "batch size of at least 1"),
-        ({"accumulate": 0}, "at least 1 batch a step, got 0"),
+        ({"accumulate": 0}, "at least 1 batch per step, got 0"),
         ({"learning_rate": 0.0}, "a finite learning rate and a gradient clip above 0"),
         ({"learning_rate": math.nan}, "a finite learning rate"),
         ({"learning_rate": math.inf}, "a finite learning rate"),

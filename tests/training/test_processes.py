@@ -13,14 +13,14 @@ from torch.testing import assert_close
 from two_processes import fitted
 
 from ecgtransfer.errors import RunError
-from ecgtransfer.training import meeting_point, process_number
+from ecgtransfer.training import make_barrier, process_number
 
 HERE = Path(__file__).parent
 
 
 def test_a_process_alone_is_the_first_of_one_and_waits_for_nobody():
     assert process_number() == (0, 1)
-    meeting_point()()
+    make_barrier()()
 
 
 def in_two_processes(script, folder):

@@ -1,4 +1,4 @@
-"""Lists of SHA-256 as data sets publish them, and files held against them."""
+"""Published lists of SHA-256 checksums, and the hashes of files on disk."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ from pathlib import Path, PurePosixPath
 from ecgtransfer.corpus.manifest import Part
 from ecgtransfer.errors import CorpusError
 
-#: `<SHA-256> <path>`, as sha256sum writes it: one or two blanks, or a blank and a star.
+#: `<SHA-256> <path>` as sha256sum writes it, separated by one or two spaces or a space and a star.
 _LINE = re.compile(r"(?P<sha256>[0-9a-fA-F]{64}) [ *]?(?P<path>\S.*)", re.ASCII)
 
-#: Files that one task of a thread hashes; it looks after them between two reports of progress.
+#: Files that a thread hashes in one task, between two reports of progress.
 _CHUNK_FILES = 64
 
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A file of a data set: its path below the data set's root, its SHA-256, about its size."""
+    """A file of a data set.
+
+    Attributes:
+        path: path below the data set's root.
+        sha256: its SHA-256 in hex.
+        about_bytes: its approximate size.
+    """
 
     path: str
     sha256: str
@@ -29,14 +35,14 @@ class PublishedFile:
 
 
 def parse_checksums(content: bytes, where: object) -> dict[str, str]:
-    """Published path -> SHA-256 in hex, from the bytes of a SHA256SUMS.txt.
+    """Parse a SHA256SUMS.txt: published path -> SHA-256 in hex.
 
     Args:
-        content: of the list.
-        where: what an error calls it.
+        content: bytes of the list.
+        where: name of the list in error messages.
 
     Raises:
-        CorpusError: no such list, or one with a path that leads out of the data set's folder.
+        CorpusError: the content is not a list of checksums, or a path leads out of the folder.
     """
     checksums: dict[str, str] = {}
     lines = content.decode("utf-8", errors="replace").splitlines()
@@ -47,13 +53,13 @@ def parse_checksums(content: bytes, where: object) -> dict[str, str]:
         if match is None:
             raise CorpusError(
                 f"{where}, line {number}: expected a SHA-256 of 64 hex digits and a path, "
-                f"got {line[:60]!r}; this is no list of checksums"
+                f"got {line[:60]!r}; this is not a list of checksums"
             )
         path = match["path"].removeprefix("./")
         if not _stays_inside(path):
             raise CorpusError(
                 f"{where}, line {number}: expected a path inside the data set, got {path!r}; "
-                "the list is not to be trusted"
+                "the list cannot be trusted"
             )
         sha256 = match["sha256"].lower()
         if checksums.setdefault(path, sha256) != sha256:
@@ -69,10 +75,10 @@ def parse_checksums(content: bytes, where: object) -> dict[str, str]:
 def needed_files(
     parts: Iterable[Part], checksums: Mapping[str, str], where: object
 ) -> tuple[PublishedFile, ...]:
-    """What a list holds of some parts, in its order.
+    """Files of a list that belong to some parts, in the order of the list.
 
     Raises:
-        CorpusError: another number of files than the manifest states.
+        CorpusError: the manifest states another number of files.
     """
     kinds = [kind for part in parts for kind in part.files]
     found = [0] * len(kinds)
@@ -93,7 +99,7 @@ def needed_files(
 
 
 def sha256_of(path: Path) -> str | None:
-    """SHA-256 of a file in hex; None where there is no such file, or none that can be read."""
+    """SHA-256 of a file in hex; None if it does not exist or cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -107,7 +113,14 @@ def hash_files(
     workers: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, str | None]:
-    """`sha256_of` for paths below a folder, by threads; `progress` gets (files done, in all)."""
+    """`sha256_of` for paths below a folder, in threads.
+
+    Args:
+        folder: base of the paths.
+        paths: paths of the files.
+        workers: number of threads.
+        progress: called with (files done, files in total).
+    """
     hashes: dict[str, str | None] = {}
     chunks = [paths[start : start + _CHUNK_FILES] for start in range(0, len(paths), _CHUNK_FILES)]
     pool = ThreadPoolExecutor(workers)
@@ -122,7 +135,7 @@ def hash_files(
 
 
 def _stays_inside(path: str) -> bool:
-    """Whether a path stays below the folder that it is joined to, on every system."""
+    """Whether a path stays below its base folder, on every operating system."""
     parts = PurePosixPath(path).parts
     return (
         path == "/".join(parts)

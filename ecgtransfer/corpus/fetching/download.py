@@ -1,7 +1,7 @@
-"""One published file from the first mirror that has it; interrupted at any point, it goes on there.
+"""Download a published file from the first mirror that has it, resuming partial downloads.
 
-Bytes gather in `NAME.part`; only what has the published SHA-256 gets the name. `requests` and
-urllib3 speak HTTP: redirects, retries, back-off and `Retry-After` are theirs.
+Bytes are collected in `NAME.part`; the file is renamed once it has the published SHA-256.
+`requests` and urllib3 handle HTTP, including redirects, retries, back-off and `Retry-After`.
 """
 
 from __future__ import annotations
@@ -20,41 +20,45 @@ from ecgtransfer.storage import publish
 if TYPE_CHECKING:
     import requests
 
-#: What a file is called until all of it is there and right.
+#: Suffix of a file until it is complete and verified.
 PART = ".part"
 
-#: Seconds until a mirror must have taken the connection, and between two pieces of its answer.
+#: Timeouts in seconds: for connecting to a mirror, and between two pieces of a response.
 CONNECT_S, STALL_S = 10.0, 30.0
 
-#: How often a request is sent again, and how often after a silence of `STALL_S`.
+#: How often a request is repeated, and how often after a timeout of `STALL_S`.
 RETRIES, STALL_RETRIES = 5, 2
 
-#: The pauses before that double, 0, 1, 2, 4 and 8 s: half the second, and the longest that a
-#: mirror may ask for (`Retry-After`).
+#: Back-off: pauses of 0, 1, 2, 4 and 8 s (urllib3 doubles this factor), and the longest pause that
+#: a mirror may request (`Retry-After`).
 BACKOFF_S, LONGEST_PAUSE_S = 0.5, 60.0
 
-#: Answers after which a request is sent again.
+#: HTTP status codes after which a request is repeated.
 _PASSING = (429, 500, 502, 503, 504)
 
-#: How often in a row an answer may break off without bringing the file further.
+#: How many responses in a row may end early without adding bytes to the file.
 BROKEN_OFF = 4
 
-#: How often in a row a mirror may give no answer until it is left alone.
+#: After this many requests in a row without a response, a mirror is no longer used.
 SILENT = 2
 
-#: Bytes taken from a connection at a time, at most.
+#: Largest number of bytes read from a connection at a time.
 _PIECE_BYTES = 1 << 16
 
-#: `bytes 1000-23999/24000`
+#: Example: `bytes 1000-23999/24000`
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
 
 
 class Stopped(Exception):
-    """The run ends: files stay as they are, to be taken up again."""
+    """The run was stopped; partial files stay on disk and can be resumed."""
 
 
 class DownloadFailed(Exception):
-    """No mirror gave a file; the message says of each why. `other_bytes`: some gave a wrong one."""
+    """No mirror delivered a file; the message gives the reason for each mirror.
+
+    Attributes:
+        other_bytes: whether a mirror delivered other bytes than published.
+    """
 
     def __init__(self, message: str, other_bytes: bool) -> None:
         super().__init__(message)
@@ -62,16 +66,21 @@ class DownloadFailed(Exception):
 
 
 class _Unavailable(Exception):
-    """A mirror does not give a file."""
+    """A mirror does not deliver a file."""
 
 
 class _BrokenOff(Exception):
-    """An answer that ended early."""
+    """A response ended early."""
 
 
 @dataclass(eq=False)
 class Mirror:
-    """A base address; counts how often in a row it gave no answer."""
+    """A mirror of the data set.
+
+    Attributes:
+        url: base address.
+        silent: number of requests in a row without a response.
+    """
 
     url: str
     silent: int = 0
@@ -81,45 +90,45 @@ class Mirror:
 
     @property
     def host(self) -> str:
-        """The name of the machine, for people."""
+        """Host name, for messages."""
         return urlsplit(self.url).netloc
 
     @property
     def is_down(self) -> bool:
-        """Whether it is left alone."""
+        """Whether the mirror is no longer used."""
         return self.silent >= SILENT
 
     def address(self, path: str) -> str:
-        """Of a published file."""
+        """Address of a published file."""
         return self.url + quote(path)
 
 
 @dataclass(eq=False)
 class Traffic:
-    """What the threads of a run share: the bytes received so far, and the sign to stop."""
+    """State shared by the threads of a run: bytes received so far, and the stop event."""
 
     stop: threading.Event = field(default_factory=threading.Event)
     received_bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def receive(self, count: int) -> None:
-        """Count bytes."""
+        """Add to the received bytes."""
         with self._lock:
             self.received_bytes += count
 
     def check(self) -> None:
-        """Raise Stopped once the run ends."""
+        """Raise `Stopped` if the run was stopped."""
         if self.stop.is_set():
             raise Stopped
 
     def pause(self, seconds: float) -> None:
-        """Sleep, and raise Stopped as soon as the run ends."""
+        """Sleep; raise `Stopped` as soon as the run is stopped."""
         if self.stop.wait(seconds):
             raise Stopped
 
 
 class Downloader:
-    """Fetches files from mirrors, in their order of preference; every thread has one of its own."""
+    """Downloads files from mirrors in order of preference; each thread needs its own."""
 
     def __init__(self, mirrors: tuple[Mirror, ...], traffic: Traffic) -> None:
         self.mirrors = mirrors
@@ -127,16 +136,16 @@ class Downloader:
         self._session = _session(traffic)
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._session.close()
 
     def fetch(self, file: PublishedFile, folder: Path) -> None:
-        """Bring a file to its path below `folder`; what is there is replaced by a right one only.
+        """Download a file to its path below `folder`; only a verified file replaces an old one.
 
         Raises:
-            DownloadFailed: no mirror gives it.
-            Stopped: the run ends.
-            OSError: the disk does not take it.
+            DownloadFailed: no mirror delivers it.
+            Stopped: the run was stopped.
+            OSError: the disk refuses to write.
         """
         target = folder / file.path
         part = target.with_name(target.name + PART)
@@ -155,12 +164,17 @@ class Downloader:
         raise DownloadFailed("; ".join(reasons), other_bytes)
 
     def read(self, mirror: Mirror, path: str, part: Path) -> bytes:
-        """A file of which no checksum is known, as bytes; `part` is where they gather.
+        """Download a file without a known checksum and return its bytes.
+
+        Args:
+            mirror: mirror to use.
+            path: path of the published file.
+            part: file in which the bytes are collected.
 
         Raises:
-            DownloadFailed: the mirror does not give it.
-            Stopped: the run ends.
-            OSError: the disk does not take it.
+            DownloadFailed: the mirror does not deliver it.
+            Stopped: the run was stopped.
+            OSError: the disk refuses to write.
         """
         part.unlink(missing_ok=True)
         try:
@@ -172,8 +186,8 @@ class Downloader:
             part.unlink(missing_ok=True)
 
     def _bring(self, mirror: Mirror, path: str, part: Path, sha256: str) -> bool:
-        """Whether the mirror has the right bytes: in `part`, then; wrong ones are thrown away."""
-        for _ in range(2):  # what went on from older bytes may be right when begun from zero
+        """Download to `part`; return whether the checksum matches, else delete `part`."""
+        for _ in range(2):  # a file resumed from outdated bytes may be right when started over
             self._complete(mirror, path, part, sha256)
             if sha256_of(part) == sha256:
                 return True
@@ -181,7 +195,7 @@ class Downloader:
         return False
 
     def _complete(self, mirror: Mirror, path: str, part: Path, sha256: str | None) -> None:
-        """Bring `part` to its end, however often the answer breaks off on the way."""
+        """Download `part` to its end, with as many requests as needed."""
         furthest, idle = _size(part), 0
         while not (sha256 and furthest and sha256_of(part) == sha256):
             self.traffic.check()
@@ -198,18 +212,18 @@ class Downloader:
                 self.traffic.pause(BACKOFF_S * idle)
 
     def _stream(self, mirror: Mirror, path: str, part: Path) -> None:
-        """One request: append what is missing of `part`, or write it anew."""
+        """Make one request: append the missing bytes of `part`, or write it from the start."""
         from urllib3.exceptions import HTTPError
 
         start = _size(part)
         with self._answer(mirror, path, start) as response:
             if response.status_code == 416 and start:
-                return  # nothing beyond what is here; the checksum decides
+                return  # the file has no further bytes; the checksum decides
             if response.status_code == 206:
                 stated = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
                 if stated is None or int(stated[1]) != start:
                     part.unlink(missing_ok=True)
-                    raise _BrokenOff("another range than asked for")
+                    raise _BrokenOff("another range than requested")
             elif response.status_code != 200:
                 raise _Unavailable(f"{response.status_code} {response.reason}".strip())
             with part.open("ab" if response.status_code == 206 else "wb") as file:
@@ -222,7 +236,7 @@ class Downloader:
                     raise _BrokenOff(type(error).__name__) from None
 
     def _answer(self, mirror: Mirror, path: str, start: int) -> requests.Response:
-        """The answer to a request for a file from byte `start` on."""
+        """Response to a request for a file from byte `start` on."""
         import requests
 
         headers = {"Range": f"bytes={start}-"} if start else {}
@@ -238,7 +252,7 @@ class Downloader:
 
 
 def _session(traffic: Traffic) -> requests.Session:
-    """A session that sends requests again after a while, and wakes up when the run ends."""
+    """Session that repeats failed requests after a pause, which ends if the run is stopped."""
     import requests
     from urllib3.util import Retry
 
@@ -271,7 +285,7 @@ def _size(path: Path) -> int:
 
 
 def _in_words(error: requests.RequestException) -> str:
-    """Why there was no answer, without the address again."""
+    """Reason for a missing response, without the address."""
     import requests
 
     kinds: tuple[tuple[type[Exception], str], ...] = (

@@ -1,7 +1,7 @@
-"""A published data set to disk: what is missing or damaged of it, in parallel, verified.
+"""Download the missing or damaged files of a published data set, in parallel, with verification.
 
-Nothing gets its final name before it has the published SHA-256, so that a run can end at any point
-and the next goes on from there.
+A file gets its final name only when it has the published SHA-256, so that a run can stop at any
+point and the next one resumes.
 """
 
 from __future__ import annotations
@@ -37,31 +37,35 @@ from ecgtransfer.storage import atomic_file, disk_errors, exclusive_lock
 #: Name of the lock file in the folder of a fetch.
 LOCK = ".fetch.lock"
 
-#: A disk gives space in blocks, mostly of this size; what it needs for itself is left free.
+#: Typical block size of a disk, and space that is left free for the file system.
 BLOCK_BYTES, SPARE_BYTES = 4096, 50_000_000
 
-#: Threads that hash what is on disk; small files, which is most, are quicker with few.
+#: Threads that hash files on disk; for many small files, few threads are fastest.
 HASHING = 2
 
-#: Files that are tried before a list of checksums that no file on disk speaks for is believed.
+#: Files that are downloaded to test a list of checksums that no file on disk confirms.
 PROBES = 2
 
-#: Seconds between two looks at a progress that no finished file has brought.
+#: Seconds between progress reports while no file is finished.
 LOOK_EVERY_S = 0.2
 
-#: Seconds that threads get to end; what they hold is safe at any time.
+#: Seconds that threads have to finish; their partial files are safe at any time.
 END_WITHIN_S = 5.0
 
-#: A disk that takes no more.
+#: Error numbers of a disk that cannot store more.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 @dataclass(frozen=True)
 class FetchProgress:
-    """How far a fetch is: what it does, and of that files and bytes done, and in all.
+    """Progress of a fetch.
 
-    `bytes_in_all` is an estimate that becomes exact; while files on disk are checked both are 0.
-    The number of files is unknown until a mirror has sent the list of checksums.
+    Attributes:
+        doing: current activity.
+        files_done: finished files.
+        files: files in total; 0 until a mirror has sent the list of checksums.
+        bytes_done: finished bytes; 0 while files on disk are checked.
+        bytes_in_all: bytes in total, first an estimate; 0 while files on disk are checked.
     """
 
     doing: Literal["asking", "checking", "fetching"]
@@ -73,7 +77,7 @@ class FetchProgress:
 
 @dataclass(frozen=True)
 class NotFetched:
-    """A file that no mirror gave, and why."""
+    """A file that no mirror delivered, with the reason."""
 
     path: str
     reason: str
@@ -81,10 +85,19 @@ class NotFetched:
 
 @dataclass(frozen=True)
 class FetchReport:
-    """What `fetch` did: of `files` needed, those that were there and right, and those that came.
+    """Result of `fetch`.
 
-    `checksums_from` is where the list of checksums is from: the address of a mirror, or the file
-    beside the data.
+    Attributes:
+        corpus: name of the data set.
+        version: its version.
+        folder: folder of the files.
+        checksums_from: source of the checksums: address of a mirror, or the file next to the data.
+        files: number of files needed.
+        already_there: number of files that were complete before.
+        fetched: number of files downloaded.
+        received_bytes: bytes downloaded.
+        seconds: duration.
+        failed: files that could not be downloaded.
     """
 
     corpus: str
@@ -108,24 +121,24 @@ def fetch(
     workers: int = 8,
     progress: Callable[[FetchProgress], None] | None = None,
 ) -> FetchReport:
-    """Bring the files of a data set to `folder`, each under the path under which it is published.
+    """Download the files of a data set to `folder`, under their published paths.
 
-    Files that are there and right stay; others are replaced by right ones only. What cannot be had
-    is reported, and ends nothing. The published list of checksums is kept beside the data. A run
-    that ends early, however hard, leaves `NAME.part`, from which the next goes on.
+    Complete files are kept; damaged ones are replaced only by verified files. Files that no mirror
+    delivers are reported and do not stop the run. The published list of checksums is stored next to
+    the data. A run that is stopped or killed leaves `NAME.part`, which the next run resumes.
 
     Args:
         manifest: the data set.
-        folder: made if it is not there.
-        sampling_rates_hz: which of the published rates; none: the first that the manifest states.
-        mirrors: base addresses to use instead of those of the manifest.
-        workers: threads, each with a connection of its own.
-        progress: called by this thread, some times a second.
+        folder: destination; created if missing.
+        sampling_rates_hz: published rates to fetch; empty for the first one in the manifest.
+        mirrors: base addresses to use instead of those in the manifest.
+        workers: threads, each with its own connection.
+        progress: called in this thread, several times per second.
 
     Raises:
-        CorpusError: a rate or an address that is none, no list of checksums, or a disk without
-            room.
-        StorageError: a folder that cannot be written, or that another process is writing.
+        CorpusError: the rate is not published, an address is invalid, no list of checksums is
+            available, or the disk is too small.
+        StorageError: the folder cannot be written, or another process is writing it.
     """
     began = time.monotonic()
     if workers < 1:
@@ -149,7 +162,7 @@ def fetch(
 
 @dataclass(frozen=True)
 class _Plan:
-    """A list of checksums, what it demands, and which of that is missing on disk."""
+    """A list of checksums, the files it demands, and those that are missing on disk."""
 
     source: str
     content: bytes
@@ -158,7 +171,7 @@ class _Plan:
 
 
 class _Run:
-    """One fetch."""
+    """State of one fetch."""
 
     def __init__(
         self,
@@ -180,11 +193,11 @@ class _Run:
 
     @property
     def list_path(self) -> Path:
-        """Where the list of checksums is kept."""
+        """Path at which the list of checksums is stored."""
         return self.folder / Path(self.manifest.checksums_file).name
 
     def report(self, began: float) -> FetchReport:
-        """Fetch what is missing, and say what came of it."""
+        """Fetch what is missing and report the result."""
         plan = self._believed_plan()
         if not self.list_path.is_file() or self.list_path.read_bytes() != plan.content:
             with atomic_file(self.list_path) as partial:
@@ -208,7 +221,7 @@ class _Run:
     # --- the list of checksums -------------------------------------------------------------------
 
     def _believed_plan(self) -> _Plan:
-        """The first list that a file on disk, or one that is tried, speaks for; else the first."""
+        """First list that a file on disk or a test download confirms; else the first list."""
         refused: list[str] = []
         doubted: list[_Plan] = []
         for source, content in self._lists(refused):
@@ -227,11 +240,11 @@ class _Run:
             return doubted[0]
         raise CorpusError(
             f"expected the checksums of {self.manifest.name} from one of its mirrors, got none "
-            f"({'; '.join(refused)}); see to the network, or name another mirror"
+            f"({'; '.join(refused)}); check the network, or name another mirror"
         )
 
     def _lists(self, refused: list[str]) -> Iterator[tuple[str, bytes]]:
-        """Lists of checksums with their source: the one beside the data, then of each mirror."""
+        """Lists of checksums with their source: the one next to the data, then each mirror's."""
         if self.list_path.is_file():
             yield str(self.list_path), self.list_path.read_bytes()
         downloader = Downloader((), self.traffic)
@@ -249,7 +262,7 @@ class _Run:
             downloader.close()
 
     def _plan(self, source: str, content: bytes) -> _Plan:
-        """What a list demands, and what of that is not on disk or not right."""
+        """Files that a list demands, and those that are missing or damaged on disk."""
         needed = needed_files(self.parts, parse_checksums(content, source), source)
         unknown = [file.path for file in needed if file.path not in self.hashes]
         self.hashes |= hash_files(
@@ -271,7 +284,7 @@ class _Run:
             )
 
     def _speaks_for(self, plan: _Plan) -> bool:
-        """Whether one of the first files comes as the list says, or none comes with other bytes."""
+        """Whether one of the first files matches the list, or none has other bytes."""
         downloader = Downloader(self.mirrors, self.traffic)
         wrong = 0
         try:
@@ -290,14 +303,14 @@ class _Run:
     # --- the files -------------------------------------------------------------------------------
 
     def _fetch(self, missing: Sequence[PublishedFile]) -> list[NotFetched]:
-        """Fetch in threads; this one waits, reports, and is the one that Ctrl-C meets."""
+        """Download in threads; this thread waits, reports progress and receives Ctrl-C."""
         waiting: queue.SimpleQueue[PublishedFile] = queue.SimpleQueue()
         for file in missing:
             waiting.put(file)
         finished: queue.SimpleQueue[tuple[PublishedFile, BaseException | None]]
         finished = queue.SimpleQueue()
         threads = [
-            # A thread in the midst of a silent connection must not hold the end of the program.
+            # A thread that waits for a silent connection must not delay the end of the program.
             threading.Thread(target=self._work, args=(waiting, finished), daemon=True)
             for _ in range(min(self.workers, len(missing)))
         ]
@@ -334,7 +347,7 @@ class _Run:
         waiting: queue.SimpleQueue[PublishedFile],
         finished: queue.SimpleQueue[tuple[PublishedFile, BaseException | None]],
     ) -> None:
-        """What a thread does: fetch until nothing waits, and say of each file what came of it."""
+        """Thread function: download until the queue is empty, and report each result."""
         downloader = Downloader(self.mirrors, self.traffic)
         try:
             while not self.traffic.stop.is_set():
@@ -354,7 +367,7 @@ class _Run:
 
 
 def _reason(error: BaseException) -> str:
-    """Why a file did not come; what would meet every other file as well ends the run."""
+    """Reason for a failed file; re-raises errors that would affect every other file too."""
     if isinstance(error, DownloadFailed):
         return str(error)
     if isinstance(error, OSError) and error.errno not in _FULL:

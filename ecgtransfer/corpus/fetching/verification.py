@@ -1,4 +1,4 @@
-"""A published corpus on disk against what was published: checksums, headers, signals, counts."""
+"""Verify a published corpus on disk: checksums, headers against signals, number of records."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ecgtransfer.corpus.readers.ptbxl import FILE_COLUMNS, read_ptbxl
 from ecgtransfer.corpus.readers.records import CorpusRecord, read_signal
 from ecgtransfer.errors import CorpusError, EcgTransferError, SignalError
 
-#: What the fingerprint of a corpus is of: files of these kinds.
+#: Extensions of the files that the fingerprint of a corpus covers.
 DATA_SUFFIXES = frozenset({".csv", ".hea", ".dat", ".mat"})
 
-#: The table that PTB-XL is known by.
+#: Table that identifies PTB-XL.
 PTBXL_TABLE = "ptbxl_database.csv"
 
-#: Bytes of one moment of twelve leads in 16 bits, and of what stands before them in a `.mat` of
-#: the Challenges.
+#: Bytes per sample of twelve leads in 16 bits, and size of the header of a `.mat` file of the
+#: Challenges.
 FRAME_BYTES, MATLAB_BYTES = 24, 24
 
 #: Kinds of problems.
@@ -36,13 +36,19 @@ COUNT = "count"
 STRAY = "belongs to no record"
 LIST = "list of checksums"
 
-#: Records that one task of a thread reads.
+#: Records that a thread reads in one task.
 _CHUNK_RECORDS = 64
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is not as published: where, of what kind, and what exactly."""
+    """A deviation from the published data set.
+
+    Attributes:
+        path: the file.
+        kind: one of the kinds above.
+        detail: what was found.
+    """
 
     path: str
     kind: str
@@ -51,11 +57,19 @@ class Problem:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What `verify_corpus` found.
+    """Result of `verify_corpus`.
 
-    `records` are those whose signal was read, at every rate that is there; `with_checksum` of the
-    `files` were held against a published checksum. `fingerprint` is the SHA-256 over the lines
-    `<SHA-256>  <path>` of all .csv, .hea, .dat and .mat files in the order of their paths.
+    Attributes:
+        corpus: name of the data set.
+        version: its version.
+        folder: its folder.
+        records: number of records whose signal was read, at all rates on disk.
+        files: number of files.
+        with_checksum: number of files compared with a published checksum.
+        fingerprint: SHA-256 over the lines `<SHA-256>  <path>` of all .csv, .hea, .dat and .mat
+            files, sorted by path.
+        seconds: duration.
+        problems: all deviations.
     """
 
     corpus: str
@@ -75,18 +89,19 @@ def verify_corpus(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> VerifyReport:
-    """Hold PTB-XL or ICBEB2018 in a folder against what was published, and list every problem.
+    """Compare PTB-XL or ICBEB2018 in a folder with the published data set and list every problem.
 
-    Every file against its checksum, where the published list (SHA256SUMS.txt) lies there; every
-    header against its signal, by length and checksums; the records against the manifest's count.
+    Files are compared with their checksums if the published list (SHA256SUMS.txt) is in the folder,
+    headers with the length and checksums of their signals, and the number of records with the
+    manifest.
 
     Args:
-        folder: of the corpus, as `read_ptbxl` or `read_icbeb` take it.
-        workers: threads; on a disk of this machine one is quickest, on a distant one more pay.
-        progress: called with (files and records done, in all).
+        folder: folder of the corpus, as for `read_ptbxl` or `read_icbeb`.
+        workers: threads; one is fastest on a local disk, more help on network storage.
+        progress: called with (files and records done, in total).
 
     Raises:
-        CorpusError: neither corpus is there.
+        CorpusError: the folder contains neither corpus.
     """
     began = time.monotonic()
     folder = Path(folder)
@@ -107,7 +122,7 @@ def verify_corpus(
     hashes = hash_files(folder, hashed, workers, files_done)
     for path, found in hashes.items():
         if found is None:
-            problems.append(Problem(path, UNREADABLE, "cannot be read; see to its permissions"))
+            problems.append(Problem(path, UNREADABLE, "cannot be read; check its permissions"))
         elif found != checksums.get(path, found):
             detail = f"SHA-256 {found[:12]}..., published {checksums[path][:12]}..."
             problems.append(Problem(path, CHECKSUM, detail))
@@ -134,7 +149,7 @@ def verify_corpus(
 
 
 def _files_below(folder: Path) -> set[str]:
-    """Paths of the files below a folder, relative to it, with slashes."""
+    """Paths of the files below a folder, relative to it, with forward slashes."""
     return {
         Path(root, name).relative_to(folder).as_posix()
         for root, _, names in os.walk(folder)
@@ -160,7 +175,7 @@ def _is_data(path: str) -> bool:
 def _published(
     folder: Path, manifest: Manifest, here: set[str], problems: list[Problem]
 ) -> dict[str, str]:
-    """Path -> published SHA-256, where there is a list; files missing from disk are reported."""
+    """Path -> published SHA-256, if there is a list; reports files missing from disk."""
     name = Path(manifest.checksums_file).name
     if name not in here:
         return {}
@@ -175,7 +190,7 @@ def _published(
         except CorpusError as error:
             problems.append(Problem(name, LIST, str(error)))
             continue
-        # A rate of which nothing is here has not been fetched.
+        # A rate without any file on disk has not been fetched.
         if part.sampling_rate_hz is None or not here.isdisjoint(demanded):
             optional = [kind for kind in part.files if kind.optional]
             problems += [
@@ -187,7 +202,7 @@ def _published(
 
 
 def _records(folder: Path, manifest: Manifest, problems: list[Problem]) -> list[CorpusRecord]:
-    """The records as the corpus' reader lists them, at every rate that is here."""
+    """Records as the corpus reader lists them, at every rate on disk."""
     records: list[CorpusRecord] = []
     try:
         if manifest.name == "ptbxl":
@@ -210,7 +225,7 @@ def _records(folder: Path, manifest: Manifest, problems: list[Problem]) -> list[
 
 
 def _names(folder: Path, record: CorpusRecord) -> tuple[str, ...]:
-    """The files of a record, relative to the folder, its signal last."""
+    """Files of a record relative to the folder, the signal last."""
     base = record.path.relative_to(folder).as_posix()
     if record.reader != "wfdb":
         return (base,)
@@ -218,14 +233,14 @@ def _names(folder: Path, record: CorpusRecord) -> tuple[str, ...]:
 
 
 def _signal_suffix(record: CorpusRecord) -> str:
-    """PTB-XL has WFDB's own signal files, the Challenges have MATLAB's."""
+    """Extension of signal files: WFDB's own for PTB-XL, MATLAB's for the Challenges."""
     return ".dat" if record.vocabulary == "scp" else ".mat"
 
 
 def _compare_names(
     folder: Path, records: Sequence[CorpusRecord], here: set[str], problems: list[Problem]
 ) -> None:
-    """Files of records that are not here, and files here that are of no record."""
+    """Report files of records that are missing, and files that belong to no record."""
     known = {path for record in records for path in _names(folder, record)}
     reported = {problem.path for problem in problems}
     problems += [
@@ -240,7 +255,7 @@ def _compare_names(
 
 
 def _check_signals(records: Sequence[CorpusRecord]) -> list[Problem]:
-    """Read the records: their headers against lengths and sums of their signals."""
+    """Read the records and compare headers with lengths and checksums of the signals."""
     problems = []
     for record in records:
         try:

@@ -1,1 +1,1 @@
-"""Readers: corpora as published, folders of WFDB records and arrays, as records with codes."""
+"""Readers of published corpora, WFDB folders and array files: records with codes."""

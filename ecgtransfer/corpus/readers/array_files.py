@@ -1,4 +1,4 @@
-"""Recordings in numpy and csv files: one recording each, or many of one length in one array."""
+"""Recordings in NumPy and csv files: one per file, or many of the same length in one array."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from ecgtransfer.errors import SignalError
 from ecgtransfer.signals import MILLIVOLTS, Recording, canonical_lead, reorder_leads
 
-#: Columns of a csv that are no leads and say when a sample was taken.
+#: Names of csv columns that hold the time of a sample instead of a lead.
 TIME_COLUMNS = frozenset({"time", "t", "seconds", "sample", "index", ""})
 
 
 @dataclass(frozen=True)
 class ArrayLayout:
-    """What files of numbers do not state themselves: rate, unit, and the leads in their order.
+    """What array files do not state: sampling rate, unit, and leads in order.
 
     Raises:
-        SignalError: a unit other than mV, uV, µV and V; leads that are not the twelve.
+        SignalError: the unit is not mV, uV, µV or V, or the leads are not the twelve.
     """
 
     sampling_rate_hz: float
@@ -40,7 +40,7 @@ class ArrayLayout:
 
 @dataclass(frozen=True)
 class ArrayPart:
-    """Which recording of a file: the member of an .npz, the row of an array of many."""
+    """One recording of a file: member of an .npz, or row of an array of many recordings."""
 
     layout: ArrayLayout
     member: str | None = None
@@ -48,17 +48,17 @@ class ArrayPart:
 
 
 def array_shapes(path: Path) -> dict[str | None, tuple[int, ...]]:
-    """Shape of the array of an .npy (key None), or of each member of an .npz.
+    """Shape of the array in an .npy (key None), or of each member of an .npz.
 
     Raises:
-        SignalError: a file that cannot be read, or holds something other than numbers.
+        SignalError: the file cannot be read, or does not hold numbers.
     """
     if path.suffix.lower() == ".npy":
         return {None: _load(path, None).shape}
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             names = list(archive.files)
-    except Exception as error:  # numpy has no error of its own for what a damaged file makes of it
+    except Exception as error:  # numpy raises errors of any type for damaged files
         raise _unreadable(path, error) from None
     return {name: _load(path, name).shape for name in names}
 
@@ -78,11 +78,11 @@ def is_many(path: Path, shape: tuple[int, ...]) -> bool:
 
 
 def read_array(path: Path, part: ArrayPart, at_most_s: float | None = None) -> Recording:
-    """The recording of a file, or of a part of it, leads in the order of LEADS, in millivolts.
+    """Read a recording from a file or a part of it, in millivolts and in the order of LEADS.
 
     Raises:
-        SignalError: a file that is missing, damaged or holds no numbers; an orientation that cannot
-            be told; leads that are missing; missing (NaN) samples.
+        SignalError: the file is missing, damaged or does not hold numbers; its orientation is
+            ambiguous; leads are missing; or samples are missing (NaN).
     """
     layout = part.layout
     limit = None if at_most_s is None else max(1, round(at_most_s * layout.sampling_rate_hz))
@@ -92,7 +92,7 @@ def read_array(path: Path, part: ArrayPart, at_most_s: float | None = None) -> R
         array = _load(path, part.member)
         if part.row is not None:
             if array.ndim != 3 or part.row >= len(array):
-                raise SignalError(f"{path} has changed: it has no record {part.row} any more")
+                raise SignalError(f"{path} has changed: record {part.row} no longer exists")
             array = array[part.row]
         signal, leads = leads_first(array, layout.leads, path), layout.leads
     if limit is not None:
@@ -106,10 +106,10 @@ def read_array(path: Path, part: ArrayPart, at_most_s: float | None = None) -> R
 
 
 def leads_first(array: NDArray[Any], leads: tuple[str, ...], path: Path) -> NDArray[Any]:
-    """(leads, samples) from that or from (samples, leads), whichever the number of leads tells.
+    """Transpose to (leads, samples) if the number of leads shows that the axes are swapped.
 
     Raises:
-        SignalError: neither or both axes are as long as there are leads; not two axes.
+        SignalError: there are not two axes, or neither or both are as long as there are leads.
     """
     fits = [length == len(leads) for length in array.shape]
     if array.ndim != 2 or not any(fits):
@@ -119,7 +119,7 @@ def leads_first(array: NDArray[Any], leads: tuple[str, ...], path: Path) -> NDAr
         )
     if all(fits):
         raise SignalError(
-            f"{path}: expected an array whose axes can be told apart, got shape {array.shape}, "
+            f"{path}: expected axes of different length, got shape {array.shape}, "
             f"which has {len(leads)} leads either way; use recordings of another length"
         )
     return array if fits[0] else array.T
@@ -127,14 +127,14 @@ def leads_first(array: NDArray[Any], leads: tuple[str, ...], path: Path) -> NDAr
 
 @lru_cache(maxsize=1)
 def _load(path: Path, member: str | None) -> NDArray[Any]:
-    """An array of real numbers: memory-mapped .npy, or one member of an .npz, kept for the next."""
+    """Load real numbers: a memory-mapped .npy, or one member of an .npz, which is cached."""
     try:
         if member is None:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         else:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 array = archive[member]
-    except Exception as error:  # numpy has no error of its own for what a damaged file makes of it
+    except Exception as error:  # numpy raises errors of any type for damaged files
         raise _unreadable(path, error) from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
         kind = getattr(array, "dtype", "an archive")
@@ -150,7 +150,7 @@ def _unreadable(path: Path, error: Exception) -> SignalError:
 
 
 def _read_csv(path: Path, layout: ArrayLayout) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """The columns of a csv that are leads: by its first line, or as stated where it has none."""
+    """Lead columns of a csv: named in its first line, or as stated if it has no header."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = file.readline()
@@ -162,7 +162,7 @@ def _read_csv(path: Path, layout: ArrayLayout) -> tuple[NDArray[np.float64], tup
                 file.seek(0)
             rows = [line for line in file if line.strip()]
         if not rows:
-            raise SignalError(f"{path}: expected samples, got none; leave it out")
+            raise SignalError(f"{path}: expected samples, got none; exclude the file")
         table = np.loadtxt(rows, delimiter=delimiter, ndmin=2, usecols=columns, comments=None)
     except (OSError, ValueError, csv.Error, OverflowError) as error:
         raise SignalError(

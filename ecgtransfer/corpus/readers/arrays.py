@@ -1,4 +1,4 @@
-"""Recordings as numpy or csv files, whose rate, unit and leads the user states."""
+"""Recordings in NumPy or csv files, for which the user states rate, unit and leads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ecgtransfer.corpus.readers.records import Corpus
 from ecgtransfer.errors import CorpusError, SignalError
 from ecgtransfer.signals import LEADS
 
-#: Endings of the files that are read.
+#: Extensions of the files that are read.
 SUFFIXES = (".csv", ".npy", ".npz")
 
 
@@ -24,31 +24,33 @@ def read_arrays(
     table: str | Path | None = None,
     vocabulary: str | None = None,
 ) -> Corpus:
-    """The recordings in a file, or in all numpy and csv files below a folder.
+    """Find the recordings in a file, or in all NumPy and csv files below a folder.
 
     An .npy or a member of an .npz is one recording, (leads, samples) or (samples, leads), or many,
-    (records, ...); which axis has the leads is told by their number, and where both would do it is
-    an error. A csv is one recording with a column for each lead, named in its first line or in the
-    order of `leads`. A record is called by its file, its member and its number in it, from 0:
-    `ecgs-17`; a table may call it by its number alone where it is the only array of many.
+    (records, ...). The lead axis is recognised by its length; if both axes have it, that is an
+    error. A csv is one recording with a column for each lead, named in its first line or in the
+    order of `leads`. The name of a record consists of its file, its member and its index from 0,
+    such as `ecgs-17`; if the file is the only array of many records, a table may use the index
+    alone.
 
     Args:
         path: the file or folder.
-        sampling_rate_hz: of all recordings.
+        sampling_rate_hz: sampling rate of all recordings.
         unit: `mV`, `uV` or `V`.
         leads: names in the order of the axis, twelve of them in any spelling.
         table: csv with the column `record` and any of `labels`, `patient`, `age`, `sex`, ...
-        vocabulary: of the labels; None to find it by looking.
+        vocabulary: code system of the labels; None to recognise it.
 
     Raises:
-        CorpusError: no such path, no files to read, and what `described_corpus` refuses.
-        SignalError: a rate, unit or lead that cannot be.
+        CorpusError: the path does not exist, there are no files to read, or the table is invalid
+            (see `described_corpus`).
+        SignalError: an impossible rate, unit or lead.
     """
     path = Path(path)
     table = None if table is None else Path(table)
     layout = ArrayLayout(sampling_rate_hz, unit, tuple(leads))
     if not path.exists():
-        raise CorpusError(f"no file or folder {path}; give the one that holds the recordings")
+        raise CorpusError(f"no file or folder {path}; give the one with the recordings")
     folder = path if path.is_dir() else path.parent
     files = sorted(
         file
@@ -58,7 +60,7 @@ def read_arrays(
     if not files:
         raise CorpusError(
             f"no recordings in {path}: expected {', '.join(SUFFIXES)}; "
-            "give the file or folder that holds them"
+            "give the file or folder with the recordings"
         )
     stems = Counter(file.stem for file in files)
     found: list[FoundRecord] = []
@@ -72,7 +74,7 @@ def read_arrays(
 
 
 def _recordings(file: Path, layout: ArrayLayout, name: str) -> list[FoundRecord]:
-    """The recordings of one file; one that cannot be read is a record with a problem."""
+    """Recordings of one file; an unreadable one is listed as a record with a problem."""
     if file.suffix.lower() == ".csv":
         return [_record(name, file, ArrayPart(layout))]
     try:
@@ -99,7 +101,7 @@ def _row(record: FoundRecord) -> int | None:
 
 
 def _with_number(record: FoundRecord) -> FoundRecord:
-    """A record of the only array of many, which a table may call by its number."""
+    """Alias by index for the records of the only array of many, for use in a table."""
     row = _row(record)
     if row is None:
         return record

@@ -1,4 +1,4 @@
-"""Recordings found on disk become a corpus: with a table beside them, or what their headers say."""
+"""Build a corpus from recordings on disk and their table or header comments."""
 
 from __future__ import annotations
 
@@ -17,20 +17,31 @@ from ecgtransfer.corpus.readers.statements import (
     stated_in,
 )
 
-#: Column of the table, or comment of the header, that says whose a record is.
+#: Column of the table, or header comment, that names the patient.
 PATIENT = "patient"
 
 
 @dataclass(frozen=True, slots=True)
 class FoundRecord:
-    """A recording on disk: its name, other names by which a table may know it, and its comments."""
+    """A recording on disk.
+
+    Attributes:
+        name: its name.
+        aliases: other names by which a table may refer to it.
+        path: argument of its reader.
+        reader: key of `records.READERS`.
+        comments: header comments.
+        repairs: flaws of its header that were repaired.
+        problem: why it cannot be read, if known.
+        part: which recording of an array file it is.
+    """
 
     name: str
     aliases: tuple[str, ...]
     path: Path
     reader: str
     comments: tuple[str, ...] = ()
-    mended: tuple[str, ...] = ()
+    repairs: tuple[str, ...] = ()
     problem: str | None = None
     part: ArrayPart | None = field(default=None)
 
@@ -41,20 +52,21 @@ def described_corpus(
     table_path: Path | None,
     vocabulary: str | None,
 ) -> Corpus:
-    """The corpus of recordings that were found, in their order.
+    """Build the corpus of the recordings that were found, in their order.
 
-    What the table states counts; what it does not, the header's comments may. Labels come from the
-    table where it has the column, else from the comments. A record of which neither names the
-    patient is a patient.
+    Metadata come from the table and otherwise from header comments. Labels come from the table if
+    it has that column, otherwise from the comments. A record without a known patient is a patient
+    of its own.
 
     Args:
-        name: of the corpus.
+        name: name of the corpus.
         found: the recordings.
         table_path: csv that maps records to labels, patient, age, ...; None for none.
-        vocabulary: of the labels; None to find it by looking.
+        vocabulary: code system of the labels; None to recognise it.
 
     Raises:
-        CorpusError: a table that cannot be, an unknown vocabulary, no records or two of one name.
+        CorpusError: the table is invalid, the vocabulary unknown, there are no records, or two have
+            the same name.
     """
     table = None if table_path is None else read_record_table(table_path)
     used: set[str] = set()
@@ -76,7 +88,7 @@ def described_corpus(
             device=fields.get("device") or None,
             site=fields.get("site") or None,
             patient_stated=bool(fields.get(PATIENT)),
-            mended=record.mended,
+            repairs=record.repairs,
             problem=record.problem,
             part=record.part,
         )
@@ -85,14 +97,14 @@ def described_corpus(
     notes = [] if table is None else list(table.notes(used, without))
     unnamed = [record.name for record in records if not record.patient_stated]
     if unnamed:
-        notes.append(f"records taken for a patient each, for none is stated: {examples(unnamed)}")
+        notes.append(f"records without a stated patient, each counted as one: {examples(unnamed)}")
     return Corpus(OwnSource(name), records, tuple(notes))
 
 
 def _stated(
     record: FoundRecord, table: RecordTable | None, used: set[str], without: list[str]
 ) -> Mapping[str, str]:
-    """What comments and table state, the table's word above the comments'."""
+    """Metadata of a record from comments and table; the table has precedence."""
     stated = stated_in(record.comments)
     if table is None:
         return stated

@@ -1,4 +1,4 @@
-"""ICBEB2018 = CPSC2018 (Liu et al. 2018) in its original and in its PhysioNet Challenge layout."""
+"""Reader of ICBEB2018 = CPSC2018 (Liu et al. 2018), in its original and its Challenge layout."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ REFERENCE_COLUMNS = ("Recording", "First_label", "Second_label", "Third_label")
 
 
 def read_icbeb(folder: str | Path) -> Corpus:
-    """The records of ICBEB2018 anywhere below a folder, in the order of their names.
+    """Find the records of ICBEB2018 anywhere below a folder, sorted by name.
 
-    A `.mat` with a `.hea` beside it is a record of the Challenge layout (WFDB, labels in header
-    comments, as abbreviations or SNOMED CT codes); any other `.mat` is one of the original layout
-    (struct `ECG`, labels in a REFERENCE.csv). A record that lies there in both layouts is taken
-    once, from the Challenge layout: the samples are the same. There is no identity of patients,
-    so a record is a patient, and no folds.
+    A `.mat` with a `.hea` next to it is a record of the Challenge layout (WFDB, labels in header
+    comments as abbreviations or SNOMED CT codes). Any other `.mat` is one of the original layout
+    (struct `ECG`, labels in a REFERENCE.csv). If a record exists in both layouts, the Challenge
+    layout is used; the samples are the same. Patients are not identified, so each record counts as
+    a patient, and there are no folds.
 
     Raises:
-        CorpusError: no such folder, no records below it, a record without labels in REFERENCE.csv,
-            labels of two vocabularies in one header, or a REFERENCE.csv without a column.
-        SignalError: a header that cannot be read.
+        CorpusError: the folder does not exist or has no records, a record has no labels in
+            REFERENCE.csv, a header mixes two vocabularies, or a REFERENCE.csv lacks a column.
+        SignalError: a header cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise CorpusError(f"no folder {folder}; give the folder that holds the ICBEB2018 records")
+        raise CorpusError(f"no folder {folder}; give the folder with the ICBEB2018 records")
     signals = sorted(folder.rglob("*.mat"))
     challenge = {file.stem: file for file in signals if file.with_suffix(".hea").is_file()}
     original = {
@@ -58,12 +58,12 @@ def read_icbeb(folder: str | Path) -> Corpus:
 def _refuse_copies(
     signals: list[Path], challenge: dict[str, Path], original: dict[str, Path]
 ) -> None:
-    """Two files of one name in one layout cannot both be the record of that name."""
+    """Raise if two files of the same layout have the same record name."""
     for file in signals:
         kept = challenge if file.with_suffix(".hea").is_file() else original
         if file.stem in kept and kept[file.stem] != file:
             raise CorpusError(
-                f"record {file.stem} lies in {kept[file.stem].parent} and in {file.parent}; "
+                f"record {file.stem} is in {kept[file.stem].parent} and in {file.parent}; "
                 "remove one of the copies"
             )
 
@@ -88,21 +88,21 @@ def _challenge_record(name: str, file: Path) -> CorpusRecord:
         age=parse_age(stated.get("age")),
         sex=parse_sex(stated.get("sex")),
         patient_stated=False,
-        mended=header.mended,
+        repairs=header.repairs,
     )
 
 
 def _original_record(name: str, file: Path, reference: dict[str, tuple[str, ...]]) -> CorpusRecord:
     if name not in reference:
         raise CorpusError(
-            f"{file} has neither a header beside it nor a line in a REFERENCE.csv; "
+            f"{file} has neither a header next to it nor a line in a REFERENCE.csv; "
             "add the labels or remove the file"
         )
     try:
         content = load_icbeb_struct(file)
         age, sex = content.age, content.sex
     except SignalError:
-        # Listed all the same: reading the signal says what is wrong, and preparation reports it.
+        # Listed nevertheless, so that reading its signal explains the problem in the report.
         age, sex = None, None
     return CorpusRecord(
         name=name,

@@ -1,4 +1,4 @@
-"""The original files of ICBEB2018: MATLAB 5 with a struct `ECG` of `sex`, `age` and `data`."""
+"""Original files of ICBEB2018: MATLAB 5 with a struct `ECG` of `sex`, `age` and `data`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ICBEB_SAMPLING_RATE_HZ = 500
 
 @dataclass(frozen=True, eq=False)
 class IcbebStruct:
-    """Content of one original file: `data_mv` (12, n) in the order of LEADS, age in years."""
+    """Content of one original file: `data_mv` (12, n) in the order of LEADS, age in years, sex."""
 
     data_mv: NDArray[np.float64]
     age: float | None
@@ -30,7 +30,7 @@ def load_icbeb_struct(path: Path) -> IcbebStruct:
     """Read an original file of ICBEB2018 (`path` with or without `.mat`).
 
     Raises:
-        SignalError: no such file, not a MATLAB file, or none with a 12-lead struct `ECG`.
+        SignalError: the file does not exist, is not MATLAB, or has no 12-lead struct `ECG`.
     """
     from scipy.io import loadmat, whosmat
 
@@ -38,12 +38,12 @@ def load_icbeb_struct(path: Path) -> IcbebStruct:
     if not file.is_file():
         raise SignalError(f"no such file: {file}; check the folder of the data set")
     try:
-        # A damaged size would have scipy read billions of structs.
+        # With a damaged size, scipy would read billions of structs.
         if ("ECG", (1, 1), "struct") not in whosmat(file):
             raise ValueError("no struct ECG of one element")
         ecg = loadmat(file, variable_names=["ECG"])["ECG"][0, 0]
         data, age, sex = ecg["data"], ecg["age"], ecg["sex"]
-    # What scipy raises on a damaged file depends on where it breaks off.
+    # scipy raises errors of any type for damaged files.
     except Exception:
         raise SignalError(
             f"{file} is not an original ICBEB recording: expected a MATLAB file with a struct ECG "
@@ -51,22 +51,26 @@ def load_icbeb_struct(path: Path) -> IcbebStruct:
         ) from None
     if data.ndim != 2 or data.shape[0] != len(LEADS) or data.dtype.kind not in "iuf":
         raise SignalError(
-            f"{file}: expected ECG.data with {len(LEADS)} rows of numbers, one a lead, "
+            f"{file}: expected ECG.data with {len(LEADS)} rows of numbers, one per lead, "
             f"got shape {data.shape} of {data.dtype}"
         )
     return IcbebStruct(data.astype(np.float64), parse_age(_first(age)), parse_sex(_first(sex)))
 
 
 def read_icbeb_struct(path: Path) -> Recording:
-    """The recording of an original file, 500 Hz; see `load_icbeb_struct` for what it raises."""
+    """Read the recording of an original file, at 500 Hz.
+
+    Raises:
+        SignalError: as in `load_icbeb_struct`.
+    """
     data_mv = load_icbeb_struct(path).data_mv
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite and are rejected later
         signal_mv = data_mv.astype(np.float32)
     return Recording(signal_mv=signal_mv, sampling_rate_hz=ICBEB_SAMPLING_RATE_HZ)
 
 
 def _first(value: Any) -> object:
-    """The single element of MATLAB's nested arrays; None when empty."""
+    """Innermost single element of MATLAB's nested arrays; None if empty."""
     while isinstance(value, np.ndarray):
         if value.size == 0:
             return None

@@ -1,4 +1,4 @@
-"""PTB-XL (Wagner et al., Scientific Data 7, 154, 2020): `ptbxl_database.csv` and WFDB records."""
+"""Reader of PTB-XL (Wagner et al., Scientific Data 7, 154, 2020): table and WFDB records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ecgtransfer.corpus.manifest import load_manifest
 from ecgtransfer.corpus.readers.records import Corpus, CorpusRecord
 from ecgtransfer.errors import CorpusError
 
-#: The csv hides ages over 89 behind the value 300; they are read as 90, the least they can be.
+#: The csv replaces ages over 89 by 300; they are read as 90, their lower bound.
 HIDDEN_AGE, OLDEST_AGE = 300.0, 90.0
 
 #: Column of the record paths for each sampling rate in hertz.
@@ -30,19 +30,19 @@ _COLUMNS = (
 
 
 def read_ptbxl(folder: str | Path, sampling_rate_hz: int = 100) -> Corpus:
-    """The records of PTB-XL in a folder, in the order of `ptbxl_database.csv`.
+    """Read the table of PTB-XL in a folder; records are in the order of `ptbxl_database.csv`.
 
-    All statements of a record are kept, those of likelihood 0 too: 0 means "stated, likelihood not
-    given". Runs of blanks in device names become one blank. Signal files are looked for only when
-    they are read, so that a part of the data set can be used with the whole table.
+    All statements of a record are used, including those of likelihood 0, which means "stated
+    without a likelihood". Repeated spaces in device names are merged. Signal files are opened only
+    when they are read, so that part of the data set can be used with the whole table.
 
     Args:
-        folder: where `ptbxl_database.csv` and `records100` or `records500` lie.
+        folder: folder with `ptbxl_database.csv` and `records100` or `records500`.
         sampling_rate_hz: 100 for the files of `records100`, 500 for those of `records500`.
 
     Raises:
-        CorpusError: no such folder, a csv that is missing, lacks a column or holds a bad value, or
-            another sampling rate.
+        CorpusError: the folder or csv does not exist, the csv lacks a column or has an invalid
+            value, or the sampling rate is another.
     """
     import pandas as pd
 
@@ -52,8 +52,7 @@ def read_ptbxl(folder: str | Path, sampling_rate_hz: int = 100) -> Corpus:
     table_path = folder / "ptbxl_database.csv"
     if not table_path.is_file():
         raise CorpusError(
-            f"no PTB-XL in {folder}: expected ptbxl_database.csv there; "
-            "give the folder that holds it"
+            f"no PTB-XL in {folder}: expected ptbxl_database.csv there; give its folder"
         )
     try:
         table = pd.read_csv(table_path)
@@ -73,9 +72,10 @@ def read_ptbxl(folder: str | Path, sampling_rate_hz: int = 100) -> Corpus:
 
 
 def rate_to_read(folder: Path, wanted_hz: float) -> int:
-    """The published rate from which a set of `wanted_hz` is made: nothing is to be made up.
+    """Published sampling rate from which to make a set of `wanted_hz`.
 
-    Of the rates that lie in the folder it is the lowest that is not below, else the highest.
+    The lowest rate in the folder that is not below `wanted_hz`, so that no frequencies are missing;
+    else the highest.
     """
     here = [rate for rate in FILE_COLUMNS if (folder / f"records{rate}").is_dir()]
     here = here or [min(FILE_COLUMNS)]

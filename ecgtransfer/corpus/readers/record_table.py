@@ -1,4 +1,4 @@
-"""A csv table beside recordings: labels, patient, age, sex, device and site of each record."""
+"""A csv table for recordings: labels, patient, age, sex, device and site of each record."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pathlib import Path
 from ecgtransfer.corpus.readers.statements import split_codes
 from ecgtransfer.errors import CorpusError
 
-#: Columns that a table may have; `record` it must have. Others are not read.
+#: Columns that are read; `record` is required.
 COLUMNS = ("record", "labels", "patient", "age", "sex", "fold", "device", "site")
 
-#: Endings of signal files, which a table may or may not write.
+#: Extensions of signal files, which record names in a table may include.
 ENDINGS = (".hea", ".dat", ".mat", ".npy", ".npz", ".csv")
 
-#: What separates the labels of a record.
+#: Separators between the labels of a record.
 LABEL_SEPARATORS = ";|"
 
-#: Names that a message gives as examples.
+#: Number of examples in a message.
 EXAMPLES = 5
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """What the table states of a record; an empty text is what it does not state."""
+    """One row of the table; missing values are empty."""
 
     record: str
     codes: tuple[str, ...]
@@ -40,17 +40,23 @@ class TableRow:
 
 @dataclass(frozen=True)
 class RecordTable:
-    """The rows of a table by the record that they name, and whether it has labels."""
+    """Rows of a table by record name.
+
+    Attributes:
+        path: path of the table.
+        rows: row of each record.
+        has_labels: whether there is a column `labels`.
+    """
 
     path: Path
     rows: dict[str, TableRow]
     has_labels: bool
 
     def row_of(self, names: Sequence[str]) -> TableRow | None:
-        """The row of a record that goes by several names.
+        """Row of a record, given all its names.
 
         Raises:
-            CorpusError: two rows for it.
+            CorpusError: there are two.
         """
         found = [self.rows[name] for name in dict.fromkeys(names) if name in self.rows]
         if len(found) > 1:
@@ -61,7 +67,7 @@ class RecordTable:
         return found[0] if found else None
 
     def notes(self, used: set[str], without: Sequence[str]) -> tuple[str, ...]:
-        """Sentences on rows that name no record, and on records that no row names."""
+        """Notes on rows without a record and on records without a row."""
         notes = []
         idle = [row for row in self.rows if row not in used]
         if idle:
@@ -72,7 +78,7 @@ class RecordTable:
 
 
 def examples(names: Sequence[str]) -> str:
-    """How many names, and the first of them."""
+    """Number of names, and the first of them."""
     shown = ", ".join(names[:EXAMPLES])
     return f"{len(names)} ({shown}{', ...' if len(names) > EXAMPLES else ''})"
 
@@ -80,12 +86,12 @@ def examples(names: Sequence[str]) -> str:
 def read_record_table(path: str | Path) -> RecordTable:
     """Read a csv with the column `record` and any of `labels`, `patient`, `age`, `sex`, `fold`, ...
 
-    Columns are separated by commas, or by tabs or semicolons where the first line has no comma;
-    labels by `;` or `|`. A record is named by its file, with or without folder and ending.
+    Columns are separated by commas, or by tabs or semicolons if the first line has no comma; labels
+    by `;` or `|`. A record is named by its file, with or without folder and extension.
 
     Raises:
-        CorpusError: no such file, one that is no csv table, lacks the column `record`, names a
-            record twice, or states a fold that is no whole number.
+        CorpusError: the file does not exist, is not a csv table, lacks the column `record`, has a
+            record twice, or has a fold that is not a whole number.
     """
     path = Path(path)
     try:
@@ -104,7 +110,7 @@ def read_record_table(path: str | Path) -> RecordTable:
     except csv.Error as error:
         raise CorpusError(f"{path} is not a csv table: {error}; export it again") from None
     finally:
-        csv.field_size_limit(usual_limit)  # it is everybody's
+        csv.field_size_limit(usual_limit)  # a global setting of the csv module
     header = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
     known = [name for name in header if name in COLUMNS]
     if "record" not in known or len(set(known)) < len(known):
@@ -141,7 +147,7 @@ def read_record_table(path: str | Path) -> RecordTable:
 
 
 def without_ending(name: str) -> str:
-    """A record's name without the ending of its file."""
+    """Name of a record without the extension of its file."""
     return next((name.removesuffix(end) for end in ENDINGS if name.lower().endswith(end)), name)
 
 

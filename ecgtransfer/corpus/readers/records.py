@@ -1,4 +1,4 @@
-"""A corpus as it lies on disk: each recording's name, patient, statements and file."""
+"""A corpus on disk: name, patient, statements and file of each recording."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from ecgtransfer.signals.plain_wfdb import read_wfdb
 
 def _read_array(record: CorpusRecord, at_most_s: float | None) -> Recording:
     if record.part is None:
-        raise CorpusError(f"record {record.name}: an array needs its part; state it")
+        raise CorpusError(f"record {record.name}: an array needs its part; pass it")
     return read_array(record.path, record.part, at_most_s)
 
 
-#: How the signal of a record is read; the key is `CorpusRecord.reader`.
+#: Functions that read the signal of a record, by `CorpusRecord.reader`.
 READERS: dict[str, Callable[[CorpusRecord, float | None], Recording]] = {
     "wfdb": lambda record, at_most_s: read_wfdb(record.path, at_most_s),
     "icbeb_struct": lambda record, at_most_s: read_icbeb_struct(record.path),
@@ -35,7 +35,7 @@ READERS: dict[str, Callable[[CorpusRecord, float | None], Recording]] = {
 
 @dataclass(frozen=True)
 class OwnSource:
-    """The source of unpublished records; unknown fields are empty."""
+    """Source of unpublished records; unknown fields are empty."""
 
     name: str
     version: str = ""
@@ -45,16 +45,27 @@ class OwnSource:
 
 @dataclass(frozen=True, slots=True)
 class CorpusRecord:
-    """One recording of a corpus, not yet read.
+    """One recording of a corpus, before its signal is read.
 
-    `path` is what the reader takes; `codes` are the statements as the corpus spells them, in
-    `vocabulary`; `age` is in years; what the corpus does not state is None. Where
-    `patient_stated` is false, the name stands for the patient. `mended` says what of a header was
-    bad in form, `problem` why the record cannot be read, where that is known already; `part` is
-    which recording of a file of numbers it is.
+    Attributes:
+        name: unique name.
+        path: argument of the reader.
+        reader: key of `READERS`.
+        patient: patient identifier.
+        codes: statements as the corpus spells them.
+        vocabulary: code system of `codes`.
+        fold: published fold; None if unknown, like the following.
+        age: age in years.
+        sex: "male" or "female".
+        device: recording device.
+        site: place of recording.
+        patient_stated: False if the patient is unknown and `patient` is the record's name.
+        repairs: flaws of the header that were repaired.
+        problem: why the record cannot be read, if known.
+        part: which recording of an array file it is.
 
     Raises:
-        CorpusError: an unknown reader, a sex other than male or female, an empty name or patient.
+        CorpusError: the reader or sex is unknown, or name or patient is empty.
     """
 
     name: str
@@ -69,7 +80,7 @@ class CorpusRecord:
     device: str | None = None
     site: str | None = None
     patient_stated: bool = True
-    mended: tuple[str, ...] = ()
+    repairs: tuple[str, ...] = ()
     problem: str | None = None
     part: ArrayPart | None = None
 
@@ -93,10 +104,13 @@ class CorpusRecord:
 class Corpus:
     """A data set on disk: its manifest and its records, in a fixed order.
 
-    `notes` are sentences that the report of its preparation carries along.
+    Attributes:
+        manifest: facts about the data set.
+        records: the records.
+        notes: sentences for the report of its preparation.
 
     Raises:
-        CorpusError: no records, or two of one name.
+        CorpusError: there are no records, or two have the same name.
     """
 
     manifest: Manifest | OwnSource
@@ -119,7 +133,7 @@ class Corpus:
         return len(self.records)
 
     def labels(self, space: LabelSpace) -> NDArray[np.float32]:
-        """Multi-hot labels of all records, (N, K) float32; codes outside the space do not count."""
+        """Multi-hot labels of all records, (N, K) float32; codes outside the space are ignored."""
         rows = np.zeros((len(self.records), len(space)), dtype=np.float32)
         for row, record in zip(rows, self.records, strict=True):
             row[:] = space.encode_codes(record.codes, record.vocabulary)
@@ -127,10 +141,10 @@ class Corpus:
 
 
 def read_signal(record: CorpusRecord, at_most_s: float | None = None) -> Recording:
-    """Read the recording of a record at its own sampling rate: whole, or its first seconds.
+    """Read a recording at its own sampling rate: completely, or its first seconds.
 
     Raises:
-        SignalError: the file is missing, damaged or no 12-lead ECG.
+        SignalError: the file is missing, damaged or not a 12-lead ECG.
     """
     if record.problem is not None:
         raise SignalError(record.problem)

@@ -1,4 +1,4 @@
-"""What header comments and tables state of a record, whatever their spelling."""
+"""Parse metadata and codes in header comments and tables, in all common spellings."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Literal
 from ecgtransfer.corpus.labels import VOCABULARIES, resolve
 from ecgtransfer.errors import CorpusError
 
-#: `Dx: AF,RBBB`, `# Dx: 59118001`, `Age: 74`, `<age>: 63`, ... whatever the blanks and the case.
+#: `Dx: AF,RBBB`, `# Dx: 59118001`, `Age: 74`, `<age>: 63`, ... with any spaces and case.
 _COMMENT = re.compile(r"^[#\s<]*(?P<key>[A-Za-z_ ]+?)>?\s*[:=]\s*(?P<value>.*?)\s*$")
 
-#: Spellings of what is looked for in header comments.
+#: Field of each spelling in header comments.
 _KEYS = {
     "age": "age",
     "sex": "sex",
@@ -28,17 +28,17 @@ _KEYS = {
     "patientid": "patient",
 }
 
-#: SNOMED CT identifiers have six digits or more.
+#: Minimum number of digits of a SNOMED CT identifier.
 SNOMED_DIGITS = 6
 
-#: Words for what is not known.
+#: Texts that mean "unknown".
 _UNKNOWN = frozenset({"", "unknown", "nan", "none", "n/a", "na", "-"})
 
 
 def stated_in(comments: Iterable[str]) -> dict[str, str]:
-    """`age`, `sex`, `dx` and `patient` of header comments, as they are spelt there.
+    """Texts of `age`, `sex`, `dx` and `patient` in header comments.
 
-    Of several comments of one kind the last counts; several diagnoses are put together.
+    If a field occurs more than once, the last one counts; several diagnoses are joined.
     """
     stated: dict[str, str] = {}
     for comment in comments:
@@ -52,13 +52,13 @@ def stated_in(comments: Iterable[str]) -> dict[str, str]:
 
 
 def split_codes(text: str, separators: str = ",;|") -> tuple[str, ...]:
-    """The codes of a list, each once, without blanks around."""
+    """Split a list of codes, without repetitions and surrounding spaces."""
     parts = (part.strip() for part in re.split(f"[{re.escape(separators)}]", text))
     return tuple(dict.fromkeys(part for part in parts if part))
 
 
 def parse_age(value: object) -> float | None:
-    """Age in years; None for what stands for "not known": empty, NaN, words, negative."""
+    """Age in years; None for an unknown age: empty, NaN, a word, or negative."""
     try:
         age = float(str(value).strip())
     except ValueError:
@@ -79,20 +79,20 @@ def parse_sex(value: object) -> Literal["male", "female"] | None:
 def found_vocabularies(
     codes_of_records: Sequence[tuple[str, ...]], stated: str | None
 ) -> list[str]:
-    """The vocabulary of each record's codes: as stated, or found by looking.
+    """Vocabulary of each record's codes: as stated, or recognised from the codes.
 
-    Long numbers are SNOMED CT, numbers of one digit ICBEB's; for words the one vocabulary is taken
-    that knows the most of all words of the corpus. A record of both kinds is read in the one that
-    knows more of its codes; the others are reported as unknown, never dropped in silence.
+    Long numbers are SNOMED CT, single digits ICBEB numbers. For words, the vocabulary that knows
+    most words of the corpus is used. A record with numbers and words uses the vocabulary that knows
+    more of its codes; its other codes are reported as unknown.
 
     Raises:
-        CorpusError: a stated vocabulary that does not exist.
+        CorpusError: the stated vocabulary does not exist.
     """
     if stated is not None:
         if stated not in VOCABULARIES:
             raise CorpusError(
                 f"expected a vocabulary of {', '.join(VOCABULARIES)}, got {stated!r}; "
-                "state one of them, or none"
+                "pass one of them, or none"
             )
         return [stated] * len(codes_of_records)
     words = Counter(code for codes in codes_of_records for code in codes if not code.isdigit())

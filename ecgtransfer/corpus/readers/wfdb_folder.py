@@ -1,4 +1,4 @@
-"""Any folder of WFDB records, in whatever format, order of leads and state of their headers."""
+"""Reader of any folder of WFDB records, in any format and lead order, with flawed headers."""
 
 from __future__ import annotations
 
@@ -13,34 +13,35 @@ from ecgtransfer.signals import read_header
 
 
 class _Stated(NamedTuple):
-    """What is kept of a header, of a hundred thousand of which there may be room for no more."""
+    """The parts of a header that are kept in memory, for possibly 100,000 records."""
 
     comments: tuple[str, ...] = ()
-    mended: tuple[str, ...] = ()
+    repairs: tuple[str, ...] = ()
     problem: str | None = None
 
 
 def read_wfdb_folder(
     folder: str | Path, table: str | Path | None = None, vocabulary: str | None = None
 ) -> Corpus:
-    """The WFDB records anywhere below a folder, in the order of their paths.
+    """Find the WFDB records anywhere below a folder, sorted by path.
 
-    A record is called by its file, or by its path where two files have one name. The segments of a
-    record of several are no records of their own. A header that cannot be read makes a record
-    that preparation leaves out and reports.
+    A record is named by its file, or by its path if two files have the same name. Segments of a
+    multi-segment record are not records of their own. A record with an unreadable header is listed,
+    and preparation excludes and reports it.
 
     Args:
-        folder: where to look.
+        folder: folder to search.
         table: csv with the column `record` and any of `labels`, `patient`, `age`, `sex`, `fold`,
-            `device` and `site`; without it header comments state labels, patient, age and sex.
-        vocabulary: of the labels; None to find it by looking.
+            `device` and `site`; without it, labels, patient, age and sex come from header comments.
+        vocabulary: code system of the labels; None to recognise it.
 
     Raises:
-        CorpusError: no such folder, no headers below it, and what `described_corpus` refuses.
+        CorpusError: the folder does not exist or has no headers, or the table is invalid (see
+            `described_corpus`).
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise CorpusError(f"no folder {folder}; give the folder that holds the WFDB records")
+        raise CorpusError(f"no folder {folder}; give the folder with the WFDB records")
     stated: dict[Path, _Stated] = {}
     parts: set[Path] = set()
     for path in sorted(path.with_suffix("") for path in folder.rglob("*.hea")):
@@ -49,13 +50,13 @@ def read_wfdb_folder(
         except SignalError as error:
             stated[path] = _Stated(problem=str(error))
         else:
-            stated[path] = _Stated(header.comments, header.mended)
+            stated[path] = _Stated(header.comments, header.repairs)
             parts |= {path.parent / segment for segment, _ in header.segments}
     records = [path for path in stated if path not in parts]
     if not records:
         raise CorpusError(
             f"no WFDB records below {folder}: expected headers such as A0001.hea; "
-            "give the folder that holds them"
+            "give the folder with the records"
         )
     stems = Counter(path.name for path in records)
     short = len(stems) == len(records)
@@ -69,7 +70,7 @@ def read_wfdb_folder(
                 path=path,
                 reader="wfdb",
                 comments=stated[path].comments,
-                mended=stated[path].mended,
+                repairs=stated[path].repairs,
                 problem=stated[path].problem,
             )
         )

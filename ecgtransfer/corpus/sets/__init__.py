@@ -1,1 +1,1 @@
-"""Prepared sets: one rate, length and label space; how they are written, read and prepared."""
+"""Prepared sets with one sampling rate, length and label space: prepare, write and open them."""

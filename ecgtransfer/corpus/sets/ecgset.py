@@ -1,7 +1,7 @@
 """ECGSet: many recordings of one length on disk, memory-mapped, with their table, labels and card.
 
 A folder with `signals.npy` (int16, microvolts, N x 8 x T), `labels.npy` (float32, N x K),
-`records.parquet` and `card.json`. `ECGSetWriter` makes it, whole or not at all.
+`records.parquet` and `card.json`, written atomically by `ECGSetWriter`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from ecgtransfer.storage import read_json
 if TYPE_CHECKING:
     import pandas as pd
 
-#: What `card.json` says it is the card of, and the version of the layout that this module reads.
+#: Format name in `card.json`, and the version of the layout that this module reads.
 FORMAT, FORMAT_VERSION = "ecgtransfer.ecgset", 1
 
-#: Where the signals of a set come from.
+#: Possible origins of the signals of a set.
 ORIGINS = ("recorded", "simulated", "generated")
 
 SIGNALS, LABELS, RECORDS, CARD = "signals.npy", "labels.npy", "records.parquet", "card.json"
@@ -40,7 +40,7 @@ MICROVOLTS = 1000.0
 #: Largest amplitude in microvolts that int16 holds on both sides of zero.
 LARGEST_MICROVOLTS = 32767
 
-#: Bytes read, and rows taken from the table, at a time when a set is hashed.
+#: Bytes and table rows that are read at a time when a set is hashed.
 _HASH_BYTES, _HASH_ROWS = 1 << 22, 8192
 
 #: One record, several, a boolean mask, or None for all.
@@ -48,9 +48,12 @@ Index = int | slice | Sequence[int] | NDArray[Any] | None
 
 
 class Chunk(NamedTuple):
-    """Some records in order, as `ECGSetWriter.append` takes them.
+    """Consecutive records, in the form that `ECGSetWriter.append` takes.
 
-    `signals_uv` (n, 8, T) int16 microvolts, `labels` (n, K) float32, `records` n rows.
+    Attributes:
+        signals_uv: (n, 8, T) int16 microvolts.
+        labels: (n, K) float32.
+        records: n rows of the table.
     """
 
     signals_uv: NDArray[np.int16]
@@ -59,16 +62,14 @@ class Chunk(NamedTuple):
 
 
 class ECGSet:
-    """A set of recordings of one length, one sampling rate and one label space; `ECGSet.open`.
+    """A set of recordings with one length, sampling rate and label space; see `ECGSet.open`.
 
     Attributes:
-        folder: where it lies.
-        card: everything that `card.json` states: origin, label names, fingerprint, what the
-            writer added.
-        label_space: the columns of `labels`.
-        labels: multi-hot labels, (N, K) float32, mapped from the file; a change to them stays in
-            memory.
-        sampling_rate_hz: of every recording.
+        folder: folder of the set.
+        card: content of `card.json`: origin, label names, fingerprint, and the writer's additions.
+        label_space: columns of `labels`.
+        labels: multi-hot labels, (N, K) float32, memory-mapped; changes stay in memory.
+        sampling_rate_hz: sampling rate of every recording.
     """
 
     def __init__(
@@ -88,11 +89,11 @@ class ECGSet:
 
     @classmethod
     def open(cls, folder: str | Path) -> ECGSet:
-        """Open a set; signals and labels stay on disk until they are asked for.
+        """Open a set; signals and labels stay on disk until they are read.
 
         Raises:
-            CorpusError: no set in the folder, one of another format or version, or a file that is
-                missing, truncated or of another size than the card states.
+            CorpusError: there is no set in the folder, it has another format or version, or a file
+                is missing, truncated or of another size than stated in the card.
         """
         folder = Path(folder)
         card = _read_card(folder)
@@ -124,15 +125,15 @@ class ECGSet:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over signals, labels and table, as the card states it; `verify` recomputes it."""
+        """SHA-256 over signals, labels and table, from the card; `verify` recomputes it."""
         return str(self.card["fingerprint"])
 
     @cached_property
     def records(self) -> pd.DataFrame:
-        """One row a record: name, patient, fold, age, sex, device, site and the writer's columns.
+        """One row per record: name, patient, fold, age, sex, device, site and further columns.
 
         Raises:
-            CorpusError: the table cannot be read or has another number of rows than the card says.
+            CorpusError: the table cannot be read or has another number of rows than in the card.
         """
         import pandas as pd
 
@@ -142,10 +143,10 @@ class ECGSet:
         return table
 
     def to_pandas(self) -> pd.DataFrame:
-        """`records` with a column a label beside: true or false, or between 0 and 1 where soft.
+        """`records` with one more column per label: true or false, or numbers from 0 to 1.
 
         Raises:
-            CorpusError: a label that is called like a column of the table.
+            CorpusError: a label has the same name as a column of the table.
         """
         import pandas as pd
 
@@ -158,18 +159,18 @@ class ECGSet:
         if shared := [name for name in labels.columns if name in self.records.columns]:
             raise CorpusError(
                 f"{self.folder} has a label and a column of its table called {shared[0]}; rename "
-                "the label in the label space and prepare the set again, or take `records` and "
+                "the label in the label space and prepare the set again, or use `records` and "
                 "`labels`"
             )
         return pd.concat([self.records, labels], axis=1)
 
     def chunks(self, size: int, start: int = 0) -> Iterator[Chunk]:
-        """The records from number `start` on in order, at most `size` at a time.
+        """Iterate over the records from index `start` on, at most `size` at a time.
 
-        Read anew from the files, not mapped: memory holds one chunk, whatever the size of the set.
+        Records are read from the files, not memory-mapped: memory holds one chunk for any set.
 
         Raises:
-            CorpusError: the table cannot be read or has another number of rows than the card says.
+            CorpusError: the table cannot be read or has another number of rows than in the card.
         """
         import pyarrow.parquet
 
@@ -189,15 +190,15 @@ class ECGSet:
 
     @cached_property
     def beats(self) -> list[Beats]:
-        """The beats of each record, see `set_beats`.
+        """Beats of each record, see `set_beats`.
 
         Raises:
-            CorpusError: the table states beats that cannot be read.
+            CorpusError: the table has beats that cannot be parsed.
         """
         return set_beats(self)
 
     def independent_mv(self, index: Index = None) -> NDArray[np.float32]:
-        """The model's eight leads I, II, V1-V6 in millivolts, (n, 8, T) float32."""
+        """The eight independent leads I, II, V1-V6 in millivolts, (n, 8, T) float32."""
         return millivolts(self._signals_uv[self._rows(index)])
 
     def signals_mv(self, index: Index = None) -> NDArray[np.float32]:
@@ -212,10 +213,10 @@ class ECGSet:
         )
 
     def verify(self) -> None:
-        """Read the whole set and hold it against its fingerprint.
+        """Read the whole set and compare it with its fingerprint.
 
         Raises:
-            CorpusError: something has changed since the set was written.
+            CorpusError: the set has changed since it was written.
         """
         import pyarrow.parquet
 
@@ -250,7 +251,7 @@ class ECGSet:
             )
 
     def _rows(self, index: Index) -> slice | NDArray[Any]:
-        """An index of the first axis that keeps it."""
+        """Convert an index so that selecting with it keeps the first axis."""
         if index is None:
             return slice(None)
         if isinstance(index, slice):
@@ -260,29 +261,28 @@ class ECGSet:
             return np.zeros(0, dtype=np.int64)
         if rows.ndim != 1 or rows.dtype.kind not in "iub":
             raise CorpusError(
-                "expected record numbers, a mask or a slice as index, "
+                "expected record indices, a mask or a slice, "
                 f"got shape {rows.shape} of {rows.dtype}"
             )
         if rows.dtype.kind == "b" and len(rows) != len(self):
             raise CorpusError(f"expected a mask of {len(self)} records, got {len(rows)}")
         if rows.dtype.kind != "b" and (rows.max() >= len(self) or rows.min() < -len(self)):
             raise CorpusError(
-                f"{self.folder} has {len(self)} records, asked for number {rows.max()}; "
-                "number them from 0"
+                f"{self.folder} has {len(self)} records, got index {rows.max()}; count from 0"
             )
         return rows
 
 
 def millivolts(signals_uv: NDArray[np.int16]) -> NDArray[np.float32]:
-    """Whole microvolts to millivolts, any shape, float32."""
+    """Convert whole microvolts to millivolts, any shape, float32."""
     return np.multiply(signals_uv, np.float32(1 / MICROVOLTS), dtype=np.float32)
 
 
 def microvolts(signal_mv: NDArray[Any]) -> NDArray[np.int16]:
-    """Millivolts to whole microvolts, any shape.
+    """Convert millivolts to whole microvolts, any shape.
 
     Raises:
-        SignalError: a value that is not finite, or beyond +-32.767 mV.
+        SignalError: a value is not finite, or beyond +-32.767 mV.
     """
     signal_uv = np.rint(np.asarray(signal_mv, dtype=np.float64) * MICROVOLTS)
     largest = float(np.max(np.abs(signal_uv), initial=0.0))
@@ -295,11 +295,10 @@ def microvolts(signal_mv: NDArray[Any]) -> NDArray[np.int16]:
 
 
 def fingerprint(folder: Path, labels: Sequence[str], sampling_rate_hz: float, origin: str) -> str:
-    """SHA-256 over label names, rate, signals, labels and the rows of the table, in hex.
+    """SHA-256 over label names, sampling rate, signals, labels and table rows, in hex.
 
-    Of the table the values count, not the bytes: another version of the parquet library may write
-    other bytes. Beats count in a generated set, which was made from them; in others they follow
-    from the signals.
+    The table enters by its values, because parquet bytes depend on the library's version. Beats
+    enter for generated sets, which are made from them; in others they follow from the signals.
     """
     import pyarrow.parquet
 
@@ -319,7 +318,7 @@ def fingerprint(folder: Path, labels: Sequence[str], sampling_rate_hz: float, or
 
 
 def is_ecgset(folder: Path) -> bool:
-    """Whether a folder has the card of an ECGSet, of whatever version."""
+    """Whether a folder has the card of an ECGSet of any version."""
     try:
         return bool(read_json(folder / CARD).get("format") == FORMAT)
     except StorageError:
@@ -330,7 +329,7 @@ def _read_card(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise CorpusError(
             f"no ECG set at {folder}; give the folder of one, "
-            "or make it with `ecgtransfer data prepare`"
+            "or create it with `ecgtransfer data prepare`"
         )
     if not is_ecgset(folder):
         raise CorpusError(
@@ -358,7 +357,7 @@ def _read_card(folder: Path) -> dict[str, Any]:
 
 
 def _label_codes(folder: Path, card: Mapping[str, Any]) -> tuple[LabelCode, ...]:
-    """The table of a label space that has one, as `LabelSpace.card_entry` states it."""
+    """Table of a label space that has one, in the form of `LabelSpace.card_entry`."""
     lines = card.get("label_codes", [])
     if not isinstance(lines, list) or not all(
         isinstance(line, list) and len(line) == 3 and all(isinstance(word, str) for word in line)
@@ -372,7 +371,7 @@ def _label_codes(folder: Path, card: Mapping[str, Any]) -> tuple[LabelCode, ...]
 
 
 def _read_rows(mapped: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
-    """Rows of an array of `_load`, read from its file: mapped pages would count as memory."""
+    """Rows of an array of `_load`, read from its file; mapped pages would count as memory."""
     assert isinstance(mapped, np.memmap)
     assert mapped.filename is not None
     row = mapped.shape[1:]
@@ -389,9 +388,9 @@ def _read_rows(mapped: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
 def _load(
     path: Path, shape: tuple[int, ...], dtype: type[np.generic], *, writable: bool = False
 ) -> NDArray[Any]:
-    """Memory-map an array and hold its shape, type and size against the card.
+    """Memory-map an array and check its shape, type and size against the card.
 
-    What is written into a writable one stays in memory and never reaches the file.
+    Changes to a writable array stay in memory and never reach the file.
     """
     mode: Literal["r", "c"] = "c" if writable else "r"
     try:

@@ -1,7 +1,7 @@
-"""Writing an ECGSet in chunks, in bounded memory, whole or not at all, and with resumption.
+"""Write an ECGSet in chunks: in bounded memory, atomically, and resumable.
 
-Until it is finished, a set `NAME` lies beside its place as `.NAME.partial`: its files in `set/`,
-the table in shards, and `progress.json` with what the last checkpoint holds.
+Until it is finished, a set `NAME` is stored next to its destination as `.NAME.partial`: its files
+in `set/`, the table in shards, and the state of the last checkpoint in `progress.json`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from ecgtransfer.storage import atomic_file, disk_errors, fsync, publish, read_j
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Keys of the card that the writer fills in itself.
+#: Keys of the card that the writer sets itself.
 RESERVED_KEYS = frozenset(
     {
         "fingerprint",
@@ -61,36 +61,36 @@ RESERVED_KEYS = frozenset(
     }
 )
 
-#: Length of the header of a .npy file written here: room for any shape, so that the number of
-#: records can be filled in at the end (NumPy's format 1.0 asks for a multiple of 64).
+#: Length of the header of an .npy file: long enough for any shape, so that the number of records
+#: can be filled in at the end (NumPy's format 1.0 requires a multiple of 64).
 _NPY_HEADER_BYTES = 128
 
-#: Rows of a row group of the table.
+#: Rows per row group of the table.
 _GROUP_ROWS = 16384
 
 
 class ECGSetWriter:
-    """Writes an ECGSet chunk by chunk; nothing appears under its name before `finish`.
+    """Writes an ECGSet chunk by chunk; the folder appears only after `finish`.
 
-    Use it as a context manager. Leaving by an exception removes what was written, unless
-    `checkpoint` was called: then the work up to the last checkpoint stays and `resume=True` goes
-    on from there, with `len(writer)` saying how many records it already has. Memory holds one
-    chunk, the table rows since the last checkpoint, and 8 bytes for each record.
+    Use it as a context manager. An exception removes what was written, unless `checkpoint` was
+    called: then the work up to the last checkpoint is kept, and `resume=True` continues from there;
+    `len(writer)` is the number of records written so far. Memory holds one chunk, the table rows
+    since the last checkpoint, and 8 bytes for each record.
 
     Args:
-        folder: the folder to make. An existing one is refused, unless `overwrite` is set and it
-            holds an ECGSet.
+        folder: destination. An existing folder is an error, unless `overwrite` is set and it is an
+            ECGSet.
         label_space: columns of the labels.
-        sampling_rate_hz: of all signals.
+        sampling_rate_hz: sampling rate of all signals.
         origin: `recorded`, `simulated` or `generated`.
-        card_extra: what else `card.json` shall state; JSON values.
-        overwrite: replace an ECGSet that is there.
-        resume: go on with a part that was written for the same set (same labels, rate, origin and
-            `card_extra`); without it such a part is removed.
+        card_extra: further JSON values for `card.json`.
+        overwrite: replace an existing ECGSet.
+        resume: continue unfinished work on the same set (same labels, rate, origin and
+            `card_extra`); without it, unfinished work is removed.
 
     Raises:
-        CorpusError: an existing or foreign folder, a bad argument, or a part that was written
-            for another set.
+        CorpusError: the folder exists, an argument is invalid, or the unfinished work belongs to
+            another set.
         StorageError: the disk is full or refuses to write.
     """
 
@@ -136,7 +136,7 @@ class ECGSetWriter:
                 self._begin()
 
     def __len__(self) -> int:
-        """Records appended so far, those of earlier runs included."""
+        """Number of records appended so far, including earlier runs."""
         return self._count
 
     def __enter__(self) -> ECGSetWriter:
@@ -155,15 +155,15 @@ class ECGSetWriter:
     def append(
         self, signals_uv: NDArray[np.int16], labels: NDArray[Any], records: pd.DataFrame
     ) -> None:
-        """Add a chunk of records.
+        """Append a chunk of records.
 
         Args:
             signals_uv: microvolts, (n, 8, T) int16, leads I, II, V1-V6.
             labels: multi-hot, (n, K), between 0 and 1.
-            records: n rows with at least the column `name`; `patient` is the name where absent.
+            records: n rows with at least the column `name`; a missing `patient` becomes the name.
 
         Raises:
-            CorpusError: shapes, types or values other than these, or a name given before.
+            CorpusError: shapes, types or values differ from these, or a name was used before.
         """
         labels = np.asarray(labels)
         self._check_chunk(signals_uv, labels, records)
@@ -182,7 +182,7 @@ class ECGSetWriter:
         self._rows.append(table)
 
     def checkpoint(self) -> None:
-        """Put everything appended so far on the disk for good, so that `resume` finds it.
+        """Flush everything appended so far to disk, so that `resume` finds it.
 
         Raises:
             StorageError: the disk is full or refuses to write.
@@ -203,10 +203,10 @@ class ECGSetWriter:
         self._checkpointed = True
 
     def attach(self, name: str, text: str) -> None:
-        """Put a text file of the writer's own, such as a report, into the set.
+        """Add a text file, such as a report, to the set.
 
         Raises:
-            CorpusError: a name that the set needs itself, or that is not a plain file name.
+            CorpusError: the name is used by the set itself or is not a plain file name.
         """
         reserved = name in (SIGNALS, LABELS, RECORDS, CARD)
         if reserved or name.startswith(".") or Path(name).name != name:
@@ -217,10 +217,10 @@ class ECGSetWriter:
             partial.write_text(text, encoding="utf-8")
 
     def finish(self) -> ECGSet:
-        """Complete the set and give it its name.
+        """Complete the set and move it to its destination.
 
         Raises:
-            CorpusError: no records.
+            CorpusError: there are no records.
             StorageError: the disk is full or refuses to write.
         """
         if not self._count or self._samples is None:
@@ -253,7 +253,7 @@ class ECGSetWriter:
             self._files[name].write(b" " * _NPY_HEADER_BYTES)
 
     def _continue(self) -> bool:
-        """Take up the last checkpoint; False where there is none."""
+        """Restore the last checkpoint; return False if there is none."""
         try:
             if not (self._partial / "progress.json").exists():
                 return False
@@ -267,8 +267,8 @@ class ECGSetWriter:
                 if progress["facts"].get(key) != self._facts.get(key)
             )
             raise CorpusError(
-                f"the unfinished {self._partial} was begun with another {', '.join(other)}; "
-                "delete it, or ask for the same set again"
+                f"the unfinished {self._partial} was started with another {', '.join(other)}; "
+                "delete it, or request the same set again"
             )
         self._count, self._samples = progress["records"], progress["samples"]
         self._shards, self._checkpointed = progress["shards"], True
@@ -300,11 +300,11 @@ class ECGSetWriter:
         )
 
     def _given_twice(self, names: list[str]) -> list[str]:
-        """Names that come twice, within a chunk or in it and in an earlier one."""
+        """Names that occur twice, within a chunk or in it and in an earlier one."""
         suspects = self._names.may_hold(names)
         repeated: list[str] = []
         if suspects:
-            # Different names may share a hash: the tables have the last word.
+            # Different names may share a hash, so compare with the names in the tables.
             known = {name for rows in self._rows for name in rows["name"]}
             for shard in self._shard_paths():
                 known.update(suspects.intersection(read_names(shard)))
@@ -374,7 +374,7 @@ class ECGSetWriter:
                     if field.name not in table.column_names:
                         table = table.append_column(field, pyarrow.nulls(len(table), field.type))
                 waiting = pyarrow.concat_tables([waiting, table.select(schema.names).cast(schema)])
-                # Row groups of a fixed size: the file is the same wherever the checkpoints fell.
+                # Fixed row groups make the file independent of where the checkpoints were.
                 while len(waiting) > _GROUP_ROWS:
                     merged.write_table(waiting.slice(0, _GROUP_ROWS).combine_chunks())
                     waiting = waiting.slice(_GROUP_ROWS)
@@ -402,13 +402,13 @@ class ECGSetWriter:
     def _close(self) -> None:
         while self._files:
             _, file = self._files.popitem()
-            # A buffer that a full disk refused once is refused again on closing.
+            # A buffer that a full disk rejected before is rejected again on closing.
             with contextlib.suppress(OSError):
                 file.close()
 
     @contextlib.contextmanager
     def _disk_errors(self) -> Iterator[None]:
-        """One sentence on a disk that is full or refuses; open files are closed."""
+        """Turn disk errors into one sentence, and close open files."""
         try:
             with disk_errors(self.folder):
                 yield
@@ -429,21 +429,23 @@ def write_ecgset(
     *,
     overwrite: bool = False,
 ) -> ECGSet:
-    """Write an ECGSet in one go, whole or not at all.
+    """Write an ECGSet in one call, atomically.
 
     Args:
-        folder: the folder to make; an existing one is refused unless `overwrite` is set.
+        folder: destination; an existing folder is an error unless `overwrite` is set.
         signals: microvolts, (N, 8, T) int16, or chunks (n, 8, T) of it in order.
         labels: multi-hot, (N, K).
         records: N rows with at least the column `name`.
         label_space: the K columns of `labels`.
-        sampling_rate_hz: of all signals.
+        sampling_rate_hz: sampling rate of all signals.
         origin: `recorded`, `simulated` or `generated`.
-        card_extra: what else `card.json` shall state.
-        overwrite: replace an ECGSet that is there.
+        card_extra: further JSON values for `card.json`.
+        overwrite: replace an existing ECGSet.
 
     Raises:
-        CorpusError: what `ECGSetWriter` refuses, or unequal numbers of signals, labels and rows.
+        CorpusError: an argument is invalid (see `ECGSetWriter`), or the numbers of signals, labels
+            and rows differ.
+        StorageError: the disk is full or refuses to write.
     """
     labels = np.asarray(labels)
     chunks = [signals] if isinstance(signals, np.ndarray) else signals
@@ -467,7 +469,7 @@ def _json_card(extra: Mapping[str, Any]) -> dict[str, Any]:
     taken = sorted(RESERVED_KEYS & extra.keys())
     if taken:
         raise CorpusError(
-            f"card_extra must not state {', '.join(taken)}; the writer does, choose other names"
+            f"card_extra must not contain {', '.join(taken)}, which the writer sets; choose others"
         )
     try:
         card: dict[str, Any] = json.loads(json.dumps(dict(extra), allow_nan=False))

@@ -1,17 +1,17 @@
-"""The names of a set in 8 bytes each, to find names that come twice."""
+"""Detect repeated record names with 8 bytes of memory per name."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 class KnownNames:
-    """64-bit hashes of many names, in sorted runs of which each is at least twice the next."""
+    """64-bit hashes of many names, in sorted runs, each at least twice as long as the next."""
 
     def __init__(self) -> None:
         self._runs: list[NDArray[np.int64]] = []
 
     def add(self, names: list[str]) -> None:
-        """Remember names."""
+        """Add names."""
         if not names:
             return
         run = np.sort(_hashes(names))
@@ -20,7 +20,7 @@ class KnownNames:
         self._runs.append(run)
 
     def may_hold(self, names: list[str]) -> set[str]:
-        """Names whose hash is known; a few may be new nevertheless."""
+        """Names whose hash is known; a few of them may nevertheless be new."""
         hashes = _hashes(names)
         known = np.zeros(len(names), dtype=bool)
         for run in self._runs:

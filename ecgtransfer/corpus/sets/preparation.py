@@ -1,4 +1,4 @@
-"""From a corpus as it was published to an ECGSet: one rate, one length, one label space."""
+"""Prepare a published corpus as an ECGSet with one sampling rate, length and label space."""
 
 from __future__ import annotations
 
@@ -54,20 +54,20 @@ from ecgtransfer.storage import exclusive_lock
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Records that one task of a worker reads; 64 records of 10 s at 100 Hz are 1 MB.
+#: Records that a worker reads in one task; 64 records of 10 s at 100 Hz are 1 MB.
 CHUNK_RECORDS = 64
 
-#: A process pool pays from here on: its processes take seconds to start.
+#: Minimum number of records for a process pool, whose start takes seconds.
 POOL_RECORDS = 2048
 
-#: Records between two checkpoints, from which an interrupted preparation goes on.
+#: Records between two checkpoints, from which an interrupted preparation resumes.
 CHECKPOINT_RECORDS = 2048
 
-#: Of longer records (a Holter's day) no more than this is read, or twice the window: so much that
-#: the rest cannot be felt in it, so little that a day at 2000 Hz does not fill the memory.
+#: Of longer records (such as Holter recordings), at most this many seconds are read, or twice the
+#: window: enough to have no influence on the window, and little enough for memory.
 LONGEST_READ_S = 300.0
 
-#: Patients that a message names.
+#: Number of patients that a message lists.
 PATIENTS_NAMED = 5
 
 
@@ -86,30 +86,30 @@ def prepare(
 ) -> PreparationReport:
     """Write the records of a corpus as an ECGSet: resampled, the first `seconds`, with labels.
 
-    Records that state no label of the space, that are too short or that cannot be read are left
-    out and reported. The set is the same whatever the number of workers. One is enough for PTB-XL
-    at 100 Hz; more pay where records are resampled. They are processes that import the calling
-    script, which therefore needs the usual `if __name__ == "__main__":`.
+    Records without a label of the space, too short records, and records that cannot be read or have
+    missing samples (NaN) are excluded and reported. The set does not depend on the number of
+    workers. One worker is enough for PTB-XL at 100 Hz; more help if records are resampled. Workers
+    are processes that import the calling script, which therefore needs the usual
+    `if __name__ == "__main__":`.
 
-    A preparation that was interrupted or killed goes on when it is asked for again, from its last
-    checkpoint, and ends in the same files. Missing samples (NaN) within what is read leave a record
-    out; none is made up.
+    After an interruption or a kill, the same call resumes from the last checkpoint and gives the
+    same files.
 
     Args:
-        corpus: what to read.
-        folder: the ECGSet to make.
-        label_space: the labels to keep.
-        sampling_rate_hz: of the set.
+        corpus: records to read.
+        folder: destination of the ECGSet.
+        label_space: labels to use.
+        sampling_rate_hz: sampling rate of the set.
         seconds: length of each record.
-        keep_unlabelled: keep records without a label of the space, too.
-        drop_duplicates: keep only the first of the records that have one signal.
-        workers: processes that read; with one, or few records, this process does.
-        overwrite: replace an ECGSet that is there.
-        progress: called with (records done, records in all).
+        keep_unlabelled: also keep records without a label of the space.
+        drop_duplicates: keep only the first of records with identical signals.
+        workers: number of worker processes; with one, or few records, no process is started.
+        overwrite: replace an existing ECGSet.
+        progress: called with (records done, records in total).
 
     Raises:
-        CorpusError: a bad argument, a patient with records in several folds, a folder that cannot
-            be written, or no record to keep.
+        CorpusError: an argument is invalid, a patient has records in several folds, the folder
+            cannot be written, or no record can be kept.
         RunError: another process is writing the same set.
     """
     if not seconds > 0 or sampling_rate_hz <= 0 or workers < 1:
@@ -168,10 +168,10 @@ def prepare(
             if progress is not None:
                 progress(len(corpus) - len(candidates) + done, len(corpus))
         if not kept_rows:
-            # A damaged record tells more than one that is of no use here.
+            # A damaged record is a better example than one without a suitable label.
             first = min(tally.left_out, key=lambda entry: entry.reason != UNREADABLE)
             raise CorpusError(
-                f"no record of {corpus.manifest.name} can be kept, the first because: "
+                f"no record of {corpus.manifest.name} can be kept, the first one because: "
                 f"{first.detail}"
             )
         report = _report(corpus, label_space, labels, window, tally, kept_rows)
@@ -215,7 +215,7 @@ def _report(
         missing_sexes=sum(record.sex is None for record in kept),
         patients_not_stated=sum(not record.patient_stated for record in kept),
         duplicates=tuple(tuple(names) for names in tally.same_signal.values()),
-        headers_mended={r.name: r.mended for r in corpus.records if r.mended},
+        headers_mended={r.name: r.repairs for r in corpus.records if r.repairs},
         warnings=(
             *label_warnings(
                 before, after, {**codes["unknown_codes"], **codes["codes_outside"]}, lost
@@ -228,7 +228,7 @@ def _report(
 
 @dataclass(frozen=True)
 class _Window:
-    """What every record is brought to."""
+    """Sampling rate and length of every record in the set."""
 
     sampling_rate_hz: int
     seconds: float
@@ -236,7 +236,7 @@ class _Window:
 
 @dataclass(frozen=True, eq=False)
 class _Chunk:
-    """Some records, read: signals (n, 8, T) and beats of those that `findings.digests` names."""
+    """Records that were read: signals (n, 8, T) and beats of those in `findings.digests`."""
 
     records: int
     signals_uv: NDArray[np.int16]
@@ -247,7 +247,7 @@ class _Chunk:
 def _key(
     corpus: Corpus, labels: NDArray[np.float32], label_space: LabelSpace, settings: object
 ) -> str:
-    """What makes two preparations the same: records, labels and settings."""
+    """Hash of records, labels and settings, which identifies a preparation."""
     digest = hashlib.sha256(repr((corpus.manifest, label_space, settings)).encode())
     digest.update(labels.tobytes())
     for record in corpus.records:
@@ -290,7 +290,7 @@ def _candidates(
 def _read_chunks(
     records: Sequence[CorpusRecord], window: _Window, workers: int
 ) -> Iterator[_Chunk]:
-    """The records in their order, in chunks; at most a few chunks a worker wait in memory."""
+    """Read the records in order, in chunks; at most a few chunks per worker wait in memory."""
     chunks = (
         tuple(records[start : start + CHUNK_RECORDS])
         for start in range(0, len(records), CHUNK_RECORDS)
@@ -299,7 +299,7 @@ def _read_chunks(
         for chunk in chunks:
             yield _read_chunk(chunk, window)
         return
-    # Forking would copy the threads' locks of whatever the caller has loaded (torch, BLAS).
+    # Forking would copy locked locks of the caller's libraries (torch, BLAS).
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_the_parent)
     try:
@@ -312,15 +312,15 @@ def _read_chunks(
             yield finished
     except BrokenProcessPool:
         raise CorpusError(
-            "a worker was killed, probably out of memory; run the same command with fewer workers, "
-            "and the preparation goes on"
+            "a worker was killed, probably out of memory; run the same command with fewer workers "
+            "to resume"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _follow_the_parent() -> None:
-    """Ctrl-C is for the parent, which then ends its workers; killed, it takes them along."""
+    """Ignore Ctrl-C, which the parent handles, and exit if the parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
@@ -351,7 +351,7 @@ def _read_chunk(records: Sequence[CorpusRecord], window: _Window) -> _Chunk:
                 detail = f"{record.name} lasts {recording.duration_s:g} s of {window.seconds:g} s"
                 left_out.append(LeftOut(record.name, SHORT, detail))
                 continue
-            # Resampled first, cropped after: the end of the filter then meets real samples.
+            # Resample before cropping, so that the filter sees real samples at the end.
             signal_mv = crop(resample(recording, window.sampling_rate_hz), window.seconds).signal_mv
         except SignalError as error:
             left_out.append(LeftOut(record.name, UNREADABLE, str(error)))
@@ -396,14 +396,15 @@ def _table(corpus: Corpus, rows: Sequence[int]) -> pd.DataFrame:
 
 
 def _rate_warnings(recorded: Mapping[str, int], window: _Window) -> tuple[str, ...]:
-    """A sentence where records have nothing in the highest frequencies that the set can hold."""
+    """Warn if records have no content at the highest frequencies of the set."""
     slower = {rate: n for rate, n in recorded.items() if float(rate) < window.sampling_rate_hz}
     if not slower:
         return ()
     lowest = min(slower, key=float)
     return (
         f"{sum(slower.values())} records were recorded at less than {window.sampling_rate_hz} Hz "
-        f"(the slowest at {lowest} Hz), and have nothing above half of their own rate; take a set "
+        f"(the slowest at {lowest} Hz), and have no content above half their own rate; use a "
+        "set "
         f"of {lowest} Hz, or faster recordings",
     )
 
@@ -424,7 +425,7 @@ def _label_counts(label_space: LabelSpace, labels: NDArray[np.float32]) -> dict[
 
 
 def _code_counts(corpus: Corpus, label_space: LabelSpace) -> dict[str, dict[str, int]]:
-    """Records with a code that means nothing here: to any vocabulary, or to the label space."""
+    """Count records with codes that are unknown or outside the label space."""
     unknown: Counter[str] = Counter()
     outside: Counter[str] = Counter()
     for record in corpus.records:

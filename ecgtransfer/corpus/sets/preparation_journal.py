@@ -19,7 +19,13 @@ JOURNAL = "journal.jsonl"
 
 @dataclass(frozen=True)
 class Entry:
-    """A chunk of records: how many, the findings, and the length of the set after it."""
+    """A chunk of records.
+
+    Attributes:
+        records: number of records in the chunk.
+        appended: number of records in the set after it.
+        findings: findings in the chunk.
+    """
 
     records: int
     appended: int
@@ -27,7 +33,7 @@ class Entry:
 
 
 class Journal:
-    """Lines of JSON beside the unfinished set: a header with the run key, an entry for each chunk.
+    """JSON lines next to the unfinished set: a header with the run key, then one entry per chunk.
 
     Entries are written before the checkpoint of the set; on resuming, later ones are dropped.
     """
@@ -39,7 +45,7 @@ class Journal:
         self._file: TextIO | None = None
 
     def is_of_this(self) -> bool:
-        """Whether an unfinished set has the same corpus and settings."""
+        """Whether the unfinished set has the same corpus and settings."""
         try:
             with self._path.open(encoding="utf-8") as file:
                 return bool(json.loads(file.readline()) == {"key": self._key})
@@ -75,10 +81,10 @@ class Journal:
                 self._write({"key": self._key})
 
     def add(self, entry: Entry) -> None:
-        """Write an entry; it counts from the next checkpoint on.
+        """Write an entry, which becomes valid at the next checkpoint.
 
         Raises:
-            StorageError: the disk cannot be written.
+            StorageError: the disk is full or refuses to write.
         """
         with disk_errors(self._path):
             self._write(to_card(entry))
@@ -86,15 +92,15 @@ class Journal:
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
-            # Lines that a full disk refuses now are beyond the last checkpoint.
+            # Lines that a full disk rejects now are beyond the last checkpoint.
             with contextlib.suppress(OSError):
                 self._file.close()
 
     def flush(self) -> None:
-        """Put all entries on the disk for good.
+        """Flush all entries to disk.
 
         Raises:
-            StorageError: the disk cannot be written.
+            StorageError: the disk is full or refuses to write.
         """
         if self._file is not None:
             with disk_errors(self._path):
@@ -107,7 +113,7 @@ class Journal:
 
 
 def _entry(line: bytes, file: Path) -> Entry | None:
-    """An entry, or None for a line that was cut off."""
+    """Parse an entry; None for a truncated line."""
     try:
         return from_card(Entry, json.loads(line), file)
     except (ValueError, StorageError):

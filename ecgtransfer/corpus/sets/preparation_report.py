@@ -1,4 +1,4 @@
-"""Result of preparing a corpus: records kept and left out, and findings, as text and JSON."""
+"""Result of preparing a corpus: records kept and excluded, and findings, as text and JSON."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-#: Limb leads that contradict Einthoven and Goldberger by more than this are reported: rounding
-#: to whole microvolts explains 2.
+#: Limb leads that deviate from Einthoven's and Goldberger's laws by more than this are reported;
+#: rounding to whole microvolts explains 2.
 DISAGREEMENT_UV = 5.0
 
-#: Why records are left out.
+#: Reasons for excluding a record.
 UNSTATED = "no label stated"
 OUTSIDE = "no label of this space"
 SHORT = "shorter than the window"
 UNREADABLE = "unreadable"
 DUPLICATE = "the signal of another record"
 
-#: Items that the readable report shows of a list; the JSON has them all.
+#: Number of items of a list that the text report shows; the JSON has all.
 SHOWN = 8
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A record that is not in the set, with the kind of reason and its details."""
+    """An excluded record, with the kind of reason and its details."""
 
     record: str
     reason: str
@@ -36,7 +36,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Findings:
-    """Findings in records while they were read; `digests` of the signals kept."""
+    """Findings in records that were read; `digests` are the hashes of the signals to keep."""
 
     left_out: tuple[LeftOut, ...]
     disagreements_uv: dict[str, float]
@@ -50,7 +50,7 @@ class Findings:
 
 @dataclass(eq=False)
 class FindingsTally:
-    """All findings so far; a few words a record."""
+    """All findings so far."""
 
     drop_duplicates: bool
     left_out: list[LeftOut]
@@ -64,7 +64,7 @@ class FindingsTally:
     first_of: dict[bytes, str] = field(default_factory=dict)
 
     def add(self, findings: Findings) -> list[str]:
-        """Add the findings of some records; returns the names of those to keep, in their order."""
+        """Add the findings of some records; return the names of those to keep, in order."""
         self.left_out += findings.left_out
         kept = []
         for name, digest in findings.digests.items():
@@ -88,18 +88,28 @@ class FindingsTally:
 
 @dataclass(frozen=True)
 class PreparationReport:
-    """Result of `prepare`; `report.json` in the folder of the set.
+    """Result of `prepare`, also stored as `report.json` in the folder of the set.
 
-    `labels_before` and `labels_after` count the records of each label in the corpus and in the
-    set; `unknown_codes` the codes that no vocabulary has, `codes_outside` those whose label is not
-    in the space; `disagreements_uv` the kept records whose limb leads contradict each other by more
-    than 5 microvolts; `clipped_samples` the samples beyond +-32.767 mV by record; `flat_leads` and
-    `saturated_leads` name the leads by record. `sampling_rates_hz` and `lengths_s` count the
-    records that were read; `duplicates` groups the names of one signal; `headers_mended` says by
-    record what of a header was bad in form and read all the same; `missing_ages` and
-    `missing_sexes` count kept records, `patients_not_stated` those whose name stands for the
-    patient; `warnings` are sentences on what the label space makes of the corpus, `notes` those of
-    the corpus's reader.
+    Attributes:
+        corpus, version: name and version of the corpus.
+        sampling_rate_hz, seconds: sampling rate and length of the set.
+        records: number of records in the corpus.
+        kept: number of records in the set.
+        left_out: excluded records with reasons.
+        labels_before, labels_after: number of records of each label in corpus and set.
+        unknown_codes: number of records with each code that no vocabulary has.
+        codes_outside: number of records with each known code outside the label space.
+        disagreements_uv: records whose limb leads deviate from Einthoven's and Goldberger's laws
+            by more than 5 microvolts.
+        clipped_samples: number of samples beyond +-32.767 mV by record.
+        flat_leads, saturated_leads: names of the leads by record.
+        sampling_rates_hz, lengths_s: number of records with each sampling rate and length.
+        missing_ages, missing_sexes: number of kept records without age, without sex.
+        patients_not_stated: number of kept records whose patient is unknown.
+        duplicates: groups of names with identical signals.
+        headers_mended: flaws of headers that were repaired, by record.
+        warnings: sentences on the labels of the corpus in the label space.
+        notes: sentences of the corpus reader.
     """
 
     corpus: str
@@ -128,7 +138,7 @@ class PreparationReport:
     notes: tuple[str, ...]
 
     def to_json(self) -> str:
-        """The report as JSON text."""
+        """Report as JSON text."""
         return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
 
     def __str__(self) -> str:
@@ -170,9 +180,9 @@ class PreparationReport:
         yield f"  saturated leads: {_names(self.saturated_leads)}"
         groups = [" = ".join(names) for names in self.duplicates]
         yield f"  one signal under several names: {_names(groups)}"
-        yield f"  headers mended: {_names(self.headers_mended)}"
-        for record, mends in list(self.headers_mended.items())[:3]:
-            yield f"    {record}: {', '.join(mends)}"
+        yield f"  headers repaired: {_names(self.headers_mended)}"
+        for record, repairs in list(self.headers_mended.items())[:3]:
+            yield f"    {record}: {', '.join(repairs)}"
         yield from (f"  {note}" for note in self.notes)
         yield from (f"  warning: {sentence}" for sentence in self.warnings)
 
@@ -182,7 +192,7 @@ def _of(values: dict[str, T], names: set[str]) -> dict[str, T]:
 
 
 def _counts(counts: Mapping[str, int], unit: str = "") -> str:
-    """The most frequent of some counts, in words."""
+    """The most frequent codes with their counts."""
     if not counts:
         return "none"
     ordered = sorted(counts.items(), key=lambda entry: -entry[1])
@@ -191,7 +201,7 @@ def _counts(counts: Mapping[str, int], unit: str = "") -> str:
 
 
 def _names(names: Collection[str]) -> str:
-    """How many there are, and the first of them."""
+    """Number of names, and the first of them."""
     if not names:
         return "none"
     shown = ", ".join(list(names)[:SHOWN])

@@ -12,7 +12,7 @@ from ecgtransfer.errors import CorpusError
 if TYPE_CHECKING:
     import pyarrow
 
-#: Columns that every table has, in this order, with their type in the file; absent ones are null.
+#: Standard columns, in order, with their types in the file; missing values are null.
 RECORD_COLUMNS = {
     "name": "string",
     "patient": "string",
@@ -25,7 +25,7 @@ RECORD_COLUMNS = {
 
 
 def complete_rows(records: pd.DataFrame) -> pd.DataFrame:
-    """The rows with the standard columns first; missing values are null, patients the name."""
+    """Put the standard columns first; missing values become null, a missing patient the name."""
     table = records.reset_index(drop=True).copy()
     table["name"] = table["name"].astype(str)
     if "patient" not in table.columns:
@@ -38,7 +38,11 @@ def complete_rows(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def typed_table(rows: pd.DataFrame) -> pyarrow.Table:
-    """The rows in the types of a set; CorpusError for values that these cannot hold."""
+    """Convert rows to the types of a set.
+
+    Raises:
+        CorpusError: a value does not fit its type.
+    """
     import pyarrow
 
     types = {column: pyarrow.type_for_alias(kind) for column, kind in RECORD_COLUMNS.items()}
@@ -53,14 +57,14 @@ def typed_table(rows: pd.DataFrame) -> pyarrow.Table:
 
 
 def read_table(path: Path) -> pyarrow.Table:
-    """The table of a parquet file."""
+    """Read the table of a parquet file."""
     import pyarrow.parquet
 
     return pyarrow.parquet.read_table(path)
 
 
 def read_names(path: Path) -> list[str]:
-    """The names of the records in a parquet file."""
+    """Read the record names in a parquet file."""
     import pyarrow.parquet
 
     names: list[str] = pyarrow.parquet.read_table(path, columns=["name"])["name"].to_pylist()

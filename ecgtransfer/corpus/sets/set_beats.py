@@ -1,4 +1,4 @@
-"""The beats of a set's records: a column of its table, or found on first use and kept beside it."""
+"""Beats of a set's records: from its table, or detected on first use and cached next to it."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from ecgtransfer.storage import atomic_file
 if TYPE_CHECKING:
     from ecgtransfer.corpus.sets.ecgset import ECGSet
 
-#: Column of the table that states the beats, see `Beats.to_text`.
+#: Column of the table with the beats, see `Beats.to_text`.
 BEATS_COLUMN = "beats"
-#: Keeps the beats that were found in a set whose table does not state them.
+#: Cache of the detected beats of a set whose table has none.
 BEATS = "beats.parquet"
 
 
 def set_beats(ecgset: ECGSet, progress: Callable[[int, int], None] | None = None) -> list[Beats]:
-    """The beats of each record of a set.
+    """Beats of each record of a set.
 
-    Taken from the table where it states them. Else they are found, and kept in the set's folder
-    where that can be written, so that they are found once.
+    They are read from the table if it has them. Otherwise they are detected, and cached in the
+    set's folder if it is writable.
 
     Args:
         ecgset: the set.
-        progress: called with (records done, records in all) while beats are sought.
+        progress: called with (records done, records in total) while beats are detected.
 
     Raises:
-        CorpusError: the table states beats that cannot be read.
+        CorpusError: the table has beats that cannot be parsed.
     """
     table = ecgset.records
     duration_s = ecgset.n_samples / ecgset.sampling_rate_hz
@@ -52,7 +52,7 @@ def set_beats(ecgset: ECGSet, progress: Callable[[int, int], None] | None = None
 
 
 def find_beats_or_none(recording: Recording) -> Beats:
-    """The beats of a recording; none where it is too short to look for them."""
+    """Detect the beats of a recording; return no beats if it is too short."""
     try:
         return find_beats(recording)
     except SignalError:
@@ -66,14 +66,15 @@ def _parsed(folder: Path, texts: Sequence[str], duration_s: float) -> list[Beats
             found.append(Beats.from_text(text, duration_s))
         except SignalError as error:
             raise CorpusError(
-                f"{folder} states beats of record number {number} that cannot be read ({error}); "
+                f"{folder} has beats of the record with index {number} that cannot be read "
+                f"({error}); "
                 "write the set again"
             ) from None
     return found
 
 
 def _read_kept(ecgset: ECGSet) -> list[str] | None:
-    """What an earlier call kept of this very set; None where there is nothing of use."""
+    """Read the beats that an earlier call cached for this set; None if there are none."""
     import pyarrow
     import pyarrow.parquet
 
@@ -89,7 +90,7 @@ def _read_kept(ecgset: ECGSet) -> list[str] | None:
 
 
 def _keep(ecgset: ECGSet, texts: Sequence[str]) -> None:
-    """Keep the beats in the set's folder; a folder that cannot be written goes without."""
+    """Cache the beats in the set's folder, unless it is not writable."""
     import pyarrow
     import pyarrow.parquet
 

@@ -1,4 +1,4 @@
-"""The folder of a set, and the folders beside it while a set is written."""
+"""The folder of a set, and the temporary folders next to it while it is written."""
 
 import shutil
 from pathlib import Path
@@ -8,9 +8,9 @@ from ecgtransfer.errors import CorpusError
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a kill at the end of writing left beside a finished set.
+    """Remove temporary folders that a kill at the end of writing left next to a finished set.
 
-    An unfinished set stays. Only the writer of the folder may call this.
+    An unfinished set is not removed. Only the writer of the folder may call this.
     """
     partial, replaced = folders_beside(folder)
     if is_ecgset(folder) and not (partial / "set").exists():
@@ -19,12 +19,16 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def folders_beside(folder: Path) -> tuple[Path, Path]:
-    """The folder of a set while it is written, and that of the set that it replaces."""
+    """Temporary folders of a set: of the new set, and of the old one while it is replaced."""
     return folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.replaced")
 
 
 def refuse_folder(folder: Path, overwrite: bool) -> None:
-    """CorpusError for a folder that exists, unless it is an ECG set to overwrite."""
+    """Check that a folder does not exist, or is an ECG set to overwrite.
+
+    Raises:
+        CorpusError: the folder exists.
+    """
     if not folder.exists():
         return
     if not overwrite:
