@@ -22,6 +22,7 @@ from ecgtransfer.statistics import (
     student_estimate,
 )
 from ecgtransfer.transfer import FinetuneConfig, averaged, finetune, patient_folds
+from ecgtransfer.transfer.methods.finetune import unfrozen
 
 HERE = Path(__file__).resolve().parent
 PLACES = (("paper", 30), ("paper", 100), ("unequal", 100))
@@ -37,7 +38,7 @@ def scores(study: Path, name: str, n: int, seed: int) -> dict[str, float]:
         tuned = []
         for number, (fit, held_out) in enumerate(patient_folds(given.target, FOLDS, seed)):
             folder = Path(scratch) / f"fold-{number}"
-            network, _ = finetune(given.unfrozen_source(), fit, held_out, config, folder)
+            network, _ = finetune(unfrozen(given.source), fit, held_out, config, folder)
             tuned.append(network.requires_grad_(False))
         judged = asdict(score_board(FULL, problem(name), seed).judge(averaged(tuned)))
     return {score: judged[score] for score in SCORES}

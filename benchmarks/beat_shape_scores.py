@@ -31,6 +31,7 @@ from ecgtransfer.corpus.labels import label_space
 from ecgtransfer.diffusion import BeatShapeModel, Condition, ConditionedRecords
 from ecgtransfer.diffusion.beat_shape_model import encode_records, shape_loss
 from ecgtransfer.evaluation import measure_intervals, measure_physiology, two_sample_test
+from ecgtransfer.evaluation.physiology.figures import rule_table
 from ecgtransfer.pipeline import Run, load_source
 from ecgtransfer.pipeline.conditioned import conditioned_records
 from ecgtransfer.pipeline.source import residual_levels, with_beats
@@ -212,7 +213,7 @@ def rules(
     ]
     patients = ecgset.records.patient.astype(str).to_numpy()[numbers]
     result = measure_physiology(measured[0], labels, measured[1], labels, tuple(core), patients)
-    return {"rules": [list(row) for row in result.rule_rows()]}
+    return {"rules": rule_table(result).texts()}
 
 
 if __name__ == "__main__":

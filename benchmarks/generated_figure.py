@@ -17,7 +17,7 @@ from ecgtransfer.signals import Recording
 
 CLASSES = ("NORM", "AFIB", "1AVB", "CLBBB", "CRBBB", "PAC", "PVC", "STD_")
 #: Resolution of the picture, dots an inch of paper.
-DOTS = 40
+DOTS = 64
 
 
 def main() -> None:

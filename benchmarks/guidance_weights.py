@@ -1,6 +1,6 @@
 """Which weights of the guidance loss, on recorders that no reported transfer uses.
 
-    python benchmarks/guidance_weights.py --set SET
+    python benchmarks/guidance_weights.py --set SET --source MODEL
 
 SET, records and the short training are those of `benchmarks/transfer_before_after.py`, with other
 recorders. For each recorder and seed every choice of weights trains a network from the same start,
@@ -93,15 +93,16 @@ def gradient_sizes(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--set", type=Path, required=True)
+    parser.add_argument("--source", required=True, help="folder of `ptbxl-nine`, as of 9439e99")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     ecgset = ECGSet.open(options.set)
     labels = np.asarray(ecgset.labels, np.float32)
-    model = read_source(find_source("ptbxl-nine")).model.requires_grad_(False)
+    model = read_source(find_source(options.source)).model.requires_grad_(False)
     held = json.loads(options.results.read_text()) if options.results.exists() else {}
-    held["command"] = "python benchmarks/guidance_weights.py --set SET"
+    held["command"] = "python benchmarks/guidance_weights.py --set SET --source MODEL"
     each = held.setdefault("each", {})
     studies = [(recorder, seed) for seed in range(options.seeds) for recorder in RECORDERS]
     for with_cycle in (False, True):

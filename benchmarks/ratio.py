@@ -1,6 +1,6 @@
 """How well the density ratio of a recorder against all others is estimated, from 80 records of it.
 
-    python benchmarks/ratio.py --set SET --seeds 6
+    python benchmarks/ratio.py --set SET --source MODEL --seeds 6
 
 SET is PTB-XL prepared with the nine labels and its column `device`. For each recorder and seed, 80
 records of it are the target and 2000 records of other recorders, with the target's labels, the
@@ -255,6 +255,7 @@ def summary(rows: list[dict[str, float]]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--set", type=Path, required=True)
+    parser.add_argument("--source", required=True, help="folder of `ptbxl-nine`, as of 9439e99")
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--recorder", action="append", help="none given: " + ", ".join(RECORDERS))
     parser.add_argument("--noise", action="store_true", help="the noise-dependent ratio")
@@ -265,7 +266,7 @@ def main() -> None:
     torch.set_num_threads(1)
     ecgset = ECGSet.open(options.set)
     labels = np.asarray(ecgset.labels, np.float32)
-    model = read_source(find_source("ptbxl-nine")).model
+    model = read_source(find_source(options.source)).model
     noise = model.config.noise if options.noise else None
     for recorder in options.recorder or RECORDERS:
         rows: dict[str, list[dict[str, float]]] = {}
@@ -282,7 +283,9 @@ def main() -> None:
             held = json.loads(options.results.read_text()) if options.results.exists() else {}
             for name, each in rows.items():
                 held.setdefault(recorder, {})[name] = summary(each)
-            held["command"] = "python benchmarks/ratio.py --set SET [--noise] [--entry before]"
+            held["command"] = (
+                "python benchmarks/ratio.py --set SET --source MODEL [--noise] [--entry before]"
+            )
             options.results.write_text(json.dumps(held, indent=1, sort_keys=True) + "\n")
 
 

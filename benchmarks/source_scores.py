@@ -50,6 +50,9 @@ from ecgtransfer.evaluation.beat_to_beat import (
     beat_likeness,
     rr_variation,
 )
+from ecgtransfer.evaluation.fidelity.figures import distance_table
+from ecgtransfer.evaluation.physiology.figures import rule_table
+from ecgtransfer.evaluation.privacy.figures import privacy_table
 from ecgtransfer.pipeline import Run, SamplerSettings, Source, load_source
 from ecgtransfer.pipeline.target import labels_in
 from ecgtransfer.signals import Beats, beat_shapes, find_beats
@@ -354,7 +357,7 @@ def fidelity(
         seed=0,
     )
     return {
-        "measures": [list(row) for row in result.rows()],
+        "measures": distance_table(result).texts(),
         "verdicts": [verdict.sentence for verdict in result.verdicts()],
     }
 
@@ -370,7 +373,7 @@ def physiology(sides: dict[str, LabelledRecords], names: tuple[str, ...]) -> dic
         measured[0], test.labels, measured[1], drawn.labels, names, test.patients
     )
     return {
-        "rules": [list(row) for row in result.rule_rows()],
+        "rules": rule_table(result).texts(),
         "verdicts": [verdict.sentence for verdict in result.verdicts()],
     }
 
@@ -393,7 +396,7 @@ def privacy(sides: dict[str, LabelledRecords]) -> dict[str, Any]:
         workers=available_cores(),
     )
     return {
-        "tests": [list(row) for row in result.rows()],
+        "tests": privacy_table(result).texts(),
         "verdicts": [verdict.sentence for verdict in result.verdicts()],
     }
 

@@ -20,7 +20,7 @@ RESULTS = Path(__file__).resolve().with_suffix(".json")
 #: Most CPU seconds that a short answer may take.
 LIMIT_S = 0.4
 #: Short answers that are no help.
-OTHERS = ("--version", "-h", "--no-such-option", "models list", "models show ptbxl-nine")
+OTHERS = ("--version", "-h", "--no-such-option", "models list", "models show ptbxl-cascade")
 #: Packages that take long to import.
 HEAVY = ("torch", "numpy", "pandas", "scipy", "sklearn")
 

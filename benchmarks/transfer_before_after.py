@@ -1,6 +1,6 @@
 """Transfer of `ptbxl-nine` to a recorder, from 80 of its records, before and after the repairs.
 
-    python benchmarks/transfer_before_after.py --set SET [--entry before]
+    python benchmarks/transfer_before_after.py --set SET --source MODEL [--entry before]
 
 SET is PTB-XL prepared with the nine labels and its columns `fold` and `device`. The source model
 learned from folds 1 to 8, this recorder's records among them; 64 records of fold 9 are the target,
@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ecgtransfer.evaluation.two_sample import two_sample_test
 from ratio import by_patient, domain_records, matched, over_seeds
 from torch import Tensor
 
@@ -43,8 +44,13 @@ from ecgtransfer.diffusion import (
     sample,
     sampling_sigmas,
 )
-from ecgtransfer.evaluation.distances import frechet_distance, lead_correlations, log_band_power
-from ecgtransfer.evaluation.two_sample import two_sample_test
+from ecgtransfer.evaluation.distances import (
+    frechet_distance,
+)
+from ecgtransfer.evaluation.signal_distances import (
+    lead_correlations,
+    log_band_power,
+)
 from ecgtransfer.pipeline.pretrained import find_source
 from ecgtransfer.pipeline.source import read_source
 from ecgtransfer.training import record_noise, seeded_initialisation
@@ -306,6 +312,7 @@ def transfers(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--set", type=Path, required=True)
+    parser.add_argument("--source", required=True, help="folder of `ptbxl-nine`, as of 9439e99")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--recorder", action="append", help="none given: " + ", ".join(RECORDERS))
     parser.add_argument("--entry", default="after")
@@ -314,12 +321,13 @@ def main() -> None:
     torch.set_num_threads(1)
     ecgset = ECGSet.open(options.set)
     labels = np.asarray(ecgset.labels, np.float32)
-    model = read_source(find_source("ptbxl-nine")).model.requires_grad_(False)
+    model = read_source(find_source(options.source)).model.requires_grad_(False)
     for seed in range(options.seeds):
         for recorder in options.recorder or RECORDERS:
             held = json.loads(options.results.read_text()) if options.results.exists() else {}
             held["command"] = (
-                "python benchmarks/transfer_before_after.py --set SET [--entry before]"
+                "python benchmarks/transfer_before_after.py --set SET --source MODEL "
+                "[--entry before]"
             )
             found = held.setdefault(recorder, {}).setdefault("each", {}).setdefault(str(seed), {})
             parts = study(ecgset, labels, model, recorder, seed)

@@ -36,10 +36,11 @@ import numpy as np
 from scipy import stats
 from scipy.spatial.distance import cdist
 
-from ecgtransfer.evaluation import Arm, LabelledRecords, fidelity, measure_physiology, utility
+from ecgtransfer.evaluation import Arm, LabelledRecords, measure_physiology
 from ecgtransfer.evaluation.delineation import Intervals
 from ecgtransfer.evaluation.fidelity import measure_fidelity
-from ecgtransfer.evaluation.privacy import infer_membership, measure_closeness
+from ecgtransfer.evaluation.fidelity import study as fidelity
+from ecgtransfer.evaluation.privacy.closeness import infer_membership, measure_closeness
 from ecgtransfer.signals import LEADS, independent_leads
 from ecgtransfer.simulation import TARGET_HOSPITAL, draw_label_names, simulate
 
@@ -151,12 +152,9 @@ def simulated_arms(rng: np.random.Generator, size: int, areas: dict[str, float])
     def nothing(truth: np.ndarray, _: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return np.zeros((len(weights), np.shape(truth)[1]))
 
-    try:
-        from ecgtransfer.evaluation import utility_scores as module
-    except ImportError:  # f0108a4
-        module = utility
-    outcome = getattr(module, "Outcome", None) or module._Outcome
-    table_kind = getattr(module, "ScoreTable", None) or module._ScoreTable
+    from ecgtransfer.evaluation.utility import scores as module
+
+    outcome, table_kind = module.Outcome, module.ScoreTable
     training_scores = np.linspace(0.9, 0.8, len(areas))
     outcomes = {
         name: [[outcome(1 / (1 + np.exp(-scores)), labels, on_training)] for scores in found]
@@ -330,9 +328,7 @@ def privacy_study(prototypes: int | None, copied: float = 0.0) -> Study:
 
 def blind_rates() -> dict[str, Any]:
     """Exact probabilities of what is said of a reader who guesses, by ECGs of each kind."""
-    from ecgtransfer.evaluation.blind import (
-        NEAR_CHANCE,
-    )
+    from ecgtransfer.evaluation.blind.result import NEAR_CHANCE
     from ecgtransfer.statistics import (
         proportion,
     )

@@ -7,6 +7,7 @@ import typer
 
 from ecgtransfer import drawing, evaluation, pipeline
 from ecgtransfer.defaults import BLIND_RECORDS, PAPER_LAYOUT
+from ecgtransfer.storage import to_card
 
 from .console import Facts, Grid, Json, Output, Quiet
 
@@ -33,8 +34,10 @@ def blind(
     output = Output(json, quiet)
     if score:
         result = evaluation.score_blind_test(folder, answers)
-        header, *rows = result.rows()
-        output.result(result.to_dict(), Grid("Readers", header, rows), *result.sentences())
+        sentences = result.sentences()
+        header, *rows = evaluation.reader_table(result).texts()
+        payload = to_card(result) | {"sentences": sentences}
+        output.result(payload, Grid("Readers", header, rows), *sentences)
         return
     if to is None:
         raise typer.BadParameter("give a folder for the test, or --score", param_hint="--to")
@@ -45,8 +48,9 @@ def blind(
     settings = pipeline.BlindSettings(method, name, records, layout, seed)
     with output.progress("ECGs") as progress:
         test = pipeline.write_blind(run, pipeline.load_target(run, source), settings, to, progress)
-    facts = [(word.replace("_", " "), value) for word, value in test.to_dict().items()]
+    payload = evaluation.describe_blind_test(test)
+    facts = [(word.replace("_", " "), value) for word, value in payload.items()]
     after = f"ecgtransfer evaluate blind {to} --score"
     warnings = [test.warning()] if test.warning() else []
     after = f"When it is filled in: {after}"
-    output.result(test.to_dict(), Facts("Blind test", facts), *warnings, after)
+    output.result(payload, Facts("Blind test", facts), *warnings, after)

@@ -1,6 +1,5 @@
 """`ecgtransfer evaluate`: four questions about synthetic sets, and a test for clinicians."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,7 @@ from ecgtransfer.defaults import (
     ARMS,
     CLASSIFIER_FOLDS,
     CLASSIFIER_STEPS,
-    LARGEST_SIDE,
+    LARGEST_COHORT,
     UTILITY_SEEDS,
 )
 
@@ -82,7 +81,7 @@ def utility(
     opened = _opened(run)
     if not arm:
         settings = _with_answerable_arms(output, opened[1], settings)
-    _tell(output, _ask(output, "classifiers", pipeline.evaluate_utility, opened, settings))
+    _ask(output, opened, settings)
 
 
 def fidelity(
@@ -102,14 +101,16 @@ def fidelity(
         tuple(method or ()), name, evaluation.ClassifierConfig(steps=classifier_steps), seed
     )
     output = Output(json, quiet)
-    _tell(output, _ask(output, "fidelity", pipeline.evaluate_fidelity, _opened(run), settings))
+    _ask(output, _opened(run), settings)
 
 
 def physiology(
     run: RunFolder,
     method: Method = None,
     name: Name = "synthetic",
-    records: Annotated[int, typer.Option(min=1, help="Records of a side, at most.")] = LARGEST_SIDE,
+    records: Annotated[
+        int, typer.Option(min=1, help="Records of a side, at most.")
+    ] = LARGEST_COHORT,
     workers: Workers = None,
     seed: Seed = 0,
     json: Json = False,
@@ -121,11 +122,7 @@ def physiology(
     """
     settings = pipeline.PhysiologySettings(tuple(method or ()), name, records, seed)
     output = Output(json, quiet)
-    cores = workers or training.available_cores()
-    _tell(
-        output,
-        _ask(output, "delineation", pipeline.evaluate_physiology, _opened(run), settings, cores),
-    )
+    _ask(output, _opened(run), settings, workers=workers)
 
 
 def privacy(
@@ -146,8 +143,7 @@ def privacy(
         tuple(method or ()), name, evaluation.ClassifierConfig(steps=classifier_steps), seed
     )
     output = Output(json, quiet)
-    cores = workers or training.available_cores()
-    _tell(output, _ask(output, "privacy", pipeline.evaluate_privacy, _opened(run), settings, cores))
+    _ask(output, _opened(run), settings, workers=workers)
 
 
 def everything(
@@ -171,21 +167,15 @@ def everything(
         methods=methods, name=name, seeds=seeds, classifier=classifier, seed=seed
     )
     output = Output(json, quiet)
-    opened, cores = _opened(run), workers or training.available_cores()
-    about = {
-        "privacy": pipeline.PrivacySettings(methods, name, classifier, seed),
-        "fidelity": pipeline.FidelitySettings(methods, name, classifier, seed),
-        "physiology": pipeline.PhysiologySettings(methods, name, seed=seed),
-        "utility": _with_answerable_arms(output, opened[1], utility),
-    }
-    _tell(
+    opened = _opened(run)
+    _ask(
         output,
-        _ask(output, "privacy", pipeline.evaluate_privacy, opened, about["privacy"], cores),
-        _ask(output, "fidelity", pipeline.evaluate_fidelity, opened, about["fidelity"]),
-        _ask(
-            output, "delineation", pipeline.evaluate_physiology, opened, about["physiology"], cores
-        ),
-        _ask(output, "classifiers", pipeline.evaluate_utility, opened, about["utility"]),
+        opened,
+        pipeline.PrivacySettings(methods, name, classifier, seed),
+        pipeline.FidelitySettings(methods, name, classifier, seed),
+        pipeline.PhysiologySettings(methods, name, seed=seed),
+        _with_answerable_arms(output, opened[1], utility),
+        workers=workers,
     )
 
 
@@ -216,21 +206,17 @@ def _opened(folder: Path) -> "tuple[pipeline.Run, pipeline.Source, pipeline.Targ
 
 def _ask(
     output: Output,
-    task: str,
-    question: "Callable[..., pipeline.Answer]",
-    about: "tuple[pipeline.Run, pipeline.Source, pipeline.Target]",
-    settings: object,
-    *workers: int,
-) -> "pipeline.Answer":
-    """One question about a run's sets, with its progress."""
-    with output.progress(task) as progress:
-        return question(*about, settings, *workers, progress)
-
-
-def _tell(output: Output, *answers: "pipeline.Answer") -> None:
-    """Tables, then verdicts, a question after the other."""
+    opened: "tuple[pipeline.Run, pipeline.Source, pipeline.Target]",
+    *questions: "pipeline.QuestionSettings",
+    workers: int | None = None,
+) -> None:
+    """Answer questions about the sets of a run; print tables, then verdicts, of each."""
+    cores = workers or training.available_cores()
+    answers = pipeline.evaluate_all(*opened, questions, output, cores)
     parts: list[Grid | str] = []
     for answer in answers:
-        parts += [Grid(table.title, table.header, table.rows) for table in answer.tables]
+        for table in answer.tables:
+            header, *rows = table.texts()
+            parts.append(Grid(table.title, header, rows))
         parts += [told.sentence for told in (*answer.tests, *answer.verdicts)]
-    output.result({answer.question: answer.to_card() for answer in answers}, *parts)
+    output.result({answer.question: answer.to_json() for answer in answers}, *parts)

@@ -41,7 +41,7 @@ def show(
 ) -> None:
     """Show what a model is: data, licence, size and main scores; with --full, its whole card.
 
-    Example: ecgtransfer models show ptbxl-nine --full
+    Example: ecgtransfer models show ptbxl-cascade --full
     """
     model = pipeline.PretrainedModel.open(pipeline.find_source(name).folder)
     payload = _payload(model) | {"scores": model.scores}
@@ -67,7 +67,7 @@ def get(
 ) -> None:
     """Begin a run with a model as its source, without any training.
 
-    Example: ecgtransfer models get ptbxl-nine --to runs/clinic
+    Example: ecgtransfer models get ptbxl-cascade --to runs/clinic
     """
     run = pipeline.Run.create(to)
     pipeline.adopt_source(run, pipeline.find_source(name), source_set)

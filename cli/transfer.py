@@ -77,7 +77,7 @@ def transfer(
 ) -> None:
     """Transfer the source model to the target. The source model itself stays as it is.
 
-    Example: ecgtransfer transfer runs/clinic --source ptbxl-nine --target sets/clinic
+    Example: ecgtransfer transfer runs/clinic --source ptbxl-cascade --target sets/clinic
     """
     output = Output(json, quiet)
     settings = pipeline.TransferSettings(method=method, seed=seed)

@@ -10,7 +10,7 @@ One vocabulary, in code, tests, command line and documents:
     log_ratio   log r(x0, y) = log q(x0, y) / p(x0, y), target over source     (B,)
     log_h       log h(x, sigma, y), h = E_p[r given x, sigma, y] = q_sigma / p_sigma   (B,)
     signals_mv  physical signal in millivolts, 12 leads in the order of LEADS  (N, 12, T)
-    source      the large data set, law p; target: the small one, law q
+    source      the large data set, distribution p; target: the small one, distribution q
 """
 
 from importlib.metadata import version

@@ -33,8 +33,8 @@ ARMS = ("oversampled", "augmented", "source", "every-baseline", "synthetic-only"
 UTILITY_SEEDS = 5
 #: Training steps of a classifier, and parts of the cross-fitting behind its thresholds.
 CLASSIFIER_STEPS, CLASSIFIER_FOLDS = 300, 3
-#: Records of a side that are compared at most; more change the third digit and cost memory.
-LARGEST_SIDE = 2000
+#: Records of a cohort that are compared at most; more change the third digit and cost memory.
+LARGEST_COHORT = 2000
 #: ECGs of each kind in a blind test: with 50, a set that nobody can tell apart is called so in
 #: 85 % of readings, with 20 in 42 %.
 BLIND_RECORDS = 50

@@ -311,7 +311,7 @@ def test_a_model_is_given_away_and_serves_a_hospital_without_its_records(
     told = call("evaluate", "utility", run, *study)
     assert told.code == 0
     assert "no classifier learns from them" in told.err
-    arms = {arm["name"] for arm in json.loads(told.out)["utility"]["numbers"]["arms"]}
+    arms = {arm["name"] for arm in json.loads(told.out)["utility"]["numbers"]["result"]["arms"]}
     assert "target only + source x0.1" in arms
     assert not any("pre-trained" in arm for arm in arms)
 

@@ -78,7 +78,7 @@ def test_version_wrong_options_and_shipped_models_import_nothing_heavy():
     lines = [["-h"], ["--version"], ["transfer", "-h"], ["--bogus"], ["transfer", "--bogus"]]
     codes = [code for _, code, modules in answers(lines) if not set(HEAVY) & set(modules)]
     assert codes == [0, 0, 0, 2, 2]
-    for words in (["models", "list"], ["models", "show", "ptbxl-nine"]):
+    for words in (["models", "list"], ["models", "show", "ptbxl-cascade"]):
         [(_, code, modules)] = answers([words])
         assert code == 0
         assert not {"torch", "pandas", "scipy", "sklearn"} & set(modules)

@@ -114,22 +114,25 @@ def _check_split(split: Split, patients: npt.NDArray[np.generic]) -> None:
         if not len(side):
             raise CorpusError(f"the {name} part of {split.name!r} is empty; choose another split")
     named = list(sides.items())
-    for number, (first, here) in enumerate(named):
-        for second, there in named[number + 1 :]:
-            refuse_shared(patients[here], patients[there], first, second)
+    for number, (first, first_records) in enumerate(named):
+        for second, second_records in named[number + 1 :]:
+            refuse_shared(patients[first_records], patients[second_records], first, second)
 
 
 def refuse_shared(
-    here: npt.ArrayLike | None, there: npt.ArrayLike | None, first: str, second: str
+    first_patients: npt.ArrayLike | None,
+    second_patients: npt.ArrayLike | None,
+    first: str,
+    second: str,
 ) -> None:
     """Check that no patient is in both arrays, if both name their patients.
 
     Raises:
         CorpusError: a patient is in both.
     """
-    if here is None or there is None:
+    if first_patients is None or second_patients is None:
         return
-    shared = np.intersect1d(np.asarray(here), np.asarray(there))
+    shared = np.intersect1d(np.asarray(first_patients), np.asarray(second_patients))
     if len(shared):
         raise CorpusError(
             f"{len(shared)} patients are in both {first} and {second}, such as {shared[0]}; split "

@@ -28,9 +28,9 @@ def beat_channels(beats: Beats, samples: int, sampling_rate_hz: float) -> NDArra
         return channels
     t = np.arange(samples) / sampling_rate_hz
     for row in range(3):
-        here = [_BUMP_ROW.get(BeatKind(int(kind)), 0) == row for kind in beats.kinds]
-        if any(here):
-            distance = np.abs(t[:, None] - times[here]).min(axis=1)
+        of_row = [_BUMP_ROW.get(BeatKind(int(kind)), 0) == row for kind in beats.kinds]
+        if any(of_row):
+            distance = np.abs(t[:, None] - times[of_row]).min(axis=1)
             channels[row] = BUMP_HEIGHT * np.exp(-0.5 * np.square(distance / BUMP_S))
     intervals = np.diff(times) if len(times) > 1 else np.array([1.0])
     place = np.searchsorted(times, t, side="right") - 1

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from ecgtransfer.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ecgtransfer.drawing.charts import Quantiles, bars_svg, forest_svg, interval_plot_svg
+    from ecgtransfer.drawing.charts import bars_svg, forest_svg, interval_plot_svg
     from ecgtransfer.drawing.figure import Figure
     from ecgtransfer.drawing.overview import draw_overview
     from ecgtransfer.drawing.paper_layout import SHEETS
@@ -27,16 +27,17 @@ if TYPE_CHECKING:
         show_set,
     )
     from ecgtransfer.drawing.spectrum import Curve, spectrum_svg
-    from ecgtransfer.drawing.table import Table
+    from ecgtransfer.drawing.table import Cell, Formatted, Table
 else:
     __getattr__, __dir__ = lazy_names(__name__)
 
 __all__ = [
     "OUTCOME_WORDS",
     "SHEETS",
+    "Cell",
     "Curve",
     "Figure",
-    "Quantiles",
+    "Formatted",
     "Report",
     "Section",
     "ShownRecord",

@@ -8,11 +8,7 @@ numbers that it draws in `alt`.
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
-
-import numpy as np
-import numpy.typing as npt
 
 from ecgtransfer.drawing.canvas import (
     AXIS_HEIGHT,
@@ -33,7 +29,7 @@ from ecgtransfer.drawing.numbers import (
     number_text,
 )
 from ecgtransfer.errors import ConfigError
-from ecgtransfer.statistics import Estimate
+from ecgtransfer.statistics import Estimate, Quantiles
 
 #: Default names of the two sets, the real one first.
 NAMES = ("real", "generated")
@@ -46,36 +42,6 @@ LABEL_LETTERS, NARROW_LETTERS = 26, 46
 HALF_BAR = 5.5
 
 Mark = TypeVar("Mark")
-
-
-@dataclass(frozen=True)
-class Quantiles:
-    """Summary of a distribution: 5th, 25th, 50th, 75th and 95th percentile, and count."""
-
-    p5: float
-    p25: float
-    p50: float
-    p75: float
-    p95: float
-    count: int
-
-    def __post_init__(self) -> None:
-        five = [self.p5, self.p25, self.p50, self.p75, self.p95]
-        if not np.isfinite(five).all() or five != sorted(five):
-            raise ConfigError(
-                f"expected five finite percentiles in rising order, got {five}; exclude values "
-                "that could not be measured"
-            )
-
-    @classmethod
-    def of(cls, values: npt.ArrayLike) -> "Quantiles | None":
-        """Percentiles of the finite values; None if there is none."""
-        given = np.asarray(values, dtype=np.float64)
-        finite = given[np.isfinite(given)]
-        if not len(finite):
-            return None
-        p5, p25, p50, p75, p95 = np.quantile(finite, [0.05, 0.25, 0.5, 0.75, 0.95]).tolist()
-        return cls(p5, p25, p50, p75, p95, len(finite))
 
 
 def forest_svg(

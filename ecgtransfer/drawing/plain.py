@@ -40,6 +40,6 @@ def plain(value: object) -> object:
     if isinstance(value, Path) or hasattr(value, "isoformat"):
         return str(value)
     raise ConfigError(
-        f"expected numbers, text, and collections of them in a report, got {type(value).__name__}; "
+        f"expected numbers, text and collections of them in a report, got {type(value).__name__}; "
         "give it a to_dict()"
     )

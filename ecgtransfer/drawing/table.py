@@ -1,7 +1,6 @@
 """A table of a report and its printed form: decimals, numeric columns, width."""
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -26,22 +25,42 @@ LONG_NAME = 18
 #: A column uses common decimals unless one of its numbers is larger than another by this factor.
 LARGEST_RATIO = 100.0
 
-#: A number at the start of a string, alone or before its interval, a per cent sign or a word.
-_LEADING_NUMBER = re.compile(
-    r"(?P<number>[+\-−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+-]?\d+)?)"
-    r"(?P<rest>\s*%?(?:\s+\[[^\]]*\])?(?:\s+[^\d\s].*)?)"
-)
+
+@dataclass(frozen=True)
+class Formatted:
+    """A number in the form in which its author prints it, such as "78 %" or "+0.012".
+
+    Attributes:
+        value: by which a column is sorted.
+        text: as printed.
+        interval: printed behind it, with its brackets and what follows them.
+    """
+
+    value: float
+    text: str
+    interval: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} {self.interval}".rstrip()
+
+    @classmethod
+    def of(cls, estimate: EstimateLike, form: str = ".3f", after: str = "") -> "Formatted":
+        """An estimate whose three numbers have one format, with words `after` the interval."""
+        low, high = format(estimate.low, form), format(estimate.high, form)
+        text = format(estimate.value, form)
+        return cls(estimate.value, text, f"[{low}, {high}] {after}".rstrip())
+
 
 #: A cell of a table; None and numbers that are not finite are printed as missing.
-Cell = str | int | float | None | EstimateLike
+Cell = str | int | float | None | EstimateLike | Formatted
 
 
 @dataclass(frozen=True)
 class Table:
     """Rows of cells below a header; the first column names the row.
 
-    Numbers of a column have the same decimals. A column of strings that all start with a number,
-    such as `str(Estimate)`, "78 %" or "1,204 records", is sorted by it.
+    Numbers of a column have the same decimals. A column of numbers, estimates and `Formatted` cells
+    is sorted by their values, any other one as text.
 
     Attributes:
         title: title of the table.
@@ -70,32 +89,27 @@ class Table:
                     f"got {len(row)}; give None for a missing value"
                 )
             for cell in row:
-                if cell is not None and not isinstance(cell, str | Real | np.bool_ | EstimateLike):
+                if cell is not None and not isinstance(
+                    cell, str | Real | np.bool_ | EstimateLike | Formatted
+                ):
                     raise ConfigError(
                         f"expected text, a number or an estimate in table {self.title!r}, got "
                         f"{type(cell).__name__}; write it as one of them"
                     )
 
-    @classmethod
-    def from_rows(
-        cls, title: str, rows: Sequence[Sequence[Cell]], note: str = "", sortable: bool = True
-    ) -> "Table":
-        """Make a table from the `rows()` of a result, header first.
-
-        Raises:
-            ConfigError: there is no header.
-        """
-        if not rows:
-            raise ConfigError(f"expected a header in table {title!r}, got no row; pass it first")
-        header, *cells = rows
-        return cls(title, tuple(map(str, header)), tuple(map(tuple, cells)), note, sortable)
+    def texts(self) -> tuple[tuple[str, ...], ...]:
+        """The header and every row as text, for a terminal."""
+        return (self.header, *(tuple("" if c is None else str(c) for c in r) for r in self.rows))
 
     def to_dict(self) -> dict[str, object]:
         """Convert to plain values for JSON."""
         return {
             "title": self.title,
             "header": list(self.header),
-            "rows": plain(self.rows),
+            "rows": [
+                [str(cell) if isinstance(cell, Formatted) else plain(cell) for cell in row]
+                for row in self.rows
+            ],
             "note": self.note,
         }
 
@@ -118,7 +132,7 @@ class TableView(NamedTuple):
 
 
 def table_view(table: Table) -> TableView:
-    """Printed form of a table; a column is numeric if each of its values starts with a number."""
+    """Printed form of a table; a column is numeric if each of its values is."""
     columns = [_column([row[index] for row in table.rows]) for index in range(len(table.header))]
     numeric = tuple(
         any(cell.key is not None for cell in column)
@@ -167,7 +181,7 @@ def _column(cells: Sequence[Cell]) -> list[CellView]:
     views = [_cell(cell, digits) for cell, digits in zip(cells, decimals, strict=True)]
     if all(view.key is not None or view.missing for view in views):
         return views
-    texts = [isinstance(cell, str) for cell in cells]
+    texts = [isinstance(cell, str | Formatted) for cell in cells]
     return [
         view._replace(key=None) if text else view for view, text in zip(views, texts, strict=True)
     ]
@@ -175,6 +189,8 @@ def _column(cells: Sequence[Cell]) -> list[CellView]:
 
 def _fractions(cell: Cell) -> list[float]:
     """Numbers of a cell that determine its decimals: not counts, not text."""
+    if isinstance(cell, Formatted):
+        return []
     if isinstance(cell, EstimateLike):
         numbers = [float(cell.value), float(cell.low), float(cell.high)]
     else:
@@ -184,6 +200,8 @@ def _fractions(cell: Cell) -> list[float]:
 
 
 def _cell(cell: Cell, decimals: int | None) -> CellView:
+    if isinstance(cell, Formatted):
+        return CellView(cell.text, cell.interval, cell.value)
     if isinstance(cell, EstimateLike):
         whole = _cell(float(cell.value), decimals)
         ends = ", ".join(number_text(float(end), decimals) for end in (cell.low, cell.high))
@@ -193,10 +211,6 @@ def _cell(cell: Cell, decimals: int | None) -> CellView:
     if cell is None or cell == "" or (isinstance(cell, Real) and math.isnan(cell)):
         return CellView("–", missing=True)
     if isinstance(cell, str):
-        if not (found := _LEADING_NUMBER.fullmatch(cell.strip())):
-            return CellView(cell)
-        text, bracket, interval = cell.strip().partition(" [")
-        value = float(found["number"].replace(",", "").replace("−", "-"))
-        return CellView(text, (bracket + interval).strip(), value)
+        return CellView(cell)
     digits = 0 if isinstance(cell, Integral) else decimals
     return CellView(number_text(cell, digits), key=float(cell))

@@ -1,41 +1,36 @@
-"""What a synthetic set is worth: utility, fidelity, physiology, privacy."""
+"""What a synthetic set is worth: utility, fidelity, physiology, privacy, and a blind reading.
+
+Each question is a package: `study` answers it, `result` holds the answer, `figures` draws it.
+"""
 
 from typing import TYPE_CHECKING
 
 from ecgtransfer.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ecgtransfer.evaluation.arms import (
-        RATIOS,
-        TARGET_ONLY,
-        Arm,
-        default_arms,
-        matched_records,
-    )
+    from ecgtransfer.evaluation.answer import Evaluation
     from ecgtransfer.evaluation.blind import (
         BlindScore,
         BlindTest,
+        describe_blind_test,
+        reader_table,
         score_blind_test,
         write_blind_test,
     )
     from ecgtransfer.evaluation.classifier import (
         Classifier,
         ClassifierConfig,
-        LabelledRecords,
         load_classifier,
         train_classifier,
     )
+    from ecgtransfer.evaluation.cohorts import Cohort, Cohorts
     from ecgtransfer.evaluation.delineation import (
         Intervals,
         measure_intervals,
     )
     from ecgtransfer.evaluation.distances import (
-        BANDS_HZ,
         Prdc,
-        band_power_error,
         frechet_distance,
-        lead_correlation_difference,
-        log_spectral_distance,
         mmd,
         neighbour_mixing,
         prdc,
@@ -46,11 +41,20 @@ if TYPE_CHECKING:
         embed,
     )
     from ecgtransfer.evaluation.fidelity import (
-        compare_with_halves,
+        FeatureMap,
+        FidelityEvaluation,
+        FidelityResult,
+        FidelitySettings,
+        Projection,
+        TwoSampleTest,
+        evaluate_fidelity,
         measure_fidelity,
         negative_controls,
+        projection,
+        two_sample_test,
     )
-    from ecgtransfer.evaluation.fidelity_result import Comparison, FidelityResult
+    from ecgtransfer.evaluation.halves import Comparison, compare_with_halves
+    from ecgtransfer.evaluation.labelled import LabelledRecords
     from ecgtransfer.evaluation.metrics import (
         ChallengeScores,
         PerClassChallengeScores,
@@ -73,35 +77,51 @@ if TYPE_CHECKING:
         weighted_macro_average_precision,
     )
     from ecgtransfer.evaluation.physiology import (
+        PhysiologyEvaluation,
         PhysiologyResult,
+        PhysiologySettings,
+        evaluate_physiology,
         measure_physiology,
     )
     from ecgtransfer.evaluation.privacy import (
+        PrivacyEvaluation,
         PrivacyResult,
+        PrivacySettings,
         PrivacySide,
+        evaluate_privacy,
         measure_privacy,
     )
-    from ecgtransfer.evaluation.two_sample import (
-        Projection,
-        TwoSampleTest,
-        projection,
-        two_sample_test,
+    from ecgtransfer.evaluation.signal_distances import (
+        BANDS_HZ,
+        band_power_error,
+        lead_correlation_difference,
+        log_spectral_distance,
     )
     from ecgtransfer.evaluation.utility import (
-        count_trainings,
-        utility_study,
-    )
-    from ecgtransfer.evaluation.utility_result import (
+        ARMS,
+        OF_SOURCE_RECORDS,
+        RATIOS,
+        TARGET_ONLY,
+        Arm,
         ArmDifference,
         ArmResult,
         Overall,
+        UtilityEvaluation,
         UtilityResult,
+        UtilitySettings,
+        count_trainings,
+        default_arms,
+        evaluate_utility,
+        matched_records,
+        utility_study,
     )
 else:
     __getattr__, __dir__ = lazy_names(__name__)
 
 __all__ = [
+    "ARMS",
     "BANDS_HZ",
+    "OF_SOURCE_RECORDS",
     "RATIOS",
     "TARGET_ONLY",
     "Arm",
@@ -112,20 +132,32 @@ __all__ = [
     "ChallengeScores",
     "Classifier",
     "ClassifierConfig",
+    "Cohort",
+    "Cohorts",
     "Comparison",
+    "Evaluation",
+    "FeatureMap",
     "FeatureScale",
+    "FidelityEvaluation",
     "FidelityResult",
+    "FidelitySettings",
     "Intervals",
     "LabelledRecords",
     "Overall",
     "PerClassChallengeScores",
+    "PhysiologyEvaluation",
     "PhysiologyResult",
+    "PhysiologySettings",
     "Prdc",
+    "PrivacyEvaluation",
     "PrivacyResult",
+    "PrivacySettings",
     "PrivacySide",
     "Projection",
     "TwoSampleTest",
+    "UtilityEvaluation",
     "UtilityResult",
+    "UtilitySettings",
     "apply_thresholds",
     "band_power_error",
     "challenge_scores",
@@ -133,7 +165,12 @@ __all__ = [
     "compare_with_halves",
     "count_trainings",
     "default_arms",
+    "describe_blind_test",
     "embed",
+    "evaluate_fidelity",
+    "evaluate_physiology",
+    "evaluate_privacy",
+    "evaluate_utility",
     "frechet_distance",
     "lead_correlation_difference",
     "load_classifier",
@@ -155,6 +192,7 @@ __all__ = [
     "per_class_challenge_scores",
     "prdc",
     "projection",
+    "reader_table",
     "score_blind_test",
     "train_classifier",
     "two_sample_test",

@@ -19,13 +19,13 @@ from ecgtransfer.defaults import CLASSIFIER_FOLDS, CLASSIFIER_STEPS
 from ecgtransfer.errors import ConfigError, CorpusError, RunError
 from ecgtransfer.evaluation.augmentation import Augmentation
 from ecgtransfer.evaluation.embedding import BATCH_SIZE, embed, in_batches
+from ecgtransfer.evaluation.labelled import LabelledRecords
 from ecgtransfer.evaluation.metrics import (
     macro_auroc,
 )
 from ecgtransfer.models import Encoder1d, EncoderConfig
 from ecgtransfer.statistics import (
     FloatArray,
-    checked_labels,
     streams,
     undefined_classes,
 )
@@ -136,70 +136,6 @@ class ClassifierConfig:
     def finetuning(self) -> "ClassifierConfig":
         """The settings of the training that goes on from there."""
         return dataclasses.replace(self, learning_rate=self.finetuning_rate)
-
-
-@dataclass(frozen=True, eq=False)
-class LabelledRecords:
-    """Signals with their labels: what a classifier is trained and tested on.
-
-    signals_mv (n, 8, T) the independent leads in millivolts, labels (n, K) multi-hot, patients
-    (n,) or none where every record is its own patient. CorpusError for other shapes, no records,
-    or signals that are not finite. The arrays are taken as they are and must not change afterwards.
-    """
-
-    signals_mv: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.float32]
-    patients: npt.NDArray[np.generic] | None = None
-
-    def __post_init__(self) -> None:
-        signals, labels = self.signals_mv, checked_labels(self.labels)
-        if signals.ndim != 3 or signals.shape[0] != labels.shape[0]:
-            raise CorpusError(
-                f"expected signals (records, leads, samples) with one row of labels each, got "
-                f"shapes {signals.shape} and {labels.shape}"
-            )
-        if not np.isfinite(signals).all():
-            raise CorpusError("expected finite signals; drop or mend the records that are not")
-        if self.patients is not None and np.shape(self.patients) != (len(signals),):
-            raise CorpusError(
-                f"expected one patient per record, {len(signals)}, got shape "
-                f"{np.shape(self.patients)}"
-            )
-
-    def __len__(self) -> int:
-        return len(self.signals_mv)
-
-    def select(self, index: npt.NDArray[np.integer]) -> "LabelledRecords":
-        """The records at `index`."""
-        return LabelledRecords(
-            self.signals_mv[index],
-            self.labels[index],
-            None if self.patients is None else np.asarray(self.patients)[index],
-        )
-
-    def joined(self, other: "LabelledRecords") -> "LabelledRecords":
-        """These records, then the others, each its own patient; CorpusError for other shapes."""
-        if self.signals_mv.shape[1:] != other.signals_mv.shape[1:]:
-            raise CorpusError(
-                f"expected signals of {self.signals_mv.shape[1]} leads and "
-                f"{self.signals_mv.shape[2]} samples to join with, got {other.signals_mv.shape[1]} "
-                f"and {other.signals_mv.shape[2]}; cut or pad them"
-            )
-        return LabelledRecords(
-            np.concatenate([self.signals_mv, other.signals_mv]),
-            np.concatenate([self.labels, other.labels]),
-        )
-
-    def fingerprint(self) -> str:
-        """SHA-256 of signals and labels."""
-        return self._fingerprint
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        digest = hashlib.sha256(repr((self.signals_mv.shape, self.labels.shape)).encode())
-        digest.update(np.ascontiguousarray(self.signals_mv, dtype=np.float32).data)
-        digest.update(np.ascontiguousarray(self.labels, dtype=np.float32).data)
-        return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

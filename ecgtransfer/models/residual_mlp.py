@@ -70,8 +70,8 @@ class ResidualMLP(nn.Module):
         self.config = config
         self.conditioning = Conditioning(config.conditioning, config.labels, scalars=config.scalars)
         self.register_buffer("averages", _averages(config.groups), persistent=False)
-        told = config.features + len(config.groups) + config.conditioning
-        self.enter = nn.Linear(told, config.width)
+        inputs = config.features + len(config.groups) + config.conditioning
+        self.enter = nn.Linear(inputs, config.width)
         self.blocks = nn.ModuleList(
             _Block(config.width, config.conditioning) for _ in range(config.blocks)
         )

@@ -6,12 +6,25 @@ from ecgtransfer.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ecgtransfer.defaults import ARMS
-    from ecgtransfer.pipeline.answers import QUESTIONS, Answer
+    from ecgtransfer.evaluation import (
+        OF_SOURCE_RECORDS,
+        FidelitySettings,
+        PhysiologySettings,
+        PrivacySettings,
+        UtilitySettings,
+    )
     from ecgtransfer.pipeline.blind import BlindSettings, write_blind
     from ecgtransfer.pipeline.config import PRESETS, SourcePreset, SourceSettings, preset
     from ecgtransfer.pipeline.data import READERS, Description, prepare_set
     from ecgtransfer.pipeline.demo import DemoSettings, DemoSummary, run_demo
-    from ecgtransfer.pipeline.fidelity import FidelitySettings, evaluate_fidelity
+    from ecgtransfer.pipeline.evaluation import (
+        QUESTIONS,
+        Answer,
+        Question,
+        QuestionSettings,
+        evaluate,
+        evaluate_all,
+    )
     from ecgtransfer.pipeline.methods import (
         TargetModel,
         TransferSettings,
@@ -20,13 +33,11 @@ if TYPE_CHECKING:
         transfer,
     )
     from ecgtransfer.pipeline.model_export import export_source
-    from ecgtransfer.pipeline.physiology import PhysiologySettings, evaluate_physiology
     from ecgtransfer.pipeline.pretrained import (
         PretrainedModel,
         find_source,
         pretrained_models,
     )
-    from ecgtransfer.pipeline.privacy import PrivacySettings, evaluate_privacy
     from ecgtransfer.pipeline.report import ReportSettings, report_run
     from ecgtransfer.pipeline.run import Run, Stage
     from ecgtransfer.pipeline.source import (
@@ -39,6 +50,7 @@ if TYPE_CHECKING:
     )
     from ecgtransfer.pipeline.source_stage import SourceSummary, StageSummary, corpus_in_words
     from ecgtransfer.pipeline.steering import Steering, parse_heart_rate, read_beats
+    from ecgtransfer.pipeline.surrogate import draw_surrogate_source
     from ecgtransfer.pipeline.synthetic import (
         GenerateSettings,
         SamplerSettings,
@@ -55,7 +67,6 @@ if TYPE_CHECKING:
     )
     from ecgtransfer.pipeline.transfer_config import read_transfer_config
     from ecgtransfer.pipeline.transfer_request import TransferRequest, request_transfer
-    from ecgtransfer.pipeline.utility import OF_SOURCE_RECORDS, UtilitySettings, evaluate_utility
     from ecgtransfer.transfer.methods import METHODS
 else:
     __getattr__, __dir__ = lazy_names(__name__)
@@ -77,6 +88,8 @@ __all__ = [
     "PhysiologySettings",
     "PretrainedModel",
     "PrivacySettings",
+    "Question",
+    "QuestionSettings",
     "ReportSettings",
     "Run",
     "SamplerSettings",
@@ -98,10 +111,9 @@ __all__ = [
     "adopt_source",
     "check_target",
     "corpus_in_words",
-    "evaluate_fidelity",
-    "evaluate_physiology",
-    "evaluate_privacy",
-    "evaluate_utility",
+    "draw_surrogate_source",
+    "evaluate",
+    "evaluate_all",
     "export",
     "export_source",
     "find_source",

@@ -9,7 +9,7 @@ import numpy as np
 from ecgtransfer.defaults import BLIND_RECORDS, PAPER_LAYOUT
 from ecgtransfer.errors import RunError
 from ecgtransfer.evaluation import BlindTest, write_blind_test
-from ecgtransfer.pipeline.answers import synthetic_sets
+from ecgtransfer.pipeline.evaluation import synthetic_sets
 from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.target import Target
 

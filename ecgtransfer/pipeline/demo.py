@@ -8,20 +8,23 @@ from typing import Protocol
 
 from ecgtransfer.corpus import ECGSet, label_space
 from ecgtransfer.drawing import draw_recordings
-from ecgtransfer.evaluation import ClassifierConfig
-from ecgtransfer.pipeline.answers import Answer, first_with
-from ecgtransfer.pipeline.fidelity import FidelitySettings, evaluate_fidelity
+from ecgtransfer.evaluation import (
+    ClassifierConfig,
+    FidelitySettings,
+    PhysiologySettings,
+    PrivacySettings,
+    UtilitySettings,
+)
+from ecgtransfer.evaluation.cohorts import first_with_label
+from ecgtransfer.pipeline.evaluation import Answer, QuestionSettings, evaluate_all
 from ecgtransfer.pipeline.methods import TransferSettings, TransferSummary, transfer
-from ecgtransfer.pipeline.physiology import PhysiologySettings, evaluate_physiology
 from ecgtransfer.pipeline.pretrained import find_source
-from ecgtransfer.pipeline.privacy import PrivacySettings, evaluate_privacy
 from ecgtransfer.pipeline.report import ReportSettings, report_run
 from ecgtransfer.pipeline.run import Run
-from ecgtransfer.pipeline.source import Source, adopt_source, load_source
+from ecgtransfer.pipeline.source import adopt_source, load_source
 from ecgtransfer.pipeline.source_stage import SourceSummary
 from ecgtransfer.pipeline.synthetic import GenerateSettings, SamplerSettings, export, synthesise
 from ecgtransfer.pipeline.target import Target, TargetSettings, settle_target
-from ecgtransfer.pipeline.utility import UtilitySettings, evaluate_utility
 from ecgtransfer.simulation import TARGET_HOSPITAL, simulate_ecgset
 from ecgtransfer.storage import atomic_file, make_folder, to_card, write_json
 from ecgtransfer.training import Progress, TrainConfig, available_cores
@@ -61,7 +64,7 @@ class DemoSettings:
         seed: of everything.
     """
 
-    source: str = "ptbxl-nine"
+    source: str = "ptbxl-cascade"
     target_records: int = 400
     train_records: int = 100
     ratio: float = 1.0
@@ -152,7 +155,7 @@ def run_demo(folder: Path, settings: DemoSettings, speaker: Speaker) -> DemoSumm
         synthetic = synthesise(run, source, generate, counter)
     with speaker.progress("WFDB records") as counter:
         wfdb = export(run, "synthetic", method, counter)
-    answers = _answers(run, source, target, settings, speaker)
+    answers = evaluate_all(run, source, target, _questions(settings), speaker, available_cores())
     report = report_run(run, source, target, ReportSettings(), run.folder / "report")
     figures = _figures(run, target, synthetic)
     results = run.folder / RESULTS
@@ -162,7 +165,7 @@ def run_demo(folder: Path, settings: DemoSettings, speaker: Speaker) -> DemoSumm
             {
                 "source": source.summary,
                 "transfer": transfer_summary,
-                "answers": {answer.question: answer.to_card() for answer in answers},
+                "answers": {answer.question: answer.to_json() for answer in answers},
                 "settings": settings,
             }
         ),
@@ -179,27 +182,16 @@ def run_demo(folder: Path, settings: DemoSettings, speaker: Speaker) -> DemoSumm
     )
 
 
-def _answers(
-    run: Run, source: Source, target: Target, settings: DemoSettings, speaker: Speaker
-) -> tuple[Answer, ...]:
+def _questions(settings: DemoSettings) -> tuple[QuestionSettings, ...]:
     """Utility, fidelity, physiology and privacy of the set."""
     methods, seed = (settings.transfer.method,), settings.seed
     classifier = settings.utility.classifier
-    with speaker.progress("classifiers") as counter:
-        asked = replace(settings.utility, methods=methods, seed=seed)
-        utility = evaluate_utility(run, source, target, asked, counter)
-    with speaker.progress("fidelity") as counter:
-        about_looks = FidelitySettings(methods, classifier=classifier, seed=seed)
-        fidelity = evaluate_fidelity(run, source, target, about_looks, counter)
-    with speaker.progress("delineation") as counter:
-        about_hearts = PhysiologySettings(methods, seed=seed)
-        physiology = evaluate_physiology(
-            run, source, target, about_hearts, available_cores(), counter
-        )
-    with speaker.progress("privacy") as counter:
-        about_patients = PrivacySettings(methods, classifier=classifier, seed=seed)
-        privacy = evaluate_privacy(run, source, target, about_patients, available_cores(), counter)
-    return utility, fidelity, physiology, privacy
+    return (
+        replace(settings.utility, methods=methods, seed=seed),
+        FidelitySettings(methods, classifier=classifier, seed=seed),
+        PhysiologySettings(methods, seed=seed),
+        PrivacySettings(methods, classifier=classifier, seed=seed),
+    )
 
 
 def _clinic(run: Run, settings: DemoSettings) -> Path:
@@ -235,8 +227,8 @@ def _figures(run: Run, target: Target, synthetic: ECGSet) -> tuple[Path, ...]:
         if path.exists():
             continue
         column = synthetic.label_space.index(name)
-        real = first_with(target.labels[target.train], column)
-        generated = first_with(synthetic.labels, column)
+        real = first_with_label(target.labels[target.train], column)
+        generated = first_with_label(synthetic.labels, column)
         if real is None or generated is None:
             paths.pop()
             continue

@@ -1,7 +1,7 @@
 """The report of a run: the four answers on one page, for reviewers and clinicians."""
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -9,67 +9,34 @@ from typing import Any
 
 import numpy as np
 
-from ecgtransfer.corpus import ECGSet, load_manifest
+from ecgtransfer.corpus import load_manifest
 from ecgtransfer.drawing import (
     OUTCOME_WORDS,
-    Curve,
     Figure,
-    Quantiles,
     Report,
     Section,
     Table,
-    bars_svg,
-    ecg_pair_svg,
     ecg_svg,
-    forest_svg,
-    interval_plot_svg,
-    scatter_svg,
-    spectrum_svg,
     write_report,
 )
 from ecgtransfer.errors import ManifestError, RunError
-from ecgtransfer.pipeline.answers import (
+from ecgtransfer.evaluation import Cohorts, PrivacyEvaluation
+from ecgtransfer.evaluation.cohorts import first_with_label
+from ecgtransfer.pipeline.evaluation import (
     QUESTIONS,
     Answer,
     SyntheticSets,
-    first_with,
-    in_the_mix_of,
+    evaluation_cohorts,
     question_stage,
-    some,
+    read_answer,
     synthetic_sets,
 )
-from ecgtransfer.pipeline.run import CARD, Run
+from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.source import Source
 from ecgtransfer.pipeline.source_stage import corpus_in_words, corpus_of
-from ecgtransfer.pipeline.target import Target, labels_in
-from ecgtransfer.statistics import (
-    Estimate,
-)
-
-#: What each question asks, in the words of the page.
-ASKED = {
-    "utility": "Do synthetic records help a classifier of patients that nobody learned from?",
-    "fidelity": "Do synthetic records look like the target's?",
-    "physiology": "Do synthetic records make physiological sense?",
-    "privacy": "Do synthetic records give training patients away?",
-}
-
-#: Pairs of closest records that are drawn for each method, and records behind a spectrum.
-PAIRS, SPECTRUM_RECORDS = 3, 500
-
-#: Measures whose distributions are drawn, with the limits that textbooks set.
-DRAWN_INTERVALS: Mapping[str, Mapping[str, float]] = {
-    "heart rate": {},
-    "PR": {"200 ms": 200.0},
-    "QRS": {"120 ms": 120.0},
-    "QTc": {},
-}
-
-#: Segment of a spectrum in seconds: 0.5 Hz apart, smooth enough for a small figure.
-SEGMENT_S = 2.0
-
-#: Numbers by which a training record could be looked up.
-NAMES_OF_REAL = frozenset({"training", "training_name"})
+from ecgtransfer.pipeline.synthetic import synthetic_stage
+from ecgtransfer.pipeline.target import Target
+from ecgtransfer.storage import to_card
 
 NOT_FOR_DIAGNOSIS = (
     "A synthetic ECG is of no patient and not for diagnosis. It may look right and be wrong: use "
@@ -102,9 +69,10 @@ def report_run(
         RunError: no question was answered yet, no such set, or a disk that does not take it.
     """
     sets = synthetic_sets(run, settings.name, settings.methods)
-    answers = _answers(run, settings.name)
-    sections = [_section(answers[name], sets, source, target, settings) for name in answers]
-    sections.append(_galleries(sets, source, target, settings))
+    answers = _answers(run, settings)
+    cohorts = evaluation_cohorts(target, sets)
+    sections = [_section(answer, cohorts, settings.with_real) for answer in answers]
+    sections.append(_galleries(cohorts, settings.with_real))
     report = Report(
         title="What are these synthetic ECGs worth?",
         subtitle=(
@@ -119,55 +87,39 @@ def report_run(
         licences=tuple(_licences(source, target)),
         limits=tuple(_limits(settings, target, answers)),
     )
-    numbers: Any = {name: answer.numbers for name, answer in answers.items()}
-    if not settings.with_real:
-        numbers = _without(numbers, NAMES_OF_REAL)
+    numbers = {answer.question: to_card(answer.evaluation) for answer in answers}
     return write_report(report, numbers, folder)
 
 
-def _without(numbers: Any, keys: Collection[str]) -> Any:
-    """The same without the values of some keys, however deep they lie."""
-    if isinstance(numbers, Mapping):
-        return {k: _without(value, keys) for k, value in numbers.items() if k not in keys}
-    if isinstance(numbers, list | tuple):
-        return [_without(value, keys) for value in numbers]
-    return numbers
+def _answers(run: Run, settings: ReportSettings) -> tuple[Answer, ...]:
+    """The answers about the sets, in the order of `QUESTIONS`.
 
-
-def _answers(run: Run, name: str) -> dict[str, Answer]:
-    """The answers that there are, in the order of `QUESTIONS`."""
-    stages = {question: question_stage(run, question, name) for question in QUESTIONS}
-    answers = {
-        question: Answer.from_card(question, stage.card["results"], stage.folder / CARD)
-        for question, stage in stages.items()
-        if stage.is_done
-    }
+    Those of a report without real records name no training record.
+    """
+    stages = {name: question_stage(run, name, settings.name) for name in QUESTIONS}
+    answers = tuple(read_answer(stage, name) for name, stage in stages.items() if stage.is_done)
     if not answers:
         raise RunError(
-            f"expected an answered question about the sets {name!r} in {run.folder}, found none; "
-            f"run 'ecgtransfer evaluate all' first"
+            f"expected an answered question about the sets {settings.name!r} in {run.folder}, "
+            f"found none; run 'ecgtransfer evaluate all' first"
         )
-    return answers
+    return answers if settings.with_real else tuple(map(_without_names, answers))
 
 
-def _section(
-    answer: Answer, sets: SyntheticSets, source: Source, target: Target, settings: ReportSettings
-) -> Section:
-    """What a question came to, with its figures before its tables."""
-    figures: Iterator[Figure]
-    match answer.question:
-        case "utility":
-            figures = _utility_figures(answer)
-        case "fidelity":
-            figures = _fidelity_figures(answer, sets, source, target)
-        case "physiology":
-            figures = _physiology_figures(answer, sets)
-        case _:
-            figures = _privacy_figures(answer, sets, target, settings)
+def _without_names(answer: Answer) -> Answer:
+    if not isinstance(answer.evaluation, PrivacyEvaluation):
+        return answer
+    return replace(answer, evaluation=answer.evaluation.without_training_names())
+
+
+def _section(answer: Answer, cohorts: Cohorts, with_real: bool) -> Section:
+    """The answer to a question, with its figures before its tables."""
+    question = QUESTIONS[answer.question]
+    figures = question.figures(answer.evaluation, cohorts, with_real)
     return Section(
-        id=answer.question,
-        title=answer.question.capitalize(),
-        question=ASKED[answer.question],
+        id=question.name,
+        title=question.name.capitalize(),
+        question=question.asks,
         verdicts=answer.verdicts,
         body=(*figures, _tests(answer), *answer.tables),
     )
@@ -182,183 +134,24 @@ def _tests(answer: Answer) -> Table:
     )
 
 
-def _utility_figures(answer: Answer) -> Iterator[Figure]:
-    """Differences of the arms with synthetic records to the same without, and of the best ones."""
-    changes = answer.numbers["differences"]
-    if changes:
-        yield forest_svg(
-            [(change["name"], _estimate(change["macro_auroc"])) for change in changes],
-            title="Difference in macro AUROC to the same classifier without synthetic records",
-            favours=("synthetic records harm", "they help"),
-            caption=(
-                "Paired over the same resamples of test patients and trainings; 95 % intervals, "
-                "not adjusted for the number of comparisons. The verdicts go by adjusted ones. A "
-                "set alone stands against the target only."
-            ),
-        )
-    for overall in answer.numbers["overall"]:
-        chosen = " / ".join(dict.fromkeys(overall["chosen"]))
-        yield forest_svg(
-            [
-                (f"minus {change['against']}", _estimate(change["macro_auroc"]))
-                for change in overall["differences"]
-            ],
-            title=f"{chosen} against every classifier without synthetic records",
-            favours=("it is worse", "it is better"),
-            caption=(
-                f"The best of {overall['candidates']} ways with {overall['synthetic']} records by "
-                "its training score; differences in macro AUROC, 95 % intervals, not adjusted."
-            ),
-        )
-
-
-def _fidelity_figures(
-    answer: Answer, sets: SyntheticSets, source: Source, target: Target
-) -> Iterator[Figure]:
-    """Spectra of lead II, and a map of the feature space."""
-    rate_hz = float(target.ecgset.sampling_rate_hz)
-    rng = np.random.default_rng(0)
-    wanted = target.labels[target.test]
-    curves = [_curve("real", target.ecgset, some(target.test, SPECTRUM_RECORDS, rng))]
-    for method in sets.methods:
-        ecgset = sets.open(method)
-        labels = labels_in(target.label_space, ecgset)
-        chosen = in_the_mix_of(labels, wanted, rng, SPECTRUM_RECORDS)
-        curves.append(_curve(method, ecgset, chosen))
-    frequency_hz = np.fft.rfftfreq(round(SEGMENT_S * rate_hz), 1 / rate_hz)
-    shown = frequency_hz > 0
-    yield spectrum_svg(
-        frequency_hz[shown],
-        [
-            Curve(c.name, *(np.asarray(part)[shown] for part in (c.power, c.low, c.high)))
-            for c in curves
-        ],
-        title="Power spectrum of lead II",
-        caption="Medians over records in the class mix of the test records; bands hold the central "
-        "half of them.",
-    )
-    if picture := answer.numbers["projection"]:
-        yield scatter_svg(
-            {name: np.array(points) for name, points in picture["points"].items()},
-            title="Feature space of the target's classifier",
-            caption=picture["caption"],
-        )
-
-
-def _curve(name: str, ecgset: ECGSet, numbers: np.ndarray) -> Curve:
-    """Spectrum of lead II over some records: median and quartiles."""
-    from scipy.signal import welch
-
-    rate_hz = float(ecgset.sampling_rate_hz)
-    lead_mv = ecgset.independent_mv(numbers)[:, 1].astype(np.float64)
-    _, power = welch(lead_mv, rate_hz, nperseg=round(SEGMENT_S * rate_hz))
-    low, middle, high = np.quantile(power, [0.25, 0.5, 0.75], axis=0)
-    return Curve(name, middle, low, high)
-
-
-def _physiology_figures(answer: Answer, sets: SyntheticSets) -> Iterator[Figure]:
-    """How often the rules of the classes are obeyed, and intervals by class."""
-    for method in sets.methods:
-        found = answer.numbers.get(method)
-        tested = [rule for rule in found["rules"] if rule["shares"]] if found else []
-        if tested:
-            yield bars_svg(
-                [
-                    (
-                        f"{rule['label']}: {rule['rule']}",
-                        _estimate(rule["shares"]["real"]),
-                        _estimate(rule["shares"]["generated"]),
-                    )
-                    for rule in tested
-                ],
-                title=f"Records that obey the rule of their class, {method}",
-                axis="records that pass",
-            )
-        for measure, limits in DRAWN_INTERVALS.items():
-            rows = [
-                row for row in (found["intervals"] if found else ()) if row["measure"] == measure
-            ]
-            if rows:
-                yield interval_plot_svg(
-                    [
-                        (row["group"], _quantiles(row["real"]), _quantiles(row["generated"]))
-                        for row in rows
-                    ],
-                    title=f"{measure} by class, {method}",
-                    unit=rows[0]["unit"],
-                    axis=measure,
-                    limits=limits,
-                )
-
-
-def _privacy_figures(
-    answer: Answer, sets: SyntheticSets, target: Target, settings: ReportSettings
-) -> Iterator[Figure]:
-    """The closest pairs, real above synthetic; without real records their synthetic halves."""
-    for method in sets.methods:
-        if method not in answer.numbers:
-            continue
-        ecgset = sets.open(method)
-        for rank, pair in enumerate(answer.numbers[method]["signal"]["closest_pairs"][:PAIRS], 1):
-            title = (
-                f"{method}, closest pair {rank}: correlation {pair['correlation']:.2f} at a lag of "
-                f"{pair['lag_s']:+.2f} s"
-            )
-            generated = _by_name(ecgset, pair["generated_name"])
-            words = " + ".join(ecgset.label_space.decode(ecgset.labels[generated])) or "no label"
-            if not settings.with_real:
-                yield ecg_svg(
-                    ecgset.recording(generated),
-                    title=title,
-                    description=words,
-                    caption="The real record of this pair is left out of this report.",
-                )
-                continue
-            training = _by_name(target.ecgset, pair["training_name"])
-            stated = target.ecgset.label_space.decode(target.ecgset.labels[training])
-            yield ecg_pair_svg(
-                target.ecgset.recording(training),
-                ecgset.recording(generated),
-                title=title,
-                headings=(
-                    f"Training record {pair['training_name']}: {' + '.join(stated) or 'no label'}",
-                    f"Synthetic record {pair['generated_name']}: {words}",
-                ),
-            )
-
-
-def _galleries(
-    sets: SyntheticSets, source: Source, target: Target, settings: ReportSettings
-) -> Section:
+def _galleries(cohorts: Cohorts, with_real: bool) -> Section:
     """The first record of every label, synthetic and, where allowed, real: none chosen by eye."""
     body: list[Figure | str] = [
         "The first record of each label that states it alone, where there is one. None was chosen."
     ]
-    for name in target.label_space.names:
-        if settings.with_real:
-            real = np.concatenate([target.train, target.test])
-            number = first_with(target.labels[real], target.label_space.index(name))
-            if number is not None:
-                body.append(
-                    ecg_svg(
-                        target.ecgset.recording(int(real[number])),
-                        title=f"{name}, a real record of the target",
-                        mark="",
-                        description=name,
-                    )
-                )
-        for method in sets.methods:
-            ecgset = sets.open(method)
-            labels = labels_in(target.label_space, ecgset)
-            number = first_with(labels, target.label_space.index(name))
-            if number is not None:
-                body.append(
-                    ecg_svg(
-                        ecgset.recording(number),
-                        title=f"{name}, by {method}",
-                        description=name,
-                    )
-                )
+    everyone = np.concatenate([cohorts.train.indices, cohorts.test.indices])
+    real = replace(cohorts.train, indices=everyone)
+    for column, name in enumerate(cohorts.label_names):
+        shown = [(f"{name}, by {method}", each) for method, each in cohorts.synthetic.items()]
+        if with_real:
+            shown.insert(0, (f"{name}, a real record of the target", real))
+        for title, cohort in shown:
+            first = first_with_label(cohort.own_labels, column)
+            if first is None:
+                continue
+            recording = cohort.ecgset.recording(int(cohort.indices[first]))
+            mark = {"mark": ""} if cohort is real else {}
+            body.append(ecg_svg(recording, title=title, description=name, **mark))
     return Section(id="galleries", title="ECGs on paper", body=tuple(body))
 
 
@@ -395,10 +188,10 @@ def _settings(run: Run, name: str, sets: SyntheticSets) -> dict[str, object]:
     for question in QUESTIONS:
         stage = question_stage(run, question, name)
         if stage.is_done:
-            held[question] = stage.card["settings"]["settings"]
+            held[question] = stage.read(dict[str, Any], "settings.settings")
     for method in sets.methods:
-        generated = run.stage(f"{sets.name}-{method}").card["settings"]
-        held[f"generate {method}"] = generated["generate"]
+        generated = run.stage(synthetic_stage(sets.name, method))
+        held[f"generate {method}"] = generated.read(dict[str, Any], "settings.generate")
     return held
 
 
@@ -415,12 +208,11 @@ def _citation(corpus: str) -> str:
         return ""
 
 
-def _limits(
-    settings: ReportSettings, target: Target, answers: Mapping[str, Answer]
-) -> Iterator[str]:
+def _limits(settings: ReportSettings, target: Target, answers: Sequence[Answer]) -> Iterator[str]:
     """What the page cannot say."""
     yield NOT_FOR_DIAGNOSIS
-    missing = [question for question in QUESTIONS if question not in answers]
+    answered = {answer.question for answer in answers}
+    missing = [question for question in QUESTIONS if question not in answered]
     if missing:
         yield f"Not answered for this run: {', '.join(missing)}."
     if settings.with_real:
@@ -437,23 +229,3 @@ def _limits(
         "Passing the privacy tests means that these attacks found nothing with this many patients, "
         "not that nobody can be found."
     )
-
-
-def _estimate(numbers: Mapping[str, float]) -> Estimate:
-    return Estimate(numbers["value"], numbers["low"], numbers["high"])
-
-
-def _quantiles(spread: Mapping[str, float]) -> Quantiles:
-    return Quantiles(
-        spread["percentile_5"],
-        spread["lower_quartile"],
-        spread["median"],
-        spread["upper_quartile"],
-        spread["percentile_95"],
-        int(spread["records"]),
-    )
-
-
-def _by_name(ecgset: ECGSet, name: str) -> int:
-    """The number of the record of that name."""
-    return int(np.flatnonzero(ecgset.records.name.astype(str).to_numpy() == name)[0])

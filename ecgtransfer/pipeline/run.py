@@ -155,7 +155,8 @@ class Stage:
                 "software": software(),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             }
-            write_json(self.folder / CARD, card)
+            # Results keep their order, such as that of methods and measures in a table.
+            write_json(self.folder / CARD, card, ordered=True)
             training.remove_checkpoints(self.folder)
             _AT_WORK.pop(self.folder.resolve(), ExitStack()).close()
         training.wait_for_everyone()

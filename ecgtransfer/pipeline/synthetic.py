@@ -43,8 +43,8 @@ from ecgtransfer.training import is_main_process, make_barrier, process_number
 from ecgtransfer.transfer.methods import METHODS, transfer_method
 
 SET, WFDB = "set", "wfdb"
-#: The set that an evaluation draws where the source's records are not here.
-STAND_IN_SET = "stand-ins"
+#: The surrogate source set, see `pipeline.surrogate`.
+SURROGATE_SET = "stand-ins"
 #: First words of the names of other stages, which a set may not take.
 TAKEN = (
     "transfer",
@@ -54,7 +54,7 @@ TAKEN = (
     "physiology",
     "privacy",
     "report",
-    STAND_IN_SET,
+    SURROGATE_SET,
 )
 
 

@@ -218,8 +218,8 @@ class RhythmModel(nn.Module):
         self, network: RhythmNetwork, condition: Tensor, uniform: NDArray[np.float64]
     ) -> list[Beats]:
         start_s, end_s = self.config.window_s
-        numbers = torch.from_numpy(uniform)
-        kind, time_s = network.first_beat(condition).draw(numbers[:, 0])
+        uniforms = torch.from_numpy(uniform)
+        kind, time_s = network.first_beat(condition).draw(uniforms[:, 0])
         times, kinds = [time_s], [kind]
         state = None
         while bool((times[-1] < end_s - start_s).any()):
@@ -230,7 +230,7 @@ class RhythmModel(nn.Module):
             latest = History(*(part[:, -1:] for part in history))
             state = network.states(latest, condition, state)[:, 0]
             after = network.next_beat(state, condition, History(*(part[:, 0] for part in latest)))
-            kind, rr_s = after.draw(numbers[:, len(times)])
+            kind, rr_s = after.draw(uniforms[:, len(times)])
             # Avoid an interval that rounding would move below the minimum of `Beats`.
             rr_s = rr_s.clamp(SHORTEST_RR_S + 2 * TIME_STEP_S, 2 * end_s)
             times.append(times[-1] + rr_s)
@@ -360,7 +360,7 @@ def fit_rhythm(
     weighed = weighed[:, core.numpy()] if core.any() else weighed
     weights = label_weights(weighed, model.config.label_balance)
     order = shuffled_batches(len(train), config.batch_size, config.seed, weights)
-    numbers = torch.from_numpy(np.asarray(train, np.int64))
+    indices = torch.from_numpy(np.asarray(train, np.int64))
 
     def batch_of(index: Tensor) -> tuple[Trains, tuple[Tensor, ...]]:
         return trains.select(index), tuple(part[index] for part in conditions)
@@ -384,13 +384,13 @@ def fit_rhythm(
 
     def validate(network: nn.Module) -> float:
         with torch.no_grad():
-            seen, told = batch_of(torch.from_numpy(np.asarray(held_out, np.int64)))
-            return -float(network(seen, *told).mean())
+            held_out_trains, given = batch_of(torch.from_numpy(np.asarray(held_out, np.int64)))
+            return -float(network(held_out_trains, *given).mean())
 
     return fit(
         model,
         loss,
-        lambda step: batch_of(numbers[torch.from_numpy(order(step))]),
+        lambda step: batch_of(indices[torch.from_numpy(order(step))]),
         config,
         folder,
         validate=validate if len(held_out) else None,

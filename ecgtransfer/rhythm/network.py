@@ -119,10 +119,15 @@ class RhythmNetwork(nn.Module):
     def embed(self, label: Tensor, known: Tensor, age: Tensor, sex: Tensor) -> Tensor:
         """Embed the conditions: (B, K), (B, K) bool, (B,) years, (B,) -> (B, width)."""
         dtype = self.initial.weight.dtype
-        numbers = torch.stack([(age - AGE_MEAN) / AGE_STD, sex - 0.5], 1).to(dtype)
-        stated = ~numbers.isnan()
-        seen = torch.where(known, label.to(dtype), 0.0)
-        parts = [seen, known.to(dtype), torch.where(stated, numbers, 0.0), stated.to(dtype)]
+        age_sex = torch.stack([(age - AGE_MEAN) / AGE_STD, sex - 0.5], 1).to(dtype)
+        known_age_sex = ~age_sex.isnan()
+        visible = torch.where(known, label.to(dtype), 0.0)
+        parts = [
+            visible,
+            known.to(dtype),
+            torch.where(known_age_sex, age_sex, 0.0),
+            known_age_sex.to(dtype),
+        ]
         embedding: Tensor = self.condition(torch.cat(parts, 1))
         return embedding
 
@@ -133,9 +138,9 @@ class RhythmNetwork(nn.Module):
 
     def states(self, history: History, condition: Tensor, before: Tensor | None = None) -> Tensor:
         """State after each beat, (B, L, width), starting from state `before` (B, width)."""
-        told = F.silu(self.history(history.features) + condition[:, None])
+        inputs = F.silu(self.history(history.features) + condition[:, None])
         start = self.initial(condition) if before is None else before
-        states: Tensor = self.recurrent(told, start[None])[0]
+        states: Tensor = self.recurrent(inputs, start[None])[0]
         return states
 
     def next_beat(self, state: Tensor, condition: Tensor, history: History) -> NextBeat:

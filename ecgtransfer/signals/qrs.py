@@ -143,8 +143,8 @@ def find_complexes(recording: Recording) -> Complexes:
     middles_s = _middles_s(envelope, envelope_hz, leads, leads_hz)
     times, groups, likeness = _aligned(leads, leads_hz, middles_s)
     inside = np.minimum(times, (n - 1) / rate_hz - times)
-    whole = (inside >= EDGE_S) & ((inside >= PARTIAL_S) | (likeness >= SAME_SHAPE))
-    kept = np.flatnonzero(whole)
+    complete = (inside >= EDGE_S) & ((inside >= PARTIAL_S) | (likeness >= SAME_SHAPE))
+    kept = np.flatnonzero(complete)
     kept = kept[np.argsort(times[kept], kind="stable")]
     while len(close := np.flatnonzero(np.diff(times[kept]) < SHORTEST_RR_S)):
         first, second = kept[close[0]], kept[close[0] + 1]
@@ -252,8 +252,8 @@ def _heights(envelope: FloatArray, rate_hz: float) -> FloatArray:
         usual = [median(each[max(0, k - half) : k + half + 1]) for k in range(len(each))]
         first = 0.5 * min(len(height), STRETCH_S * rate_hz)
         centres = first + round(HOP_S * rate_hz) * np.arange(len(usual))
-        here = np.interp(np.arange(len(height)), centres, usual)
-        return np.asarray(height / np.maximum(here, _TINY))
+        expected_height = np.interp(np.arange(len(height)), centres, usual)
+        return np.asarray(height / np.maximum(expected_height, _TINY))
 
     return np.minimum(shares(power), OF_MOST_LEADS * shares(smallest))
 
@@ -329,8 +329,8 @@ def _accompanies(
         places = places[free]
         if len(places) == 0:
             continue
-        there = height[places[:, None] + np.arange(-tolerance, tolerance + 1)].max(axis=1)
-        if height[peak] < SIMILAR * np.quantile(there, 1 - USUALLY):
+        nearby = height[places[:, None] + np.arange(-tolerance, tolerance + 1)].max(axis=1)
+        if height[peak] < SIMILAR * np.quantile(nearby, 1 - USUALLY):
             return True
     return False
 

@@ -378,18 +378,18 @@ def _found_files(
     record: Path, signals: list[SignalLine], repairs: list[str]
 ) -> tuple[SignalLine, ...]:
     """Replace file names by those of existing files, because a record may have been renamed."""
-    here: dict[str, str] = {}
+    existing: dict[str, str] = {}
     for name in dict.fromkeys(signal.file_name for signal in signals):
         own = beside(record, Path(name).suffix)
         renamed = name not in {"~", own.name} and not record.with_name(name).exists()
         if renamed and own.suffix in SIGNAL_SUFFIXES and own.is_file():
-            here[name] = own.name
+            existing[name] = own.name
             repairs.append(f"the signal file {name!r}, which is {own.name!r} here")
     return (
         tuple(
-            replace(signal, file_name=here.get(signal.file_name, signal.file_name))
+            replace(signal, file_name=existing.get(signal.file_name, signal.file_name))
             for signal in signals
         )
-        if here
+        if existing
         else tuple(signals)
     )

@@ -232,10 +232,10 @@ def _files(header: WfdbHeader) -> dict[str, list[SignalLine]]:
 def _check_files(header: WfdbHeader) -> int:
     """Samples per lead; raise if a signal file is missing, of another kind or too short."""
     lengths = []
-    for name, here in _files(header).items():
+    for name, lines in _files(header).items():
         path = header.path.parent / name
-        first = here[0]
-        if any((s.storage, s.offset_bytes) != (first.storage, first.offset_bytes) for s in here):
+        first = lines[0]
+        if any((s.storage, s.offset_bytes) != (first.storage, first.offset_bytes) for s in lines):
             raise SignalError(
                 f"{header.path}: expected one format and offset for all leads of {name}, got "
                 "several; fetch or export the record again"
@@ -243,7 +243,7 @@ def _check_files(header: WfdbHeader) -> int:
         try:
             size = path.stat().st_size
             if path.suffix.lower() == ".mat":
-                _check_matlab(path, header, here)
+                _check_matlab(path, header, lines)
             else:
                 path.open("rb").close()
         except OSError as error:
@@ -253,12 +253,12 @@ def _check_files(header: WfdbHeader) -> int:
             ) from error
         a_sample = SAMPLE_BYTES.get(first.storage, 1 / OTHER_SAMPLES_A_BYTE)
         room = max(size - first.offset_bytes, 0)
-        length = int(room / a_sample) // len(here)
+        length = int(room / a_sample) // len(lines)
         if header.n_samples is not None and length < header.n_samples:
-            needed = first.offset_bytes + _bytes(header.n_samples * len(here), a_sample)
+            needed = first.offset_bytes + _bytes(header.n_samples * len(lines), a_sample)
             raise SignalError(
                 f"{path}: expected {needed} bytes for {header.n_samples} samples of "
-                f"{len(here)} leads, got {size}, the file is truncated; "
+                f"{len(lines)} leads, got {size}, the file is truncated; "
                 "fetch or export the record again"
             )
         lengths.append(length)
@@ -278,20 +278,20 @@ def _bytes(samples: int, a_sample: float) -> int:
     return -int(-samples * a_sample // 1)
 
 
-def _check_matlab(path: Path, header: WfdbHeader, here: Sequence[SignalLine]) -> None:
+def _check_matlab(path: Path, header: WfdbHeader, lines: Sequence[SignalLine]) -> None:
     """Raise unless a `.mat` file is the matrix (leads, samples) of the Challenges."""
     with path.open("rb") as file:
         start = file.read(MATLAB_V4_HEADER_BYTES)
     found = [int(number) for number in np.frombuffer(start[: len(start) // 4 * 4], "<i4")]
-    kind = MATLAB_V4_TYPES.get(here[0].storage, MATLAB_V4_TYPES[FORMAT])
-    wanted = [kind, len(here), header.n_samples, 0]
+    kind = MATLAB_V4_TYPES.get(lines[0].storage, MATLAB_V4_TYPES[FORMAT])
+    wanted = [kind, len(lines), header.n_samples, 0]
     if header.n_samples is None:
         wanted[2] = found[2] if len(found) > 2 else 0
-    offset = here[0].offset_bytes
+    offset = lines[0].offset_bytes
     if found != [*wanted, offset - MATLAB_V4_HEADER_BYTES]:
         got = "a MATLAB 5 file" if start.startswith(b"MATLAB 5") else "another file"
         raise SignalError(
-            f"{path}: expected an ECG as a MATLAB v4 matrix of int16, {len(here)} leads x "
+            f"{path}: expected an ECG as a MATLAB v4 matrix of int16, {len(lines)} leads x "
             f"{wanted[2]} samples, got {got}; fetch or export the record again"
         )
 
@@ -300,12 +300,12 @@ def _decoded(header: WfdbHeader, n_samples: int, limit: int | None) -> list[NDAr
     """Digital samples of each line, (n,), at most `limit`."""
     wanted = n_samples if limit is None else min(n_samples, limit)
     frames = {}
-    for name, here in _files(header).items():
-        storage, count = here[0].storage, wanted * len(here)
+    for name, lines in _files(header).items():
+        storage, count = lines[0].storage, wanted * len(lines)
         with (header.path.parent / name).open("rb") as file:
-            file.seek(here[0].offset_bytes)
+            file.seek(lines[0].offset_bytes)
             raw = file.read(_bytes(count, SAMPLE_BYTES[storage]))
-        frames[name] = iter(_samples(raw, storage, count).reshape(wanted, len(here)).T)
+        frames[name] = iter(_samples(raw, storage, count).reshape(wanted, len(lines)).T)
     return [next(frames[signal.file_name]) for signal in header.signals]
 
 

@@ -256,16 +256,16 @@ def simulate_ecgset(
         overwrite=overwrite,
     ) as writer:
         for start in range(0, n, CHUNK_RECORDS):
-            numbers = range(start, min(start + CHUNK_RECORDS, n))
+            indices = range(start, min(start + CHUNK_RECORDS, n))
             pairs = [
                 _record(frozenset(label_names[i]), population, seed, i, sampling_rate_hz, seconds)
-                for i in numbers
+                for i in indices
             ]
-            truths = pd.DataFrame([_summary(truth) for _, truth in pairs], index=numbers)
+            truths = pd.DataFrame([_summary(truth) for _, truth in pairs], index=indices)
             writer.append(
                 microvolts(np.stack([eight for eight, _ in pairs])),
-                np.stack([label_space.encode(label_names[i]) for i in numbers]),
-                people.loc[list(numbers)].join(truths),
+                np.stack([label_space.encode(label_names[i]) for i in indices]),
+                people.loc[list(indices)].join(truths),
             )
         return writer.finish()
 

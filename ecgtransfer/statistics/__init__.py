@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         student_reach,
         widening,
     )
+    from ecgtransfer.statistics.quantiles import Quantiles
     from ecgtransfer.statistics.resampling import (
         BOOTSTRAP_RESAMPLES,
         WeightedScore,
@@ -47,6 +48,7 @@ __all__ = [
     "Estimate",
     "FloatArray",
     "Outcome",
+    "Quantiles",
     "Verdict",
     "WeightedScore",
     "bootstrap",

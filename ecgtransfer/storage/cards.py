@@ -215,6 +215,7 @@ def write_json(
     value: object,
     *,
     one_line: bool = False,
+    ordered: bool = False,
     shared: bool = False,
     keep: bool = False,
 ) -> None:
@@ -224,6 +225,7 @@ def write_json(
         path: destination file.
         value: JSON values.
         one_line: write on one line in the given order, instead of sorted and indented.
+        ordered: write in the given order, and indented.
         shared: see `atomic_file`.
         keep: see `atomic_file`.
 
@@ -231,7 +233,7 @@ def write_json(
         StorageError: the disk is full or refuses to write.
         ValueError: a number is not finite.
     """
-    layout: dict[str, Any] = {} if one_line else {"indent": 2, "sort_keys": True}
+    layout: dict[str, Any] = {} if one_line else {"indent": 2, "sort_keys": not ordered}
     text = json.dumps(value, allow_nan=False, **layout) + "\n"
     with atomic_file(path, shared=shared, keep=keep) as partial:
         partial.write_text(text, encoding="utf-8")

@@ -59,14 +59,14 @@ def shuffled_batches(
             rng = streams.generator(seed, streams.EPOCH_ORDERS, draw)
             return rng.permuted(in_order, axis=1).ravel()
 
-        def dealt(step: int) -> np.ndarray:
+        def permuted(step: int) -> np.ndarray:
             draw, start = divmod(step * batch_size, length)
             end = start + batch_size
             if end <= length:
                 return shuffled(draw)[start:end].copy()
             return np.concatenate([shuffled(draw)[start:], shuffled(draw + 1)[: end - length]])
 
-        return dealt
+        return permuted
     usable = weights.shape == (n,) and np.isfinite(weights).all() and np.all(weights >= 0)
     if not usable or not weights.sum() > 0:
         raise ConfigError(

@@ -89,8 +89,8 @@ def save_checkpoint(
         "stopped": state.stopped,
         "settings": dict(settings),
     }
-    whole = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    write_tensors(whole, path, {"state": json.dumps(facts)})
+    on_cpu = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    write_tensors(on_cpu, path, {"state": json.dumps(facts)})
 
 
 def resume(

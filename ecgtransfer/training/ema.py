@@ -38,9 +38,9 @@ def moving_average(average: nn.Module, network: nn.Module, decay: float) -> Call
     def update(step: int) -> None:
         effective = min(decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(kept, new, 1 - effective)
-        for ours, theirs in buffered:
+        for averaged, current in buffered:
             for buffer, latest in zip(
-                ours.buffers(recurse=False), theirs.buffers(recurse=False), strict=True
+                averaged.buffers(recurse=False), current.buffers(recurse=False), strict=True
             ):
                 buffer.copy_(latest)
 

@@ -29,10 +29,10 @@ def load_weights(network: nn.Module, path: Path) -> None:
         StorageError: the file cannot be read.
     """
     tensors, _ = read_tensors(path)
-    if odd := difference(network, tensors):
+    if mismatch := difference(network, tensors):
         raise RunError(
             f"{path} holds the weights of another network than this configuration describes "
-            f"({odd}); use the run folder that it was trained in"
+            f"({mismatch}); use the run folder that it was trained in"
         )
     network.load_state_dict(tensors)
 

@@ -41,7 +41,7 @@ def test_bad_protocols_are_refused():
         protocol_splits("paper", folds, np.r_[7, np.arange(8), 7], labels)
     with pytest.raises(CorpusError, match="both test and validation"):
         protocol_splits("split", None, None, labels, train=[0], test=[1, 2], validation=[2])
-    with pytest.raises(CorpusError, match="needs the record numbers"):
+    with pytest.raises(CorpusError, match="needs the record indices"):
         protocol_splits("split", None, None, labels, train=[0])
     with pytest.raises(ConfigError, match="at least 2 parts"):
         protocol_splits("cross-validation", None, None, labels, parts=1)

@@ -5,7 +5,6 @@ import numpy as np
 from ecgtransfer.drawing import (
     Curve,
     Figure,
-    Quantiles,
     Report,
     Section,
     Table,
@@ -18,7 +17,7 @@ from ecgtransfer.drawing import (
     spectrum_svg,
 )
 from ecgtransfer.simulation import DIAGNOSES, TARGET_HOSPITAL, simulate
-from ecgtransfer.statistics import Estimate, Verdict
+from ecgtransfer.statistics import Estimate, Quantiles, Verdict
 
 CLASSES = list(DIAGNOSES)
 

@@ -6,14 +6,14 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from ecgtransfer.drawing.charts import Quantiles, bars_svg, forest_svg, interval_plot_svg
+from ecgtransfer.drawing.charts import bars_svg, forest_svg, interval_plot_svg
 from ecgtransfer.drawing.figure import PALETTE
 from ecgtransfer.drawing.paper_svg import ecg_svg
 from ecgtransfer.drawing.scatter import scatter_svg
 from ecgtransfer.drawing.spectrum import Curve, spectrum_svg
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.signals import Recording
-from ecgtransfer.statistics import Estimate
+from ecgtransfer.statistics import Estimate, Quantiles
 from tests.drawing.svg_reading import SVG, Chart, points, words
 
 

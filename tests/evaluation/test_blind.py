@@ -15,23 +15,27 @@ from sklearn.metrics import cohen_kappa_score, roc_auc_score
 from ecgtransfer.corpus import LabelSpace, label_space, microvolts, write_ecgset
 from ecgtransfer.drawing import draw_recording, save_drawing
 from ecgtransfer.errors import ConfigError, CorpusError, RunError, StorageError
-from ecgtransfer.evaluation import blind
 from ecgtransfer.evaluation.blind import (
-    CLEAR,
-    ENOUGH_RECORDS,
     BlindTest,
     ReaderScore,
-    chance_of_no_difference,
-    cohen_kappa,
-    fleiss_kappa,
+    kit,
     score_blind_test,
     write_blind_test,
+)
+from ecgtransfer.evaluation.blind.agreement import cohen_kappa, fleiss_kappa
+from ecgtransfer.evaluation.blind.figures import describe_blind_test, reader_table
+from ecgtransfer.evaluation.blind.result import (
+    CLEAR,
+    ENOUGH_RECORDS,
+    NEAR_CHANCE,
+    chance_of_no_difference,
 )
 from ecgtransfer.simulation import SOURCE_HOSPITAL, TARGET_HOSPITAL, simulate_ecgset
 from ecgtransfer.statistics import (
     proportion,
 )
 from ecgtransfer.storage import exclusive_lock
+from tests.evaluation.round_trip import through_a_card
 
 N = 3
 
@@ -57,8 +61,8 @@ def drawn(sets, tmp_path_factory):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Empty files in place of drawings, for tests of all the rest."""
-    monkeypatch.setattr(blind, "draw_recording", lambda *args, **kwargs: None)
-    monkeypatch.setattr(blind, "save_drawing", lambda figure, path: path.write_bytes(b""))
+    monkeypatch.setattr(kit, "draw_recording", lambda *args, **kwargs: None)
+    monkeypatch.setattr(kit, "save_drawing", lambda figure, path: path.write_bytes(b""))
 
 
 @pytest.fixture
@@ -72,7 +76,7 @@ def unsealed(folder):
 
 
 def truth_of(folder):
-    return {ecg.name: ecg for ecg in blind._open_key(folder)}
+    return {ecg.name: ecg for ecg in kit.open_key(folder)}
 
 
 def fill_in(folder, answer, name="answers.csv", **columns):
@@ -146,7 +150,7 @@ def test_nothing_but_the_trace_tells_a_generated_ecg_from_a_recorded_one(drawn, 
 
 
 def test_drawings_are_of_the_records_that_the_key_names(drawn, sets):
-    key = blind._open_key(drawn.folder)
+    key = kit.open_key(drawn.folder)
     record = json.loads(unsealed(drawn.folder))["ecgs"][0]
     source = sets[1] if record["synthetic"] else sets[0]
     number = int(source.records.index[source.records.name == record["record"]][0])
@@ -174,7 +178,7 @@ def test_the_key_opens_to_the_truth_and_is_not_read_by_accident(large, sets):
 
 def test_order_is_by_chance_and_by_the_seed(sets, undrawn, tmp_path):
     orders = [
-        [ecg.synthetic for ecg in blind._open_key(test.folder)]
+        [ecg.synthetic for ecg in kit.open_key(test.folder)]
         for test in (
             write_blind_test(*sets, tmp_path / str(place), 20, seed=seed)
             for place, seed in enumerate((1, 1, 2))
@@ -265,7 +269,7 @@ def test_a_broken_off_folder_is_not_there(sets, undrawn, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         path.write_bytes(b"")
 
-    monkeypatch.setattr(blind, "save_drawing", stop)
+    monkeypatch.setattr(kit, "save_drawing", stop)
     with pytest.raises(KeyboardInterrupt):
         write_blind_test(*sets, tmp_path / "test", 2, seed=1)
     assert list(tmp_path.iterdir()) == []
@@ -273,7 +277,7 @@ def test_a_broken_off_folder_is_not_there(sets, undrawn, tmp_path, monkeypatch):
     def full(figure, path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(blind, "save_drawing", full)
+    monkeypatch.setattr(kit, "save_drawing", full)
     with pytest.raises(StorageError, match="No space left on device"):
         write_blind_test(*sets, tmp_path / "test", 2, seed=1)
     assert list(tmp_path.iterdir()) == []
@@ -497,21 +501,22 @@ def test_named_files_are_scored_wherever_they_lie(large, tmp_path):
     assert [reader.reader for reader in score.readers] == ["carl"]
 
 
-def test_a_score_is_told_in_rows_and_json(large):
+def test_a_score_is_told_in_a_table_and_read_back_from_its_card(large):
     fill_in(large.folder, coin(large.folder, 1), "answers-a.csv", confidence=lambda ecg: 3)
     fill_in(large.folder, all_knowing(large.folder), "answers-b.csv")
     score = score_blind_test(large.folder)
-    header, *rows = score.rows()
+    header, *rows = reader_table(score).texts()
     assert header == ("measure", "a", "b")
     assert {len(row) for row in rows} == {3}
     assert ("unanswered", "0", "0") in rows
     assert ("AUROC by confidence", str(score.readers[0].auroc), "") in rows
-    plain = json.loads(json.dumps(score.to_dict(), allow_nan=False))
-    assert plain["kappa_kind"] == "cohen"
-    assert plain["readers"][1]["sensitivity"]["value"] == 1
-    assert plain["readers"][1]["auroc"] is None
-    assert plain["sentences"] == list(score.sentences())
-    assert json.loads(json.dumps(large.to_dict()))["recorded"] == 40
+    again = through_a_card(score)
+    assert again == score
+    assert again.readers[1].sensitivity.value == 1
+    assert again.readers[1].auroc is None
+    assert "Cohen's kappa" in again.sentences()[-1]
+    assert through_a_card(large) == large
+    assert describe_blind_test(large)["recorded"] == 40
     assert "40 recorded and 40 generated" in str(large)
 
 
@@ -556,7 +561,7 @@ def test_a_changed_key_is_refused(large):
     truth = json.loads(unsealed(large.folder))
     for ecg in truth["ecgs"]:
         ecg["synthetic"] = not ecg["synthetic"]
-    key.write_bytes(blind._seal(truth))
+    key.write_bytes(kit._seal(truth))
     with pytest.raises(CorpusError, match="is not the key that was written"):
         score_blind_test(large.folder)
     key.write_bytes(sealed)
@@ -565,7 +570,7 @@ def test_a_changed_key_is_refused(large):
         score_blind_test(large.folder)
     for content, message in (
         (b"no key\n", "no key of a blind test"),
-        (blind._seal({"format": "ecgtransfer.blind", "format_version": 9}), "this program reads"),
+        (kit._seal({"format": "ecgtransfer.blind", "format_version": 9}), "this program reads"),
     ):
         key.write_bytes(content)
         sha256 = hashlib.sha256(content).hexdigest()
@@ -580,7 +585,7 @@ def test_the_chance_to_find_no_difference_is_that_of_all_numbers_of_right_answer
     expected = 0.0
     for right in range(ecgs + 1):
         found = proportion(right, ecgs)
-        if found is not None and found.low <= 0.5 <= found.high <= 0.5 + blind.NEAR_CHANCE:
+        if found is not None and found.low <= 0.5 <= found.high <= 0.5 + NEAR_CHANCE:
             expected += binom.pmf(right, ecgs, 0.5)
     assert chance_of_no_difference(ecgs) == pytest.approx(expected, abs=1e-12)
 
@@ -600,7 +605,7 @@ def test_a_test_that_is_too_small_says_so(tmp_path):
     assert str(few).endswith(few.warning())
     assert enough.warning() == ""
     assert str(enough).endswith("key 000000000000")
-    assert few.to_dict()["chance_to_find_no_difference"] == pytest.approx(few.power)
+    assert describe_blind_test(few)["chance_to_find_no_difference"] == pytest.approx(few.power)
 
 
 def test_an_open_answer_of_few_ecgs_says_how_little_they_could_show():

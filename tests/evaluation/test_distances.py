@@ -6,17 +6,19 @@ from scipy.spatial.distance import cdist
 
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.evaluation.distances import (
-    band_power_error,
     frechet_distance,
     frechet_limit,
-    lead_correlation_difference,
-    lead_correlations,
-    log_spectral_distance,
     median_distance,
     mmd,
     neighbour_mixing,
     prdc,
     vendi_score,
+)
+from ecgtransfer.evaluation.signal_distances import (
+    band_power_error,
+    lead_correlation_difference,
+    lead_correlations,
+    log_spectral_distance,
 )
 from ecgtransfer.signals import INDEPENDENT_LEADS, LEADS
 

@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -8,29 +6,36 @@ from scipy.signal import butter, sosfiltfilt
 from scipy.spatial.distance import cdist
 
 from ecgtransfer.errors import ConfigError, CorpusError
-from ecgtransfer.evaluation import lag_correlation, privacy
 from ecgtransfer.evaluation.privacy import (
-    COPY_CORRELATION,
+    PrivacyEvaluation,
     PrivacySide,
-    copy_threshold,
-    correlation_distance,
+    closeness,
+    lag_correlation,
+    measure_privacy,
+)
+from ecgtransfer.evaluation.privacy.closeness import (
     detectable_auc,
     infer_membership,
     measure_closeness,
-    measure_privacy,
+)
+from ecgtransfer.evaluation.privacy.figures import privacy_table
+from ecgtransfer.evaluation.privacy.study import (
+    COPY_CORRELATION,
+    LARGEST_LAG_S,
+    copy_threshold,
+    correlation_distance,
 )
 from ecgtransfer.signals import independent_leads, read_recording
 from ecgtransfer.simulation import TARGET_HOSPITAL, draw_label_names, simulate
 from ecgtransfer.statistics import (
     wilson_estimate,
 )
+from tests.evaluation.round_trip import through_a_card
 
 TRAINING, HOLD_OUT, GENERATED = 40, 20, 60
 
 
-def lagged_correlation(
-    first_mv, second_mv, rate, *, largest_lag_s=privacy.LARGEST_LAG_S, workers=1
-):
+def lagged_correlation(first_mv, second_mv, rate, *, largest_lag_s=LARGEST_LAG_S, workers=1):
     """Signals in millivolts -> correlations (n, m), filtered as `measure_privacy` does."""
     first, second = (
         lag_correlation.filtered_waves(np.asarray(signals), rate)
@@ -269,24 +274,24 @@ def test_a_generator_of_few_prototypes_does_not_fail_by_chance(prototypes, rng):
 
 
 def test_counts_are_worth_as_many_records_as_patients_attract():
-    assert privacy._worth(np.array([100.0] + [0.0] * 49)) == pytest.approx(1)
+    assert closeness._worth(np.array([100.0] + [0.0] * 49)) == pytest.approx(1)
     five = np.r_[np.full(5, 20.0), np.zeros(995)]
-    assert privacy._worth(five) == pytest.approx(5, rel=0.01)
-    assert privacy._worth(np.full(20, 5.0)) > 1e9  # no patient attracts more than another
+    assert closeness._worth(five) == pytest.approx(5, rel=0.01)
+    assert closeness._worth(np.full(20, 5.0)) > 1e9  # no patient attracts more than another
 
 
 def test_the_worth_of_counts_is_the_variance_of_a_random_part(rng):
     counts = rng.integers(0, 9, size=30).astype(float)
     shares = [rng.permutation(counts)[:12].sum() / counts.sum() for _ in range(20_000)]
-    assert 0.4 * 0.6 / privacy._worth(counts) == pytest.approx(np.var(shares), rel=0.05)
+    assert 0.4 * 0.6 / closeness._worth(counts) == pytest.approx(np.var(shares), rel=0.05)
 
 
 def test_the_share_of_few_is_wilsons_for_equal_numbers_of_patients():
-    found = privacy._share_of_few(np.array([5.0] + [0.0] * 9), np.array([5.0] + [0.0] * 9))
+    found = closeness._share_of_few(np.array([5.0] + [0.0] * 9), np.array([5.0] + [0.0] * 9))
     assert found.value == 0.5
-    expected = wilson_estimate(0.5, privacy._worth(np.r_[5.0, np.zeros(9), 5.0, np.zeros(9)]))
+    expected = wilson_estimate(0.5, closeness._worth(np.r_[5.0, np.zeros(9), 5.0, np.zeros(9)]))
     assert (found.low, found.high) == (expected.low, expected.high)
-    uneven = privacy._share_of_few(np.full(80, 1.0), np.full(20, 1.0))
+    uneven = closeness._share_of_few(np.full(80, 1.0), np.full(20, 1.0))
     assert uneven.value == pytest.approx(0.5)
 
 
@@ -401,7 +406,7 @@ def test_blocks_and_threads_change_nothing(training, fresh, monkeypatch):
     monkeypatch.setattr(lag_correlation, "PAIRS_AT_ONCE", 4)
     monkeypatch.setattr(lag_correlation, "SPECTRA_AT_ONCE", 3)
     monkeypatch.setattr(lag_correlation, "FILTERED_AT_ONCE", 2)
-    monkeypatch.setattr(privacy, "DRAWN_AT_ONCE", 50)
+    monkeypatch.setattr(closeness, "DRAWN_AT_ONCE", 50)
     assert_allclose(lagged_correlation(training[:9], fresh[:7], 100, workers=2), whole, atol=1e-6)
 
 
@@ -409,7 +414,7 @@ def test_the_measurement_is_the_same_in_small_blocks(training, hold_out, fresh, 
     whole = measure(training, fresh[:20], hold_out)
     monkeypatch.setattr(lag_correlation, "PAIRS_AT_ONCE", 64)
     monkeypatch.setattr(lag_correlation, "SPECTRA_AT_ONCE", 16)
-    monkeypatch.setattr(privacy, "DRAWN_AT_ONCE", 100)
+    monkeypatch.setattr(closeness, "DRAWN_AT_ONCE", 100)
     parts = measure(training, fresh[:20], hold_out, workers=2)
     for one, other in zip(whole.spaces, parts.spaces, strict=True):
         assert other.closeness.share == one.closeness.share
@@ -493,7 +498,7 @@ def test_a_recording_under_two_names_is_told_and_is_no_stranger(training, hold_o
     assert any("such as 20, which is 5" in note for note in result.notes)
 
 
-def test_a_result_is_told_in_rows_sentences_and_json(training, hold_out, fresh):
+def test_a_result_is_told_in_words_and_read_back_from_its_card(training, hold_out, fresh):
     reports = []
     result = measure(
         training, fresh, hold_out, progress=lambda done, total: reports.append((done, total))
@@ -501,19 +506,32 @@ def test_a_result_is_told_in_rows_sentences_and_json(training, hold_out, fresh):
     total = GENERATED * (TRAINING + HOLD_OUT) + HOLD_OUT * TRAINING
     assert reports[-1] == (total, total)
     assert [done for done, _ in reports] == sorted(done for done, _ in reports)
-    header, *rows = result.rows()
+    header, *rows = privacy_table(result).texts()
     assert {len(row) for row in rows} == {len(header)} == {6}
     assert [row[5] for row in rows].count("pass") == 5
     assert "lower end at most 0.55" in {row[4] for row in rows}
-    plain = json.loads(json.dumps(result.to_dict(), allow_nan=False))
-    assert plain["passed"] is True
-    assert plain["signal"]["closeness"]["training_patients"] == TRAINING
-    assert plain["embedding"]["membership"]["non_members"] == HOLD_OUT
-    assert plain["copies"]["suspected_records"] == 0
-    assert len(plain["signal"]["closest_pairs"]) == 12
-    assert [verdict["passed"] for verdict in plain["verdicts"]] == [True] * 6
-    assert plain["verdicts"][0]["sentence"] == result.verdicts()[0].sentence
+    evaluation = PrivacyEvaluation({"tgdp": result})
+    again = through_a_card(evaluation)
+    assert again == evaluation
+    signal, embedding = again.methods["tgdp"].spaces
+    assert signal.closeness.training_patients == TRAINING
+    assert embedding.membership.non_members == HOLD_OUT
+    assert result.copies.suspected == ()
+    assert len(signal.closest_pairs) == 12
+    assert [verdict.passed for verdict in result.verdicts()] == [True] * 6
+    assert again.tests() == evaluation.tests()
     assert f"{detectable_auc(TRAINING, HOLD_OUT):.2f} or more with a chance of 0.8" in str(result)
+
+
+def test_names_of_training_records_can_be_left_out(training, hold_out):
+    result = measure(training, np.concatenate([training[:3], hold_out]), hold_out)
+    evaluation = PrivacyEvaluation({"tgdp": result}).without_training_names()
+    unnamed = evaluation.methods["tgdp"]
+    assert len(unnamed.copies.suspected) == len(result.copies.suspected) == 3
+    for pairs in (unnamed.copies.suspected, *(space.closest_pairs for space in unnamed.spaces)):
+        assert {(pair.training, pair.training_name) for pair in pairs} == {(None, None)}
+    assert unnamed.verdicts() == result.verdicts()
+    assert through_a_card(evaluation) == evaluation
 
 
 def test_the_same_seed_gives_the_same_result(training, hold_out, fresh):
@@ -526,7 +544,7 @@ def test_signals_alone_are_measured_without_features(training, hold_out, fresh):
     sides = [PrivacySide(signals) for signals in (training, hold_out, fresh)]
     result = measure_privacy(*sides, sampling_rate_hz=100, resamples=10)
     assert [found.space for found in result.spaces] == ["signal"]
-    assert len(result.rows()) == 6
+    assert len(privacy_table(result).texts()) == 6
 
 
 def test_real_strangers_are_no_copies_and_a_noisy_copy_is_one(real_data, rng):

@@ -1,20 +1,18 @@
-import json
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ecgtransfer.errors import ConfigError, CorpusError
-from ecgtransfer.evaluation import two_sample
-from ecgtransfer.evaluation.two_sample import (
+from ecgtransfer.evaluation.fidelity import projection, two_sample
+from ecgtransfer.evaluation.fidelity.two_sample import (
     FOLDS,
     cross_validated_auc,
     label_patterns,
     matched,
-    projection,
     shared_groups,
     two_sample_test,
 )
+from tests.evaluation.round_trip import through_a_card
 
 
 @pytest.fixture
@@ -215,11 +213,10 @@ def test_groups_are_shared_by_name_alone():
     assert len({*np.concatenate(shared_groups(2, 3))}) == 5
 
 
-def test_a_test_is_told_and_plain_json(rng):
+def test_a_test_is_told_and_read_back_from_a_card(rng):
     test = two_sample_test(rng.normal(size=(20, 2)), rng.normal(size=(20, 2)), resamples=2)
     assert "linear two-sample AUC 0." in str(test)
-    plain = json.loads(json.dumps(test.to_dict()))
-    assert plain["auc"]["low"] <= plain["auc"]["value"] <= plain["auc"]["high"]
+    assert through_a_card(test) == test
 
 
 def test_the_same_seed_gives_the_same_test(rng):
@@ -253,7 +250,7 @@ def test_a_picture_of_far_sets_shows_them_apart(rng):
 
 
 def test_a_picture_has_as_many_of_each_set_a_bounded_number_and_says_which(rng, monkeypatch):
-    monkeypatch.setattr("ecgtransfer.evaluation.two_sample.LARGEST_PICTURE", 60)
+    monkeypatch.setattr("ecgtransfer.evaluation.fidelity.feature_map.LARGEST_PICTURE", 60)
     sets = [rng.normal(size=(n, 2)) for n in (50, 35, 90)]
     picture = projection(*sets, method="pca")
     indices = [picture.real_index, picture.generated_index, picture.source_index]
@@ -263,15 +260,16 @@ def test_a_picture_has_as_many_of_each_set_a_bounded_number_and_says_which(rng, 
     assert_allclose(np.linalg.norm(placed, axis=1), np.linalg.norm(chosen - chosen.mean(0), axis=1))
 
 
-def test_a_picture_is_repeatable_and_plain_json(rng):
+def test_a_picture_is_repeatable_and_read_back_from_a_card(rng):
     a, b = rng.normal(size=(2, 25, 5))
     first, second = projection(a, b, seed=3), projection(a, b, seed=3)
     assert_array_equal(first.real, second.real)
-    plain = json.loads(json.dumps(first.to_dict()))
-    assert plain["points"].keys() == {"real", "generated"}
-    assert len(plain["points"]["real"]) == 25
-    assert "t-SNE of 25 records" in plain["caption"]
-    assert f"{first.trustworthiness:.2f}" in plain["caption"]
+    feature_map = first.feature_map()
+    assert through_a_card(feature_map) == feature_map
+    assert feature_map.points.keys() == {"real", "generated"}
+    assert_allclose(feature_map.points["real"], first.real, atol=5e-5)
+    assert "t-SNE of 25 records" in feature_map.caption
+    assert f"{first.trustworthiness:.2f}" in feature_map.caption
 
 
 def test_bad_pictures_are_refused(rng):

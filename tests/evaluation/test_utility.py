@@ -11,13 +11,6 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ecgtransfer.corpus import stratified_folds
 from ecgtransfer.errors import ConfigError, CorpusError
-from ecgtransfer.evaluation.arms import (
-    RATIOS,
-    TARGET_ONLY,
-    Arm,
-    default_arms,
-    matched_records,
-)
 from ecgtransfer.evaluation.classifier import (
     ClassifierConfig,
     ClassifierTraining,
@@ -35,8 +28,16 @@ from ecgtransfer.evaluation.utility import (
     count_trainings,
     utility_study,
 )
-from ecgtransfer.evaluation.utility_result import ArmDifference
-from ecgtransfer.evaluation.utility_scores import (
+from ecgtransfer.evaluation.utility.arms import (
+    RATIOS,
+    TARGET_ONLY,
+    Arm,
+    default_arms,
+    matched_records,
+)
+from ecgtransfer.evaluation.utility.figures import arm_table
+from ecgtransfer.evaluation.utility.result import ArmDifference, UtilityEvaluation
+from ecgtransfer.evaluation.utility.scores import (
     Outcome,
     ScoreTable,
     compare_arms,
@@ -48,6 +49,7 @@ from ecgtransfer.statistics import (
     estimate,
     score_resamples,
 )
+from tests.evaluation.round_trip import through_a_card
 
 NAMES = ("SLOW", "FAST", "TALL")
 TINY = ClassifierConfig(
@@ -389,7 +391,7 @@ def test_useful_records_in_a_weaker_recipe_help_without_being_the_best_way():
     (overall,) = found.overall
     assert overall.chosen == ("oversampled + set",)
     assert [one.verdict for one in overall.differences] == ["harms", "helps"]
-    assert overall.to_dict()["chosen"] == ["oversampled + set"]
+    assert through_a_card(overall) == overall
 
 
 def test_an_arm_without_target_records_is_no_candidate_for_the_best_way():
@@ -421,7 +423,6 @@ def test_fewer_than_50_test_patients_are_warned_about(study):
     few = dataclasses.replace(result, test_patients=49)
     assert few.warnings()[0].startswith("49 test patients are few: below 50 ")
     assert str(few).endswith(few.warnings()[0])
-    assert few.to_dict()["warnings"] == list(few.warnings())
 
 
 # What arms are trained on
@@ -595,30 +596,20 @@ def test_an_interrupted_study_goes_on_to_the_same_result(given, tmp_path):
 # Tables, the small study, and what is refused
 
 
-def test_a_result_is_tables_and_json(study):
+def test_a_result_is_a_table_and_read_back_from_its_card(study):
     _, result, _ = study
-    rows = result.rows()
-    assert {len(row) for row in rows} == {1 + len(ARMS) + 4}
-    assert [row[0] for row in rows[1:]] == [
-        "macro AUROC",
-        "macro AUPRC",
-        "F2",
-        "G2",
-        "ECE",
-        "macro AUROC, adjusted",
-        *(f"AUROC {name}" for name in NAMES),
-        *(f"AUPRC {name}" for name in NAMES),
-    ]
-    down = result.arm_rows()
+    down = arm_table(result).texts()
     assert [row[0] for row in down] == ["arm", *(arm.name for arm in ARMS)]
     assert {len(row) for row in down} == {len(down[0])}
     assert down[4][1:4] == ("14", "0", "224")
     assert down[4][-1] == "helps"
-    plain = json.loads(json.dumps(result.to_dict(), allow_nan=False))
-    assert plain["arms"][0]["name"] == TARGET_ONLY
-    assert plain["arms"][0]["macro_auroc"] == result.arms[0].macro_auroc.to_dict()
-    assert plain["differences"][0]["verdict"] == "helps"
-    assert plain["verdicts"][0] in str(result)
+    evaluation = UtilityEvaluation(("fresh", "noise"), result)
+    again = through_a_card(evaluation)
+    assert again == evaluation
+    assert again.result.arm(TARGET_ONLY).macro_auroc == result.arms[0].macro_auroc
+    assert again.result.differences[0].verdict == "helps"
+    assert again.verdicts() == evaluation.verdicts()
+    assert result.verdicts()[0] in str(result)
 
 
 def test_a_small_study_compares_the_target_with_additions(given, tmp_path):
@@ -721,4 +712,4 @@ def test_training_records_by_which_no_arm_can_be_chosen_are_refused(given, tmp_p
         utility_study(**asked, arms=arms, folder=tmp_path)
     alone = utility_study(**asked, arms=arms[:1], folder=tmp_path)
     assert alone.arms[0].training_score is None
-    assert alone.to_dict()["arms"][0]["training_score"] is None
+    assert through_a_card(alone) == alone

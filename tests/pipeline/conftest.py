@@ -16,10 +16,7 @@ from ecgtransfer.pipeline import (
     Run,
     SourceSettings,
     TargetSettings,
-    evaluate_fidelity,
-    evaluate_physiology,
-    evaluate_privacy,
-    evaluate_utility,
+    evaluate,
     export_source,
     load_source,
     load_target,
@@ -115,27 +112,28 @@ def transferred(tmp_path_factory, settled, source):
 
 
 @pytest.fixture(scope="session")
-def answered(tmp_path_factory, transferred, source):
+def answered(tmp_path_factory, settled, source):
     """A copy with sets `mixed` in the target's mix by two methods and all four answers; look only.
 
     `run`, `target`, and `answers` by question.
     """
     folder = tmp_path_factory.mktemp("runs") / "answered"
-    shutil.copytree(transferred.run.folder, folder)
+    shutil.copytree(settled.folder, folder)
     run = Run.open(folder)
     target = load_target(run, source)
     for method in ("tgdp", "source"):
+        transfer(run, source, target, transfer_settings(method), no_bars)
         asked = GenerateSettings(ratio=1.0, method=method, name="mixed", sampler=SAMPLER)
         synthesise(run, source, asked)
-    utility = replace(UTILITY, name="mixed")
-    answers = (
-        evaluate_utility(run, source, target, utility),
-        evaluate_fidelity(
-            run, source, target, FidelitySettings(name="mixed", classifier=CLASSIFIER)
-        ),
-        evaluate_physiology(run, source, target, PhysiologySettings(name="mixed")),
-        evaluate_privacy(run, source, target, PrivacySettings(name="mixed", classifier=CLASSIFIER)),
-    )
+    answers = [
+        evaluate(run, source, target, settings)
+        for settings in (
+            replace(UTILITY, name="mixed"),
+            FidelitySettings(name="mixed", classifier=CLASSIFIER),
+            PhysiologySettings(name="mixed"),
+            PrivacySettings(name="mixed", classifier=CLASSIFIER),
+        )
+    ]
     return SimpleNamespace(run=run, target=target, answers={a.question: a for a in answers})
 
 

@@ -3,7 +3,7 @@ import pytest
 
 from ecgtransfer.errors import RunError
 from ecgtransfer.evaluation import score_blind_test
-from ecgtransfer.evaluation.blind import chance_of_no_difference
+from ecgtransfer.evaluation.blind.result import chance_of_no_difference
 from ecgtransfer.pipeline import BlindSettings, write_blind
 from ecgtransfer.pipeline import blind as blind_module
 

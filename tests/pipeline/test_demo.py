@@ -11,11 +11,11 @@ from ecgtransfer.pipeline import (
     DemoSettings,
     GenerateSettings,
     Run,
-    answers,
     load_source,
     load_target,
     run_demo,
     source_records,
+    surrogate,
     synthesise,
     transfer,
 )
@@ -47,7 +47,7 @@ def few_drawn():
     """Few records of the source model, in two steps each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(source_records, "RECORD_STEPS", 2)
-        patch.setattr(answers, "STAND_INS", 30)
+        patch.setattr(surrogate, "SURROGATE_RECORDS", 30)
         yield
 
 
@@ -74,7 +74,7 @@ def test_the_demonstration_shows_the_whole_method(place, shown):
     results = json.loads(summary.results.read_text())
     assert results.keys() == {"source", "transfer", "answers", "settings"}
     assert list(results["answers"]) == sorted(QUESTIONS)
-    assert results["answers"]["utility"]["numbers"]["arms"][0]["name"] == "target only"
+    assert results["answers"]["utility"]["numbers"]["result"]["arms"][0]["name"] == "target only"
     assert "not for diagnosis" in summary.report.read_text()
     assert not [name for name in left if "partial" in name or "checkpoint" in name]
 

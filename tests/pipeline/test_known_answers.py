@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ecgtransfer.evaluation import ClassifierConfig, measure_fidelity
+from ecgtransfer.evaluation.cohorts import Cohort
 from ecgtransfer.pipeline import (
     QUESTIONS,
     FidelitySettings,
@@ -19,15 +20,11 @@ from ecgtransfer.pipeline import (
     SourceSettings,
     TargetSettings,
     UtilitySettings,
-    evaluate_fidelity,
-    evaluate_physiology,
-    evaluate_privacy,
-    evaluate_utility,
+    evaluate,
     load_source,
     settle_target,
     train_source,
 )
-from ecgtransfer.pipeline.answers import labelled
 from ecgtransfer.simulation import simulate_ecgset
 from tests.pipeline.known_generators import (
     ARCHIVE,
@@ -53,13 +50,10 @@ CLASSIFIER = ClassifierConfig(
 #: Five trainings, as the pipeline has by default: of a single one no interval tells the luck, and
 #: copies were said to help at one simulated clinic and to harm at another.
 ASK = {
-    "utility": (
-        evaluate_utility,
-        UtilitySettings(name=NAME, arms=(), ratios=(RATIO,), classifier=CLASSIFIER),
-    ),
-    "fidelity": (evaluate_fidelity, FidelitySettings(name=NAME, classifier=CLASSIFIER)),
-    "physiology": (evaluate_physiology, PhysiologySettings(name=NAME, records=80)),
-    "privacy": (evaluate_privacy, PrivacySettings(name=NAME, classifier=CLASSIFIER)),
+    "utility": UtilitySettings(name=NAME, arms=(), ratios=(RATIO,), classifier=CLASSIFIER),
+    "fidelity": FidelitySettings(name=NAME, classifier=CLASSIFIER),
+    "physiology": PhysiologySettings(name=NAME, records=80),
+    "privacy": PrivacySettings(name=NAME, classifier=CLASSIFIER),
 }
 
 PASSED, FAILED, NEITHER = {True}, {False}, {None}
@@ -117,19 +111,18 @@ def asked(folder):
     train_source(run, untrained)
     source = load_source(run)
     target = settle_target(run, source, TargetSettings(clinic.folder, train_records=TRAINING))
-    training = labelled(target.ecgset, target.labels, target.train)
-    others = labelled(strangers, strangers.labels, np.arange(len(strangers)))
+    training = Cohort(target.ecgset, target.labels, target.train).load()
+    others = Cohort(strangers, strangers.labels, np.arange(len(strangers))).load()
     for generator in PLACES:
         made = generator(training, others, np.random.default_rng(5))
         finished_set(run, NAME, generator, made)
     with pytest.MonkeyPatch.context() as patch:
         # A test of two samples in each repeat is what costs; fewer make intervals wider alone.
         quick = partial(measure_fidelity, repeats=10)
-        patch.setattr("ecgtransfer.pipeline.fidelity.measure_fidelity", quick)
-        patch.setattr("ecgtransfer.evaluation.fidelity.BOOSTED_HALVES", 2)
+        patch.setattr("ecgtransfer.evaluation.fidelity.study.measure_fidelity", quick)
+        patch.setattr("ecgtransfer.evaluation.fidelity.repeats.BOOSTED_HALVES", 2)
         return {
-            question: ask(run, source, target, settings)
-            for question, (ask, settings) in ASK.items()
+            question: evaluate(run, source, target, settings) for question, settings in ASK.items()
         }
 
 
@@ -143,8 +136,8 @@ def told(verdicts, generator):
     }
 
 
-def numbers(answers, question, generator):
-    return answers[question].numbers[PLACES[generator]]
+def result(answers, question, generator):
+    return answers[question].evaluation.methods[PLACES[generator]]
 
 
 def broken_rules(answers, generator):
@@ -157,9 +150,9 @@ def gain(answers, generator):
     """By how much a set changes the macro AUROC, with the interval of all sets together."""
     name = f"target only + {PLACES[generator]} x{RATIO}"
     (change,) = [
-        change for change in answers["utility"].numbers["differences"] if change["name"] == name
+        each for each in answers["utility"].evaluation.result.differences if each.name == name
     ]
-    return change["adjusted"]
+    return change.adjusted
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
@@ -171,71 +164,68 @@ def test_a_question_knows_what_a_generator_is_worth(answers, generator, question
 
 
 def test_hold_out_patients_look_like_real_ones(answers):
-    found = numbers(answers, "fidelity", hold_out_patients)
-    for measure in ("frechet_distance", "precision", "recall", "coverage", "diversity"):
-        excess, real = found[measure]["excess"], found[measure]["real_versus_real"]
-        spread = real["high"] - real["low"]
-        assert excess["low"] - spread < 0 < excess["high"] + spread, measure
-    for auc in found["two_sample_auc"].values():
-        assert auc["score"]["low"] < 0.5 < auc["score"]["high"]
-    assert set(found["per_class"]) == set(SPACE.names)
+    found = result(answers, "fidelity", hold_out_patients)
+    measures = found.measures()
+    for name in ("Frechet distance", "precision", "recall", "coverage", "diversity"):
+        excess, real = measures[name].excess, measures[name].reference
+        spread = real.high - real.low
+        assert excess.low - spread < 0 < excess.high + spread, name
+    for auc in found.two_sample.values():
+        assert auc.score.low < 0.5 < auc.score.high
+    assert set(found.per_class) == set(SPACE.names)
 
 
 def test_the_hearts_of_hold_out_patients_beat_like_real_ones(answers):
-    found = numbers(answers, "physiology", hold_out_patients)
-    assert found["failure_verdict"] == "kept"
-    of_all = [row for row in found["intervals"] if row["group"] == "all records"]
+    found = result(answers, "physiology", hold_out_patients)
+    assert found.failure_verdict == "kept"
+    of_all = [row for row in found.intervals if row.group == "all records"]
     assert len(of_all) == 13
     for row in of_all:
-        distance = row["wasserstein_distance"]
-        assert distance["score"]["value"] <= distance["real_versus_real"]["high"], row["measure"]
+        assert row.distance.score.value <= row.distance.reference.high, row.measure
 
 
 @pytest.mark.parametrize("space", ["signal", "embedding"])
 def test_hold_out_patients_are_as_near_to_strangers_as_to_training_patients(answers, space):
-    found = numbers(answers, "privacy", hold_out_patients)
-    assert found["copies"]["suspected_records"] == 0
-    for one in (
-        found[space]["closeness"]["closer_to_training"],
-        found[space]["membership"]["auc"],
-    ):
-        assert one["low"] < 0.5 < one["high"]
+    found = result(answers, "privacy", hold_out_patients)
+    assert found.copies.suspected == ()
+    (near,) = (each for each in found.spaces if each.space == space)
+    for one in (near.closeness.share, near.membership.auc):
+        assert one.low < 0.5 < one.high
 
 
 def test_every_copy_is_found_noisy_or_not_and_every_copied_patient(answers):
-    found = numbers(answers, "privacy", copies)
-    assert found["copies"]["suspected_records"] == RATIO * TRAINING
-    assert found["copies"]["copied_patients"] == TRAINING
+    found = result(answers, "privacy", copies)
+    assert len(found.copies.suspected) == RATIO * TRAINING
+    assert found.copies.copied_patients == TRAINING
     tests = told(answers["privacy"].tests, copies)
     assert list(tests.values()) == [False] * 5, tests
 
 
 def test_noise_is_no_heart_and_is_told_from_one_every_time(answers):
-    hearts = numbers(answers, "physiology", noise)
-    assert hearts["failed"]["all records"]["generated"]["low"] > 0.9
-    assert hearts["failure_verdict"] == "broken"
+    hearts = result(answers, "physiology", noise)
+    assert hearts.failed["all records"].generated.low > 0.9
+    assert hearts.failure_verdict == "broken"
     assert {"Frechet distance", "recall", "coverage", "log spectral distance"} <= broken_rules(
         answers, noise
     )
-    looks = numbers(answers, "fidelity", noise)
-    assert looks["two_sample_auc"]["linear"]["score"]["low"] > 0.95
+    looks = result(answers, "fidelity", noise)
+    assert looks.two_sample["linear"].score.low > 0.95
 
 
 def test_shuffled_labels_are_seen_wherever_a_question_looks_at_classes_and_nowhere_else(answers):
     assert broken_rules(answers, shuffled_labels) == {"Frechet distance of classes"}
-    hearts = numbers(answers, "physiology", shuffled_labels)
-    assert hearts["failure_verdict"] == "kept"
-    assert {rule["label"]: rule["verdict"] for rule in hearts["rules"]} == dict.fromkeys(
+    hearts = result(answers, "physiology", shuffled_labels)
+    assert hearts.failure_verdict == "kept"
+    assert {rule.label: rule.verdict for rule in hearts.rules} == dict.fromkeys(
         SPACE.names, "broken"
     )
-    right = numbers(answers, "privacy", hold_out_patients)
-    assert numbers(answers, "privacy", shuffled_labels) == right
-    assert gain(answers, shuffled_labels)["high"] < gain(answers, hold_out_patients)["low"]
+    right = result(answers, "privacy", hold_out_patients)
+    assert result(answers, "privacy", shuffled_labels) == right
+    assert gain(answers, shuffled_labels).high < gain(answers, hold_out_patients).low
 
 
 def test_class_means_lack_the_diversity_of_every_class(answers):
     """Not of the whole: four hearts that are all different make most of what sets hearts apart."""
     assert {"diversity of classes", "recall"} <= broken_rules(answers, class_means)
-    for name, own in numbers(answers, "fidelity", class_means)["per_class"].items():
-        diversity = own["diversity"]
-        assert diversity["score"]["high"] < 0.5 * diversity["real_versus_real"]["low"], name
+    for name, own in result(answers, "fidelity", class_means).per_class.items():
+        assert own.diversity.score.high < 0.5 * own.diversity.reference.low, name

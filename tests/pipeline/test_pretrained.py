@@ -13,10 +13,10 @@ from ecgtransfer.pipeline import (
     Run,
     TargetSettings,
     adopt_source,
-    answers,
-    evaluate_fidelity,
-    evaluate_privacy,
-    evaluate_utility,
+    draw_surrogate_source,
+    evaluate,
+    evaluate_all,
+    evaluation,
     export_source,
     find_source,
     load_source,
@@ -25,6 +25,7 @@ from ecgtransfer.pipeline import (
     report_run,
     settle_target,
     source_records,
+    surrogate,
     synthesise,
     train_source,
     transfer,
@@ -34,6 +35,7 @@ from tests.pipeline.small_run import (
     SAMPLER,
     STEPS,
     UTILITY,
+    Silent,
     content,
     no_bars,
     transfer_settings,
@@ -62,7 +64,8 @@ def received(tmp_path, exported):
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(source_records, "RECORD_STEPS", 2)
-    monkeypatch.setattr(answers, "STAND_INS", 30)
+    monkeypatch.setattr(surrogate, "SURROGATE_RECORDS", 30)
+    monkeypatch.setattr(evaluation, "SURROGATE_RECORDS", 30)
 
 
 def test_an_exported_model_denoises_like_the_one_it_is_of_but_for_rounding(received, source, rng):
@@ -168,16 +171,19 @@ def test_a_hospital_without_the_source_records_transfers_draws_and_asks(
     transfer(received, source, target, settings, no_bars)
     asked = GenerateSettings(ratio=1.0, method="tgdp", sampler=SAMPLER)
     synthesise(received, source, asked)
-    drawn = set()
-    for evaluate, about in (
-        (evaluate_fidelity, FidelitySettings(classifier=CLASSIFIER)),
-        (evaluate_privacy, PrivacySettings(classifier=CLASSIFIER)),
-    ):
-        answer = evaluate(received, source, target, about)
+    about = (FidelitySettings(classifier=CLASSIFIER), PrivacySettings(classifier=CLASSIFIER))
+    for settings in about:
+        with pytest.raises(RunError, match=r"surrogate source records in .*draw_surrogate_source"):
+            evaluate(received, source, target, settings)
+    answers = evaluate_all(received, source, target, about, Silent())
+    for answer in answers:
         assert "30 that its model drew" in " ".join(test.sentence for test in answer.tests)
-        drawn.add((received.folder / "stand-ins-source/set/card.json").stat().st_mtime_ns)
-    assert len(drawn) == 1
-    assert "drew" not in evaluate_utility(received, source, target, UTILITY).verdicts[0].sentence
+    card = received.folder / "stand-ins-source/set/card.json"
+    before = card.stat().st_mtime_ns
+    assert evaluate_all(received, source, target, about, Silent()) == answers
+    assert len(draw_surrogate_source(received, source, target)) >= 30
+    assert card.stat().st_mtime_ns == before
+    assert "drew" not in evaluate(received, source, target, UTILITY).verdicts[0].sentence
     page = report_run(received, source, target, ReportSettings(), tmp_path / "report")
     assert "Source: " in page.read_text()
 
@@ -190,7 +196,7 @@ def test_a_baseline_of_source_records_is_refused_where_there_are_none(
     transfer(received, source, target, transfer_settings("source"), no_bars)
     synthesise(received, source, GenerateSettings(ratio=1.0, method="source", sampler=SAMPLER))
     with pytest.raises(RunError, match=r"are not here; .*--source-set.*--arm other than source"):
-        evaluate_utility(received, source, target, replace(UTILITY, arms=("source",)))
+        evaluate(received, source, target, replace(UTILITY, arms=("source",)))
     assert not (received.folder / "utility-synthetic").exists()
 
 

@@ -1,9 +1,12 @@
 import json
+from pathlib import Path
 
 import pytest
 
 from ecgtransfer.errors import RunError
+from ecgtransfer.evaluation import PrivacyEvaluation
 from ecgtransfer.pipeline import ReportSettings, report_run
+from ecgtransfer.storage import from_card
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +29,9 @@ def test_the_page_answers_every_question_and_says_what_it_is_not(page):
 def test_every_number_lies_beside_the_page(page, answered):
     _, held = page
     assert held["numbers"].keys() == {"utility", "fidelity", "physiology", "privacy"}
-    expected = json.loads(json.dumps(answered.answers["privacy"].numbers))
-    assert held["numbers"]["privacy"] == expected
+    evaluation = answered.answers["privacy"].evaluation
+    found = from_card(PrivacyEvaluation, held["numbers"]["privacy"], Path("report.json"))
+    assert found == evaluation
     assert held["report"]["settings"]["utility"]["ratios"] == [1.0]
 
 
@@ -42,17 +46,20 @@ def test_a_page_for_passing_on_draws_no_real_record(answered, source, tmp_path, 
     assert "Training record" not in html
     assert "a real record of the target" in page[0]
     assert html.count("SYNTHETIC") >= 18
-    held = json.loads(written.with_suffix(".json").read_text())["numbers"]["privacy"]["tgdp"]
-    pairs = held["signal"]["closest_pairs"]
+    held = json.loads(written.with_suffix(".json").read_text())["numbers"]["privacy"]
+    found = from_card(PrivacyEvaluation, held, Path("report.json"))
+    pairs = found.methods["tgdp"].spaces[0].closest_pairs
     assert pairs
-    assert not any({"training", "training_name"} & pair.keys() for pair in pairs)
-    assert page[1]["numbers"]["privacy"]["tgdp"]["signal"]["closest_pairs"][0]["training_name"]
+    assert all((pair.training, pair.training_name) == (None, None) for pair in pairs)
+    evaluation = answered.answers["privacy"].evaluation
+    assert evaluation.methods["tgdp"].spaces[0].closest_pairs[0].training_name
+    assert found == evaluation.without_training_names()
 
 
-def test_a_run_without_answers_is_told_what_to_do(copied, transferred, source, answered, tmp_path):
-    run = copied(transferred.run, "source", "target", "synthetic-tgdp")
+def test_a_run_without_answers_is_told_what_to_do(copied, source, answered, tmp_path):
+    run = copied(answered.run, "source", "target", "mixed-tgdp")
     with pytest.raises(RunError, match=r"an answered question .* none; run 'ecgtransfer evaluate"):
-        report_run(run, source, answered.target, ReportSettings(), tmp_path / "report")
+        report_run(run, source, answered.target, ReportSettings("mixed"), tmp_path / "report")
     assert not (tmp_path / "report").exists()
 
 

@@ -63,12 +63,14 @@ def test_a_fingerprint_stands_for_the_settings():
     assert fingerprint({}) == "44136fa355b3"  # printf '{}' | sha256sum
 
 
-def test_json_is_sorted_or_on_one_line(tmp_path):
+def test_json_is_sorted_or_on_one_line_or_in_the_order_given(tmp_path):
     path = tmp_path / "card.json"
     write_json(path, {"b": 1, "a": 2})
     assert path.read_text() == '{\n  "a": 2,\n  "b": 1\n}\n'
     write_json(path, {"b": 1, "a": 2}, one_line=True)
     assert path.read_text() == '{"b": 1, "a": 2}\n'
+    write_json(path, {"b": 1, "a": 2}, ordered=True)
+    assert path.read_text() == '{\n  "b": 1,\n  "a": 2\n}\n'
     assert read_json(path) == {"a": 2, "b": 1}
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(path, {"a": math.nan})

@@ -193,7 +193,7 @@ def test_of_all_who_begin_at_once_one_decides_into_how_many_shards(make, tmp_pat
     of = json.loads((tmp_path / "set.shards" / "plan.json").read_text())["of"]
     assert of in (2, 4)
     other = 6 - of
-    assert sum(f"in {of} shards, not in {other}; take one of them" in line for line in told) == 8
+    assert sum(f"in {of} shards, not in {other}; use one of them" in line for line in told) == 8
     assert missing_shards(tmp_path / "set", of) == tuple(
         shard for shard in (Shard(n, of) for n in range(1, of + 1)) if shard.number != of // 2
     )

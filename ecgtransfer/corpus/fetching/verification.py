@@ -105,15 +105,17 @@ def verify_corpus(
     """
     began = time.monotonic()
     folder = Path(folder)
-    here = _files_below(folder)
-    manifest = load_manifest(_corpus_of(folder, here))
+    on_disk = _files_below(folder)
+    manifest = load_manifest(_corpus_of(folder, on_disk))
     problems: list[Problem] = []
-    checksums = _published(folder, manifest, here, problems)
+    checksums = _published(folder, manifest, on_disk, problems)
     records = _records(folder, manifest, problems)
-    _compare_names(folder, records, here, problems)
-    hashed = sorted(path for path in here if path in checksums or _is_data(path))
-    whole = [record for record in records if all(path in here for path in _names(folder, record))]
-    total = len(hashed) + len(whole)
+    _compare_names(folder, records, on_disk, problems)
+    hashed = sorted(path for path in on_disk if path in checksums or _is_data(path))
+    complete = [
+        record for record in records if all(path in on_disk for path in _names(folder, record))
+    ]
+    total = len(hashed) + len(complete)
 
     def files_done(done: int, _: int) -> None:
         if progress is not None:
@@ -128,7 +130,8 @@ def verify_corpus(
             problems.append(Problem(path, CHECKSUM, detail))
     with ThreadPoolExecutor(workers) as pool:
         chunks = [
-            whole[start : start + _CHUNK_RECORDS] for start in range(0, len(whole), _CHUNK_RECORDS)
+            complete[start : start + _CHUNK_RECORDS]
+            for start in range(0, len(complete), _CHUNK_RECORDS)
         ]
         for number, found_here in enumerate(pool.map(_check_signals, chunks), start=1):
             problems += found_here
@@ -139,7 +142,7 @@ def verify_corpus(
         corpus=manifest.name,
         version=manifest.version,
         folder=folder,
-        records=len(whole),
+        records=len(complete),
         files=len(hashed),
         with_checksum=sum(path in checksums for path in hashed),
         fingerprint=hashlib.sha256(lines.encode()).hexdigest(),
@@ -157,10 +160,10 @@ def _files_below(folder: Path) -> set[str]:
     }
 
 
-def _corpus_of(folder: Path, here: set[str]) -> str:
-    if PTBXL_TABLE in here:
+def _corpus_of(folder: Path, on_disk: set[str]) -> str:
+    if PTBXL_TABLE in on_disk:
         return "ptbxl"
-    if any(path.endswith(".mat") for path in here):
+    if any(path.endswith(".mat") for path in on_disk):
         return "icbeb2018"
     raise CorpusError(
         f"expected in {folder} a prepared set (card.json), PTB-XL ({PTBXL_TABLE}) or ICBEB2018 "
@@ -173,11 +176,11 @@ def _is_data(path: str) -> bool:
 
 
 def _published(
-    folder: Path, manifest: Manifest, here: set[str], problems: list[Problem]
+    folder: Path, manifest: Manifest, on_disk: set[str], problems: list[Problem]
 ) -> dict[str, str]:
     """Path -> published SHA-256, if there is a list; reports files missing from disk."""
     name = Path(manifest.checksums_file).name
-    if name not in here:
+    if name not in on_disk:
         return {}
     try:
         checksums = parse_checksums((folder / name).read_bytes(), name)
@@ -191,12 +194,12 @@ def _published(
             problems.append(Problem(name, LIST, str(error)))
             continue
         # A rate without any file on disk has not been fetched.
-        if part.sampling_rate_hz is None or not here.isdisjoint(demanded):
+        if part.sampling_rate_hz is None or not on_disk.isdisjoint(demanded):
             optional = [kind for kind in part.files if kind.optional]
             problems += [
                 Problem(path, MISSING, f"{name} lists it")
                 for path in demanded
-                if path not in here and not any(kind.matches(path) for kind in optional)
+                if path not in on_disk and not any(kind.matches(path) for kind in optional)
             ]
     return checksums
 
@@ -238,18 +241,18 @@ def _signal_suffix(record: CorpusRecord) -> str:
 
 
 def _compare_names(
-    folder: Path, records: Sequence[CorpusRecord], here: set[str], problems: list[Problem]
+    folder: Path, records: Sequence[CorpusRecord], on_disk: set[str], problems: list[Problem]
 ) -> None:
     """Report files of records that are missing, and files that belong to no record."""
     known = {path for record in records for path in _names(folder, record)}
     reported = {problem.path for problem in problems}
     problems += [
-        Problem(path, MISSING, "a record has it") for path in sorted(known - here - reported)
+        Problem(path, MISSING, "a record has it") for path in sorted(known - on_disk - reported)
     ]
     if records:
         problems += [
             Problem(path, STRAY, "no record of the corpus has it")
-            for path in sorted(here - known)
+            for path in sorted(on_disk - known)
             if path.endswith((".hea", ".dat"))
         ]
 

@@ -77,9 +77,9 @@ def rate_to_read(folder: Path, wanted_hz: float) -> int:
     The lowest rate in the folder that is not below `wanted_hz`, so that no frequencies are missing;
     else the highest.
     """
-    here = [rate for rate in FILE_COLUMNS if (folder / f"records{rate}").is_dir()]
-    here = here or [min(FILE_COLUMNS)]
-    return next((rate for rate in here if rate >= wanted_hz), here[-1])
+    available = [rate for rate in FILE_COLUMNS if (folder / f"records{rate}").is_dir()]
+    available = available or [min(FILE_COLUMNS)]
+    return next((rate for rate in available if rate >= wanted_hz), available[-1])
 
 
 def _record(row: dict[Any, Any], folder: Path, files: str, table_path: Path) -> CorpusRecord:

@@ -257,16 +257,16 @@ def _key(
 
 def _refuse_patients_across_folds(records: Sequence[CorpusRecord]) -> None:
     folds: dict[str, int] = {}
-    torn: dict[str, None] = {}
+    divided: dict[str, None] = {}
     for record in records:
         if record.fold is not None and folds.setdefault(record.patient, record.fold) != record.fold:
-            torn[record.patient] = None
-    if torn:
-        named = ", ".join(list(torn)[:PATIENTS_NAMED])
+            divided[record.patient] = None
+    if divided:
+        named = ", ".join(list(divided)[:PATIENTS_NAMED])
         raise CorpusError(
-            f"expected all records of a patient in one fold, got {len(torn)} patients with records "
-            f"in several ({named}{', ...' if len(torn) > PATIENTS_NAMED else ''}); give each "
-            "patient one fold"
+            f"expected all records of a patient in one fold, got {len(divided)} patients with "
+            f"records in several ({named}{', ...' if len(divided) > PATIENTS_NAMED else ''}); "
+            "give each patient one fold"
         )
 
 
