@@ -35,7 +35,7 @@ UTILITY_SEEDS = 5
 CLASSIFIER_STEPS, CLASSIFIER_FOLDS = 300, 3
 #: Records of a cohort that are compared at most; more change the third digit and cost memory.
 LARGEST_COHORT = 2000
-#: ECGs of each kind in a blind test: with 50, a set that nobody can tell apart is called so in
+#: ECGs of each kind in a blind test: with 50, a set that no one can tell apart is called so in
 #: 85 % of readings, with 20 in 42 %.
 BLIND_RECORDS = 50
 #: Layout of an ECG on paper.
