@@ -415,8 +415,8 @@ MUTANTS = (
     Mutant(
         "sampler, heun: adds where it subtracts",
         SAMPLER,
-        "slope = (x - at(x, here)) / here",
-        "slope = (x + at(x, here)) / here",
+        "slope = (x - denoise_at(x, sigma)) / sigma",
+        "slope = (x + denoise_at(x, sigma)) / sigma",
     ),
 )
 

@@ -113,7 +113,7 @@ def test_the_chain_ends_in_numbers_and_exported_records(sets, undisturbed):
         "utility-synthetic",
     }
     results = undisturbed["utility-synthetic/card.json"]["results"]
-    assert [arm["name"] for arm in results["numbers"]["arms"]] == [
+    assert [arm["name"] for arm in results["evaluation"]["result"]["arms"]] == [
         "target only",
         "target only + tgdp x0.1",
     ]
