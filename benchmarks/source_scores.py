@@ -62,7 +62,7 @@ from ecgtransfer.statistics import (
     estimate,
 )
 from ecgtransfer.synthesis import generate, parse_counts
-from ecgtransfer.synthesis.generate import NETWORK_BATCH_CPU
+from ecgtransfer.synthesis.generation import NETWORK_BATCH_CPU
 from ecgtransfer.training import available_cores
 
 #: Records of a side of fidelity, physiology and privacy.

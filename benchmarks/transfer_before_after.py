@@ -32,7 +32,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from ecgtransfer.evaluation.two_sample import two_sample_test
 from ratio import by_patient, domain_records, matched, over_seeds
 from torch import Tensor
 
@@ -47,6 +46,7 @@ from ecgtransfer.diffusion import (
 from ecgtransfer.evaluation.distances import (
     frechet_distance,
 )
+from ecgtransfer.evaluation.fidelity.two_sample import two_sample_test
 from ecgtransfer.evaluation.signal_distances import (
     lead_correlations,
     log_band_power,

@@ -5,10 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ecgtransfer.drawing import SHEETS
-from ecgtransfer.evaluation import score_blind_test
-from ecgtransfer.evaluation.blind.figures import described, reader_table
-from ecgtransfer.pipeline import BlindSettings, Run, load_source, load_target, write_blind
+from ecgtransfer import drawing, evaluation, pipeline
+from ecgtransfer.defaults import BLIND_RECORDS, PAPER_LAYOUT
 from ecgtransfer.storage import to_card
 
 from .console import Facts, Grid, Json, Output, Quiet
@@ -17,10 +15,10 @@ from .console import Facts, Grid, Json, Output, Quiet
 def blind(
     folder: Annotated[Path, typer.Argument(help="Run folder; with --score, the folder of a test.")],
     to: Annotated[Path | None, typer.Option(help="Folder of the test to write.")] = None,
-    records: Annotated[int, typer.Option(min=1, help="ECGs of each kind.")] = BlindSettings.records,
+    records: Annotated[int, typer.Option(min=1, help="ECGs of each kind.")] = BLIND_RECORDS,
     method: Annotated[str | None, typer.Option(help="Whose set; the run's only one else.")] = None,
     name: Annotated[str, typer.Option(help="Of the set.")] = "synthetic",
-    layout: Annotated[str, typer.Option(help="3x4 or 12x1.")] = BlindSettings.layout,
+    layout: Annotated[str, typer.Option(help="3x4 or 12x1.")] = PAPER_LAYOUT,
     score: Annotated[bool, typer.Option("--score", help="Score the filled-in sheets.")] = False,
     answers: Annotated[
         list[Path] | None, typer.Option(help="Sheets, one a reader; else those in the folder.")
@@ -35,22 +33,22 @@ def blind(
     """
     output = Output(json, quiet)
     if score:
-        result = score_blind_test(folder, answers)
+        result = evaluation.score_blind_test(folder, answers)
         sentences = result.sentences()
-        header, *rows = reader_table(result).texts()
+        header, *rows = evaluation.reader_table(result).texts()
         payload = to_card(result) | {"sentences": sentences}
         output.result(payload, Grid("Readers", header, rows), *sentences)
         return
     if to is None:
         raise typer.BadParameter("give a folder for the test, or --score", param_hint="--to")
-    if layout not in SHEETS:
-        raise typer.BadParameter(f"expected {' or '.join(SHEETS)}", param_hint="--layout")
-    run = Run.open(folder)
-    source = load_source(run)
-    settings = BlindSettings(method, name, records, layout, seed)
+    if layout not in drawing.SHEETS:
+        raise typer.BadParameter(f"expected {' or '.join(drawing.SHEETS)}", param_hint="--layout")
+    run = pipeline.Run.open(folder)
+    source = pipeline.load_source(run)
+    settings = pipeline.BlindSettings(method, name, records, layout, seed)
     with output.progress("ECGs") as progress:
-        test = write_blind(run, load_target(run, source), settings, to, progress)
-    payload = described(test)
+        test = pipeline.write_blind(run, pipeline.load_target(run, source), settings, to, progress)
+    payload = evaluation.describe_blind_test(test)
     facts = [(word.replace("_", " "), value) for word, value in payload.items()]
     after = f"ecgtransfer evaluate blind {to} --score"
     warnings = [test.warning()] if test.warning() else []

@@ -1,14 +1,17 @@
 """Everything that is printed: progress on stderr, one summary or one JSON object on stdout."""
 
+from __future__ import annotations
+
 import inspect
 import json
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -23,13 +26,21 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from ecgtransfer.corpus import FetchProgress
 from ecgtransfer.storage import to_card as plain
-from ecgtransfer.training import Progress as TrainingProgress
 from ecgtransfer.training import is_main_process
+
+if TYPE_CHECKING:
+    from ecgtransfer.corpus import FetchProgress
+    from ecgtransfer.training import Progress as TrainingProgress
 
 #: Plain progress lines, where there is no terminal, come at most this often, in seconds.
 PLAIN_LINE_EVERY_S = 15.0
+
+#: After so long without a line, one says that the work goes on, in seconds.
+LONGEST_SILENCE_S = 30.0
+
+#: On a terminal, a stage without a count shows its bar after so long, in seconds.
+BAR_AFTER_S = 2.0
 
 #: However narrow the terminal, a value has this many characters in a line.
 SHORTEST_LINE = 20
@@ -73,11 +84,18 @@ class Output:
             with Progress(*columns, console=stderr) as bars:
                 # What is done already reports nothing, and shows no bar.
                 bar = bars.add_task(task, total=None, visible=False)
-                yield lambda done, total: bars.update(
-                    bar, completed=done, total=total, visible=True
-                )
+                late = threading.Timer(BAR_AFTER_S, lambda: bars.update(bar, visible=True))
+                late.daemon = True
+                late.start()
+                try:
+                    yield lambda done, total: bars.update(
+                        bar, completed=done, total=total, visible=True
+                    )
+                finally:
+                    late.cancel()
         else:
-            yield _plain_lines(task)
+            with _PlainLines(task) as lines:
+                yield lines.report
 
     @contextmanager
     def fetching(self, task: str) -> Iterator[Callable[[FetchProgress], None]]:
@@ -99,11 +117,19 @@ class Output:
 
     @contextmanager
     def training(self, task: str) -> Iterator[Callable[[TrainingProgress], None]]:
-        """The same for a training."""
-        with self.progress(task) as counter:
-            yield lambda now: counter(now.step, now.steps)
+        """The same for a training; one that stops early says so."""
+        last: list[TrainingProgress] = []
 
-    def result(self, payload: object, *parts: "Facts | Grid | str") -> None:
+        def report(now: TrainingProgress) -> None:
+            last[:] = [now]
+            counter(now.step, now.steps)
+
+        with self.progress(task) as counter:
+            yield report
+        if last and last[0].step < last[0].steps:
+            self.note(f"{task}: stopped at {last[0].step} of {last[0].steps}: no more gain")
+
+    def result(self, payload: object, *parts: Facts | Grid | str) -> None:
         """Print what a command came to: one JSON object, or the parts one below the other."""
         if not is_main_process():
             return
@@ -293,20 +319,59 @@ def _fetch_state(now: FetchProgress, began: float) -> str:
     )
 
 
-def _plain_lines(task: str) -> Counter:
-    began = time.monotonic()
-    last, ended, pace = [began], list[bool](), list[_Pace]()
+class _PlainLines:
+    """Progress where there is no terminal: lines, with no long silence between them."""
 
-    def line(done: int, total: int) -> None:
+    def __init__(self, task: str) -> None:
+        self.task = task
+        self.began = self.last = time.monotonic()
+        self.pace: _Pace | None = None
+        self.count: tuple[int, int] | None = None
+        self.ended = self.waited = False
+        self.over = False
+        self.spoke = threading.Event()
+        self.watch = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> _PlainLines:
+        self.watch.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.over = True
+        self.spoke.set()
+        self.watch.join()
+        if kind is None and self.waited and self.count is None:
+            typer.echo(f"{self.task}: done in {time.monotonic() - self.began:.0f} s", err=True)
+
+    def report(self, done: int, total: int) -> None:
+        """A line at the end, and seldom before it."""
         now = time.monotonic()
-        if not pace:
-            pace.append(_Pace(now, done))
-        if ended or (done < total and now - last[0] < PLAIN_LINE_EVERY_S):
+        self.count = (done, total)
+        if self.pace is None:
+            self.pace = _Pace(now, done)
+        if self.ended or (done < total and now - self.last < PLAIN_LINE_EVERY_S):
             return
-        if done >= total:
-            ended.append(True)
-        last[0] = now
-        ending = pace[0].left(now, done, total) if done < total else f" in {now - began:.0f} s"
-        typer.echo(f"{task}: {done} of {total}{ending}", err=True)
+        self.ended = done >= total
+        self.last = now
+        ending = f" in {now - self.began:.0f} s" if self.ended else self.pace.left(now, done, total)
+        self._say(f"{done} of {total}{ending}")
 
-    return line
+    def _say(self, text: str) -> None:
+        self.spoke.set()
+        typer.echo(f"{self.task}: {text}", err=True)
+
+    def _watch(self) -> None:
+        """Say after a long silence that the work goes on."""
+        while True:
+            if self.spoke.wait(LONGEST_SILENCE_S):
+                if self.over:
+                    return
+                self.spoke.clear()
+                continue
+            self.waited = True
+            seconds = time.monotonic() - self.began
+            stage = "no count of this stage"
+            if self.count is not None:
+                done, total = self.count
+                stage = f"{done} of {total}"
+            typer.echo(f"{self.task}: {stage}, at work for {seconds:.0f} s", err=True)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ecgtransfer.pipeline import DemoSettings, DemoSummary, run_demo
+from ecgtransfer import pipeline
 
 from .console import Facts, Json, Output, Quiet
 
@@ -25,7 +25,7 @@ def demo(
     Example: ecgtransfer demo --to runs/demo
     """
     output = Output(json, quiet)
-    summary = run_demo(to, DemoSettings(seed=seed), output)
+    summary = pipeline.run_demo(to, pipeline.DemoSettings(seed=seed), output)
     for sentence in summary.transfer.warnings:
         output.warn(sentence)
     output.result(
@@ -35,7 +35,7 @@ def demo(
     )
 
 
-def _rows(summary: DemoSummary) -> list[tuple[str, object]]:
+def _rows(summary: "pipeline.DemoSummary") -> list[tuple[str, object]]:
     return [
         ("source model, held-out loss", summary.source.validation_loss),
         ("calibration records, source model", summary.transfer.source_loss),

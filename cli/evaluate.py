@@ -6,23 +6,14 @@ from typing import Annotated
 
 import typer
 
-from ecgtransfer.evaluation import RATIOS, ClassifierConfig
-from ecgtransfer.pipeline import (
+from ecgtransfer import evaluation, pipeline, training
+from ecgtransfer.defaults import (
     ARMS,
-    OF_SOURCE_RECORDS,
-    FidelitySettings,
-    PhysiologySettings,
-    PrivacySettings,
-    QuestionSettings,
-    Run,
-    Source,
-    Target,
-    UtilitySettings,
-    evaluate_all,
-    load_source,
-    load_target,
+    CLASSIFIER_FOLDS,
+    CLASSIFIER_STEPS,
+    LARGEST_COHORT,
+    UTILITY_SEEDS,
 )
-from ecgtransfer.training import available_cores
 
 from .blind import blind
 from .console import Grid, Json, Output, Quiet, add_command
@@ -64,9 +55,9 @@ def utility(
     name: Name = "synthetic",
     arm: Arms = None,
     ratio: Ratio = None,
-    seeds: Seeds = UtilitySettings.seeds,
-    classifier_steps: Steps = ClassifierConfig.steps,
-    folds: Folds = ClassifierConfig.folds,
+    seeds: Seeds = UTILITY_SEEDS,
+    classifier_steps: Steps = CLASSIFIER_STEPS,
+    folds: Folds = CLASSIFIER_FOLDS,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -77,13 +68,13 @@ def utility(
 
     Example: ecgtransfer evaluate utility runs/clinic --arm source --arm control --ratio 1 --ratio 4
     """
-    settings = UtilitySettings(
+    settings = pipeline.UtilitySettings(
         methods=tuple(method or ()),
         name=name,
         arms=() if arm == ["none"] else tuple(arm or ARMS),
-        ratios=tuple(ratio or RATIOS),
+        ratios=tuple(ratio or evaluation.RATIOS),
         seeds=seeds,
-        classifier=ClassifierConfig(steps=classifier_steps, folds=folds),
+        classifier=evaluation.ClassifierConfig(steps=classifier_steps, folds=folds),
         seed=seed,
     )
     output = Output(json, quiet)
@@ -97,7 +88,7 @@ def fidelity(
     run: RunFolder,
     method: Method = None,
     name: Name = "synthetic",
-    classifier_steps: Steps = ClassifierConfig.steps,
+    classifier_steps: Steps = CLASSIFIER_STEPS,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -106,8 +97,8 @@ def fidelity(
 
     Example: ecgtransfer evaluate fidelity runs/clinic
     """
-    settings = FidelitySettings(
-        tuple(method or ()), name, ClassifierConfig(steps=classifier_steps), seed
+    settings = pipeline.FidelitySettings(
+        tuple(method or ()), name, evaluation.ClassifierConfig(steps=classifier_steps), seed
     )
     output = Output(json, quiet)
     _ask(output, _opened(run), settings)
@@ -119,7 +110,7 @@ def physiology(
     name: Name = "synthetic",
     records: Annotated[
         int, typer.Option(min=1, help="Records of a side, at most.")
-    ] = PhysiologySettings.records,
+    ] = LARGEST_COHORT,
     workers: Workers = None,
     seed: Seed = 0,
     json: Json = False,
@@ -129,7 +120,7 @@ def physiology(
 
     Example: ecgtransfer evaluate physiology runs/clinic
     """
-    settings = PhysiologySettings(tuple(method or ()), name, records, seed)
+    settings = pipeline.PhysiologySettings(tuple(method or ()), name, records, seed)
     output = Output(json, quiet)
     _ask(output, _opened(run), settings, workers=workers)
 
@@ -138,7 +129,7 @@ def privacy(
     run: RunFolder,
     method: Method = None,
     name: Name = "synthetic",
-    classifier_steps: Steps = ClassifierConfig.steps,
+    classifier_steps: Steps = CLASSIFIER_STEPS,
     workers: Workers = None,
     seed: Seed = 0,
     json: Json = False,
@@ -148,8 +139,8 @@ def privacy(
 
     Example: ecgtransfer evaluate privacy runs/clinic
     """
-    settings = PrivacySettings(
-        tuple(method or ()), name, ClassifierConfig(steps=classifier_steps), seed
+    settings = pipeline.PrivacySettings(
+        tuple(method or ()), name, evaluation.ClassifierConfig(steps=classifier_steps), seed
     )
     output = Output(json, quiet)
     _ask(output, _opened(run), settings, workers=workers)
@@ -159,8 +150,8 @@ def everything(
     run: RunFolder,
     method: Method = None,
     name: Name = "synthetic",
-    seeds: Seeds = UtilitySettings.seeds,
-    classifier_steps: Steps = ClassifierConfig.steps,
+    seeds: Seeds = UTILITY_SEEDS,
+    classifier_steps: Steps = CLASSIFIER_STEPS,
     workers: Workers = None,
     seed: Seed = 0,
     json: Json = False,
@@ -171,8 +162,8 @@ def everything(
     Example: ecgtransfer evaluate all runs/clinic --seeds 5
     """
     methods = tuple(method or ())
-    classifier = ClassifierConfig(steps=classifier_steps)
-    utility = UtilitySettings(
+    classifier = evaluation.ClassifierConfig(steps=classifier_steps)
+    utility = pipeline.UtilitySettings(
         methods=methods, name=name, seeds=seeds, classifier=classifier, seed=seed
     )
     output = Output(json, quiet)
@@ -180,9 +171,9 @@ def everything(
     _ask(
         output,
         opened,
-        PrivacySettings(methods, name, classifier, seed),
-        FidelitySettings(methods, name, classifier, seed),
-        PhysiologySettings(methods, name, seed=seed),
+        pipeline.PrivacySettings(methods, name, classifier, seed),
+        pipeline.FidelitySettings(methods, name, classifier, seed),
+        pipeline.PhysiologySettings(methods, name, seed=seed),
         _with_answerable_arms(output, opened[1], utility),
         workers=workers,
     )
@@ -194,8 +185,8 @@ add_command(app, everything, name="all")
 
 
 def _with_answerable_arms(
-    output: Output, source: Source, settings: UtilitySettings
-) -> UtilitySettings:
+    output: Output, source: "pipeline.Source", settings: "pipeline.UtilitySettings"
+) -> "pipeline.UtilitySettings":
     """The same without the arms that learn from the source's records, where these are not here."""
     if source.location is not None:
         return settings
@@ -203,24 +194,25 @@ def _with_answerable_arms(
         "the source's records are not here, so that no classifier learns from them; prepare them "
         "and name the set by 'transfer --source-set' to have the strongest baseline too"
     )
-    arms = tuple(arm for arm in settings.arms if arm not in OF_SOURCE_RECORDS)
+    arms = tuple(arm for arm in settings.arms if arm not in pipeline.OF_SOURCE_RECORDS)
     return replace(settings, arms=arms)
 
 
-def _opened(folder: Path) -> tuple[Run, Source, Target]:
-    run = Run.open(folder)
-    source = load_source(run)
-    return run, source, load_target(run, source)
+def _opened(folder: Path) -> "tuple[pipeline.Run, pipeline.Source, pipeline.Target]":
+    run = pipeline.Run.open(folder)
+    source = pipeline.load_source(run)
+    return run, source, pipeline.load_target(run, source)
 
 
 def _ask(
     output: Output,
-    opened: tuple[Run, Source, Target],
-    *questions: QuestionSettings,
+    opened: "tuple[pipeline.Run, pipeline.Source, pipeline.Target]",
+    *questions: "pipeline.QuestionSettings",
     workers: int | None = None,
 ) -> None:
     """Answer questions about the sets of a run; print tables, then verdicts, of each."""
-    answers = evaluate_all(*opened, questions, output, workers or available_cores())
+    cores = workers or training.available_cores()
+    answers = pipeline.evaluate_all(*opened, questions, output, cores)
     parts: list[Grid | str] = []
     for answer in answers:
         for table in answer.tables:

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from ecgtransfer.corpus import ECGSet
-from ecgtransfer.export import SHARD_RECORDS, export_set, export_webdataset, write_croissant
+from ecgtransfer import corpus
+from ecgtransfer import export as exports
+from ecgtransfer.defaults import SHARD_RECORDS
 
 from .console import Facts, Json, Output, Quiet
 
@@ -40,15 +41,17 @@ def export(
             "give at least one of them", param_hint="--wfdb, --webdataset, --croissant"
         )
     output = Output(json, quiet)
-    ecgset = ECGSet.open(folder)
+    ecgset = corpus.ECGSet.open(folder)
     payload: dict[str, object] = {"set": folder, "records": len(ecgset)}
     if croissant is not None:
-        write_croissant(ecgset, croissant)
+        exports.write_croissant(ecgset, croissant)
         payload["croissant"] = croissant
     if wfdb is not None:
         with output.progress("WFDB records") as progress:
-            payload["wfdb"] = export_set(ecgset, wfdb, progress)
+            payload["wfdb"] = exports.export_set(ecgset, wfdb, progress)
     if webdataset is not None:
         with output.progress("records in tar shards") as progress:
-            payload["webdataset"] = export_webdataset(ecgset, webdataset, shard_records, progress)
+            payload["webdataset"] = exports.export_webdataset(
+                ecgset, webdataset, shard_records, progress
+            )
     output.result(payload, Facts("Exported", list(payload.items())))

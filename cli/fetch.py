@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ecgtransfer.corpus import FetchReport, load_manifest
-from ecgtransfer.corpus import fetch as fetch_corpus
+from ecgtransfer import corpus as corpora
 from ecgtransfer.errors import CorpusError
 
 from .console import Facts, Json, Output, Quiet
@@ -38,11 +37,11 @@ def fetch(
     Example: ecgtransfer data fetch ptbxl --to downloads/ptb-xl
     """
     output = Output(json, quiet)
-    manifest = load_manifest(corpus)
+    manifest = corpora.load_manifest(corpus)
     folder = to or Path("downloads", corpus)
     again = _command(corpus, folder, rate or (), mirror or ())
     with output.fetching(corpus) as progress:
-        report = fetch_corpus(
+        report = corpora.fetch(
             manifest,
             folder,
             sampling_rates_hz=rate or (),
@@ -69,7 +68,7 @@ def _command(corpus: str, folder: Path, rates: Sequence[int], mirrors: Sequence[
     return shlex.join(words)
 
 
-def _summary(report: FetchReport, licence: str, ready: bool) -> list[Facts | str]:
+def _summary(report: "corpora.FetchReport", licence: str, ready: bool) -> list[Facts | str]:
     """`ready`: what `data prepare` reads is there."""
     megabytes = report.received_bytes / 1e6
     parts: list[Facts | str] = [

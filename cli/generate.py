@@ -5,21 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ecgtransfer.corpus import ECGSet
-from ecgtransfer.pipeline import (
-    GenerateSettings,
-    Run,
-    SamplerSettings,
-    Steering,
-    absolute,
-    export,
-    load_source,
-    parse_heart_rate,
-    synthesise,
-    unfinished_shards,
-)
-from ecgtransfer.synthesis import DiskSpace, Shard
-from ecgtransfer.training import is_main_process
+from ecgtransfer import corpus, pipeline, synthesis, training
+from ecgtransfer.defaults import LABEL_SCALE, RECORD_SOLVER, RECORD_STEPS
 
 from .console import Facts, Json, Output, Quiet
 
@@ -38,11 +25,11 @@ def generate(
     ] = None,
     method: Annotated[str | None, typer.Option(help="Of the run's transfers.")] = None,
     name: Annotated[str, typer.Option(help="Of the set.")] = "synthetic",
-    steps: Annotated[int, typer.Option(min=2, help="Sampler steps.")] = SamplerSettings.steps,
-    solver: Annotated[str, typer.Option(help="adams, dpmpp2m or heun.")] = SamplerSettings.solver,
+    steps: Annotated[int, typer.Option(min=2, help="Sampler steps.")] = RECORD_STEPS,
+    solver: Annotated[str, typer.Option(help="adams, dpmpp2m or heun.")] = RECORD_SOLVER,
     label_scale: Annotated[
         float, typer.Option(help="Classifier-free guidance; 1 is the model as it is.")
-    ] = SamplerSettings.classifier_free_scale,
+    ] = LABEL_SCALE,
     heart_rate: Annotated[
         str | None, typer.Option(help='Heart rate of every record, beats a minute, e.g. "45-60".')
     ] = None,
@@ -73,51 +60,53 @@ def generate(
 
     Example: ecgtransfer generate runs/clinic --count AFIB=200 --count "CRBBB+PVC=20" --shard 1/2
     """
-    settings = GenerateSettings(
+    settings = pipeline.GenerateSettings(
         counts=tuple(count or ()),
         per_class=per_class,
         ratio=ratio,
         method=method,
         name=name,
-        sampler=SamplerSettings(steps, solver, label_scale),
+        sampler=pipeline.SamplerSettings(steps, solver, label_scale),
         seed=seed,
-        steering=Steering(
-            None if heart_rate is None else parse_heart_rate(heart_rate),
-            None if beats is None else absolute(beats),
+        steering=pipeline.Steering(
+            None if heart_rate is None else pipeline.parse_heart_rate(heart_rate),
+            None if beats is None else pipeline.absolute(beats),
             age,
             sex,  # type: ignore[arg-type]  # checked on construction
         ),
     )
-    part = None if shard is None else Shard.parse(shard)
+    part = None if shard is None else synthesis.Shard.parse(shard)
     output = Output(json, quiet)
-    opened = Run.open(run)
+    opened = pipeline.Run.open(run)
     asked: dict[str, object] = {}
 
-    def tell(disk: DiskSpace) -> None:
+    def tell(disk: "synthesis.DiskSpace") -> None:
         asked["disk"] = disk.to_dict()
         output.note(f"{'the set' if part is None else f'shard {part}'} {disk}")
 
     with output.progress("synthetic records") as progress:
-        ecgset = synthesise(opened, load_source(opened), settings, progress, shard=part, disk=tell)
+        ecgset = pipeline.synthesise(
+            opened, pipeline.load_source(opened), settings, progress, shard=part, disk=tell
+        )
     payload = _facts(ecgset) | asked
     sentences = []
     if part is not None and "shard" in ecgset.card:
-        left = unfinished_shards(opened, name, str(ecgset.card["method"]), part.of)
+        left = pipeline.unfinished_shards(opened, name, str(ecgset.card["method"]), part.of)
         payload |= {"shard": str(part), "unfinished_shards": [str(other) for other in left]}
         sentences.append(
             f"Still to be drawn: --shard {', '.join(map(str, left))}."
             if left
             else "All shards are drawn: the same command without --shard joins them."
         )
-    elif wfdb and is_main_process():
+    elif wfdb and training.is_main_process():
         with output.progress("WFDB records") as progress:
-            payload["wfdb"] = export(opened, name, str(ecgset.card["method"]), progress)
+            payload["wfdb"] = pipeline.export(opened, name, str(ecgset.card["method"]), progress)
     output.result(
         payload, Facts("Synthetic records, not for diagnosis", list(payload.items())), *sentences
     )
 
 
-def _facts(ecgset: ECGSet) -> dict[str, object]:
+def _facts(ecgset: "corpus.ECGSet") -> dict[str, object]:
     # Summed in float64: float32 stops counting at 16 million.
     totals = ecgset.labels.sum(axis=0, dtype=float)
     return {

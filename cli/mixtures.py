@@ -2,22 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ecgtransfer.experiments.figures import draw_study
-from ecgtransfer.experiments.mixtures import (
-    FULL,
-    QUICK,
-    SCORES,
-    Study,
-    run_study,
-)
-from ecgtransfer.experiments.problems import PROBLEMS
 from ecgtransfer.training import available_cores
 
 from .console import Facts, Grid, Json, Output, Quiet
+
+if TYPE_CHECKING:
+    from ecgtransfer.experiments import Study
 
 
 def mixtures(
@@ -27,7 +21,10 @@ def mixtures(
     ] = False,
     problem: Annotated[
         list[str] | None,
-        typer.Option(help=f"{', '.join(PROBLEMS)}; none given: all of the study."),
+        typer.Option(
+            help="paper, unequal, separated, new-mode, conditional, paper-8 or paper-32; none "
+            "given: all of the study."
+        ),
     ] = None,
     size: Annotated[
         list[int] | None,
@@ -50,6 +47,10 @@ def mixtures(
 
     Example: ecgtransfer mixtures studies/mixtures --quick
     """
+    # The package loads its networks, and torch with them.
+    from ecgtransfer.experiments.figures import draw_study
+    from ecgtransfer.experiments.mixtures import FULL, QUICK, run_study
+
     output = Output(json, quiet)
     standard = QUICK if quick else FULL
     settings = replace(
@@ -73,8 +74,10 @@ def mixtures(
     )
 
 
-def _grids(study: Study) -> list[Grid]:
+def _grids(study: "Study") -> list[Grid]:
     """One table for each problem and size that was asked for."""
+    from ecgtransfer.experiments.mixtures import SCORES
+
     scores = [name.replace("_", " ") for name in SCORES]
     costs = ("seeds", "diverged", "parameters trained", "seconds", "selection seconds")
     return [

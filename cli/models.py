@@ -6,16 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ecgtransfer import pipeline
 from ecgtransfer.errors import ConfigError
-from ecgtransfer.pipeline import (
-    PretrainedModel,
-    Run,
-    adopt_source,
-    corpus_in_words,
-    export_source,
-    find_source,
-    pretrained_models,
-)
 
 from .console import Facts, Json, Output, Quiet, add_command
 
@@ -32,7 +24,7 @@ def list_(json: Json = False, quiet: Quiet = False) -> None:
 
     Example: ecgtransfer models list
     """
-    found = pretrained_models()
+    found = pipeline.pretrained_models()
     told: list[Facts | str] = [Facts(model.name, _rows(model)) for model in found]
     if not told:
         told.append("This version ships no model; train one, or get an exported one.")
@@ -41,15 +33,27 @@ def list_(json: Json = False, quiet: Quiet = False) -> None:
 
 def show(
     name: Annotated[str, typer.Argument(help="Of a shipped model, or an exported one's folder.")],
+    full: Annotated[
+        bool, typer.Option("--full", help="The whole card: command, all scores, limits.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show the card of a model: data, licence, command, scores and limits.
+    """Show what a model is: data, licence, size and main scores; with --full, its whole card.
 
-    Example: ecgtransfer models show ptbxl-cascade
+    Example: ecgtransfer models show ptbxl-cascade --full
     """
-    model = PretrainedModel.open(find_source(name).folder)
-    Output(json, quiet).result(_payload(model) | {"scores": model.scores}, model.model_card)
+    model = pipeline.PretrainedModel.open(pipeline.find_source(name).folder)
+    payload = _payload(model) | {"scores": model.scores}
+    if full:
+        Output(json, quiet).result(payload, model.model_card)
+        return
+    rows = [
+        *_rows(model),
+        *_main_scores(model),
+        ("whole card", f"ecgtransfer models show {name} --full"),
+    ]
+    Output(json, quiet).result(payload, Facts(model.name, rows))
 
 
 def get(
@@ -65,8 +69,8 @@ def get(
 
     Example: ecgtransfer models get ptbxl-cascade --to runs/clinic
     """
-    run = Run.create(to)
-    adopt_source(run, find_source(name), source_set)
+    run = pipeline.Run.create(to)
+    pipeline.adopt_source(run, pipeline.find_source(name), source_set)
     stage = run.stage("source")
     Output(json, quiet).result(
         {"source": stage.folder, "fingerprint": stage.card["fingerprint"]},
@@ -90,7 +94,7 @@ def export(
 
     Example: ecgtransfer models export runs/clinic --to models/our-hospital
     """
-    model = export_source(Run.open(run), to, _read_scores(scores), limits)
+    model = pipeline.export_source(pipeline.Run.open(run), to, _read_scores(scores), limits)
     Output(json, quiet).result(_payload(model), Facts(f"Model in {to}", _rows(model)))
 
 
@@ -110,14 +114,25 @@ def _read_scores(path: Path | None) -> dict[str, Any] | None:
     return held
 
 
-def _payload(model: PretrainedModel) -> dict[str, object]:
+def _main_scores(model: "pipeline.PretrainedModel") -> list[tuple[str, object]]:
+    """AUROC of classifiers trained on real and on synthetic records, where it is stated."""
+    stated = model.scores.get("utility")
+    utility = stated if isinstance(stated, dict) else {}
+    return [
+        (f"AUROC, {key} records", "{value:.3f} [{low:.3f}, {high:.3f}]".format_map(utility[key]))
+        for key in ("real", "synthetic")
+        if isinstance(utility.get(key), dict) and {"value", "low", "high"} <= utility[key].keys()
+    ]
+
+
+def _payload(model: "pipeline.PretrainedModel") -> dict[str, object]:
     return {"name": model.name, "folder": model.folder, "training": model.summary}
 
 
-def _rows(model: PretrainedModel) -> list[tuple[str, object]]:
+def _rows(model: "pipeline.PretrainedModel") -> list[tuple[str, object]]:
     summary = model.summary
     return [
-        ("learned from", corpus_in_words(summary.corpus)),
+        ("learned from", pipeline.corpus_in_words(summary.corpus)),
         ("records", summary.records),
         ("labels", ", ".join(label for label, count in summary.labels.items() if count)),
         ("parameters", summary.parameters),

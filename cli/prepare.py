@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ecgtransfer.pipeline import Description, prepare_set
+from ecgtransfer import pipeline
 
 from .console import Json, Output, Quiet
 
@@ -56,12 +56,12 @@ def prepare(
     """
     output = Output(json, quiet)
     with output.progress(f"{corpus} records") as progress:
-        report = prepare_set(
+        report = pipeline.prepare_set(
             corpus,
             folder,
             to,
             labels=labels,
-            description=Description(
+            description=pipeline.Description(
                 table, vocabulary, recorded_rate, unit, leads.split(",") if leads else None
             ),
             sampling_rate_hz=rate,

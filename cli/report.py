@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ecgtransfer.pipeline import ReportSettings, Run, load_source, load_target, report_run
+from ecgtransfer import pipeline
 
 from .console import Facts, Json, Output, Quiet
 
@@ -29,10 +29,12 @@ def report(
 
     Example: ecgtransfer report runs/clinic --without-real
     """
-    settings = ReportSettings(name, tuple(method or ()), not without_real)
-    opened = Run.open(run)
-    source = load_source(opened)
+    settings = pipeline.ReportSettings(name, tuple(method or ()), not without_real)
+    opened = pipeline.Run.open(run)
+    source = pipeline.load_source(opened)
     folder = to or opened.folder / "report"
-    page = report_run(opened, source, load_target(opened, source), settings, folder)
+    page = pipeline.report_run(
+        opened, source, pipeline.load_target(opened, source), settings, folder
+    )
     payload = {"page": page, "numbers": page.with_suffix(".json")}
     Output(json, quiet).result(payload, Facts("Report", list(payload.items())))

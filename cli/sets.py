@@ -6,9 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ecgtransfer.corpus import ECGSet
-from ecgtransfer.corpus.sets.ecgset import is_ecgset
-from ecgtransfer.drawing import SHEETS, ShownSet, show_record, show_recording, show_set
+from ecgtransfer import corpus, drawing
 
 from .console import Facts, Grid, Json, Output, Quiet
 
@@ -33,28 +31,30 @@ def show(
 
     Example: ecgtransfer data show sets/ptbxl 00001 --out 00001.png
     """
-    if layout not in SHEETS:
-        raise typer.BadParameter(f"expected {' or '.join(SHEETS)}", param_hint="--layout")
+    from ecgtransfer.corpus.sets.ecgset import is_ecgset
+
+    if layout not in drawing.SHEETS:
+        raise typer.BadParameter(f"expected {' or '.join(drawing.SHEETS)}", param_hint="--layout")
     output = Output(json, quiet)
     if record is None:
-        shown = show_set(ECGSet.open(folder), out)
+        shown = drawing.show_set(corpus.ECGSet.open(folder), out)
         output.result(shown, Facts(str(folder), _rows(shown)), *_tables(shown))
     else:
         one = (
-            show_record(ECGSet.open(folder), record, out, layout)
+            drawing.show_record(corpus.ECGSet.open(folder), record, out, layout)
             if is_ecgset(folder)
-            else show_recording(folder, record, out, layout)
+            else drawing.show_recording(folder, record, out, layout)
         )
         output.result(one, Facts(record, _named(asdict(one))))
 
 
-def _rows(shown: ShownSet) -> list[tuple[str, object]]:
+def _rows(shown: "drawing.ShownSet") -> list[tuple[str, object]]:
     """What a line each can tell."""
     held = {field.name: getattr(shown, field.name) for field in fields(shown)}
     return _named({name: value for name, value in held.items() if name not in _TABLES})
 
 
-def _tables(shown: ShownSet) -> tuple[Grid, Grid]:
+def _tables(shown: "drawing.ShownSet") -> tuple[Grid, Grid]:
     return (
         Grid("Records of each label", ("label", "records"), list(shown.labels.items())),
         Grid(

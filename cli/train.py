@@ -6,15 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ecgtransfer.pipeline import (
-    Run,
-    SourceSettings,
-    StageSummary,
-    corpus_in_words,
-    find_source,
-    read_source,
-    train_source,
-)
+from ecgtransfer import pipeline
 
 from .console import Facts, Json, Output, Quiet
 
@@ -77,7 +69,7 @@ def train(
     chosen = set_folder or source
     if chosen is None:
         raise typer.BadParameter("missing; give the folder of a prepared set", param_hint="--set")
-    settings = SourceSettings(
+    settings = pipeline.SourceSettings(
         source=chosen,
         select=tuple(select or ()),
         validation=tuple(validation or ()),
@@ -91,11 +83,13 @@ def train(
         factorised=factorised,
         least_records=least_records,
     )
-    begun = None if start is None else read_source(find_source(start))
-    summary = train_source(Run.create(run), settings, start=begun, bars=output.training)
+    begun = None if start is None else pipeline.read_source(pipeline.find_source(start))
+    summary = pipeline.train_source(
+        pipeline.Run.create(run), settings, start=begun, bars=output.training
+    )
     told = asdict(summary) | {
         "labels": ", ".join(f"{label} {count}" for label, count in summary.labels.items()),
-        "corpus": corpus_in_words(summary.corpus),
+        "corpus": pipeline.corpus_in_words(summary.corpus),
         "stages": ", ".join(
             f"{name.replace('_', ' ')} {each.steps} steps, held-out loss {_loss(each)}"
             for name, each in summary.stages.items()
@@ -106,5 +100,5 @@ def train(
     output.result(summary, Facts(f"Source model in {run / 'source'}", rows))
 
 
-def _loss(stage: StageSummary) -> str:
+def _loss(stage: "pipeline.StageSummary") -> str:
     return "not measured" if stage.validation_loss is None else f"{stage.validation_loss:.3f}"

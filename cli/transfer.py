@@ -7,17 +7,9 @@ from typing import Annotated
 
 import typer
 
-from ecgtransfer.corpus import SplitProtocol
+from ecgtransfer import pipeline
+from ecgtransfer.defaults import TRANSFER_METHODS, SplitProtocol
 from ecgtransfer.errors import ConfigError
-from ecgtransfer.pipeline import (
-    METHODS,
-    TargetSettings,
-    TransferRequest,
-    TransferSettings,
-    TransferSummary,
-    read_transfer_config,
-    request_transfer,
-)
 
 from .console import Facts, Json, Output, Quiet, shown
 
@@ -54,7 +46,9 @@ def transfer(
     ] = None,
     method: Annotated[
         str,
-        typer.Option(help="; ".join(f"{each.name}: {each.title}" for each in METHODS.values())),
+        typer.Option(
+            help="; ".join(f"{name}: {title}" for name, title in TRANSFER_METHODS.items())
+        ),
     ] = "tgdp",
     source_records: Annotated[
         str | None,
@@ -86,20 +80,20 @@ def transfer(
     Example: ecgtransfer transfer runs/clinic --source ptbxl-cascade --target sets/clinic
     """
     output = Output(json, quiet)
-    settings = TransferSettings(method=method, seed=seed)
+    settings = pipeline.TransferSettings(method=method, seed=seed)
     if config is not None:
-        settings = read_transfer_config(config, settings)
+        settings = pipeline.read_transfer_config(config, settings)
     if folds is not None:
         settings = replace(settings, folds=folds)
-    request = TransferRequest(
-        TargetSettings(target, tuple(select or ()), train_records, protocol, _part(part)),
+    request = pipeline.TransferRequest(
+        pipeline.TargetSettings(target, tuple(select or ()), train_records, protocol, _part(part)),
         settings.with_training(steps),
         source,
         source_set,
         source_records,
         split_seed,
     )
-    summary = request_transfer(run, request, output.training, output.warn)
+    summary = pipeline.request_transfer(run, request, output.training, output.warn)
     output.result(summary, Facts(f"Transfer by {method} in {run}", _rows(summary)))
 
 
@@ -113,7 +107,7 @@ def _part(text: str | None) -> tuple[int, int] | None:
     return int(number), int(parts)
 
 
-def _rows(summary: TransferSummary) -> list[tuple[str, object]]:
+def _rows(summary: "pipeline.TransferSummary") -> list[tuple[str, object]]:
     rows: list[tuple[str, object]] = [
         ("target records", summary.target_records),
         ("trained parameters", summary.trained_parameters),

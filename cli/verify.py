@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ecgtransfer.corpus import ECGSet, verify_corpus
-from ecgtransfer.corpus.sets.ecgset import CARD
+from ecgtransfer import corpus
 from ecgtransfer.errors import CorpusError
 
 from .console import Facts, Json, Output, Quiet
@@ -27,11 +26,13 @@ def verify(
 
     Example: ecgtransfer data verify sets/ptbxl
     """
+    from ecgtransfer.corpus.sets.ecgset import CARD
+
     output = Output(json, quiet)
     if folder.is_dir() and not (folder / CARD).exists():
         _verify_corpus(folder, workers, output)
         return
-    ecgset = ECGSet.open(folder)
+    ecgset = corpus.ECGSet.open(folder)
     ecgset.verify()
     payload = {"set": folder, "records": len(ecgset), "fingerprint": ecgset.fingerprint}
     output.result(payload, Facts("As it was written", list(payload.items())))
@@ -39,7 +40,7 @@ def verify(
 
 def _verify_corpus(folder: Path, workers: int, output: Output) -> None:
     with output.progress("files and records") as progress:
-        report = verify_corpus(folder, workers=workers, progress=progress)
+        report = corpus.verify_corpus(folder, workers=workers, progress=progress)
     held = f"{report.with_checksum:,} of {report.files:,}" if report.with_checksum else "none"
     rows = [
         ("corpus", f"{report.corpus} {report.version}"),

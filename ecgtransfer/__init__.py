@@ -13,9 +13,10 @@ One vocabulary, in code, tests, command line and documents:
     source      the large data set, distribution p; target: the small one, distribution q
 """
 
-from importlib import import_module
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ecgtransfer.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ecgtransfer.corpus import (
@@ -54,35 +55,10 @@ if TYPE_CHECKING:
 
     # Of its own module, whose name it shares: type checkers take the other for that module.
     from ecgtransfer.transfer.guided import guided
+else:
+    __getattr__, __dir__ = lazy_names(__name__)
 
 __version__ = version("ecgtransfer")
-
-#: Package of each public name. A package is imported when one of its names is first used, so that
-#: reading a record does not wait for torch.
-_PACKAGES = {
-    "LEADS": "signals",
-    "Recording": "signals",
-    "expand_leads": "signals",
-    "independent_leads": "signals",
-    "read_recording": "signals",
-    "write_recording": "signals",
-    "ECGSet": "corpus",
-    "LabelSpace": "corpus",
-    "label_space": "corpus",
-    "simulate": "simulation",
-    "DiffusionModel": "diffusion",
-    "karras_sigmas": "diffusion",
-    "sample": "diffusion",
-    "consistency_loss": "transfer",
-    "cycle_loss": "transfer",
-    "guidance_loss": "transfer",
-    "guided": "transfer",
-    "log_density_ratio": "transfer",
-    "challenge_scores": "evaluation",
-    "frechet_distance": "evaluation",
-    "macro_auroc": "evaluation",
-    "prdc": "evaluation",
-}
 
 __all__ = [
     "LEADS",
@@ -108,14 +84,3 @@ __all__ = [
     "simulate",
     "write_recording",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name from its package."""
-    if name not in _PACKAGES:
-        raise AttributeError(f"module 'ecgtransfer' has no attribute {name!r}")
-    return getattr(import_module(f"ecgtransfer.{_PACKAGES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])

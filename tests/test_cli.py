@@ -8,6 +8,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,17 +18,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import typer
-from ecgtransfer_cli import console, demo, main, mixtures, train
+from ecgtransfer_cli import console, main
 from ecgtransfer_cli.app import app
 from rich.console import Console
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import ecgtransfer
+from ecgtransfer import pipeline
 from ecgtransfer.corpus import ECGSet, FetchProgress
 from ecgtransfer.corpus.sets import ecgset_writer
+from ecgtransfer.experiments import mixtures
 from ecgtransfer.experiments.mixtures import StudySettings
 from ecgtransfer.pipeline import DemoSettings, pretrained, source_records
+from ecgtransfer.training import Progress
 from tests.corpus.layouts import (
     PTBXL_LEADS,
     twelve_leads_uv,
@@ -332,6 +337,9 @@ def test_shipped_models_are_listed_and_shown(call, monkeypatch, tmp_path, finish
     assert json.loads(call("models", "list", "--json").out)["models"][0]["name"] == "ours"
     assert "ours" in call("models", "list").out
     told = call("models", "show", "ours")
+    assert len(told.out.splitlines()) <= 10
+    assert "ecgtransfer models show ours --full" in told.out
+    told = call("models", "show", "ours", "--full")
     assert told.out == (tmp_path / "ours/README.md").read_text() + "\n"
     assert json.loads(call("models", "show", "ours", "--json").out)["name"] == "ours"
     assert json.loads(call("models", "show", tmp_path / "ours", "--json").out)["name"] == "ours"
@@ -372,7 +380,7 @@ def test_the_rank_of_lora_is_configured_and_its_model_generates(call, tmp_path, 
 
 def test_the_demonstration_speaks_json_and_then_a_summary(call, tmp_path, finished, monkeypatch):
     with_ours = partial(SMALL_DEMO, source=str(finished.folder))
-    monkeypatch.setattr(demo, "DemoSettings", with_ours)
+    monkeypatch.setattr(pipeline, "DemoSettings", with_ours)
     told = call("demo", "--to", tmp_path / "demo", "--json")
     assert told.code == 0
     held = json.loads(told.out)
@@ -553,6 +561,53 @@ def test_plain_progress_comes_seldom_and_ends_once(monkeypatch, capsys):
     )
 
 
+def test_plain_progress_is_never_silent_for_long(monkeypatch, capsys):
+    monkeypatch.setattr(console, "LONGEST_SILENCE_S", 0.05)
+    with console.Output().progress("beat shapes"):
+        time.sleep(0.5)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) >= 2
+    assert all(
+        line.startswith("beat shapes: no count of this stage, at work") for line in lines[:-1]
+    )
+    assert lines[-1].startswith("beat shapes: done in ")
+    with console.Output().progress("records") as progress:
+        progress(1, 4)
+        time.sleep(0.5)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines
+    assert all(line.startswith("records: 1 of 4, at work for ") for line in lines)
+    with suppress(ZeroDivisionError), console.Output().progress("records"):
+        time.sleep(0.5)
+        raise ZeroDivisionError
+    assert "done" not in capsys.readouterr().err
+
+
+def test_on_a_terminal_a_stage_without_a_count_shows_its_bar_after_a_while(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(console, "BAR_AFTER_S", 0.01)
+    with console.Output().progress("beat shapes"):
+        time.sleep(0.5)
+    assert "beat shapes" in capsys.readouterr().err
+
+
+def test_a_training_that_stops_early_says_so(capsys):
+    def told(*steps, quiet=False):
+        with console.Output(quiet=quiet).training("guidance") as progress:
+            for step in steps:
+                progress(Progress(step, 600, 1.0, None))
+        return capsys.readouterr().err
+
+    assert told(129, 130) == "guidance: stopped at 130 of 600: no more gain\n"
+    assert told(129, 130, quiet=True) == ""
+    assert "stopped" not in told(599, 600)
+    assert told() == ""
+    with suppress(ZeroDivisionError), console.Output().training("guidance") as progress:
+        progress(Progress(130, 600, 1.0, None))
+        raise ZeroDivisionError
+    assert "stopped" not in capsys.readouterr().err
+
+
 def test_the_time_left_is_told_at_the_pace_of_this_process(monkeypatch, capsys):
     clock = iter([0.0, 20.0, 40.0, 60.0])
     monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
@@ -697,7 +752,7 @@ def test_a_bug_keeps_its_traceback(call, tmp_path, ecgset, monkeypatch):
     def bug(*_, **__):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(train, "train_source", bug)
+    monkeypatch.setattr(pipeline, "train_source", bug)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         call("train", tmp_path / "run", "--set", ecgset.folder)
 
@@ -850,6 +905,15 @@ def test_records_that_cannot_be_drawn_are_refused(call, finished, options, sente
     before = content(finished.folder)
     refused(call("generate", finished.folder, *options, "--name", "other", "--quiet"), sentence)
     assert content(finished.folder) == before
+
+
+def test_a_refused_transfer_leaves_no_run(call, tmp_path, finished, clinic):
+    run = tmp_path / "run"
+    words = ("transfer", run, "--source", finished.folder, "--target", clinic)
+    refused(call(*words, "--train-records", 5000, "--quiet"), "5000")
+    assert not run.exists()
+    refused(call("transfer", run, "--source", "magic", "--target", clinic), "none; name a shipped")
+    assert not run.exists()
 
 
 def test_an_unknown_label_space_is_refused(call, tmp_path, ptbxl):

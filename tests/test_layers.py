@@ -14,7 +14,9 @@ CLI = REPOSITORY / "cli"
 
 #: A room may import from itself and from what stands before it.
 LAYERS = [
+    "lazy",
     "errors",
+    "defaults",
     "storage",
     "statistics",
     "signals",
@@ -187,7 +189,9 @@ def test_the_training_path_runs_without_readers_and_drawings():
         "import sys\n"
         "for name in ('wfdb', 'neurokit2', 'matplotlib', 'typer', 'rich'):\n"
         "    sys.modules[name] = None\n"
-        "import ecgtransfer.transfer, ecgtransfer.simulation\n"
+        "from ecgtransfer.simulation import *\n"
+        "from ecgtransfer.training import *\n"
+        "import ecgtransfer.transfer\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

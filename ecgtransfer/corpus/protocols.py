@@ -1,15 +1,13 @@
 """Split protocols: published folds, cross-validation, or given training and test records."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ecgtransfer.corpus.splits import stratified_folds
+from ecgtransfer.defaults import SplitProtocol
 from ecgtransfer.errors import ConfigError, CorpusError
-
-SplitProtocol = Literal["paper", "standard", "cross-validation", "split"]
 
 #: Published folds by protocol, (training, validation, test). "paper": the small target of TGDP
 #: (Ouyang et al. 2024) with a tenth of ICBEB for training; "standard": the benchmark of PTB-XL

@@ -1,5 +1,6 @@
 """Diffusion models in EDM form: noise levels, denoisers, losses, samplers, and conditions."""
 
+from ecgtransfer.defaults import RECORD_SOLVER, RECORD_STEPS
 from ecgtransfer.diffusion.beat_channels import BEAT_CHANNELS, beat_channels
 from ecgtransfer.diffusion.beat_shape_model import (
     BeatShapeConfig,
@@ -39,7 +40,7 @@ from ecgtransfer.diffusion.model import (
 )
 from ecgtransfer.diffusion.noise import NoiseConfig, draw_sigma, karras_sigmas, sampling_sigmas
 from ecgtransfer.diffusion.records import ConditionedRecords, Records
-from ecgtransfer.diffusion.sampler import RECORD_SOLVER, RECORD_STEPS, SOLVERS, sample
+from ecgtransfer.diffusion.sampler import SOLVERS, sample
 from ecgtransfer.diffusion.units import SignalUnits
 
 __all__ = [

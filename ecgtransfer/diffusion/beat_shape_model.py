@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ecgtransfer.defaults import RECORD_SOLVER
 from ecgtransfer.diffusion.condition import (
     PATIENT_SCALARS,
     SMALLEST_LEVEL,
@@ -28,7 +29,7 @@ from ecgtransfer.diffusion.condition import (
 from ecgtransfer.diffusion.denoiser import Denoiser, classifier_free, per_record
 from ecgtransfer.diffusion.noise import NoiseConfig, draw_sigma, karras_sigmas
 from ecgtransfer.diffusion.records import ConditionedRecords, hide_statements, hide_values
-from ecgtransfer.diffusion.sampler import RECORD_SOLVER, sample
+from ecgtransfer.diffusion.sampler import sample
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.models import ResidualMLP, ResidualMLPConfig
 from ecgtransfer.signals.beat_shape import (

@@ -16,9 +16,6 @@ from ecgtransfer.diffusion.condition import Condition
 from ecgtransfer.diffusion.denoiser import Denoiser
 from ecgtransfer.errors import ConfigError
 
-#: Default solver and steps for sampling records (docs/experiments.md, "how to draw").
-RECORD_SOLVER, RECORD_STEPS = "adams", 12
-
 
 @torch.no_grad()
 def sample(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ecgtransfer.defaults import CLASSIFIER_FOLDS, CLASSIFIER_STEPS
 from ecgtransfer.errors import ConfigError, CorpusError, RunError
 from ecgtransfer.evaluation.augmentation import Augmentation
 from ecgtransfer.evaluation.embedding import BATCH_SIZE, embed, in_batches
@@ -71,14 +72,14 @@ class ClassifierConfig:
 
     widths: tuple[int, ...] = (32, 64, 96, 128)
     blocks: int = 1
-    steps: int = 300
+    steps: int = CLASSIFIER_STEPS
     batch_size: int = 32
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     ema_decay: float = 0.99
     balance: float = 0.5
     added_share: float | None = 0.5
-    folds: int = 3
+    folds: int = CLASSIFIER_FOLDS
     thresholds: Literal["g_beta", "youden"] = "g_beta"
     validate_every: int = 25
     patience: int = 8

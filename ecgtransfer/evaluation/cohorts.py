@@ -7,11 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ecgtransfer.corpus import ECGSet
+from ecgtransfer.defaults import LARGEST_COHORT
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.evaluation.labelled import LabelledRecords
-
-#: Records of a cohort that are compared at most; more change the third digit and cost memory.
-LARGEST_COHORT = 2000
 
 Indices = npt.NDArray[np.integer]
 

@@ -1,9 +1,17 @@
 """Export of sets for other programs: WFDB, PTB-XL layout, WebDataset, Croissant metadata."""
 
-from ecgtransfer.export.croissant import croissant, write_croissant
-from ecgtransfer.export.ptbxl_layout import export_wfdb
-from ecgtransfer.export.webdataset import SHARD_RECORDS, export_webdataset
-from ecgtransfer.export.wfdb_set import export_set, header_comments
+from typing import TYPE_CHECKING
+
+from ecgtransfer.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from ecgtransfer.defaults import SHARD_RECORDS
+    from ecgtransfer.export.croissant_json import croissant, write_croissant
+    from ecgtransfer.export.ptbxl_layout import export_wfdb
+    from ecgtransfer.export.webdataset import export_webdataset
+    from ecgtransfer.export.wfdb_set import export_set, header_comments
+else:
+    __getattr__, __dir__ = lazy_names(__name__)
 
 __all__ = [
     "SHARD_RECORDS",

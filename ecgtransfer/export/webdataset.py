@@ -18,15 +18,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ecgtransfer.corpus import ECGSet
+from ecgtransfer.defaults import SHARD_RECORDS
 from ecgtransfer.errors import ConfigError, SignalError
 from ecgtransfer.export.wfdb_set import file_names, synthetic_note
 from ecgtransfer.signals import LEADS, expand_leads
 from ecgtransfer.storage import atomic_file, disk_errors, require_space, write_json, write_resumable
 
 INDEX = "index.json"
-
-#: Default number of records per shard: 26 MB at 100 Hz and 10 s.
-SHARD_RECORDS = 1000
 
 #: Records read at a time: 25 MB with twelve leads of ten seconds at 100 Hz.
 READ_RECORDS = 256

@@ -1,64 +1,75 @@
 """Runs: the only room that knows a run folder; each stage is a function that a command calls."""
 
-from ecgtransfer.evaluation import (
-    ARMS,
-    OF_SOURCE_RECORDS,
-    FidelitySettings,
-    PhysiologySettings,
-    PrivacySettings,
-    UtilitySettings,
-)
-from ecgtransfer.pipeline.blind import BlindSettings, write_blind
-from ecgtransfer.pipeline.config import PRESETS, SourcePreset, SourceSettings, preset
-from ecgtransfer.pipeline.data import READERS, Description, prepare_set
-from ecgtransfer.pipeline.demo import DemoSettings, DemoSummary, run_demo
-from ecgtransfer.pipeline.evaluation import (
-    QUESTIONS,
-    Answer,
-    Question,
-    QuestionSettings,
-    evaluate,
-    evaluate_all,
-)
-from ecgtransfer.pipeline.methods import (
-    TargetModel,
-    TransferSettings,
-    TransferSummary,
-    load_target_model,
-    transfer,
-)
-from ecgtransfer.pipeline.pretrained import (
-    PretrainedModel,
-    export_source,
-    find_source,
-    pretrained_models,
-)
-from ecgtransfer.pipeline.report import ReportSettings, report_run
-from ecgtransfer.pipeline.run import Run, Stage
-from ecgtransfer.pipeline.source import (
-    Source,
-    SourceSummary,
-    StageSummary,
-    absolute,
-    adopt_source,
-    corpus_in_words,
-    load_source,
-    read_source,
-    train_source,
-)
-from ecgtransfer.pipeline.steering import Steering, parse_heart_rate, read_beats
-from ecgtransfer.pipeline.surrogate import draw_surrogate_source
-from ecgtransfer.pipeline.synthetic import (
-    GenerateSettings,
-    SamplerSettings,
-    export,
-    synthesise,
-    unfinished_shards,
-)
-from ecgtransfer.pipeline.target import Target, TargetSettings, load_target, settle_target
-from ecgtransfer.pipeline.transfer_config import read_transfer_config
-from ecgtransfer.pipeline.transfer_request import TransferRequest, request_transfer
-from ecgtransfer.transfer.methods import METHODS
+from typing import TYPE_CHECKING
+
+from ecgtransfer.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from ecgtransfer.defaults import ARMS
+    from ecgtransfer.evaluation import (
+        OF_SOURCE_RECORDS,
+        FidelitySettings,
+        PhysiologySettings,
+        PrivacySettings,
+        UtilitySettings,
+    )
+    from ecgtransfer.pipeline.blind import BlindSettings, write_blind
+    from ecgtransfer.pipeline.config import PRESETS, SourcePreset, SourceSettings, preset
+    from ecgtransfer.pipeline.data import READERS, Description, prepare_set
+    from ecgtransfer.pipeline.demo import DemoSettings, DemoSummary, run_demo
+    from ecgtransfer.pipeline.evaluation import (
+        QUESTIONS,
+        Answer,
+        Question,
+        QuestionSettings,
+        evaluate,
+        evaluate_all,
+    )
+    from ecgtransfer.pipeline.methods import (
+        TargetModel,
+        TransferSettings,
+        TransferSummary,
+        load_target_model,
+        transfer,
+    )
+    from ecgtransfer.pipeline.model_export import export_source
+    from ecgtransfer.pipeline.pretrained import (
+        PretrainedModel,
+        find_source,
+        pretrained_models,
+    )
+    from ecgtransfer.pipeline.report import ReportSettings, report_run
+    from ecgtransfer.pipeline.run import Run, Stage
+    from ecgtransfer.pipeline.source import (
+        Source,
+        absolute,
+        adopt_source,
+        load_source,
+        read_source,
+        train_source,
+    )
+    from ecgtransfer.pipeline.source_stage import SourceSummary, StageSummary, corpus_in_words
+    from ecgtransfer.pipeline.steering import Steering, parse_heart_rate, read_beats
+    from ecgtransfer.pipeline.surrogate import draw_surrogate_source
+    from ecgtransfer.pipeline.synthetic import (
+        GenerateSettings,
+        SamplerSettings,
+        export,
+        synthesise,
+        unfinished_shards,
+    )
+    from ecgtransfer.pipeline.target import (
+        Target,
+        TargetSettings,
+        check_target,
+        load_target,
+        settle_target,
+    )
+    from ecgtransfer.pipeline.transfer_config import read_transfer_config
+    from ecgtransfer.pipeline.transfer_request import TransferRequest, request_transfer
+    from ecgtransfer.transfer.methods import METHODS
+else:
+    __getattr__, __dir__ = lazy_names(__name__)
 
 __all__ = [
     "ARMS",
@@ -98,6 +109,7 @@ __all__ = [
     "UtilitySettings",
     "absolute",
     "adopt_source",
+    "check_target",
     "corpus_in_words",
     "draw_surrogate_source",
     "evaluate",

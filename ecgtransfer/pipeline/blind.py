@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ecgtransfer.defaults import BLIND_RECORDS, PAPER_LAYOUT
 from ecgtransfer.errors import RunError
 from ecgtransfer.evaluation import BlindTest, write_blind_test
 from ecgtransfer.pipeline.evaluation import synthetic_sets
@@ -28,8 +29,8 @@ class BlindSettings:
 
     method: str | None = None
     name: str = "synthetic"
-    records: int = 50
-    layout: str = "3x4"
+    records: int = BLIND_RECORDS
+    layout: str = PAPER_LAYOUT
     seed: int = 0
 
 

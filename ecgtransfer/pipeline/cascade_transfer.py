@@ -32,7 +32,8 @@ from ecgtransfer.diffusion import (
 )
 from ecgtransfer.pipeline.conditioned import FEWEST_BEATS, record_shapes
 from ecgtransfer.pipeline.run import CARD
-from ecgtransfer.pipeline.source import BEAT_SHAPES, Source
+from ecgtransfer.pipeline.source import Source
+from ecgtransfer.pipeline.source_stage import BEAT_SHAPES
 from ecgtransfer.pipeline.target import Target
 from ecgtransfer.rhythm import in_window
 from ecgtransfer.signals import Beats

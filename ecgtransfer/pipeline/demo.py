@@ -21,7 +21,8 @@ from ecgtransfer.pipeline.methods import TransferSettings, TransferSummary, tran
 from ecgtransfer.pipeline.pretrained import find_source
 from ecgtransfer.pipeline.report import ReportSettings, report_run
 from ecgtransfer.pipeline.run import Run
-from ecgtransfer.pipeline.source import SourceSummary, adopt_source, load_source
+from ecgtransfer.pipeline.source import adopt_source, load_source
+from ecgtransfer.pipeline.source_stage import SourceSummary
 from ecgtransfer.pipeline.synthetic import GenerateSettings, SamplerSettings, export, synthesise
 from ecgtransfer.pipeline.target import Target, TargetSettings, settle_target
 from ecgtransfer.simulation import TARGET_HOSPITAL, simulate_ecgset

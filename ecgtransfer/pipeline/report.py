@@ -32,7 +32,8 @@ from ecgtransfer.pipeline.evaluation import (
     synthetic_sets,
 )
 from ecgtransfer.pipeline.run import Run
-from ecgtransfer.pipeline.source import Source, corpus_in_words, corpus_of
+from ecgtransfer.pipeline.source import Source
+from ecgtransfer.pipeline.source_stage import corpus_in_words, corpus_of
 from ecgtransfer.pipeline.synthetic import synthetic_stage
 from ecgtransfer.pipeline.target import Target
 from ecgtransfer.storage import to_card

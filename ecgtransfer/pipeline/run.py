@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ecgtransfer import training
 from ecgtransfer.errors import RunError
 from ecgtransfer.storage import (
     disk_errors,
@@ -23,12 +24,6 @@ from ecgtransfer.storage import (
     read_json,
     to_card,
     write_json,
-)
-from ecgtransfer.training import (
-    is_main_process,
-    main_process_first,
-    remove_checkpoints,
-    wait_for_everyone,
 )
 
 T = TypeVar("T")
@@ -100,22 +95,24 @@ class Stage:
             RunError: the folder holds work on this stage with other settings, or other files, or
                 another process is at work there; nothing is touched.
         """
-        with main_process_first():
+        with training.main_process_first():
             done = self._begin(to_card(settings))
-            if done and is_main_process():
-                remove_checkpoints(self.folder)  # which a kill after the card was written left
-            if alone and not done and is_main_process():
+            if done and training.is_main_process():
+                training.remove_checkpoints(
+                    self.folder
+                )  # which a kill after the card was written left
+            if alone and not done and training.is_main_process():
                 self._keep_others_out()
                 done = self.is_done
             return done
 
     def set_aside(self, name: str) -> None:
         """Rename the card of a stage, which then is not done; RunError where that cannot be."""
-        if is_main_process():
+        if training.is_main_process():
             path = self.folder / CARD
             with disk_errors(path):
                 publish(path, self.folder / name)
-        wait_for_everyone()
+        training.wait_for_everyone()
 
     def _keep_others_out(self) -> None:
         folder = self.folder.resolve()
@@ -152,7 +149,7 @@ class Stage:
 
     def finish(self, results: object) -> dict[str, Any]:
         """Write the card: from now on the stage is done."""
-        if is_main_process():
+        if training.is_main_process():
             card = read_json(self.folder / REQUEST) | {
                 "results": to_card(results),
                 "software": software(),
@@ -160,9 +157,9 @@ class Stage:
             }
             # Results keep their order, such as that of methods and measures in a table.
             write_json(self.folder / CARD, card, ordered=True)
-            remove_checkpoints(self.folder)
+            training.remove_checkpoints(self.folder)
             _AT_WORK.pop(self.folder.resolve(), ExitStack()).close()
-        wait_for_everyone()
+        training.wait_for_everyone()
         return self.card
 
 

@@ -7,8 +7,8 @@ RUN/source/beat_shapes/           ... and p(beat shapes, level | beats, label)
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -43,12 +43,20 @@ from ecgtransfer.pipeline.conditioned import (
     sexes,
 )
 from ecgtransfer.pipeline.config import SourceSettings, preset
-from ecgtransfer.pipeline.run import CARD, REQUEST, Run, Stage, begin_run
-from ecgtransfer.pipeline.seen import SEEN, Seen
+from ecgtransfer.pipeline.run import Run, Stage, begin_run
+from ecgtransfer.pipeline.seen import Seen
+from ecgtransfer.pipeline.source_stage import (
+    BEAT_SHAPES,
+    RHYTHM,
+    SOURCE,
+    SourceSummary,
+    StageSummary,
+    corpus_of,
+    source_files,
+)
 from ecgtransfer.rhythm import RhythmConfig, RhythmModel, fit_rhythm
 from ecgtransfer.signals import INDEPENDENT_LEADS
 from ecgtransfer.storage import (
-    OMIT_AT_DEFAULT,
     atomic_folder,
     from_card,
     make_folder,
@@ -58,7 +66,6 @@ from ecgtransfer.storage import (
 from ecgtransfer.training import (
     WEIGHTS,
     Bars,
-    FitResult,
     Progress,
     is_main_process,
     load_weights,
@@ -66,52 +73,10 @@ from ecgtransfer.training import (
     seeded_initialisation,
 )
 
-SOURCE = "source"
-#: Folders of the smaller models of a factorised source.
-RHYTHM, BEAT_SHAPES = "rhythm", "beat_shapes"
 #: Where the source's records lie on this machine, if they do: `{"set": folder}`.
 RECORDS = "records.json"
-#: What is told of the corpus that a set is from, in this order.
-STATED_OF_CORPUS = ("name", "version", "licence", "url")
 #: Held-out source records behind the printed identities.
 RECORDS_FOR_IDENTITIES = 512
-
-
-@dataclass(frozen=True)
-class StageSummary:
-    """Training of one of the smaller models of a factorised source."""
-
-    parameters: int
-    steps: int
-    validation_loss: float | None
-    seconds: float
-
-    @classmethod
-    def of(cls, model: torch.nn.Module, fitted: FitResult) -> "StageSummary":
-        """Of a model that was just trained."""
-        size = sum(p.numel() for p in model.parameters())
-        return cls(size, fitted.steps, fitted.validation, fitted.seconds)
-
-
-@dataclass(frozen=True)
-class SourceSummary:
-    """What training the source came to.
-
-    `labels` counts the training records of each label, `corpus` says where they are from,
-    `stages` are the models of rhythm and beat shapes, where the source has them.
-    """
-
-    records: int
-    held_out: int
-    parameters: int
-    steps: int
-    validation_loss: float | None
-    gaussian_loss: float
-    seconds: float
-    precision: str
-    labels: Mapping[str, int]
-    corpus: Mapping[str, str]
-    stages: Mapping[str, StageSummary] = field(default_factory=dict, metadata=OMIT_AT_DEFAULT)
 
 
 @dataclass(frozen=True)
@@ -440,12 +405,6 @@ def adopt_source(run: Run, theirs: Stage, records: Path | None = None) -> None:
         write_json(ours.folder / RECORDS, {"set": str(absolute(records))})
 
 
-def source_files(stage: Stage) -> tuple[str, ...]:
-    """Files of a finished source stage, apart from where its records lie."""
-    optional = [*(f"{name}/{WEIGHTS}" for name in (RHYTHM, BEAT_SHAPES)), SEEN]
-    return (REQUEST, WEIGHTS, CARD, *(n for n in optional if (stage.folder / n).exists()))
-
-
 def load_source(run: Run) -> Source:
     """The trained source of a run; RunError where it has none."""
     return read_source(run.stage(SOURCE))
@@ -510,19 +469,6 @@ def source_split(ecgset: ECGSet, settings: SourceSettings) -> tuple[np.ndarray, 
 def absolute(folder: Path) -> Path:
     """A path that later commands find from wherever they are called."""
     return Path(os.path.abspath(folder))
-
-
-def corpus_of(ecgset: ECGSet) -> dict[str, str]:
-    """Name, version, licence and address of the corpus of a set, as far as its card states them."""
-    stated = ecgset.card.get("corpus")
-    known: Mapping[str, Any] = stated if isinstance(stated, Mapping) else {}
-    named = {"name": str(known.get("name") or ecgset.folder.name)}
-    return named | {key: str(known[key]) for key in STATED_OF_CORPUS[1:] if known.get(key)}
-
-
-def corpus_in_words(corpus: Mapping[str, str]) -> str:
-    """What `corpus_of` found, in a line."""
-    return ", ".join(corpus[key] for key in STATED_OF_CORPUS if key in corpus)
 
 
 def _begin_with(model: DiffusionModel, start: DiffusionModel) -> None:

@@ -14,7 +14,8 @@ from functools import partial
 from pathlib import Path
 
 from ecgtransfer.corpus import ECGSet, LabelSpace
-from ecgtransfer.diffusion import RECORD_SOLVER, RECORD_STEPS, SOLVERS, sampling_sigmas
+from ecgtransfer.defaults import LABEL_SCALE, RECORD_SOLVER, RECORD_STEPS
+from ecgtransfer.diffusion import SOLVERS, sampling_sigmas
 from ecgtransfer.errors import ConfigError, RunError
 from ecgtransfer.export import export_wfdb
 from ecgtransfer.pipeline.methods import load_target_model, stage_name
@@ -63,7 +64,7 @@ class SamplerSettings:
 
     steps: int = RECORD_STEPS
     solver: str = RECORD_SOLVER
-    classifier_free_scale: float = 1.0
+    classifier_free_scale: float = LABEL_SCALE
 
     def __post_init__(self) -> None:
         if self.steps < 2:

@@ -110,46 +110,14 @@ def settle_target(run: Run, source: Source, settings: TargetSettings) -> Target:
         CorpusError: a set of another rate, length or label space than the source's, or more
             records to learn from than there are.
         RunError: the run has another target already, or the disk is full.
+
+    Nothing is written for a target that is refused.
     """
-    settings = replace(settings, target=absolute(settings.target))
-    ecgset = ECGSet.open(settings.target)
-    config = source.model.config
-    if (ecgset.sampling_rate_hz, ecgset.n_samples) != (config.sampling_rate_hz, config.samples):
-        raise CorpusError(
-            f"expected a target of {config.samples} samples at {config.sampling_rate_hz} Hz as "
-            f"the source model was trained on, got {ecgset.n_samples} at "
-            f"{ecgset.sampling_rate_hz:g} Hz; prepare {settings.target} with the source's rate"
-        )
-    space = source.label_space_for(ecgset)
-    labels = labels_in(space, ecgset)
+    settings, ecgset, space, labels = _opened(source, settings)
     stage = run.stage(TARGET)
-    done = stage.begin({"target": settings, "set": ecgset.fingerprint})
-    if not done:
-        selected = select_records(ecgset.records, settings.select)
-        strangers = _without_source_patients(source, ecgset, selected)
-        known, selected = len(selected) - len(strangers), strangers
-        table = ecgset.records.iloc[selected]
-        split = _split(table, labels[selected], settings)
-        if split.validation is None:
-            fit, held_out = patient_split(
-                table.iloc[split.train],
-                labels[selected][split.train],
-                (1 - HELD_OUT_SHARE, HELD_OUT_SHARE),
-                settings.seed,
-            )
-            fit, held_out = split.train[fit], split.train[held_out]
-        else:
-            fit, held_out = split.train, split.validation
-        if len(held_out) < FEWEST_HELD_OUT:
-            raise ConfigError(
-                f"expected target records enough to hold {FEWEST_HELD_OUT} out of those that are "
-                f"learned from, got {len(held_out)} of {len(split.train)}; learn from more records"
-            )
-        parts = {
-            "fit": selected[fit],
-            "held_out": selected[held_out],
-            "test": selected[split.test],
-        }
+    # Whatever is refused is refused before anything is written.
+    parts, known = ({}, 0) if stage.is_done else _parts(source, ecgset, labels, settings)
+    if not stage.begin({"target": settings, "set": ecgset.fingerprint}):
         listed = [
             (int(number), str(ecgset.records.name.iloc[number]), part)
             for part, numbers in parts.items()
@@ -176,6 +144,12 @@ def settle_target(run: Run, source: Source, settings: TargetSettings) -> Target:
     )
 
 
+def check_target(source: Source, settings: TargetSettings) -> None:
+    """Raise what `settle_target` would, without a run and without writing anything."""
+    settings, ecgset, _, labels = _opened(source, settings)
+    _parts(source, ecgset, labels, settings)
+
+
 def load_target(run: Run, source: Source) -> Target:
     """The target that a transfer of this run settled; RunError where there is none yet."""
     stage = run.stage(TARGET)
@@ -184,6 +158,55 @@ def load_target(run: Run, source: Source) -> Target:
             f"expected a target in {run.folder}, found none; run 'ecgtransfer transfer' first"
         )
     return settle_target(run, source, stage.read(TargetSettings, "settings.target"))
+
+
+def _opened(
+    source: Source, settings: TargetSettings
+) -> tuple[TargetSettings, ECGSet, LabelSpace, np.ndarray]:
+    """Settings with an absolute path, the set, the label space of the run and the labels in it."""
+    settings = replace(settings, target=absolute(settings.target))
+    ecgset = ECGSet.open(settings.target)
+    config = source.model.config
+    if (ecgset.sampling_rate_hz, ecgset.n_samples) != (config.sampling_rate_hz, config.samples):
+        raise CorpusError(
+            f"expected a target of {config.samples} samples at {config.sampling_rate_hz} Hz as "
+            f"the source model was trained on, got {ecgset.n_samples} at "
+            f"{ecgset.sampling_rate_hz:g} Hz; prepare {settings.target} with the source's rate"
+        )
+    space = source.label_space_for(ecgset)
+    return settings, ecgset, space, labels_in(space, ecgset)
+
+
+def _parts(
+    source: Source, ecgset: ECGSet, labels: np.ndarray, settings: TargetSettings
+) -> tuple[dict[str, np.ndarray], int]:
+    """Record numbers of each part, and how many records were left out as the source's patients."""
+    selected = select_records(ecgset.records, settings.select)
+    strangers = _without_source_patients(source, ecgset, selected)
+    known, selected = len(selected) - len(strangers), strangers
+    table = ecgset.records.iloc[selected]
+    split = _split(table, labels[selected], settings)
+    if split.validation is None:
+        fit, held_out = patient_split(
+            table.iloc[split.train],
+            labels[selected][split.train],
+            (1 - HELD_OUT_SHARE, HELD_OUT_SHARE),
+            settings.seed,
+        )
+        fit, held_out = split.train[fit], split.train[held_out]
+    else:
+        fit, held_out = split.train, split.validation
+    if len(held_out) < FEWEST_HELD_OUT:
+        raise ConfigError(
+            f"expected target records enough to hold {FEWEST_HELD_OUT} out of those that are "
+            f"learned from, got {len(held_out)} of {len(split.train)}; learn from more records"
+        )
+    parts = {
+        "fit": selected[fit],
+        "held_out": selected[held_out],
+        "test": selected[split.test],
+    }
+    return parts, known
 
 
 def _split(table: pd.DataFrame, labels: np.ndarray, settings: TargetSettings) -> Split:

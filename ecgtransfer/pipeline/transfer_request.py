@@ -7,8 +7,8 @@ from pathlib import Path
 from ecgtransfer.pipeline.methods import TransferSettings, TransferSummary, transfer
 from ecgtransfer.pipeline.pretrained import find_source
 from ecgtransfer.pipeline.run import Run
-from ecgtransfer.pipeline.source import adopt_source, load_source
-from ecgtransfer.pipeline.target import TARGET, TargetSettings, settle_target
+from ecgtransfer.pipeline.source import adopt_source, load_source, read_source
+from ecgtransfer.pipeline.target import TARGET, TargetSettings, check_target, settle_target
 from ecgtransfer.training import Bars, no_bars
 from ecgtransfer.transfer.methods import METHODS
 
@@ -63,7 +63,11 @@ def request_transfer(
     """
     run = Run.open(folder) if request.source is None else Run.create(folder)
     if request.source is not None or request.source_set is not None:
-        adopt_source(run, find_source(request.source or str(folder)), request.source_set)
+        theirs = find_source(request.source or str(folder))
+        if not folder.exists():
+            split = replace(request.target, seed=request.split_seed or 0)
+            check_target(read_source(theirs), split)  # so that a refused target leaves no run
+        adopt_source(run, theirs, request.source_set)
     source = load_source(run)
     settings = request.settings
     if request.source_records is not None:

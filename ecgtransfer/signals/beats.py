@@ -4,13 +4,16 @@ import math
 from dataclasses import dataclass
 from enum import IntEnum
 from statistics import median
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecgtransfer.errors import SignalError
-from ecgtransfer.signals.qrs import Complexes, find_complexes
 from ecgtransfer.signals.recording import Recording
+
+if TYPE_CHECKING:
+    from ecgtransfer.signals.qrs import Complexes
 
 FloatArray = NDArray[np.float64]
 
@@ -187,12 +190,15 @@ def find_beats(recording: Recording) -> Beats:
     Raises:
         SignalError: the recording is shorter than 2 s or sampled at 50 Hz or less.
     """
+    # The detector needs `scipy.signal`, which takes longer to import than a set to open.
+    from ecgtransfer.signals.qrs import find_complexes
+
     complexes = find_complexes(recording)
     kinds = _kinds(complexes, recording.duration_s)
     return Beats(complexes.times_s, kinds, recording.duration_s)
 
 
-def _kinds(complexes: Complexes, duration_s: float) -> NDArray[np.int8]:
+def _kinds(complexes: "Complexes", duration_s: float) -> NDArray[np.int8]:
     """Kind of each complex, (n,); all are unknown if no two complexes have the same shape."""
     times = complexes.times_s
     own = complexes.groups == 0
@@ -255,7 +261,7 @@ def _regular(intervals: list[float]) -> bool:
     return median(abs(each - middle) for each in intervals) < REGULAR * middle
 
 
-def _widths_ms(complexes: Complexes) -> FloatArray:
+def _widths_ms(complexes: "Complexes") -> FloatArray:
     """Duration, (n,), of the middle 90 % of the path of the eight leads around each R peak."""
     leads, rate = complexes.leads_mv, complexes.rate_hz
     first, last = (round(edge * rate) for edge in WIDTH_REACH_S)

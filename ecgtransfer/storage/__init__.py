@@ -3,26 +3,33 @@
 Every writer of the package goes through `atomic`; no other module renames or flushes a file.
 """
 
-from ecgtransfer.storage.atomic import (
-    atomic_file,
-    atomic_files,
-    atomic_folder,
-    disk_errors,
-    fsync,
-    make_folder,
-    publish,
-)
-from ecgtransfer.storage.cards import (
-    OMIT_AT_DEFAULT,
-    fingerprint,
-    from_card,
-    read_card,
-    read_json,
-    to_card,
-    write_json,
-)
-from ecgtransfer.storage.lock import exclusive_lock
-from ecgtransfer.storage.resumable import DiskSpace, bytes_below, require_space, write_resumable
+from typing import TYPE_CHECKING
+
+from ecgtransfer.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from ecgtransfer.storage.atomic import (
+        atomic_file,
+        atomic_files,
+        atomic_folder,
+        disk_errors,
+        fsync,
+        make_folder,
+        publish,
+    )
+    from ecgtransfer.storage.cards import (
+        OMIT_AT_DEFAULT,
+        fingerprint,
+        from_card,
+        read_card,
+        read_json,
+        to_card,
+        write_json,
+    )
+    from ecgtransfer.storage.lock import exclusive_lock
+    from ecgtransfer.storage.resumable import DiskSpace, bytes_below, require_space, write_resumable
+else:
+    __getattr__, __dir__ = lazy_names(__name__)
 
 __all__ = [
     "OMIT_AT_DEFAULT",

@@ -1,10 +1,17 @@
 """Generation of labelled synthetic records from a denoiser, written to disk."""
 
-from ecgtransfer.storage import DiskSpace
-from ecgtransfer.synthesis.generate import generate
-from ecgtransfer.synthesis.plan import disk_bytes, record_seed
-from ecgtransfer.synthesis.request import SynthesisRequest, parse_counts, per_class
-from ecgtransfer.synthesis.shards import Shard, missing_shards
+from typing import TYPE_CHECKING
+
+from ecgtransfer.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from ecgtransfer.storage import DiskSpace
+    from ecgtransfer.synthesis.generation import generate
+    from ecgtransfer.synthesis.plan import disk_bytes, record_seed
+    from ecgtransfer.synthesis.request import SynthesisRequest, parse_counts, per_class
+    from ecgtransfer.synthesis.shards import Shard, missing_shards
+else:
+    __getattr__, __dir__ = lazy_names(__name__)
 
 __all__ = [
     "DiskSpace",

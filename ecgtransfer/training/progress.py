@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeAlias
 
-from ecgtransfer.training.fit import Progress
+from ecgtransfer.training.loop import Progress
 
 #: Gives a progress callback for a training, by its name.
 Bars: TypeAlias = Callable[[str], AbstractContextManager[Callable[[Progress], None]]]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ecgtransfer.errors import ConfigError, DivergedError
 from ecgtransfer.training import processes
 from ecgtransfer.training.files import load_weights, save_weights
-from ecgtransfer.training.fit import (
+from ecgtransfer.training.loop import (
     WEIGHTS,
     Batch,
     FitResult,

@@ -32,7 +32,7 @@ from ecgtransfer.training import (
     seeded_initialisation,
     shuffled_batches,
 )
-from ecgtransfer.training.fit import WEIGHTS
+from ecgtransfer.training.loop import WEIGHTS
 from ecgtransfer.transfer.conditioned_encoder import ConditionedEncoder
 from ecgtransfer.transfer.diagnostics import (
     RatioDiagnostics,

@@ -23,7 +23,7 @@ from ecgtransfer.evaluation.blind import (
     write_blind_test,
 )
 from ecgtransfer.evaluation.blind.agreement import cohen_kappa, fleiss_kappa
-from ecgtransfer.evaluation.blind.figures import described, reader_table
+from ecgtransfer.evaluation.blind.figures import describe_blind_test, reader_table
 from ecgtransfer.evaluation.blind.result import (
     CLEAR,
     ENOUGH_RECORDS,
@@ -516,7 +516,7 @@ def test_a_score_is_told_in_a_table_and_read_back_from_its_card(large):
     assert again.readers[1].auroc is None
     assert "Cohen's kappa" in again.sentences()[-1]
     assert through_a_card(large) == large
-    assert described(large)["recorded"] == 40
+    assert describe_blind_test(large)["recorded"] == 40
     assert "40 recorded and 40 generated" in str(large)
 
 
@@ -605,7 +605,7 @@ def test_a_test_that_is_too_small_says_so(tmp_path):
     assert str(few).endswith(few.warning())
     assert enough.warning() == ""
     assert str(enough).endswith("key 000000000000")
-    assert described(few)["chance_to_find_no_difference"] == pytest.approx(few.power)
+    assert describe_blind_test(few)["chance_to_find_no_difference"] == pytest.approx(few.power)
 
 
 def test_an_open_answer_of_few_ecgs_says_how_little_they_could_show():

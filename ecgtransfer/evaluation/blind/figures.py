@@ -5,7 +5,7 @@ from ecgtransfer.evaluation.blind.result import BlindScore, BlindTest
 from ecgtransfer.statistics import Estimate
 
 
-def described(test: BlindTest) -> dict[str, object]:
+def describe_blind_test(test: BlindTest) -> dict[str, object]:
     """A test in names and values, for people and for other programs."""
     return {
         "folder": str(test.folder),

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecgtransfer.corpus.splits import in_patient_order
+from ecgtransfer.defaults import LARGEST_COHORT
 from ecgtransfer.errors import CorpusError
 from ecgtransfer.evaluation.answer import StepsDone, count_parts
 from ecgtransfer.evaluation.classifier import (
@@ -28,7 +29,6 @@ from ecgtransfer.evaluation.classifier import (
     train_classifier,
 )
 from ecgtransfer.evaluation.cohorts import (
-    LARGEST_COHORT,
     Cohort,
     Cohorts,
     match_class_mix,

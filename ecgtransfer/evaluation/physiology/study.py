@@ -24,9 +24,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import wasserstein_distance
 
+from ecgtransfer.defaults import LARGEST_COHORT
 from ecgtransfer.errors import CorpusError
 from ecgtransfer.evaluation.answer import StepsDone
-from ecgtransfer.evaluation.cohorts import LARGEST_COHORT, Cohort, Cohorts
+from ecgtransfer.evaluation.cohorts import Cohort, Cohorts
 from ecgtransfer.evaluation.delineation import Intervals, measure_intervals
 from ecgtransfer.evaluation.halves import HALVES, compare_with_halves
 from ecgtransfer.evaluation.physiology.result import (

@@ -25,10 +25,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
+from ecgtransfer.defaults import LARGEST_COHORT
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.evaluation.answer import StepsDone, count_parts
 from ecgtransfer.evaluation.classifier import ClassifierConfig, train_classifier
-from ecgtransfer.evaluation.cohorts import LARGEST_COHORT, Cohort, Cohorts
+from ecgtransfer.evaluation.cohorts import Cohort, Cohorts
 from ecgtransfer.evaluation.embedding import FeatureScale
 from ecgtransfer.evaluation.privacy.closeness import SUBSAMPLES, infer_membership, measure_closeness
 from ecgtransfer.evaluation.privacy.lag_correlation import (

@@ -1,5 +1,6 @@
 """Do synthetic records help a classifier of held-out target patients?"""
 
+from ecgtransfer.defaults import ARMS
 from ecgtransfer.evaluation.utility.arms import (
     RATIOS,
     TARGET_ONLY,
@@ -15,7 +16,6 @@ from ecgtransfer.evaluation.utility.result import (
     UtilityResult,
 )
 from ecgtransfer.evaluation.utility.study import (
-    ARMS,
     OF_SOURCE_RECORDS,
     UtilitySettings,
     evaluate_utility,

@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from ecgtransfer.corpus.protocols import refuse_shared
+from ecgtransfer.defaults import ARMS, UTILITY_SEEDS
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.evaluation.answer import StepsDone
 from ecgtransfer.evaluation.augmentation import Augmentation
@@ -51,10 +52,7 @@ from ecgtransfer.statistics import (
     BOOTSTRAP_RESAMPLES,
 )
 
-#: Groups of arms beside "target only" and the synthetic sets at each ratio, see `default_arms`.
-ARMS = ("oversampled", "augmented", "source", "every-baseline", "synthetic-only", "control")
-
-#: Those of them that learn from the source's records.
+#: Those of `ARMS` that learn from the source's records.
 OF_SOURCE_RECORDS = ("source", "every-baseline")
 
 #: Fewest test records whose scores say anything.
@@ -79,7 +77,7 @@ class UtilitySettings:
     name: str = "synthetic"
     arms: tuple[str, ...] = ARMS
     ratios: tuple[float, ...] = RATIOS
-    seeds: int = 5
+    seeds: int = UTILITY_SEEDS
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     seed: int = 0
 
