@@ -111,7 +111,7 @@ def fit_band_powers(
 
 
 def _ridge(features: FloatArray, is_target: np.ndarray, penalty: float) -> tuple[FloatArray, float]:
-    """Coefficients (F,) and intercept for features (N, F) as they are, standardised inside."""
+    """Coefficients (F,) and intercept for raw features (N, F), which are standardised inside."""
     centre = features.mean(axis=0)
     spread = np.maximum(features.std(axis=0), SMALLEST_SPREAD)
     weight, bias = balanced_logistic_regression(
