@@ -124,7 +124,7 @@ def test_the_papers_own_pair_raises_the_warning():
     found = ratio_diagnostics(log_ratio, torch.zeros(50))
     assert found.effective_records == pytest.approx(12, rel=1e-3)
     assert found.warning.startswith("the domains hardly overlap: weighted by the density ratio")
-    assert "10000 source records are worth 12.0" in found.warning
+    assert "10000 source records are an effective 12.0" in found.warning
     assert found.warning in str(found)
 
 
