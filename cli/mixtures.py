@@ -54,7 +54,8 @@ def mixtures(
     """
     # Imported here because it imports torch, which help does not need.
     from ecgtransfer.experiments.figures import draw_study
-    from ecgtransfer.experiments.mixtures import FULL, QUICK, run_study
+    from ecgtransfer.experiments.mixtures import run_study
+    from ecgtransfer.experiments.study import FULL, QUICK
 
     output = Output(json, quiet)
     standard = QUICK if quick else FULL
@@ -81,7 +82,7 @@ def mixtures(
 
 def _tables(study: "Study") -> list[Table]:
     """Return one table for each problem and size of the settings."""
-    from ecgtransfer.experiments.mixtures import SCORES
+    from ecgtransfer.experiments.study import SCORES
 
     scores = [name.replace("_", " ") for name in SCORES]
     costs = ("seeds", "diverged", "parameters trained", "seconds", "selection seconds")

@@ -28,8 +28,8 @@ import ecgtransfer
 from ecgtransfer import pipeline
 from ecgtransfer.corpus import ECGSet, FetchProgress
 from ecgtransfer.corpus.sets import ecgset_writer
-from ecgtransfer.experiments import mixtures
-from ecgtransfer.experiments.mixtures import StudySettings
+from ecgtransfer.experiments import study
+from ecgtransfer.experiments.study import StudySettings
 from ecgtransfer.pipeline import DemoSettings, pretrained, source_records
 from ecgtransfer.training import Progress
 from tests.corpus.layouts import (
@@ -115,7 +115,7 @@ def _call(monkeypatch, capsys, *words):
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Smallest networks, where the command line has no option for it; 80 columns."""
-    monkeypatch.setattr(mixtures, "FULL", SMALL_STUDY)
+    monkeypatch.setattr(study, "FULL", SMALL_STUDY)
     monkeypatch.setenv("COLUMNS", "80")
 
 
@@ -455,7 +455,7 @@ def test_a_study_of_mixtures_makes_tables_and_figures_and_goes_on(call, tmp_path
     assert (told.code, told.out, told.err) == (0, "", "")
     before = content(folder)
     told = call("mixtures", folder, "--quick", "--quiet")
-    refused(told, "expected the settings that the study in .* was begun with, .* another folder")
+    refused(told, "expected the settings of the study in .*; choose another folder")
     assert content(folder) == before
 
 

@@ -97,8 +97,8 @@ class RatioDiagnostics:
             or self.effective_records < MIN_EFFECTIVE_RECORDS
         ):
             return (
-                f"the domains hardly overlap: weighted by the density ratio, {self.n_source} "
-                f"source records are an effective {self.effective_records:.1f}; {remedy}"
+                f"the domains hardly overlap: the effective sample size of {self.n_source} source "
+                f"records, weighted by the density ratio, is {self.effective_records:.1f}; {remedy}"
             )
         if self.mean_ratio < MIN_MEAN_RATIO:
             return (

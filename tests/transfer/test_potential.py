@@ -118,7 +118,7 @@ def test_the_energy_term_reaches_the_scale_of_a_denoiser_at_every_noise_level(ne
     [
         ({"labels": -1}, "labels of at least 0"),
         ({"width": 0}, "width and conditioning of at least 1"),
-        ({"kernel": 4}, "odd number of taps, got 4"),
+        ({"kernel": 4}, "odd kernel size above 0, got 4"),
         ({"dilations": (1, 0)}, "dilations of at least 1"),
     ],
 )

@@ -94,7 +94,7 @@ class MethodSettings:
     ) -> _Settings:
         """Return settings with other steps or learning rates of guidance and denoisers.
 
-        Domain classifiers keep theirs.
+        The domain classifiers are not changed.
 
         Args:
             steps: steps of each training; None keeps them.
