@@ -168,7 +168,7 @@ def error_page(
             LEFT,
             page.height - 0.45,
             f"Means over {_seeds(tables)} seeds with 95 % intervals (Student's t), side by side at "
-            "each n. Lower is better; a log-density gap below 0 means records that are concentrated "
+            "each n. Lower is better; a log-density gap below 0 means records concentrated "
             "at the modes.\nHollow markers: diverged seeds are excluded. A grey line missing in a "
             "panel lies below it.",
             8.5,

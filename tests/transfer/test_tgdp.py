@@ -371,7 +371,7 @@ def test_held_out_patients_that_were_trained_on_are_refused(domains, tmp_path):
     ("change", "match"),
     [
         ({"form": "log"}, "mse, kl or logistic, got 'log'"),
-        ({"target_positives": 1.5}, "share of target positives from 0 to 1"),
+        ({"target_positives": 1.5}, "target_positives from 0 to 1, got 1.5"),
         ({"eta_cycle": -0.1}, "loss weights that are not below 0 and not all 0"),
         (ONLY, "loss weights that are not below 0 and not all 0"),
         ({"sobolev": float("inf")}, "loss weights that are not below 0"),
