@@ -23,7 +23,7 @@ from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.rhythm import RHYTHM_FEATURES, rhythm_features
 from ecgtransfer.signals import Beats
 from ecgtransfer.statistics import streams
-from ecgtransfer.transfer.density_ratio import platt
+from ecgtransfer.transfer.calibration import platt
 
 FloatArray = NDArray[np.float64]
 
