@@ -109,7 +109,7 @@ def fit_band_powers(
 
 
 def _ridge(features: FloatArray, is_target: np.ndarray, penalty: float) -> tuple[FloatArray, float]:
-    """Coefficients (F,) and intercept for features (N, F) as they are, standardised inside."""
+    """Coefficients (F,) and intercept for features (N, F), which are standardised for the fit."""
     centre = features.mean(axis=0)
     spread = np.maximum(features.std(axis=0), SMALLEST_SPREAD)
     weight, bias = balanced_logistic_regression(
