@@ -137,7 +137,8 @@ def new_mode() -> Problem:
     means = [[-1.0, -0.5], [1.0, -0.5], [0.0, 2.0]]
     return _problem(
         "new-mode",
-        "Two modes are unchanged; a third grows from 0.1 % of the source to 30 % of the target.",
+        "Two modes are unchanged; a third has one in a thousand source records, but three tenths "
+        "of the target.",
         _mixture([0.4995, 0.4995, 0.001], means, [0.16, 0.16, 0.09]),
         _mixture([0.35, 0.35, 0.3], means, [0.16, 0.16, 0.09]),
     )
