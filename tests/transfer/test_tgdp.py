@@ -214,7 +214,7 @@ def trained_with_labels(rng, tmp_path, **change):
     return laws, network
 
 
-def test_some_labels_are_hidden_from_the_consistency_term_so_that_log_h_knows_no_label(
+def test_some_labels_are_hidden_from_the_consistency_term_so_that_log_h_is_trained_without_label(
     rng, tmp_path
 ):
     laws, network = trained_with_labels(rng, tmp_path)
