@@ -42,6 +42,13 @@ TESTS = {
     "ecgtransfer/diffusion/sampler.py": ("tests/diffusion/test_sampler.py",),
     "ecgtransfer/transfer/cross_fit.py": ("tests/transfer/test_cross_fit.py",),
     "ecgtransfer/transfer/density_ratio.py": ("tests/transfer/test_density_ratio.py",),
+    "ecgtransfer/transfer/calibration.py": ("tests/transfer/test_density_ratio.py",),
+    "ecgtransfer/transfer/domain_classifier.py": (
+        "tests/transfer/test_density_ratio.py",
+        "tests/transfer/test_band_powers.py",
+    ),
+    "ecgtransfer/transfer/out_of_fold.py": ("tests/transfer/test_density_ratio.py",),
+    "ecgtransfer/transfer/band_powers.py": ("tests/transfer/test_band_powers.py",),
     "ecgtransfer/transfer/extrapolated.py": ("tests/transfer/test_extrapolated.py",),
     "ecgtransfer/transfer/guidance.py": ("tests/transfer/test_guidance.py",),
     "ecgtransfer/transfer/guided.py": (
@@ -103,6 +110,10 @@ class Outcome:
 GUIDED = "ecgtransfer/transfer/guided.py"
 GUIDANCE = "ecgtransfer/transfer/guidance.py"
 RATIO = "ecgtransfer/transfer/density_ratio.py"
+CALIBRATION = "ecgtransfer/transfer/calibration.py"
+DOMAIN_CLASSIFIER = "ecgtransfer/transfer/domain_classifier.py"
+OUT_OF_FOLD = "ecgtransfer/transfer/out_of_fold.py"
+BAND_POWERS = "ecgtransfer/transfer/band_powers.py"
 WEIGHT = "ecgtransfer/transfer/weight.py"
 TGDP = "ecgtransfer/transfer/tgdp.py"
 CROSS_FIT = "ecgtransfer/transfer/cross_fit.py"
@@ -250,13 +261,13 @@ MUTANTS = (
     # The density ratio.
     Mutant(
         "prior correction: the wrong sign",
-        RATIO,
+        CALIBRATION,
         "logit - math.log(n_target / n_source)",
         "logit + math.log(n_target / n_source)",
     ),
     Mutant(
         "prior correction: missing",
-        RATIO,
+        CALIBRATION,
         "return logit - math.log(n_target / n_source)",
         "return logit",
     ),
@@ -268,13 +279,13 @@ MUTANTS = (
     ),
     Mutant(
         "domain classifier: the calibration's offset with the wrong sign",
-        RATIO,
-        "self.slope * logit + self.offset",
-        "self.slope * logit - self.offset",
+        DOMAIN_CLASSIFIER,
+        "self.logit(x, sigma, label, member) + self.offset",
+        "self.logit(x, sigma, label, member) - self.offset",
     ),
     Mutant(
         "domain classifier: a network is judged on records that it learned from",
-        RATIO,
+        OUT_OF_FOLD,
         "torch.from_numpy(self.fold[index]).to(device)",
         "torch.from_numpy((self.fold[index] + 1) % (self.fold.max() + 1)).to(device)",
     ),
@@ -286,9 +297,21 @@ MUTANTS = (
     ),
     Mutant(
         "calibration: Platt's target of the larger domain for both",
-        RATIO,
-        "off = 1 / ((min(n, m)",
-        "off = 1 / ((max(n, m)",
+        CALIBRATION,
+        "off = 1 / ((min(n_source, n_target)",
+        "off = 1 / ((max(n_source, n_target)",
+    ),
+    Mutant(
+        "band powers: a classifier is fitted to its own fold",
+        BAND_POWERS,
+        "_ridge(features[fold != number], is_target[fold != number], penalty)",
+        "_ridge(features[fold == number], is_target[fold == number], penalty)",
+    ),
+    Mutant(
+        "band powers: left out of the log-ratio",
+        DOMAIN_CLASSIFIER,
+        "return log_ratio + self.slope[1]",
+        "return log_ratio + 0 * self.slope[1]",
     ),
     # The guidance weight, <u, x0 - D_p> / <u, u>.
     Mutant(

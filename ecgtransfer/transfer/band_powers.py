@@ -43,8 +43,10 @@ def log_band_powers(x: Tensor) -> Tensor:
     """
     window = torch.hann_window(x.shape[-1], dtype=x.dtype, device=x.device)
     power = torch.fft.rfft(x * window).abs().square()
-    frequency = torch.fft.rfftfreq(x.shape[-1], device=x.device)
-    band = torch.bucketize(frequency, torch.tensor(BAND_EDGES, device=x.device), right=True)
+    # In double precision, so that a frequency on an edge belongs to the band above.
+    frequency = torch.arange(power.shape[-1], dtype=torch.float64) / x.shape[-1]
+    edges = torch.tensor(BAND_EDGES, dtype=torch.float64)
+    band = torch.bucketize(frequency, edges, right=True).to(x.device)
     numbers = [number for number in range(len(BAND_EDGES) + 1) if number in band]
     means = [power[..., band == number].mean(-1) for number in numbers]
     return torch.stack(means, -1).clamp(min=POWER_FLOOR).log10().flatten(1)
@@ -109,7 +111,7 @@ def fit_band_powers(
 
 
 def _ridge(features: FloatArray, is_target: np.ndarray, penalty: float) -> tuple[FloatArray, float]:
-    """Coefficients (F,) and intercept for features (N, F), which are standardised for the fit."""
+    """Coefficients (F,) and intercept for raw features (N, F), which are standardised inside."""
     centre = features.mean(axis=0)
     spread = np.maximum(features.std(axis=0), SMALLEST_SPREAD)
     weight, bias = balanced_logistic_regression(

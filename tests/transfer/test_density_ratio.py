@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.testing import assert_close
 
@@ -19,7 +20,12 @@ from ecgtransfer.transfer import (
     log_density_ratio,
     ratio_diagnostics,
 )
-from ecgtransfer.transfer.calibration import cross_fitted_platt, platt
+from ecgtransfer.transfer.calibration import (
+    balanced_logistic_regression,
+    cross_fitted_platt,
+    platt,
+    stacked_platt,
+)
 from ecgtransfer.transfer.density_ratio import _balanced_draws, _signal_encoder
 from ecgtransfer.transfer.diagnostics import domain_auc
 from ecgtransfer.transfer.out_of_fold import (
@@ -458,6 +464,37 @@ def test_platt_recovers_slope_and_offset_of_a_distorted_logit(rng):
     scale, offset = platt(source / 4 - 2, target / 4 - 2)
     assert scale == pytest.approx(4, rel=0.05)
     assert offset == pytest.approx(8, rel=0.05)
+
+
+def test_the_slopes_of_two_independent_logits_are_those_of_their_sum(rng):
+    pairs = GaussianPair(1.0, 1.0), GaussianPair(-0.5, 1.0)
+    source, target = (
+        torch.stack([pair.log_ratio(getattr(pair, name)((40_000, 1, 1), rng)) for pair in pairs], 1)
+        for name in ("draw_source", "draw_target")
+    )
+    distort = torch.tensor([0.25, 3.0])
+    slopes, offset = stacked_platt(source * distort - 2, target * distort - 2)
+    assert slopes == pytest.approx([4, 1 / 3], rel=0.05)
+    assert offset == pytest.approx(2 * slopes.sum(), rel=0.05)
+    noise = torch.randn(len(source), 1, generator=rng)
+    backwards = stacked_platt(*(torch.cat([-part[:, :1], noise], 1) for part in (source, target)))
+    assert backwards[0][0] == 0.0
+
+
+def test_balanced_logistic_regression_is_that_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    is_target = np.arange(90) >= 70
+    features = rng.normal(size=(90, 4)) + 0.7 * is_target[:, None]
+    weight, bias = balanced_logistic_regression(features, is_target, penalty=0.1)
+    off = 1 / 22  # Platt's targets as records of both classes, with these weights
+    mass = np.where(is_target, 0.5 / 20, 0.5 / 70)
+    theirs = LogisticRegression(C=10, tol=1e-10, max_iter=10_000).fit(
+        np.concatenate([features, features]),
+        np.concatenate([is_target, ~is_target]),
+        np.concatenate([mass * (1 - off), mass * off]),
+    )
+    assert weight == pytest.approx(theirs.coef_[0], abs=1e-4)
+    assert bias == pytest.approx(theirs.intercept_[0], abs=1e-4)
 
 
 def test_platt_stays_finite_where_domains_are_apart_and_flat_where_the_logit_is_backwards():
