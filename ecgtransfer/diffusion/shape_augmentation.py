@@ -17,7 +17,7 @@ from ecgtransfer.signals.leads import INDEPENDENT_LEADS
 #: Limits of the P window, the QRS and the T window, seconds from R, and the width of the raised
 #: cosines between them.
 P_END_S, QRS_END_S, TAPER_S = -0.07, 0.10, 0.06
-#: Displacements in time of the P wave, of the ends of the QRS (and of T after it), and of the T wave:
+#: Displacements in time of the P wave, of both ends of the QRS (and T after it), and of the T wave:
 #: (seconds from R, fraction of the standard deviation).
 DISPLACEMENTS = (
     ((-0.36, 0.0), (-0.30, 0.6), (-0.17, 1.0), (-0.06, 0.3), (-0.04, 0.0)),
