@@ -16,7 +16,7 @@ from ecgtransfer.evaluation.fidelity.result import (
 )
 from ecgtransfer.evaluation.halves import (
     Indices,
-    numbered_patients,
+    patient_indices,
 )
 from ecgtransfer.evaluation.signal_distances import (
     lead_correlations,
@@ -121,7 +121,7 @@ def class_members(
         if mine is None or theirs is None:
             continue
         allowed = min(
-            largest_half(numbered_patients(side.patients, len(side))) if len(side) else 0
+            largest_half(patient_indices(side.patients, len(side))) if len(side) else 0
             for side in (mine, theirs)
         )
         if allowed < FEWEST_IN_A_CLASS:

@@ -47,7 +47,7 @@ from ecgtransfer.evaluation.halves import (
     Indices,
     Plan,
     Scale,
-    numbered_patients,
+    patient_indices,
     plan_halves,
 )
 from ecgtransfer.evaluation.signal_distances import (
@@ -116,9 +116,9 @@ def compare_sets(
     """
     not_measured = {}
     plan = plan_halves(
-        numbered_patients(real.patients, len(real)),
-        numbered_patients(generated.patients, len(generated)),
-        None if source is None else numbered_patients(source.patients, len(source)),
+        patient_indices(real.patients, len(real)),
+        patient_indices(generated.patients, len(generated)),
+        None if source is None else patient_indices(source.patients, len(source)),
         records,
         repeats,
     )

@@ -54,7 +54,7 @@ from ecgtransfer.evaluation.fidelity.two_sample import (
 )
 from ecgtransfer.evaluation.halves import (
     HALVES,
-    numbered_patients,
+    patient_indices,
 )
 from ecgtransfer.evaluation.labelled import LabelledRecords
 from ecgtransfer.signals import INDEPENDENT_LEADS
@@ -91,7 +91,7 @@ def negative_controls(
             f"expected signals (records, {len(INDEPENDENT_LEADS)} independent leads, samples), got "
             f"shape {signals.shape}"
         )
-    names = numbered_patients(patients, len(signals))
+    names = patient_indices(patients, len(signals))
     if len(np.unique(names)) < 2:
         raise CorpusError("expected records of at least 2 patients, whose leads can be exchanged")
     order = in_patient_order(names, streams.generator(seed, streams.NEGATIVE_CONTROLS))
@@ -309,7 +309,7 @@ class _Embedded:
 
 def _records_a_side(test: Cohort, sides: Mapping[str, Cohort]) -> int:
     """As many as every comparison can have, for a distance depends on it."""
-    _, of_patient = np.unique(numbered_patients(test.patients, len(test)), return_counts=True)
+    _, of_patient = np.unique(patient_indices(test.patients, len(test)), return_counts=True)
     half = (len(test) + 1 - int(of_patient.max())) // 2
     fewest = min(sides, key=lambda method: len(sides[method]))
     require_at_least(
