@@ -21,7 +21,7 @@ BANDS_HZ = ((0.5, 5.0), (5.0, 15.0), (15.0, 25.0), (25.0, 35.0), (35.0, 42.0), (
 SEGMENT_S = 4.0
 
 #: Floor in mV² of the power of a band or frequency bin, so that the logarithm of a flat record is
-#: finite. It is the power of a signal of 10 µV.
+#: finite. It is the power of a signal of 10 nV.
 POWER_FLOOR_MV2 = 1e-10
 
 
