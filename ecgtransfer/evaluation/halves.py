@@ -109,7 +109,7 @@ def compare_with_halves(
         real: features (n, F).
         generated: features (m, F).
         patients: patients (n,) of the real records; None if every record is its own patient.
-        generated_patients: patients (m,) of the generated records; None as for `patients`.
+        generated_patients: patients (m,) of the generated records, with the same meaning of None.
         score: the measure.
         scale: range of the measure: never negative ("positive"), in [0, 1] ("unit"), a share of
             records ("share"), a squared distance ("squared") or none of these ("any"). The default

@@ -68,7 +68,7 @@ class ClassRule(NamedTuple):
     holds: Callable[[Intervals], bool]
     unless: tuple[str, ...] = ()
 
-    def obeyed_by(self, intervals: Intervals) -> bool:
+    def met_by(self, intervals: Intervals) -> bool:
         """Whether a record meets the rule; one that could not be delineated does not."""
         return intervals.failed is None and self.holds(intervals)
 

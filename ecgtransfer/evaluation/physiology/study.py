@@ -396,10 +396,10 @@ def _rules(sides: _Sides, label_names: Sequence[str]) -> tuple[tuple[RuleResult,
         without = np.flatnonzero(~sides[0].labels[:, columns[label]])
         others[label], contrasts[label] = None, None
         if len(without):
-            other = sides[0].share(without, RULES[label].obeyed_by)
+            other = sides[0].share(without, RULES[label].met_by)
             others[label] = other[0]
             if len(real):
-                own = sides[0].share(real, RULES[label].obeyed_by)
+                own = sides[0].share(real, RULES[label].met_by)
                 contrasts[label] = newcombe_difference(*other, *own)
     specific = {
         label for label, contrast in contrasts.items() if contrast is None or contrast.low > MARGIN
@@ -410,7 +410,7 @@ def _rules(sides: _Sides, label_names: Sequence[str]) -> tuple[tuple[RuleResult,
         if all(side.enough(at) for side, at in zip(sides, groups[label], strict=True))
     ]
     comparisons = len(tested) + 1  # failed delineations have a verdict as well
-    shares = _shares(sides, groups, {name: RULES[name].obeyed_by for name in groups}, comparisons)
+    shares = _shares(sides, groups, {name: RULES[name].met_by for name in groups}, comparisons)
     results = []
     for label, rows in groups.items():
         share = shares.get(label)
