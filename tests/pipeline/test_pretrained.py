@@ -12,7 +12,7 @@ from ecgtransfer.pipeline import (
     ReportSettings,
     Run,
     TargetSettings,
-    adopt_source,
+    import_source_model,
     draw_surrogate_source,
     evaluate,
     evaluate_all,
@@ -23,7 +23,7 @@ from ecgtransfer.pipeline import (
     pretrained,
     pretrained_models,
     report_run,
-    settle_target,
+    split_target,
     source_records,
     surrogate,
     synthesise,
@@ -57,7 +57,7 @@ def exported(tmp_path, trained):
 def received(tmp_path, exported):
     """A run at another hospital, which has the model and none of its records."""
     run = Run.create(tmp_path / "run")
-    adopt_source(run, find_source(str(exported.folder)))
+    import_source_model(run, find_source(str(exported.folder)))
     return run
 
 
@@ -164,7 +164,7 @@ def test_a_hospital_without_the_source_records_transfers_draws_and_asks(
 ):
     source = load_source(received)
     assert source.location is None
-    target = settle_target(received, source, TargetSettings(clinic.folder, train_records=16))
+    target = split_target(received, source, TargetSettings(clinic.folder, train_records=16))
     with pytest.raises(RunError, match=r"which are not here; .*--source-records model"):
         transfer(received, source, target, transfer_settings(), no_bars)
     settings = transfer_settings(source_records="model", n_source=12)
@@ -192,7 +192,7 @@ def test_a_baseline_of_source_records_is_refused_where_there_are_none(
     received, clinic, quick, tmp_path
 ):
     source = load_source(received)
-    target = settle_target(received, source, TargetSettings(clinic.folder, train_records=16))
+    target = split_target(received, source, TargetSettings(clinic.folder, train_records=16))
     transfer(received, source, target, transfer_settings("source"), no_bars)
     synthesise(received, source, GenerateSettings(ratio=1.0, method="source", sampler=SAMPLER))
     with pytest.raises(RunError, match=r"are not here; .*--source-set.*--arm other than source"):
@@ -204,17 +204,17 @@ def test_records_that_come_later_are_found_where_they_are_said_to_be(
     received, exported, trained, ecgset, clinic, tmp_path
 ):
     with pytest.raises(CorpusError):
-        adopt_source(received, find_source(str(exported.folder)), tmp_path / "nowhere")
+        import_source_model(received, find_source(str(exported.folder)), tmp_path / "nowhere")
     with pytest.raises(RunError, match="the set that the source model was trained on"):
-        adopt_source(received, find_source(str(exported.folder)), clinic.folder)
+        import_source_model(received, find_source(str(exported.folder)), clinic.folder)
     assert load_source(received).location is None
-    adopt_source(received, find_source(str(exported.folder)), ecgset.folder)
+    import_source_model(received, find_source(str(exported.folder)), ecgset.folder)
     found, train, held_out = load_source(Run.open(received.folder)).records()
     assert found.fingerprint == ecgset.fingerprint
     _, same, others = load_source(trained).records()
     assert (train.tolist(), held_out.tolist()) == (same.tolist(), others.tolist())
     third = Run.create(tmp_path / "third")
-    adopt_source(third, received.stage("source"))
+    import_source_model(third, received.stage("source"))
     assert load_source(third).location == ecgset.folder
 
 

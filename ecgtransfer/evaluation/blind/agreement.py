@@ -10,6 +10,7 @@ from ecgtransfer.statistics import (
     estimate,
 )
 
+
 def cohen_kappa(first: npt.ArrayLike, second: npt.ArrayLike, weights: npt.ArrayLike) -> FloatArray:
     """Cohen's kappa of two readers for each row of weights (R, N): (R,).
 

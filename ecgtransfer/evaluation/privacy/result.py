@@ -238,9 +238,7 @@ class PrivacyResult:
     def _on_copies(self) -> str:
         copies = self.copies
         reference = (
-            ""
-            if copies.hold_out is None
-            else f" (hold-out records: {copies.hold_out.largest:.3f})"
+            "" if copies.hold_out is None else f" (hold-out records: {copies.hold_out.largest:.3f})"
         )
         found = (
             f"No generated record of {copies.generated_records} is a suspected copy"
