@@ -10,9 +10,9 @@ import torch
 
 from ecgtransfer.diffusion import Denoiser, NoiseConfig, classifier_free, mean_denoising_loss
 from ecgtransfer.errors import ConfigError
+from ecgtransfer.pipeline.cascade_settings import CascadeSettings
 from ecgtransfer.pipeline.cascade_transfer import (
     CascadeChanges,
-    CascadeSettings,
     load_cascade_changes,
     transfer_cascade,
 )

@@ -234,9 +234,9 @@ def _limits(settings: ReportSettings, target: Target, answers: Sequence[Answer])
         )
     yield (
         f"This run has one target, one split into {len(target.train)} training and "
-        f"{len(target.test)} test records, and one training of each model. Intervals apply to these "
-        "models and this split. They say nothing about other hospitals, recorders or seeds of the "
-        "transfer."
+        f"{len(target.test)} test records, and one training of each model. Intervals apply to "
+        "these models and this split. They say nothing about other hospitals, recorders or seeds "
+        "of the transfer."
     )
     yield (
         "If the privacy tests pass, these attacks found no training patient with this many "

@@ -16,14 +16,14 @@ from ecgtransfer.errors import CorpusError, RunError
 from ecgtransfer.pipeline import (
     Run,
     SourceSettings,
-    import_source_model,
     config,
     export_source,
+    import_source_model,
     load_source,
+    source_training,
     train_source,
 )
 from ecgtransfer.pipeline import source as source_module
-from ecgtransfer.pipeline import source_training
 from ecgtransfer.pipeline.source import SourceStart, source_split
 from tests.pipeline.small_run import STEPS, Interrupting, content
 

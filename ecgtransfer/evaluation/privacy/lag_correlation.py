@@ -21,9 +21,9 @@ HIGHEST_HZ = 20.0
 #: Order of this Butterworth filter, which runs forwards and backwards.
 FILTER_ORDER = 4
 
-#: The baseline is removed by subtracting a moving mean of this many seconds, applied twice. A filter
-#: with a longer impulse response would spread the step at the seam of a circularly shifted copy
-#: over the whole record.
+#: The baseline is removed by subtracting a moving mean of this many seconds, applied twice. A
+#: longer impulse response would spread the step at the seam of a circularly shifted copy over the
+#: whole record.
 BASELINE_S = 0.6
 
 #: Signals are decimated to the lowest rate of at least this, so lags are at most 10 ms apart.
@@ -131,9 +131,9 @@ def correlations_over_lags(
 
     max_l Σ a(t) b(t + l) / sqrt(Σ a(t)² Σ b(t + l)²), with sums over all leads, which share the
     lag, and over the times at which both records have samples. a and b are filtered signals
-    (`filtered_waves`), so a record has a correlation of nearly 1 with a copy that is shifted, scaled
-    or has another baseline. The power of a quiet overlap is replaced (`QUIET_POWER`). A flat record
-    has a correlation of 0 with all others.
+    (`filtered_waves`), so a record has a correlation of nearly 1 with a copy that is shifted,
+    scaled or has another baseline. The power of a quiet overlap is replaced (`QUIET_POWER`). A flat
+    record has a correlation of 0 with all others.
 
     Args:
         first: signals (n, leads, T).

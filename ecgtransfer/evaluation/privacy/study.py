@@ -7,13 +7,13 @@ distances as such, because ECGs of different patients can be very similar.
 
 Intervals account for the random choice of patients. A few patients are closest to most generated
 records, and in another sample of the hospital these would be other patients; more generated records
-do not reduce this variance. So patients are subsampled and resampled, not records. The two sides are
-resampled separately, because their numbers of patients are fixed by the split.
+do not reduce this variance. So patients are subsampled and resampled, not records. The two sides
+are resampled separately, because their numbers of patients are fixed by the split.
 
 There are two spaces. The signal space (`correlations_over_lags`) finds copied recordings. The
 features of a classifier find similarity that remains if beats are shifted or changed. That
-classifier must not be trained on either side: otherwise its features could distinguish training from
-hold-out records whatever the generator did.
+classifier must not be trained on either side: otherwise its features could distinguish training
+from hold-out records whatever the generator did.
 """
 
 from collections.abc import Sequence

@@ -219,7 +219,7 @@ class Trainings:
         return stratified_folds(own.labels, own.patients, self.config.folds, seed)
 
     def start(self, seed: int) -> tuple[Classifier, Path]:
-        """Return the classifier that is pre-trained on the source with this seed, and its folder."""
+        """Return the classifier that is pre-trained on the source with a seed, and its folder."""
         if seed not in self.pretrained:
             assert self.source is not None
             config = self.config.pretraining()
