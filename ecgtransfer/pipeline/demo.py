@@ -141,13 +141,13 @@ class DemoSummary:
     results: Path
 
 
-def run_demo(folder: Path, settings: DemoSettings, speaker: StageReporter) -> DemoSummary:
+def run_demo(folder: Path, settings: DemoSettings, reporter: StageReporter) -> DemoSummary:
     """Simulate a clinic, transfer, generate, evaluate and report; finished stages are kept.
 
     Args:
         folder: run folder, new or of an interrupted demonstration.
         settings: sizes of the demonstration.
-        speaker: shows the progress of each stage.
+        reporter: shows the progress of each stage.
 
     Raises:
         RunError: the folder has other files, or a demonstration with other settings.
@@ -162,17 +162,17 @@ def run_demo(folder: Path, settings: DemoSettings, speaker: StageReporter) -> De
         TargetSettings(clinic, train_records=settings.train_records, seed=settings.seed),
     )
     transfer_summary = transfer(
-        run, source, target, replace(settings.transfer, seed=settings.seed), speaker.training
+        run, source, target, replace(settings.transfer, seed=settings.seed), reporter.training
     )
     method = settings.transfer.method
     generate = GenerateSettings(
         ratio=settings.ratio, method=method, sampler=settings.sampler, seed=settings.seed
     )
-    with speaker.progress("synthetic records") as counter:
+    with reporter.progress("synthetic records") as counter:
         synthetic = synthesise(run, source, generate, counter)
-    with speaker.progress("WFDB records") as counter:
+    with reporter.progress("WFDB records") as counter:
         wfdb = export(run, "synthetic", method, counter)
-    answers = evaluate_all(run, source, target, _questions(settings), speaker, available_cores())
+    answers = evaluate_all(run, source, target, _questions(settings), reporter, available_cores())
     report = report_run(run, source, target, ReportSettings(), run.folder / "report")
     figures = _figures(run, target, synthetic)
     results = run.folder / RESULTS

@@ -316,7 +316,9 @@ def test_an_all_knowing_reader_is_always_right(drawn):
     sheet.unlink()
     assert reader.reader == "anna"
     assert (reader.sensitivity.value, reader.specificity.value, reader.accuracy.value) == (1, 1, 1)
-    assert reader.sentence().startswith("anna could tell generated from recorded ECGs: accuracy 1.00 ")
+    assert reader.sentence().startswith(
+        "anna could tell generated from recorded ECGs: accuracy 1.00 "
+    )
 
 
 def test_sensitivity_is_of_the_generated_and_specificity_of_the_recorded(large):
@@ -356,7 +358,9 @@ def test_a_coin_could_not_tell_them_apart(large):
     assert np.mean([r.accuracy.low <= 0.5 <= r.accuracy.high for r in told]) >= 0.93
     assert np.mean(["could tell" in r.sentence() for r in told]) <= 0.07
     near = min(told, key=lambda r: abs(r.accuracy.value - 0.5))
-    assert near.sentence().startswith("answers could not tell generated from recorded ECGs: accuracy 0.50 [0.39, 0.")
+    assert near.sentence().startswith(
+        "answers could not tell generated from recorded ECGs: accuracy 0.50 [0.39, 0."
+    )
 
 
 @pytest.mark.parametrize(

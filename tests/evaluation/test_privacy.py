@@ -279,19 +279,25 @@ def test_counts_are_effective_records_as_many_records_as_patients_attract():
     assert closeness._effective_records(np.array([100.0] + [0.0] * 49)) == pytest.approx(1)
     five = np.r_[np.full(5, 20.0), np.zeros(995)]
     assert closeness._effective_records(five) == pytest.approx(5, rel=0.01)
-    assert closeness._effective_records(np.full(20, 5.0)) > 1e9  # no patient attracts more than another
+    assert (
+        closeness._effective_records(np.full(20, 5.0)) > 1e9
+    )  # no patient attracts more than another
 
 
 def test_the_effective_records_of_counts_is_the_variance_of_a_random_part(rng):
     counts = rng.integers(0, 9, size=30).astype(float)
     shares = [rng.permutation(counts)[:12].sum() / counts.sum() for _ in range(20_000)]
-    assert 0.4 * 0.6 / closeness._effective_records(counts) == pytest.approx(np.var(shares), rel=0.05)
+    assert 0.4 * 0.6 / closeness._effective_records(counts) == pytest.approx(
+        np.var(shares), rel=0.05
+    )
 
 
 def test_the_share_of_few_is_wilsons_for_equal_numbers_of_patients():
     found = closeness._share_of_few(np.array([5.0] + [0.0] * 9), np.array([5.0] + [0.0] * 9))
     assert found.value == 0.5
-    expected = wilson_estimate(0.5, closeness._effective_records(np.r_[5.0, np.zeros(9), 5.0, np.zeros(9)]))
+    expected = wilson_estimate(
+        0.5, closeness._effective_records(np.r_[5.0, np.zeros(9), 5.0, np.zeros(9)])
+    )
     assert (found.low, found.high) == (expected.low, expected.high)
     uneven = closeness._share_of_few(np.full(80, 1.0), np.full(20, 1.0))
     assert uneven.value == pytest.approx(0.5)

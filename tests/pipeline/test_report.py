@@ -58,7 +58,9 @@ def test_a_page_for_passing_on_draws_no_real_record(answered, source, tmp_path, 
 
 def test_a_run_without_answers_is_told_what_to_do(copied, source, answered, tmp_path):
     run = copied(answered.run, "source", "target", "mixed-tgdp")
-    with pytest.raises(RunError, match=r"an evaluation of the sets .* none; run 'ecgtransfer evaluate"):
+    with pytest.raises(
+        RunError, match=r"an evaluation of the sets .* none; run 'ecgtransfer evaluate"
+    ):
         report_run(run, source, answered.target, ReportSettings("mixed"), tmp_path / "report")
     assert not (tmp_path / "report").exists()
 

@@ -41,14 +41,14 @@ class Rule(NamedTuple):
         measure: name of the measure.
         kept: True if the whole interval is within the limit, False if it is beyond, else None.
         sentence: result in words.
-        asked: False for a measure that is reported without a limit.
+        required: False for a measure that is reported without a limit.
         beyond: whether the value itself is beyond the limit.
     """
 
     measure: str
     kept: bool | None
     sentence: str
-    asked: bool = True
+    required: bool = True
     beyond: bool = False
 
 
@@ -157,7 +157,7 @@ class FidelityResult(FidelityMeasures):
 
         None also if a negative control is `unseen`: then there are too few records for a verdict.
         """
-        kept = [rule.kept for rule in self.rules() if rule.asked]
+        kept = [rule.kept for rule in self.rules() if rule.required]
         if False in kept:
             return False
         return None if None in kept or self.unseen else True
@@ -174,12 +174,12 @@ class FidelityResult(FidelityMeasures):
     def verdicts(self) -> tuple[Verdict, ...]:
         """Return the verdict on the set, then those on each rule and on each negative control."""
         rules = self.rules()
-        asked = [rule for rule in rules if rule.asked]
-        broken = [rule.measure for rule in asked if rule.kept is False]
-        undecided = [rule.measure for rule in asked if rule.kept is None]
+        required = [rule for rule in rules if rule.required]
+        broken = [rule.measure for rule in required if rule.kept is False]
+        undecided = [rule.measure for rule in required if rule.kept is None]
         records = f"{self.frechet.records} records per side"
         if broken:
-            whole = f"Fidelity fails {len(broken)} of {len(asked)} rules: {', '.join(broken)}."
+            whole = f"Fidelity fails {len(broken)} of {len(required)} rules: {', '.join(broken)}."
         elif self.unseen or undecided:
             reasons = []
             if undecided:
@@ -189,7 +189,7 @@ class FidelityResult(FidelityMeasures):
                 reasons.append(f"{controls} would pass as real with {records}")
             whole = f"Fidelity is open: {'; '.join(reasons)}; test on more records."
         else:
-            whole = f"Fidelity passes: all {len(asked)} rules are kept with {records}"
+            whole = f"Fidelity passes: all {len(required)} rules are kept with {records}"
             controls = " and ".join(self.controls)
             whole += f", and negative controls ({controls}) are detected." if controls else "."
         return (
@@ -249,7 +249,7 @@ class FidelityResult(FidelityMeasures):
                 f"A {kind} classifier distinguishes generated from real records with an AUC of "
                 f"{test.score}, and two halves of the real records with {test.reference}; 0.5 is "
                 "chance, and there is no limit.",
-                asked=False,
+                required=False,
             )
             for kind, test in self.two_sample.items()
         ]

@@ -212,20 +212,20 @@ def matched_records(
     Raises:
         ConfigError: the set has too few records for a combination, replacements included.
     """
-    held, wanted = np.asarray(pool, dtype=bool), np.asarray(target, dtype=bool)
+    available, wanted = np.asarray(pool, dtype=bool), np.asarray(target, dtype=bool)
     rows, counts = np.unique(wanted, axis=0, return_counts=True)
     exact = ratio * counts
     quota = np.floor(exact).astype(np.int64)
     short = int(np.floor(ratio * len(wanted) + 0.5)) - int(quota.sum())
     quota[np.lexsort((counts, -np.round(exact - quota, 9)))[:short]] += 1
-    order = streams.generator(seed, streams.ARM_RECORDS).permutation(len(held))
-    distance = (held[order, None, :] != rows).sum(axis=2)
+    order = streams.generator(seed, streams.ARM_RECORDS).permutation(len(available))
+    distance = (available[order, None, :] != rows).sum(axis=2)
     taken = np.zeros(len(order), dtype=bool)
     for j, count in enumerate(quota):
         taken[np.flatnonzero(distance[:, j] == 0)[:count]] = True
     frequency = np.where(rows, wanted.sum(axis=0), len(wanted) + 1)
     for j, count in enumerate(quota - np.minimum(quota, (distance == 0).sum(axis=0))):
-        fits = held[order, frequency[j].argmin()] & rows[j].any() & ~taken
+        fits = available[order, frequency[j].argmin()] & rows[j].any() & ~taken
         places = np.flatnonzero(fits)
         places = places[np.argsort(distance[places, j], kind="stable")][:count]
         if len(places) < count:

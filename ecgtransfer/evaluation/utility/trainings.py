@@ -127,8 +127,8 @@ class Trainings:
             for part in (labels, *(labels[fold_of != f] for f in range(self.config.folds))):
                 for name, ratio in needed:
                     if name is not None and ratio is not None:
-                        held = self.given.synthetic[name].labels
-                        matched_records(held, part, ratio, seed, self.names)
+                        available = self.given.synthetic[name].labels
+                        matched_records(available, part, ratio, seed, self.names)
 
     def outcome(self, arm: Arm, seed: int) -> Outcome:
         """Train an arm, choose its thresholds, and predict its test records."""
