@@ -112,7 +112,7 @@ NO_QRS = "no QRS onset or end"
 class Intervals:
     """Measurements of one recording; None for a value that was not found.
 
-    "Dominant beats" are the beats with the most common QRS shape; the median beat is theirs.
+    "Dominant beats" are the beats with the most common QRS shape. The median beat is their median.
 
     Attributes:
         failed: why the recording could not be delineated, or None. If it failed, all other values

@@ -488,7 +488,11 @@ def _checked(
 
 
 def _check_probabilities(scores: FloatArray) -> None:
-    """Raise a CorpusError unless all scores lie in [0, 1]."""
+    """Check that all scores lie in [0, 1].
+
+    Raises:
+        CorpusError: they do not.
+    """
     if scores.min() < 0 or scores.max() > 1:
         raise CorpusError(
             f"expected probabilities in [0, 1], got {scores.min():.3g} to {scores.max():.3g}; "

@@ -89,7 +89,7 @@ class _Part:
             source: a factorised source.
             target: target set.
             indices: indices of the records.
-            given: the same records with their conditions, as for the record model.
+            given: these records with their conditions, as for the record model.
         """
         assert source.cascade is not None
         assert isinstance(given.label, Condition)

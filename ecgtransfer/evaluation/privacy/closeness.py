@@ -201,7 +201,7 @@ def infer_membership(
 
     Args:
         to_training: distance from each training record to its closest generated record, (n,).
-        to_hold_out: the same distance for each hold-out record, (m,).
+        to_hold_out: distance from each hold-out record to its closest generated record, (m,).
         training_patients: patients (n,); None if every record is its own patient.
         hold_out_patients: patients (m,); None if every record is its own patient.
         seed: seed of the bootstrap.

@@ -108,7 +108,7 @@ class Membership:
 
 @dataclass(frozen=True)
 class SpacePrivacy:
-    """Closeness, membership and the closest pairs in one space."""
+    """Closeness, membership inference and closest pairs in one space: "signal" or "embedding"."""
 
     space: Space
     closeness: Closeness

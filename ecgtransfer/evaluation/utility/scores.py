@@ -267,7 +267,7 @@ def draw_seed_shares(seeds: int, resamples: int, seed: int = 0) -> FloatArray:
 
 @dataclass(frozen=True)
 class ComparedArms:
-    """The comparisons of a study; fields as in `UtilityResult`."""
+    """Comparisons of a study; see the attributes of these names in `UtilityResult`."""
 
     best: tuple[str, ...]
     best_macro_auroc: Estimate
