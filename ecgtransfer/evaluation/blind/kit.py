@@ -19,16 +19,12 @@ import numpy.typing as npt
 from ecgtransfer.corpus import ECGSet
 from ecgtransfer.drawing import SHEETS, draw_recording, save_drawing
 from ecgtransfer.errors import ConfigError, CorpusError
-from ecgtransfer.statistics import (
-    streams,
-)
+from ecgtransfer.evaluation.blind.result import BlindTest
+from ecgtransfer.statistics import streams
 from ecgtransfer.storage import atomic_folder, exclusive_lock
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-from ecgtransfer.evaluation.blind.result import BlindTest
 
 ANSWERS, KEY, README = "answers.csv", "key.sealed", "README.txt"
 
