@@ -48,8 +48,8 @@ class Comparison:
     Attributes:
         score: generated against real, mean over the repeats. If `interval` is "confidence", its
             interval is a 95 % confidence interval of the expected value at `records` per side. If
-            fewer than 2 `records` were generated, it is "spread": the central 95 % of the repeats,
-            without the variation between generated sets.
+            fewer than twice `records` were generated, it is "spread": the central 95 % of the
+            repeats, without the variation between generated sets.
         reference: two patient-disjoint real halves: mean and central 95 % of the repeats, which
             show the effect of chance.
         excess: score minus mean reference, with the interval of the score.

@@ -128,7 +128,7 @@ def test_the_folder_holds_drawings_a_sheet_a_key_and_a_page_for_the_reader(drawn
     assert header == ["ecg", "synthetic", "confidence", "remarks"]
     assert rows == [[name, "", "", ""] for name in names]
     readme = (drawn.folder / "README.txt").read_text()
-    for words in ("001.png to 006.png", "real patients", "Do not pass them on", "for diagnosis"):
+    for words in ("001.png to 006.png", "real patients", "Do not pass", "Do not use any of them"):
         assert words in readme
     assert list(drawn.folder.parent.iterdir()) == [drawn.folder]
 

@@ -142,7 +142,7 @@ def test_a_source_is_a_shipped_model_a_run_or_an_exported_model(
     assert pretrained_models() == (PretrainedModel.open(exported.folder),)
     with pytest.raises(RunError, match=r"a source model at 'magic'.*\(our-hospital\)"):
         find_source("magic")
-    with pytest.raises(RunError, match="is a source in its run and has no model card"):
+    with pytest.raises(RunError, match="is the source of a run and has no model card"):
         PretrainedModel.open(find_source(str(trained.folder)).folder)
 
 
@@ -179,7 +179,9 @@ def test_a_hospital_without_the_source_records_transfers_draws_and_asks(
             evaluate(received, source, target, settings)
     answers = evaluate_all(received, source, target, about, Silent())
     for answer in answers:
-        assert "30 that its model drew" in " ".join(test.sentence for test in answer.tests)
+        assert "About 30 records sampled from the source model" in " ".join(
+            test.sentence for test in answer.tests
+        )
     card = received.folder / "stand-ins-source/set/card.json"
     before = card.stat().st_mtime_ns
     assert evaluate_all(received, source, target, about, Silent()) == answers

@@ -55,7 +55,9 @@ def target_run(tmp_path, theirs):
 def test_a_target_of_the_same_records_in_another_set_is_refused(tmp_path, ecgset, trained_on):
     again = part_of(ecgset, tmp_path / "again", np.arange(15))  # one fewer: another fingerprint
     own, source = target_run(tmp_path, trained_on)
-    with pytest.raises(CorpusError, match="expected target patients whom the source model never"):
+    with pytest.raises(
+        CorpusError, match="expected target patients on whom the source model was not"
+    ):
         split_target(own, source, TargetSettings(again.folder, train_records=8))
 
 
@@ -98,7 +100,9 @@ def test_what_the_start_of_a_training_has_seen_counts(
     )
     again = part_of(ecgset, tmp_path / "again", np.arange(15))
     own, source = target_run(tmp_path, run)
-    with pytest.raises(CorpusError, match="expected target patients whom the source model never"):
+    with pytest.raises(
+        CorpusError, match="expected target patients on whom the source model was not"
+    ):
         split_target(own, source, TargetSettings(again.folder, train_records=8))
 
 

@@ -116,7 +116,7 @@ def test_shards_become_the_set_and_only_then_is_the_stage_done(tmp_path, run, so
 
 def test_a_shard_of_one_of_several_processes_is_refused(run, source, monkeypatch):
     monkeypatch.setattr(synthetic, "process_number", lambda: (0, 2))
-    with pytest.raises(ConfigError, match=r"got shard 1/3 in 2 processes, .*; leave one of them"):
+    with pytest.raises(ConfigError, match=r"got shard 1/3 in 2 processes, .*; omit one of them"):
         synthesise(run, source, asked("AFIB=60"), shard=Shard(1, 3))
     assert not run.folder.exists()
 
