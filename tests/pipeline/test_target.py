@@ -200,7 +200,7 @@ def test_patients_that_the_source_met_are_left_out_of_the_target(run, narrow, ec
 
 def test_a_target_of_the_sources_own_patients_is_refused(run, source, ecgset):
     with pytest.raises(
-        CorpusError, match="on whom the source model was not trained, .* all 32 selected"
+        CorpusError, match=r"on whom the source model was not trained, .* all 32 selected"
     ):
         split_target(run, source, TargetSettings(ecgset.folder))
 
