@@ -198,7 +198,7 @@ def _opened(
     config = source.model.config
     if (ecgset.sampling_rate_hz, ecgset.n_samples) != (config.sampling_rate_hz, config.samples):
         raise CorpusError(
-            f"expected a target of {config.samples} samples at {config.sampling_rate_hz} Hz, as in "
+            f"expected a target of {config.samples} samples at {config.sampling_rate_hz} Hz as in "
             f"the training of the source model, got {ecgset.n_samples} at "
             f"{ecgset.sampling_rate_hz:g} Hz; prepare {settings.target} at the source's rate and "
             "length"

@@ -178,8 +178,8 @@ def test_what_is_asked_for_is_checked_at_birth(wrong, sentence):
     [
         ({"steps": 1}, "at least 2 sampler steps, got 1"),
         ({"solver": "euler"}, "a solver of adams, dpmpp2m, heun, got 'euler'"),
-        ({"classifier_free_scale": float("nan")}, "finite scale .* got nan"),
-        ({"classifier_free_scale": -1.0}, "finite scale .* got -1.0"),
+        ({"classifier_free_scale": float("nan")}, "finite label scale .* got nan"),
+        ({"classifier_free_scale": -1.0}, "finite label scale .* got -1.0"),
     ],
 )
 def test_the_sampler_is_checked_at_birth(wrong, sentence):
