@@ -95,7 +95,7 @@ def test_a_model_card_states_data_command_scores_and_limits(exported, source):
     card = exported.model_card
     for words in (
         "# our-hospital",
-        f"{source.summary.records} records",
+        f"{source.summary.records} training records",
         f"NORM {source.summary.labels['NORM']}",
         f"--preset tiny --steps {STEPS} --batch-size 4 --precision float32 --seed 0 --plain`",
         "- AUROC: 0.900 [0.850, 0.930]\n- records: 40\n",

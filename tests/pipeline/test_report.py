@@ -82,6 +82,6 @@ def test_an_answer_of_an_earlier_version_is_refused_in_a_sentence(
     card = json.loads(path.read_text())
     del card["results"]["version"]
     path.write_text(json.dumps(card))
-    with pytest.raises(RunError, match=r"privacy was answered by another version .* again"):
+    with pytest.raises(RunError, match=r"privacy was made by another version .* again"):
         report_run(run, source, answered.target, ReportSettings("mixed"), tmp_path / "r")
     assert not (tmp_path / "r").exists()
