@@ -66,7 +66,7 @@ class ShapeAugmentation:
 def _interpolated(shapes: Tensor, displacement: Tensor) -> Tensor:
     """Value of shapes (B, rows, leads, W) at each sample plus a displacement (B, W) in samples.
 
-    Cubic Lagrange interpolation; the ends are continued as they are.
+    Cubic Lagrange interpolation; positions beyond an end take the value there.
     """
     width = shapes.shape[-1]
     grid = torch.arange(width, device=shapes.device, dtype=shapes.dtype)

@@ -22,7 +22,7 @@ SHAPE_ROWS = 2
 #: Duration of the cross-fade between consecutive beats in the layout, seconds.
 BLEND_S = 0.05
 #: Fraction of the beats of a kind, those nearest to their median, that are averaged. Their mean is
-#: less noisy than a median: what the noise leaves in a shape looks like a P wave where there is none.
+#: less noisy than a median, whose noise looks like a P wave in records without one.
 AGREEING_SHARE = 2 / 3
 #: Minimum number of beats in that selection.
 FEWEST_AGREEING = 3
