@@ -128,21 +128,21 @@ MUTANTS = (
     Mutant(
         "guided: the wrong sign",
         GUIDED,
-        "denoise(x, sigma, label) + per_record(step, x) * slope(",
-        "denoise(x, sigma, label) - per_record(step, x) * slope(",
+        "denoise(x, sigma, label) + factor * log_h_gradient(",
+        "denoise(x, sigma, label) - factor * log_h_gradient(",
     ),
-    Mutant(
-        "guided: sigma in place of sigma^2", GUIDED, "(strength * sigma**2)", "(strength * sigma)"
-    ),
-    Mutant("guided: no sigma^2", GUIDED, "(strength * sigma**2)", "strength"),
-    Mutant("guided: no weight", GUIDED, "(strength * sigma**2)", "(sigma**2)"),
+    Mutant("guided: sigma in place of sigma^2", GUIDED, "(values * sigma**2)", "(values * sigma)"),
+    Mutant("guided: no sigma^2", GUIDED, "(values * sigma**2)", "values"),
+    Mutant("guided: no weight", GUIDED, "(values * sigma**2)", "(sigma**2)"),
     Mutant(
         "guided: the guidance without its label",
         GUIDED,
-        "per_record(step, x) * slope(log_h, x, sigma, label)",
-        "per_record(step, x) * slope(log_h, x, sigma, None)",
+        "factor * log_h_gradient(log_h, x, sigma, label)",
+        "factor * log_h_gradient(log_h, x, sigma, None)",
     ),
-    Mutant("slope: of the mean over the batch", GUIDED, "value.sum(), x", "value.mean(), x"),
+    Mutant(
+        "gradient of log h: of the mean over the batch", GUIDED, "value.sum(), x", "value.mean(), x"
+    ),
     Mutant(
         "(B, 1) - (B,) is let through",
         GUIDED,
@@ -213,11 +213,14 @@ MUTANTS = (
     Mutant(
         "cycle loss: a gradient into the classifier",
         GUIDANCE,
-        "with torch.no_grad():\n        aim = noisy_log_ratio",
-        "with torch.enable_grad():\n        aim = noisy_log_ratio",
+        "with torch.no_grad():\n        log_ratio = noisy_log_ratio",
+        "with torch.enable_grad():\n        log_ratio = noisy_log_ratio",
     ),
     Mutant(
-        "cycle loss: the wrong sign", GUIDANCE, "smooth_l1_loss(f, aim,", "smooth_l1_loss(f, -aim,"
+        "cycle loss: the wrong sign",
+        GUIDANCE,
+        "smooth_l1_loss(f, log_ratio,",
+        "smooth_l1_loss(f, -log_ratio,",
     ),
     Mutant(
         "consistency loss: no create_graph",
@@ -312,7 +315,7 @@ MUTANTS = (
     ),
     # The guidance weight, <u, x0 - D_p> / <u, u>.
     Mutant(
-        "guidance weight: divided the wrong way", WEIGHT, "along / square if", "square / along if"
+        "guidance weight: divided the wrong way", WEIGHT, "cross / sq_norm if", "sq_norm / cross if"
     ),
     Mutant(
         "guidance weight: the wrong sign",
@@ -323,13 +326,13 @@ MUTANTS = (
     Mutant(
         "guidance weight: sigma in place of sigma^2",
         WEIGHT,
-        "u = per_record(sigma, x) ** 2 * slope",
-        "u = per_record(sigma, x) * slope",
+        "u = per_record(sigma, x) ** 2 * log_h_gradient",
+        "u = per_record(sigma, x) * log_h_gradient",
     ),
     Mutant(
         "guidance weight: the square of one network in place of the mean's",
         WEIGHT,
-        "u.square() if followed is None else step(followed).square()",
+        "u.square() if applied is None else guidance(applied).square()",
         "u.square()",
     ),
     Mutant(
@@ -369,7 +372,7 @@ MUTANTS = (
     Mutant(
         "training: source records as positives by a ratio that knows nothing",
         TGDP,
-        "if not ratio and self.classifies:",
+        "if not ratio_beats_chance and self.classifies:",
         "if ratio and self.classifies:",
     ),
     Mutant(

@@ -151,8 +151,8 @@ def guidance(
 
     Ratios that do not beat chance out of fold are not used.
     """
-    if hasattr(config, "trusting"):
-        config = config.trusting(
+    if hasattr(config, "without_useless_ratios"):
+        config = config.without_useless_ratios(
             clean is None or clean.diagnostics.beats_chance,
             noisy is None or noisy.diagnostics.beats_chance,
         )

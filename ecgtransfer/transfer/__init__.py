@@ -1,4 +1,4 @@
-"""Transfer: from the denoiser of the source to a denoiser of the target."""
+"""Transfer: turn the denoiser of the source into a denoiser of the target."""
 
 from ecgtransfer.transfer.adapters import (
     LoraConfig,
