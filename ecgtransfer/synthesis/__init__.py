@@ -6,6 +6,7 @@ from ecgtransfer.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ecgtransfer.storage import DiskSpace
+    from ecgtransfer.synthesis.amounts import Combination, records_to_add, records_to_generate
     from ecgtransfer.synthesis.generation import generate
     from ecgtransfer.synthesis.plan import disk_bytes, record_seed
     from ecgtransfer.synthesis.request import SynthesisRequest, parse_counts, per_class
@@ -14,6 +15,7 @@ else:
     __getattr__, __dir__ = lazy_names(__name__)
 
 __all__ = [
+    "Combination",
     "DiskSpace",
     "Shard",
     "SynthesisRequest",
@@ -23,4 +25,6 @@ __all__ = [
     "parse_counts",
     "per_class",
     "record_seed",
+    "records_to_add",
+    "records_to_generate",
 ]

@@ -165,7 +165,7 @@ class SealedECG(NamedTuple):
 
 
 def _check_sets(real: ECGSet, numbers: RecordNumbers, generated: ECGSet, n: int) -> None:
-    if real.origin == "generated" or generated.origin == "recorded":
+    if real.origin in ("generated", "mixed") or generated.origin in ("recorded", "mixed"):
         raise CorpusError(
             f"expected a recorded and then a generated set, got {real.origin} and "
             f"{generated.origin}; check which is which"
