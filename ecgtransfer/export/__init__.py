@@ -1,4 +1,4 @@
-"""Export of sets for other programs: WFDB, PTB-XL layout, arrays, WebDataset, Croissant metadata."""
+"""Export of sets for other programs: arrays, WFDB, PTB-XL layout, WebDataset, Croissant."""
 
 from typing import TYPE_CHECKING
 

@@ -39,15 +39,7 @@ def records_to_add(
     Raises:
         ConfigError: no option is given, one is out of range, or there is nothing to add.
     """
-    if ratio is None and at_least is None and not balance:
-        raise ConfigError(
-            "expected a ratio, a number of records per class or balanced classes, got none of "
-            "them; state how many records to add"
-        )
-    if ratio is not None and not 0 < ratio < math.inf:
-        raise ConfigError(f"expected a ratio above 0, got {ratio}; 1 doubles the records")
-    if at_least is not None and at_least < 1:
-        raise ConfigError(f"expected at least 1 record per class, got {at_least}")
+    check_amounts(ratio, at_least, balance)
     possible = {
         names: count
         for names, count in recorded.items()
@@ -81,6 +73,23 @@ def records_to_add(
         )
         raise ConfigError(f"expected records to add, but {why}; ask for more, or for a ratio")
     return wanted
+
+
+def check_amounts(ratio: float | None, at_least: int | None, balance: bool) -> None:
+    """Check the options of `records_to_add`.
+
+    Raises:
+        ConfigError: no option is given, or one is out of range.
+    """
+    if ratio is None and at_least is None and not balance:
+        raise ConfigError(
+            "expected a ratio, a number of records per class or balanced classes, got none of "
+            "them; state how many records to add"
+        )
+    if ratio is not None and not 0 < ratio < math.inf:
+        raise ConfigError(f"expected a ratio above 0, got {ratio}; 1 doubles the records")
+    if at_least is not None and at_least < 1:
+        raise ConfigError(f"expected at least 1 record per class, got {at_least}")
 
 
 def distributed(number: int, like: Mapping[Combination, int]) -> dict[Combination, int]:
