@@ -18,7 +18,7 @@ from ecgtransfer.transfer.methods import METHODS
 
 #: Uses that the sheet advises against.
 NOT_FOR = (
-    "Diagnosis, teaching of diagnosis, or statements about patients: a synthetic ECG has no patient.",
+    "Diagnosis, its teaching, or statements about patients: a synthetic ECG has no patient.",
     "Prevalence, intervals or any other statistic of the clinic's patients: the mix of labels was "
     "chosen, and synthetic records repeat the errors of the model.",
     "Tests and validation: score a classifier on `test/` alone, and choose nothing by it. Records "
