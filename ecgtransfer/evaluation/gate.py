@@ -38,6 +38,14 @@ from ecgtransfer.training import Progress
 IntArray = npt.NDArray[np.int64]
 
 
+def gate_training() -> ClassifierConfig:
+    """Shape and training of a classifier of the gate: smaller than that of the utility study.
+
+    It judges whether a record is plausible among few recorded ones, not who is ill.
+    """
+    return ClassifierConfig(widths=(32, 48, 64), steps=150)
+
+
 @dataclass(frozen=True)
 class GateSettings:
     """Settings of the gate.
@@ -46,13 +54,13 @@ class GateSettings:
         rules: whether records must obey the rule of their class.
         classifier: whether records must resemble recorded ones of their class for a classifier.
         error: share of records resembling the recorded ones that the classifier may reject.
-        training: shape and training of the classifiers; `folds` is their number.
+        training: shape and training of each classifier.
     """
 
     rules: bool = True
     classifier: bool = True
     error: float = 0.1
-    training: ClassifierConfig = field(default_factory=ClassifierConfig)
+    training: ClassifierConfig = field(default_factory=gate_training)
 
     def __post_init__(self) -> None:
         if not 0 < self.error < 1:

@@ -26,6 +26,7 @@ from ecgtransfer.pipeline.augmented_files import (
     training_parts,
     write_augmented,
 )
+from ecgtransfer.pipeline.evaluation import Answer, QuestionSettings, evaluate_all
 from ecgtransfer.pipeline.methods import TransferSettings, TransferSummary, stage_name
 from ecgtransfer.pipeline.pretrained import find_source
 from ecgtransfer.pipeline.run import REQUEST, Run, Stage
@@ -276,6 +277,18 @@ class AdaptedModel:
         """
         check_destination(Path(folder), made.settings)
         return write_augmented(made, self.source, Path(folder), _Silent())
+
+    def evaluate(self, *questions: QuestionSettings) -> tuple[Answer, ...]:
+        """Answer questions about synthetic sets, as `ecgtransfer evaluate`.
+
+        Args:
+            questions: settings such as `PrivacySettings(name="synthetic")`.
+
+        Raises:
+            ConfigError: too few records for a question.
+            RunError: no such synthetic set, or other settings in place.
+        """
+        return evaluate_all(self.run, self.source, self.target, questions, _Silent())
 
     def test(self) -> TrainingArrays:
         """Recorded test records as `X, y, groups, weight`, of patients that nothing was fitted to.

@@ -122,11 +122,10 @@ class AugmentPlan:
     folder: Path
 
     def __str__(self) -> str:
-        time_needed = (
-            f"{self.seconds / 3600:.1f} hours"
-            if self.seconds > 5400
-            else f"{max(self.seconds / 60, 1):.0f} minutes"
-        )
+        minutes = self.seconds / 60
+        time_needed = f"{minutes:.0f} minutes" if minutes >= 1.5 else "a minute"
+        if minutes > 90:
+            time_needed = f"{minutes / 60:.1f} hours"
         first = "transfers the source model, then " if self.transfer else ""
         return (
             f"{self.set}: {self.train_records} records train, {self.test_records} test; {first}"

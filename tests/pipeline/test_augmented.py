@@ -414,7 +414,7 @@ def test_one_request_splits_transfers_generates_and_writes(tmp_path, given, clin
     assert made.settings.method == "finetune"
     assert (to / "run" / "transfer-finetune" / "card.json").exists()
     assert f"{clinic.folder}: 16 records train, 20 test; transfers the source model" in plans[0]
-    assert "adds 16 synthetic records; about 1 minutes on this machine" in plans[0]
+    assert "then adds 16 synthetic records; about" in plans[0]
     assert str(to) in plans[0]
     # Again, with no more than the set and the run: its split and its transfer are used.
     again = AugmentRequest(to / "run", TargetSettings(clinic.folder), replace(SMALL, method=None))
