@@ -15,10 +15,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ecgtransfer_cli import fetch as command
 from ecgtransfer_cli import main
 
 from benchmarks.fetch_kills import manifest_of, on_disk, trial
+from ecgtransfer import corpus as corpora
 from ecgtransfer.corpus import FetchProgress, fetch
 from ecgtransfer.corpus.fetching import download
 from ecgtransfer.corpus.fetching import fetch as fetching
@@ -517,7 +517,7 @@ def call(capsys, monkeypatch, tmp_path):
 @pytest.fixture
 def known(server, files, monkeypatch):
     """The small data set in place of PTB-XL."""
-    monkeypatch.setattr(command, "load_manifest", lambda name: manifest_of(files, server.url))
+    monkeypatch.setattr(corpora, "load_manifest", lambda name: manifest_of(files, server.url))
 
 
 def test_the_command_fetches_and_says_what_next(call, known, files):
@@ -565,7 +565,7 @@ def test_the_command_is_interrupted_with_a_word_on_how_to_go_on(call, known, mon
     def pressed(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "fetch_corpus", pressed)
+    monkeypatch.setattr(corpora, "fetch", pressed)
     told = call("ptbxl")
     assert told.code == 130
     assert "the same command goes on from there" in told.err

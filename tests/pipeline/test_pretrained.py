@@ -20,8 +20,10 @@ from ecgtransfer.pipeline import (
     export_source,
     find_source,
     load_source,
+    model_export,
     pretrained,
     pretrained_models,
+    read_source,
     report_run,
     settle_target,
     source_records,
@@ -116,7 +118,7 @@ def test_an_export_never_overwrites_and_leaves_nothing_half(tmp_path, trained, m
     def full(*_):
         raise RunError("no room")
 
-    monkeypatch.setattr(pretrained, "save_weights", full)
+    monkeypatch.setattr(model_export, "save_weights", full)
     with pytest.raises(RunError, match="no room"):
         export_source(trained, tmp_path / "model")
     assert not (tmp_path / "model").exists()
@@ -152,7 +154,7 @@ def test_every_shipped_model_can_be_loaded_and_has_a_card():
 
 
 def load_shipped(model):
-    return pretrained.read_source(find_source(model.name))
+    return read_source(find_source(model.name))
 
 
 def test_all_models_of_the_package_weigh_less_than_25_megabytes():
