@@ -29,7 +29,9 @@ def augment(
     ] = None,
     balance: Annotated[
         bool,
-        typer.Option("--balance", help="As many training records of each class as of the largest."),
+        typer.Option(
+            "--balance", help="Give each class as many training records as the largest has."
+        ),
     ] = False,
     gate: Annotated[
         bool,

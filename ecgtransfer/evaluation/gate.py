@@ -103,7 +103,7 @@ class GateCount:
         passed: those that passed.
         broken: those that break the rule of this class.
         unlike: those that do not resemble the recorded ones of this class.
-        assigned: of these, number by the label that the classifiers find most probable instead.
+        assigned: number of unlike records by the label that the classifiers find most probable.
         rule: the rule; None for a class without one.
         recorded: recorded training records with this label.
         recorded_broken: those that break its rule; None for a class without one, or when rules are
@@ -289,8 +289,8 @@ def verdicts(
     Args:
         label_names: names of the K labels.
         labels: (m, K).
-        intervals: of each record; None to judge without rules.
-        judged: by `GateClassifiers.judge`; None to judge without classifier.
+        intervals: measurements of each record; None to judge without rules.
+        judged: findings of `GateClassifiers.judge`; None to judge without classifier.
 
     Raises:
         CorpusError: the numbers of records differ.

@@ -104,7 +104,8 @@ class AugmentPlan:
 
     Attributes:
         set: the clinic's set.
-        train_records, test_records: of the split.
+        train_records: training records of the split.
+        test_records: test records of the split.
         synthetic_records: number to add.
         transfer: whether the source model has to be transferred first.
         seconds: expected time on this machine.
@@ -217,7 +218,9 @@ def request_augmented_sets(
         warn: as in `request_augmentation`.
 
     Raises:
-        ConfigError, CorpusError, RunError: as in both.
+        ConfigError: as in `request_augmentation`.
+        CorpusError: as in `request_augmentation`.
+        RunError: as in both, or the folder holds something else.
     """
     check_destination(folder, request.settings)
     source, augmentation = request_augmentation(

@@ -136,7 +136,8 @@ class AugmentSummary:
 
     Attributes:
         method: transfer whose model generated.
-        train_records, test_records: recorded ones of the split.
+        train_records: recorded training records of the split.
+        test_records: recorded test records of the split.
         wanted: number of synthetic records asked for, by combination of labels ("CRBBB+PVC").
         added: number that passed the gate and are added.
         not_generated: training records of combinations that the model does not know or that have

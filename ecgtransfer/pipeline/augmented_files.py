@@ -1,7 +1,7 @@
 """An augmented training set on disk: sets, arrays, WFDB, PTB-XL's layout, and a data sheet.
 
 TO/train          recorded training records and synthetic ones, a set of origin `mixed`
-TO/test           recorded test records, as they are
+TO/test           recorded test records, unchanged
 TO/arrays/train   the same in numpy, and TO/arrays/test
 TO/wfdb/train     the same as WFDB records with a table of labels, and TO/wfdb/test
 TO/ptbxl          the training set in the layout of PTB-XL, folds 1 to 8
@@ -190,7 +190,7 @@ def training_parts(augmentation: Augmentation) -> list[SetPart]:
 
 
 def test_parts(augmentation: Augmentation) -> list[SetPart]:
-    """Recorded test records, as they are."""
+    """Recorded test records, unchanged."""
     target = augmentation.target
     return [SetPart(target.ecgset, target.test)]
 

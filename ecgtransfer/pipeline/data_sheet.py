@@ -189,6 +189,10 @@ def _privacy_lines(augmentation: Augmentation) -> Iterator[str]:
         )
     yield ""
     yield (
+        "Do not share the run folder: its networks were fitted to the training patients, and it "
+        "lists their records."
+    )
+    yield (
         "The verdicts are about the synthetic records as they were generated; a test that passes "
         "is no proof. The recorded ECGs in `train` and `test` are the patients' own."
     )

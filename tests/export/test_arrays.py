@@ -5,8 +5,15 @@ import pandas as pd
 import pytest
 
 from ecgtransfer.corpus import SetPart, join_sets
-from ecgtransfer.errors import RunError
-from ecgtransfer.export import export_arrays, export_set, export_webdataset, export_wfdb
+from ecgtransfer.drawing import plot, show_record, show_set
+from ecgtransfer.errors import RunError, SignalError
+from ecgtransfer.export import (
+    croissant,
+    export_arrays,
+    export_set,
+    export_webdataset,
+    export_wfdb,
+)
 from ecgtransfer.export.arrays import training_arrays
 from ecgtransfer.signals import LEADS, read_comments
 from tests.corpus.test_joining import make
@@ -106,3 +113,30 @@ def test_tar_shards_state_the_origin_of_each_record(mixed, tmp_path):
     assert (index["origin"], index["provenance"]) == (
         "mixed", "SYNTHETIC in part: see the origin of each record"
     )  # fmt: skip
+
+
+def test_croissant_and_drawings_say_that_a_set_is_mixed(mixed, tmp_path):
+    metadata = croissant(mixed)
+    assert "synthetic ones drawn from a model" in metadata["description"]
+    fields = {field["name"]: field["description"] for field in metadata["recordSet"][0]["field"]}
+    assert fields["origin"] == "recorded, simulated or generated"
+    assert show_set(mixed).origin == "mixed"
+    assert show_record(mixed, "a", None).origin == "recorded"
+    assert show_record(mixed, "x", None).origin == "generated"
+
+
+def test_a_plot_marks_what_is_synthetic_and_says_what_it_is(mixed, tmp_path):
+    def texts(figure):
+        return " ".join(
+            text.get_text() for text in figure.findobj(lambda each: hasattr(each, "get_text"))
+        )
+
+    assert "SYNTHETIC" not in texts(plot(mixed[0]))
+    assert "a: NORM" in texts(plot(mixed[0]))
+    assert "SYNTHETIC, not for diagnosis" in texts(plot(mixed[3]))
+    assert "mine" in texts(plot(mixed[3], tmp_path / "ecg.svg", title="mine", layout="12x1"))
+    assert (tmp_path / "ecg.svg").exists()
+    plain = plot(mixed.recording(0))
+    assert "NORM" not in texts(plain)
+    with pytest.raises(SignalError, match="unknown extension"):
+        plot(mixed[0], tmp_path / "ecg.gif")

@@ -64,8 +64,8 @@ def join_sets(
 
     The origin follows from the records and cannot be chosen: records of one origin give a set of
     that origin, records of several give a mixed set with a column `origin`. If a part states beats,
-    the others get theirs, detected if necessary. Seeds become text, which keeps all of their digits
-    where other records have none.
+    those of the other parts are added, detected if necessary. Seeds become text, which keeps all of
+    their digits where other records have none.
 
     Args:
         folder: destination; an existing folder is an error.
