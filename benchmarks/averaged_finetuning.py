@@ -15,9 +15,10 @@ from pathlib import Path
 
 import torch
 
-from ecgtransfer.experiments.assignment import FOLDS, NOISE
-from ecgtransfer.experiments.mixtures import FULL, SCORES, Study, assignment, score_board
+from ecgtransfer.experiments.mixtures import score_board, transfer_task
 from ecgtransfer.experiments.problems import problem
+from ecgtransfer.experiments.study import FULL, SCORES, Study
+from ecgtransfer.experiments.transfer_task import FOLDS, NOISE
 from ecgtransfer.statistics import (
     student_estimate,
 )
@@ -32,7 +33,7 @@ BESIDE = ("finetune", "tgdp", "stack")
 def scores(study: Path, name: str, n: int, seed: int) -> dict[str, float]:
     """Of the mean of the fine-tuned denoisers of all folds."""
     with tempfile.TemporaryDirectory() as scratch:
-        given = assignment(FULL, study, name, n, seed, Path(scratch))
+        given = transfer_task(FULL, study, name, n, seed, Path(scratch))
         rate = given.finetuned.chosen["learning_rate"]
         config = FinetuneConfig(noise=NOISE, train=given.train_config(rate))
         tuned = []

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from ecgtransfer.corpus import ECGSet, select_records
 from ecgtransfer.corpus.labels import label_space
 from ecgtransfer.diffusion import BeatShapeModel, Condition, ConditionedRecords
-from ecgtransfer.diffusion.beat_shape_model import encode_records, shape_loss
+from ecgtransfer.diffusion.beat_shape_training import encode_records, shape_loss
 from ecgtransfer.evaluation import measure_intervals, measure_physiology, two_sample_test
 from ecgtransfer.evaluation.physiology.figures import rule_table
 from ecgtransfer.pipeline import Run, load_source

@@ -42,6 +42,13 @@ TESTS = {
     "ecgtransfer/diffusion/sampler.py": ("tests/diffusion/test_sampler.py",),
     "ecgtransfer/transfer/cross_fit.py": ("tests/transfer/test_cross_fit.py",),
     "ecgtransfer/transfer/density_ratio.py": ("tests/transfer/test_density_ratio.py",),
+    "ecgtransfer/transfer/calibration.py": ("tests/transfer/test_density_ratio.py",),
+    "ecgtransfer/transfer/domain_classifier.py": (
+        "tests/transfer/test_density_ratio.py",
+        "tests/transfer/test_band_powers.py",
+    ),
+    "ecgtransfer/transfer/out_of_fold.py": ("tests/transfer/test_density_ratio.py",),
+    "ecgtransfer/transfer/band_powers.py": ("tests/transfer/test_band_powers.py",),
     "ecgtransfer/transfer/extrapolated.py": ("tests/transfer/test_extrapolated.py",),
     "ecgtransfer/transfer/guidance.py": ("tests/transfer/test_guidance.py",),
     "ecgtransfer/transfer/guided.py": (
@@ -103,6 +110,10 @@ class Outcome:
 GUIDED = "ecgtransfer/transfer/guided.py"
 GUIDANCE = "ecgtransfer/transfer/guidance.py"
 RATIO = "ecgtransfer/transfer/density_ratio.py"
+CALIBRATION = "ecgtransfer/transfer/calibration.py"
+DOMAIN_CLASSIFIER = "ecgtransfer/transfer/domain_classifier.py"
+OUT_OF_FOLD = "ecgtransfer/transfer/out_of_fold.py"
+BAND_POWERS = "ecgtransfer/transfer/band_powers.py"
 WEIGHT = "ecgtransfer/transfer/weight.py"
 TGDP = "ecgtransfer/transfer/tgdp.py"
 CROSS_FIT = "ecgtransfer/transfer/cross_fit.py"
@@ -117,21 +128,21 @@ MUTANTS = (
     Mutant(
         "guided: the wrong sign",
         GUIDED,
-        "denoise(x, sigma, label) + per_record(step, x) * slope(",
-        "denoise(x, sigma, label) - per_record(step, x) * slope(",
+        "denoise(x, sigma, label) + factor * log_h_gradient(",
+        "denoise(x, sigma, label) - factor * log_h_gradient(",
     ),
-    Mutant(
-        "guided: sigma in place of sigma^2", GUIDED, "(strength * sigma**2)", "(strength * sigma)"
-    ),
-    Mutant("guided: no sigma^2", GUIDED, "(strength * sigma**2)", "strength"),
-    Mutant("guided: no weight", GUIDED, "(strength * sigma**2)", "(sigma**2)"),
+    Mutant("guided: sigma in place of sigma^2", GUIDED, "(values * sigma**2)", "(values * sigma)"),
+    Mutant("guided: no sigma^2", GUIDED, "(values * sigma**2)", "values"),
+    Mutant("guided: no weight", GUIDED, "(values * sigma**2)", "(sigma**2)"),
     Mutant(
         "guided: the guidance without its label",
         GUIDED,
-        "per_record(step, x) * slope(log_h, x, sigma, label)",
-        "per_record(step, x) * slope(log_h, x, sigma, None)",
+        "factor * log_h_gradient(log_h, x, sigma, label)",
+        "factor * log_h_gradient(log_h, x, sigma, None)",
     ),
-    Mutant("slope: of the mean over the batch", GUIDED, "value.sum(), x", "value.mean(), x"),
+    Mutant(
+        "gradient of log h: of the mean over the batch", GUIDED, "value.sum(), x", "value.mean(), x"
+    ),
     Mutant(
         "(B, 1) - (B,) is let through",
         GUIDED,
@@ -202,11 +213,14 @@ MUTANTS = (
     Mutant(
         "cycle loss: a gradient into the classifier",
         GUIDANCE,
-        "with torch.no_grad():\n        aim = noisy_log_ratio",
-        "with torch.enable_grad():\n        aim = noisy_log_ratio",
+        "with torch.no_grad():\n        log_ratio = noisy_log_ratio",
+        "with torch.enable_grad():\n        log_ratio = noisy_log_ratio",
     ),
     Mutant(
-        "cycle loss: the wrong sign", GUIDANCE, "smooth_l1_loss(f, aim,", "smooth_l1_loss(f, -aim,"
+        "cycle loss: the wrong sign",
+        GUIDANCE,
+        "smooth_l1_loss(f, log_ratio,",
+        "smooth_l1_loss(f, -log_ratio,",
     ),
     Mutant(
         "consistency loss: no create_graph",
@@ -247,13 +261,13 @@ MUTANTS = (
     # The density ratio.
     Mutant(
         "prior correction: the wrong sign",
-        RATIO,
+        CALIBRATION,
         "logit - math.log(n_target / n_source)",
         "logit + math.log(n_target / n_source)",
     ),
     Mutant(
         "prior correction: missing",
-        RATIO,
+        CALIBRATION,
         "return logit - math.log(n_target / n_source)",
         "return logit",
     ),
@@ -265,13 +279,13 @@ MUTANTS = (
     ),
     Mutant(
         "domain classifier: the calibration's offset with the wrong sign",
-        RATIO,
-        "self.slope * logit + self.offset",
-        "self.slope * logit - self.offset",
+        DOMAIN_CLASSIFIER,
+        "self.logit(x, sigma, label, member) + self.offset",
+        "self.logit(x, sigma, label, member) - self.offset",
     ),
     Mutant(
         "domain classifier: a network is judged on records that it learned from",
-        RATIO,
+        OUT_OF_FOLD,
         "torch.from_numpy(self.fold[index]).to(device)",
         "torch.from_numpy((self.fold[index] + 1) % (self.fold.max() + 1)).to(device)",
     ),
@@ -283,13 +297,25 @@ MUTANTS = (
     ),
     Mutant(
         "calibration: Platt's target of the larger domain for both",
-        RATIO,
-        "off = 1 / ((min(n, m)",
-        "off = 1 / ((max(n, m)",
+        CALIBRATION,
+        "off = 1 / ((min(n_source, n_target)",
+        "off = 1 / ((max(n_source, n_target)",
+    ),
+    Mutant(
+        "band powers: a classifier is fitted to its own fold",
+        BAND_POWERS,
+        "_ridge(features[fold != number], is_target[fold != number], penalty)",
+        "_ridge(features[fold == number], is_target[fold == number], penalty)",
+    ),
+    Mutant(
+        "band powers: left out of the log-ratio",
+        DOMAIN_CLASSIFIER,
+        "return log_ratio + self.slope[1]",
+        "return log_ratio + 0 * self.slope[1]",
     ),
     # The guidance weight, <u, x0 - D_p> / <u, u>.
     Mutant(
-        "guidance weight: divided the wrong way", WEIGHT, "along / square if", "square / along if"
+        "guidance weight: divided the wrong way", WEIGHT, "cross / sq_norm if", "sq_norm / cross if"
     ),
     Mutant(
         "guidance weight: the wrong sign",
@@ -300,13 +326,13 @@ MUTANTS = (
     Mutant(
         "guidance weight: sigma in place of sigma^2",
         WEIGHT,
-        "u = per_record(sigma, x) ** 2 * slope",
-        "u = per_record(sigma, x) * slope",
+        "u = per_record(sigma, x) ** 2 * log_h_gradient",
+        "u = per_record(sigma, x) * log_h_gradient",
     ),
     Mutant(
         "guidance weight: the square of one network in place of the mean's",
         WEIGHT,
-        "u.square() if followed is None else step(followed).square()",
+        "u.square() if applied is None else guidance(applied).square()",
         "u.square()",
     ),
     Mutant(
@@ -346,7 +372,7 @@ MUTANTS = (
     Mutant(
         "training: source records as positives by a ratio that knows nothing",
         TGDP,
-        "if not ratio and self.classifies:",
+        "if not ratio_beats_chance and self.classifies:",
         "if ratio and self.classifies:",
     ),
     Mutant(

@@ -6,8 +6,10 @@ SET is PTB-XL prepared with the nine labels and its column `device`. For each re
 records of it are the target and 2000 records of other recorders, with the target's labels, the
 source. The ratio is judged on 600 records of other patients, half of each domain: log loss with
 both domains counted alike, less log 2 (below 0 is better than r = 1), and the area under the ROC
-curve. Beside the ensemble of the package stands a ridge regression on band powers. Noise-dependent
-ratios are judged at noise levels drawn as in training. Adds to `benchmarks/ratio.json`.
+curve. Compared are the package's classifier (networks stacked with a linear classifier of band
+powers), its networks alone (`--networks-alone`) and, written apart from the package, a ridge
+regression on band powers in millivolts. Noise-dependent ratios are judged at noise levels drawn as
+in training. Adds to `benchmarks/ratio.json`.
 
 `--entry before` files the results of the package as it was at another commit, whose checkout
 comes first in PYTHONPATH; a fifth of its records then stop and calibrate it, as they did.
@@ -125,13 +127,14 @@ def by_network(
     units: SignalUnits,
     noise: NoiseConfig | None,
     seed: int,
+    **settings: Any,
 ) -> dict[str, float]:
-    """The package's classifier, at its default settings."""
+    """The package's classifier, at its default settings but for those given."""
 
     def records(numbers: np.ndarray) -> DomainRecords:
         return domain_records(ecgset, labels, numbers, units)
 
-    config = replace(DomainClassifierConfig(), noise=noise)
+    config = replace(DomainClassifierConfig(), noise=noise, **settings)
     config = replace(config, train=replace(config.train, seed=seed))
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder, torch.enable_grad():
@@ -168,7 +171,8 @@ def by_network(
         "seconds": seconds,
         "best_step": fitted.result.best_step,
         "steps": fitted.result.steps,
-        "slope": float(classifier.slope),
+        "slope": float(np.ravel(classifier.slope)[0]),
+        "slope of band powers": float(np.ravel(classifier.slope)[1:].sum()),
         "out_of_fold_auc": out_of_fold.auc,
         "out_of_fold_mean_ratio": out_of_fold.mean_ratio,
         "out_of_fold_log_loss": getattr(out_of_fold, "log_loss", fitted.result.validation),
@@ -260,6 +264,7 @@ def main() -> None:
     parser.add_argument("--recorder", action="append", help="none given: " + ", ".join(RECORDERS))
     parser.add_argument("--noise", action="store_true", help="the noise-dependent ratio")
     parser.add_argument("--band-powers", action="store_true", help="nothing but these")
+    parser.add_argument("--networks-alone", action="store_true", help="without band powers")
     parser.add_argument("--entry", default="after")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
@@ -273,9 +278,11 @@ def main() -> None:
         for seed in range(options.seeds):
             parts = study(ecgset.records, labels, recorder, seed)
             entry = options.entry + (", noise-dependent" if noise else "")
+            entry += ", networks alone" if options.networks_alone else ""
+            settings = {"band_powers": False} if options.networks_alone else {}
             if not options.band_powers:
                 rows.setdefault(entry, []).append(
-                    by_network(ecgset, labels, parts, model.units, noise, seed)
+                    by_network(ecgset, labels, parts, model.units, noise, seed, **settings)
                 )
             if noise is None:
                 rows.setdefault("band powers", []).append(by_band_powers(ecgset, parts, seed))
@@ -284,7 +291,8 @@ def main() -> None:
             for name, each in rows.items():
                 held.setdefault(recorder, {})[name] = summary(each)
             held["command"] = (
-                "python benchmarks/ratio.py --set SET --source MODEL [--noise] [--entry before]"
+                "python benchmarks/ratio.py --set SET --source MODEL [--noise] "
+                "[--networks-alone] [--entry before]"
             )
             options.results.write_text(json.dumps(held, indent=1, sort_keys=True) + "\n")
 

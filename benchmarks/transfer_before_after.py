@@ -43,14 +43,7 @@ from ecgtransfer.diffusion import (
     sample,
     sampling_sigmas,
 )
-from ecgtransfer.evaluation.distances import (
-    frechet_distance,
-)
-from ecgtransfer.evaluation.fidelity.two_sample import two_sample_test
-from ecgtransfer.evaluation.signal_distances import (
-    lead_correlations,
-    log_band_power,
-)
+from ecgtransfer.evaluation.distances import frechet_distance
 from ecgtransfer.pipeline.pretrained import find_source
 from ecgtransfer.pipeline.source import read_source
 from ecgtransfer.training import record_noise, seeded_initialisation
@@ -68,6 +61,14 @@ from ecgtransfer.transfer import (
     measure_guidance,
     noise_level_edges,
 )
+
+try:
+    from ecgtransfer.evaluation.fidelity.two_sample import two_sample_test
+    from ecgtransfer.evaluation.signal_distances import lead_correlations, log_band_power
+except ModuleNotFoundError:  # their places at f0108a4
+    from ecgtransfer.evaluation.two_sample import two_sample_test
+
+    from ecgtransfer.evaluation.distances import lead_correlations, log_band_power
 
 RESULTS = Path(__file__).resolve().with_suffix(".json")
 RECORDERS = ("AT-6 C 5.5", "CS100 3")
@@ -150,8 +151,8 @@ def guidance(
 
     Ratios that do not beat chance out of fold are not used.
     """
-    if hasattr(config, "trusting"):
-        config = config.trusting(
+    if hasattr(config, "without_useless_ratios"):
+        config = config.without_useless_ratios(
             clean is None or clean.diagnostics.beats_chance,
             noisy is None or noisy.diagnostics.beats_chance,
         )

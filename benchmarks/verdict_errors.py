@@ -371,7 +371,10 @@ def main() -> None:
     questions: dict[str, dict[str, tuple[Callable[[], Study], list[int]]]] = {
         "utility": {
             "useless, recipes of AUROC 0.85 and 0.85": (lambda: utility_study(0.85), on_utility),
-            "useless, recipes of AUROC 0.85 and 0.75": (lambda: utility_study(0.75), on_utility),
+            "useless, recipes of AUROC 0.85 and 0.75": (
+                lambda: utility_study(0.75),
+                studies(200, 1000, 80, 30),
+            ),
             "useful by 0.05, recipes of 0.85 and 0.85": (
                 lambda: utility_study(0.85, 0.05),
                 on_utility,

@@ -1,1 +1,1 @@
-"""The command line of ecgtransfer: a skin over `ecgtransfer.pipeline`."""
+"""The command line of ecgtransfer: a thin layer over `ecgtransfer.pipeline`."""

@@ -1,4 +1,4 @@
-"""Assembly of the commands."""
+"""The application: all commands, in the order in which they are used."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -18,7 +18,7 @@ from .report import report
 from .train import train
 from .transfer import transfer
 
-#: Commands and groups of commands by name, in the order of the work, in which help lists them.
+#: Commands and groups of commands by name, in the order of the workflow; help lists them so.
 COMMANDS: dict[str, typer.Typer | Callable[..., None]] = {
     "demo": demo,
     "augment": augment,
@@ -33,20 +33,20 @@ COMMANDS: dict[str, typer.Typer | Callable[..., None]] = {
 }
 
 
-class InOrderOfWork(TyperGroup):
-    """Commands in the order of `COMMANDS`; typer puts groups before commands."""
+class WorkflowOrder(TyperGroup):
+    """A group that lists its commands in the order of `COMMANDS`; typer lists groups first."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Their names, as help lists them."""
+        """Return the names of the commands in the order of help."""
         return list(COMMANDS)
 
 
 app = typer.Typer(
     name="ecgtransfer",
-    cls=InOrderOfWork,
+    cls=WorkflowOrder,
     help=(
-        "Carry a diffusion model of 12-lead ECGs from a large source to a small labelled target, "
-        "generate labelled synthetic ECGs, and measure what they are worth."
+        "Transfer a diffusion model of 12-lead ECGs from a large source to a small labelled "
+        "target, generate labelled synthetic ECGs, and evaluate them."
     ),
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -60,8 +60,8 @@ for name, command in COMMANDS.items():
         add_command(app, command, name)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"ecgtransfer {ecgtransfer.__version__}")
         raise typer.Exit
 
@@ -69,7 +69,10 @@ def _version(asked: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
-    """Common to all commands."""
+    """Define the options that come before any command."""

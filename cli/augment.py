@@ -8,7 +8,7 @@ import typer
 from ecgtransfer import pipeline, training
 from ecgtransfer.defaults import LABEL_SCALE, TRANSFER_METHODS
 
-from .console import Facts, Grid, Json, Output, Quiet
+from .console import Json, KeyValues, Output, Quiet, Table
 
 
 def augment(
@@ -129,10 +129,12 @@ def augment(
         "run": request.run,
         "result": summary,
     }
-    output.result(payload, _facts(augmentation, sets), _classes(augmentation), *_gate(augmentation))
+    output.result(
+        payload, _key_values(augmentation, sets), _classes(augmentation), *_gate(augmentation)
+    )
 
 
-def _facts(augmentation: "pipeline.Augmentation", sets: "pipeline.AugmentedSets") -> Facts:
+def _key_values(augmentation: "pipeline.Augmentation", sets: "pipeline.AugmentedSets") -> KeyValues:
     summary = augmentation.summary
     rows: list[tuple[str, object]] = [
         ("training set", sets.train.folder),
@@ -144,12 +146,12 @@ def _facts(augmentation: "pipeline.Augmentation", sets: "pipeline.AugmentedSets"
         *((f"as {form}", folder) for form, folder in sets.forms.items()),
         ("data sheet", sets.folder / "README.md"),
     ]
-    return Facts("Augmented training set, not for diagnosis", rows)
+    return KeyValues("Augmented training set, not for diagnosis", rows)
 
 
-def _classes(augmentation: "pipeline.Augmentation") -> Grid:
+def _classes(augmentation: "pipeline.Augmentation") -> Table:
     summary = augmentation.summary
-    return Grid(
+    return Table(
         "Training records of each class",
         ("class", "recorded", "synthetic", "together"),
         [
@@ -159,7 +161,7 @@ def _classes(augmentation: "pipeline.Augmentation") -> Grid:
     )
 
 
-def _gate(augmentation: "pipeline.Augmentation") -> list[Grid]:
+def _gate(augmentation: "pipeline.Augmentation") -> list[Table]:
     """Numbers of the quality gate, if there was one."""
     counts = augmentation.summary.gate
     if not counts:
@@ -177,4 +179,4 @@ def _gate(augmentation: "pipeline.Augmentation") -> list[Grid]:
         )
         for each in counts
     ]
-    return [Grid("Quality gate: synthetic records", header, rows)]
+    return [Table("Quality gate: synthetic records", header, rows)]

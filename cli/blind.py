@@ -1,4 +1,4 @@
-"""`ecgtransfer evaluate blind`: can a clinician tell synthetic ECGs from recorded ones?"""
+"""`ecgtransfer evaluate blind`: a test whether clinicians recognise synthetic ECGs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,25 +9,35 @@ from ecgtransfer import drawing, evaluation, pipeline
 from ecgtransfer.defaults import BLIND_RECORDS, PAPER_LAYOUT
 from ecgtransfer.storage import to_card
 
-from .console import Facts, Grid, Json, Output, Quiet
+from .console import Json, KeyValues, Output, Quiet, Table
 
 
 def blind(
-    folder: Annotated[Path, typer.Argument(help="Run folder; with --score, the folder of a test.")],
-    to: Annotated[Path | None, typer.Option(help="Folder of the test to write.")] = None,
-    records: Annotated[int, typer.Option(min=1, help="ECGs of each kind.")] = BLIND_RECORDS,
-    method: Annotated[str | None, typer.Option(help="Whose set; the run's only one else.")] = None,
-    name: Annotated[str, typer.Option(help="Of the set.")] = "synthetic",
-    layout: Annotated[str, typer.Option(help="3x4 or 12x1.")] = PAPER_LAYOUT,
-    score: Annotated[bool, typer.Option("--score", help="Score the filled-in sheets.")] = False,
-    answers: Annotated[
-        list[Path] | None, typer.Option(help="Sheets, one a reader; else those in the folder.")
+    folder: Annotated[Path, typer.Argument(help="Run folder; with --score, the test folder.")],
+    to: Annotated[Path | None, typer.Option(help="Test folder to write.")] = None,
+    records: Annotated[
+        int, typer.Option(min=1, help="Number of ECGs of each kind.")
+    ] = BLIND_RECORDS,
+    method: Annotated[
+        str | None,
+        typer.Option(help="Method whose synthetic set is tested; needed if several have one."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    name: Annotated[str, typer.Option(help="Name of the synthetic set.")] = "synthetic",
+    layout: Annotated[
+        str, typer.Option(help="Layout of an ECG on paper: 3x4 or 12x1.")
+    ] = PAPER_LAYOUT,
+    score: Annotated[
+        bool, typer.Option("--score", help="Score the completed answer sheets.")
+    ] = False,
+    answers: Annotated[
+        list[Path] | None,
+        typer.Option(help="Answer sheets, one per reader; default: all in the test folder."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write recorded and synthetic ECGs on paper, shuffled, for a reader; later, score the answers.
+    """Draw recorded and synthetic ECGs on paper, in random order, or score the readers' answers.
 
     Example: ecgtransfer evaluate blind runs/clinic --to readings/clinic --records 50
     """
@@ -37,10 +47,10 @@ def blind(
         sentences = result.sentences()
         header, *rows = evaluation.reader_table(result).texts()
         payload = to_card(result) | {"sentences": sentences}
-        output.result(payload, Grid("Readers", header, rows), *sentences)
+        output.result(payload, Table("Readers", header, rows), *sentences)
         return
     if to is None:
-        raise typer.BadParameter("give a folder for the test, or --score", param_hint="--to")
+        raise typer.BadParameter("expected a folder for the test, or --score", param_hint="--to")
     if layout not in drawing.SHEETS:
         raise typer.BadParameter(f"expected {' or '.join(drawing.SHEETS)}", param_hint="--layout")
     run = pipeline.Run.open(folder)
@@ -49,8 +59,7 @@ def blind(
     with output.progress("ECGs") as progress:
         test = pipeline.write_blind(run, pipeline.load_target(run, source), settings, to, progress)
     payload = evaluation.describe_blind_test(test)
-    facts = [(word.replace("_", " "), value) for word, value in payload.items()]
-    after = f"ecgtransfer evaluate blind {to} --score"
+    facts = [(name.replace("_", " "), value) for name, value in payload.items()]
     warnings = [test.warning()] if test.warning() else []
-    after = f"When it is filled in: {after}"
-    output.result(payload, Facts("Blind test", facts), *warnings, after)
+    next_step = f"When the answer sheets are complete: ecgtransfer evaluate blind {to} --score"
+    output.result(payload, KeyValues("Blind test", facts), *warnings, next_step)

@@ -1,4 +1,4 @@
-"""`ecgtransfer data`: sets of recordings."""
+"""`ecgtransfer data`: commands for sets of recordings."""
 
 import typer
 

@@ -7,20 +7,20 @@ import typer
 
 from ecgtransfer import pipeline
 
-from .console import Facts, Json, Output, Quiet
+from .console import Json, KeyValues, Output, Quiet
 
 
 def demo(
     to: Annotated[Path, typer.Option(help="Run folder of the demonstration.")] = Path(
         "ecgtransfer-demo"
     ),
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show the whole method on a simulated clinic, with the source model that is shipped.
+    """Run the whole method on a simulated clinic, with a shipped source model.
 
-    Transfers, generates and evaluates, in minutes on two cores. Goes on where it was stopped.
+    Transfers, generates and evaluates in minutes on two cores. An interrupted demo resumes.
 
     Example: ecgtransfer demo --to runs/demo
     """
@@ -30,19 +30,19 @@ def demo(
         output.warn(sentence)
     output.result(
         summary,
-        Facts("Demonstration on a simulated clinic", _rows(summary)),
+        KeyValues("Demonstration on a simulated clinic", _rows(summary)),
         *(verdict.sentence for answer in summary.answers for verdict in answer.verdicts),
     )
 
 
 def _rows(summary: "pipeline.DemoSummary") -> list[tuple[str, object]]:
     return [
-        ("source model, held-out loss", summary.source.validation_loss),
-        ("calibration records, source model", summary.transfer.source_loss),
-        ("calibration records, guided", summary.transfer.held_out_loss),
+        ("held-out loss of the source model on source records", summary.source.validation_loss),
+        ("held-out loss of the source model on target records", summary.transfer.source_loss),
+        ("held-out loss of the guided model on target records", summary.transfer.held_out_loss),
         ("synthetic records", summary.synthetic),
-        ("as WFDB", summary.wfdb),
+        ("synthetic records as WFDB", summary.wfdb),
         ("report", summary.report),
         *(("figure", path) for path in summary.figures),
-        ("every number", summary.results),
+        ("all results", summary.results),
     ]

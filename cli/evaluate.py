@@ -1,4 +1,4 @@
-"""`ecgtransfer evaluate`: four questions about synthetic sets, and a test for clinicians."""
+"""`ecgtransfer evaluate`: four evaluations of synthetic sets, and a test for clinicians."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,36 +16,40 @@ from ecgtransfer.defaults import (
 )
 
 from .blind import blind
-from .console import Grid, Json, Output, Quiet, add_command
+from .console import Json, Output, Quiet, Table, add_command
 
 app = typer.Typer(
     name="evaluate",
-    help="Measure what synthetic sets are worth, each number beside that of real records.",
+    help="Evaluate synthetic sets; each result is compared with that of real records.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 RunFolder = Annotated[Path, typer.Argument(help="Run folder with a synthetic set.")]
-Method = Annotated[list[str] | None, typer.Option(help="Whose sets; none given: all of the run.")]
-Name = Annotated[str, typer.Option(help="Of the sets.")]
-Seed = Annotated[int, typer.Option(min=0)]
+Method = Annotated[
+    list[str] | None,
+    typer.Option(help="Transfer method to evaluate; repeat for several; default: all of the run."),
+]
+Name = Annotated[str, typer.Option(help="Name of the synthetic sets.")]
+Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
 Steps = Annotated[int, typer.Option(min=1, help="Training steps of each classifier.")]
 Folds = Annotated[
-    int, typer.Option(min=2, help="Parts of the cross-fitting behind the thresholds.")
+    int, typer.Option(min=2, help="Folds of the cross-fitting that sets the decision thresholds.")
 ]
-Seeds = Annotated[int, typer.Option(min=1, help="Trainings of each arm.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Number of classifiers trained per arm.")]
 Ratio = Annotated[
     list[float] | None,
-    typer.Option(help="Synthetic records for each target record; repeat for several."),
+    typer.Option(help="Synthetic records per target record; repeat for several."),
 ]
 Arms = Annotated[
     list[str] | None,
     typer.Option(
-        "--arm", help=f"Of {', '.join(ARMS)}, or none; repeat for several; not given: all."
+        "--arm",
+        help=f"Baseline training set: {', '.join(ARMS)} or none; repeat for several; default: all.",
     ),
 ]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Processes or threads; none given: one a core.")
+    int | None, typer.Option(min=1, help="Processes or threads; default: one per core.")
 ]
 
 
@@ -62,9 +66,9 @@ def utility(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Do synthetic records help a classifier of held-out target patients?
+    """Test whether synthetic records improve a classifier of held-out target patients.
 
-    The whole study trains hundreds of classifiers; fewer arms, ratios and seeds take less.
+    The full study trains hundreds of classifiers; fewer arms, ratios and seeds take less time.
 
     Example: ecgtransfer evaluate utility runs/clinic --arm source --arm control --ratio 1 --ratio 4
     """
@@ -78,10 +82,10 @@ def utility(
         seed=seed,
     )
     output = Output(json, quiet)
-    opened = _opened(run)
+    opened = _open(run)
     if not arm:
-        settings = _with_answerable_arms(output, opened[1], settings)
-    _ask(output, opened, settings)
+        settings = _available_arms(output, opened[1], settings)
+    _evaluate(output, opened, settings)
 
 
 def fidelity(
@@ -93,7 +97,9 @@ def fidelity(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Do they look like the target's? Beside two halves of real records, and the source's.
+    """Measure how closely synthetic records resemble the target's.
+
+    References are two halves of the real target records, and the source's records.
 
     Example: ecgtransfer evaluate fidelity runs/clinic
     """
@@ -101,7 +107,7 @@ def fidelity(
         tuple(method or ()), name, evaluation.ClassifierConfig(steps=classifier_steps), seed
     )
     output = Output(json, quiet)
-    _ask(output, _opened(run), settings)
+    _evaluate(output, _open(run), settings)
 
 
 def physiology(
@@ -109,20 +115,20 @@ def physiology(
     method: Method = None,
     name: Name = "synthetic",
     records: Annotated[
-        int, typer.Option(min=1, help="Records of a side, at most.")
+        int, typer.Option(min=1, help="Largest number of real, and of synthetic, records.")
     ] = LARGEST_COHORT,
     workers: Workers = None,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Do they make physiological sense? Intervals, and the rules of each class.
+    """Check the physiology of synthetic records: intervals, and the rules of each class.
 
     Example: ecgtransfer evaluate physiology runs/clinic
     """
     settings = pipeline.PhysiologySettings(tuple(method or ()), name, records, seed)
     output = Output(json, quiet)
-    _ask(output, _opened(run), settings, workers=workers)
+    _evaluate(output, _open(run), settings, workers=workers)
 
 
 def privacy(
@@ -135,7 +141,7 @@ def privacy(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Do they give training patients away? Copies, closest records, membership inference.
+    """Search for leaks of training patients: copies, closest records, membership inference.
 
     Example: ecgtransfer evaluate privacy runs/clinic
     """
@@ -143,7 +149,7 @@ def privacy(
         tuple(method or ()), name, evaluation.ClassifierConfig(steps=classifier_steps), seed
     )
     output = Output(json, quiet)
-    _ask(output, _opened(run), settings, workers=workers)
+    _evaluate(output, _open(run), settings, workers=workers)
 
 
 def everything(
@@ -157,7 +163,7 @@ def everything(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """All four questions, the quick ones first; what is answered already is told again.
+    """Run all four evaluations, the quick ones first; finished ones are only printed.
 
     Example: ecgtransfer evaluate all runs/clinic --seeds 5
     """
@@ -167,14 +173,14 @@ def everything(
         methods=methods, name=name, seeds=seeds, classifier=classifier, seed=seed
     )
     output = Output(json, quiet)
-    opened = _opened(run)
-    _ask(
+    opened = _open(run)
+    _evaluate(
         output,
         opened,
         pipeline.PrivacySettings(methods, name, classifier, seed),
         pipeline.FidelitySettings(methods, name, classifier, seed),
         pipeline.PhysiologySettings(methods, name, seed=seed),
-        _with_answerable_arms(output, opened[1], utility),
+        _available_arms(output, opened[1], utility),
         workers=workers,
     )
 
@@ -184,39 +190,39 @@ for command in (utility, fidelity, physiology, privacy, blind):
 add_command(app, everything, name="all")
 
 
-def _with_answerable_arms(
+def _available_arms(
     output: Output, source: "pipeline.Source", settings: "pipeline.UtilitySettings"
 ) -> "pipeline.UtilitySettings":
-    """The same without the arms that learn from the source's records, where these are not here."""
+    """Drop the arms that train on source records if these are not available, with a warning."""
     if source.location is not None:
         return settings
     output.warn(
-        "the source's records are not here, so that no classifier learns from them; prepare them "
-        "and name the set by 'transfer --source-set' to have the strongest baseline too"
+        "the source records are not available, so no classifier is trained on them; for the "
+        "strongest baseline, prepare them and pass the set to 'transfer --source-set'"
     )
     arms = tuple(arm for arm in settings.arms if arm not in pipeline.OF_SOURCE_RECORDS)
     return replace(settings, arms=arms)
 
 
-def _opened(folder: Path) -> "tuple[pipeline.Run, pipeline.Source, pipeline.Target]":
+def _open(folder: Path) -> "tuple[pipeline.Run, pipeline.Source, pipeline.Target]":
     run = pipeline.Run.open(folder)
     source = pipeline.load_source(run)
     return run, source, pipeline.load_target(run, source)
 
 
-def _ask(
+def _evaluate(
     output: Output,
     opened: "tuple[pipeline.Run, pipeline.Source, pipeline.Target]",
     *questions: "pipeline.QuestionSettings",
     workers: int | None = None,
 ) -> None:
-    """Answer questions about the sets of a run; print tables, then verdicts, of each."""
+    """Run evaluations of the sets of a run; print the tables, then the verdicts, of each."""
     cores = workers or training.available_cores()
     answers = pipeline.evaluate_all(*opened, questions, output, cores)
-    parts: list[Grid | str] = []
+    parts: list[Table | str] = []
     for answer in answers:
         for table in answer.tables:
             header, *rows = table.texts()
-            parts.append(Grid(table.title, header, rows))
-        parts += [told.sentence for told in (*answer.tests, *answer.verdicts)]
+            parts.append(Table(table.title, header, rows))
+        parts += [finding.sentence for finding in (*answer.tests, *answer.verdicts)]
     output.result({answer.question: answer.to_json() for answer in answers}, *parts)

@@ -1,4 +1,4 @@
-"""`ecgtransfer data export`: a set for other programs."""
+"""`ecgtransfer data export`: write a set in formats of other programs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,39 +9,40 @@ from ecgtransfer import corpus
 from ecgtransfer import export as exports
 from ecgtransfer.defaults import SHARD_RECORDS
 
-from .console import Facts, Json, Output, Quiet
+from .console import Json, KeyValues, Output, Quiet
 
 
 def export(
     folder: Annotated[Path, typer.Argument(help="A prepared or synthetic set.")],
     wfdb: Annotated[
-        Path | None, typer.Option(help="Folder for WFDB records and a csv of labels.")
+        Path | None, typer.Option(help="Folder for WFDB records and a CSV of labels.")
     ] = None,
     arrays: Annotated[
         Path | None, typer.Option(help="Folder for numpy arrays: X, y, groups, weight, fold.")
     ] = None,
     webdataset: Annotated[
-        Path | None, typer.Option(help="Folder for tar shards (.npy and .json a record).")
+        Path | None, typer.Option(help="Folder for tar shards (.npy and .json per record).")
     ] = None,
     shard_records: Annotated[
-        int, typer.Option(min=1, help="Records of a tar shard.")
+        int, typer.Option(min=1, help="Records per tar shard.")
     ] = SHARD_RECORDS,
     croissant: Annotated[
-        Path | None, typer.Option(help="File for the metadata as Croissant (JSON-LD).")
+        Path | None, typer.Option(help="File for the metadata in Croissant format (JSON-LD).")
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a set for other programs.
+    """Export a set for other programs.
 
-    As WFDB records, as tar shards that data loaders stream (WebDataset), or what is in it as
+    Formats: WFDB records, numpy arrays, tar shards that data loaders stream (WebDataset), and
     Croissant metadata.
 
     Example: ecgtransfer data export sets/clinic --webdataset shared/clinic --croissant clinic.json
     """
     if wfdb is None and arrays is None and webdataset is None and croissant is None:
         raise typer.BadParameter(
-            "give at least one of them", param_hint="--wfdb, --arrays, --webdataset, --croissant"
+            "expected at least one of these options",
+            param_hint="--wfdb, --arrays, --webdataset, --croissant",
         )
     output = Output(json, quiet)
     ecgset = corpus.ECGSet.open(folder)
@@ -60,4 +61,4 @@ def export(
             payload["webdataset"] = exports.export_webdataset(
                 ecgset, webdataset, shard_records, progress
             )
-    output.result(payload, Facts("Exported", list(payload.items())))
+    output.result(payload, KeyValues("Exported set", list(payload.items())))

@@ -1,16 +1,19 @@
-"""The program: runs a command, and is the one border where our own errors become a line."""
+"""Entry point of the program: runs a command and reports errors of the package in one line."""
 
 import typer
 
 from ecgtransfer.errors import EcgTransferError
 
-#: Exit code after Ctrl-C, as shells have it.
+#: Exit code after Ctrl-C, by the convention of shells: 128 + SIGINT.
 INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command; our errors become one line and exit code 1, a bug keeps its traceback."""
-    # Worker processes import this module again, and need none of the commands.
+    """Run the command; an `EcgTransferError` becomes one line and exit code 1.
+
+    Other exceptions are bugs and keep their traceback.
+    """
+    # Worker processes import this module too, but need no commands.
     from .app import app
 
     try:
@@ -22,7 +25,7 @@ def main() -> None:
     except SystemExit as end:
         if end.code == INTERRUPTED:
             typer.secho(
-                "interrupted: what is finished is kept, the same command goes on from there",
+                "interrupted: finished work is kept; run the same command again to resume",
                 err=True,
             )
         raise

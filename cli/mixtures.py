@@ -1,4 +1,4 @@
-"""`ecgtransfer mixtures`: the transfer methods where the truth is known."""
+"""`ecgtransfer mixtures`: compare transfer methods where the true target is known."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,48 +8,54 @@ import typer
 
 from ecgtransfer.training import available_cores
 
-from .console import Facts, Grid, Json, Output, Quiet
+from .console import Json, KeyValues, Output, Quiet, Table
 
 if TYPE_CHECKING:
     from ecgtransfer.experiments import Study
 
 
 def mixtures(
-    folder: Annotated[Path, typer.Argument(help="Of the study; begun if it is new.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of the study; created if it does not exist.")
+    ],
     quick: Annotated[
-        bool, typer.Option("--quick", help="One problem, two sizes, three seeds.")
+        bool, typer.Option("--quick", help="Run one problem, two sizes and three seeds.")
     ] = False,
     problem: Annotated[
         list[str] | None,
         typer.Option(
-            help="paper, unequal, separated, new-mode, conditional, paper-8 or paper-32; none "
-            "given: all of the study."
+            help="Problem: paper, unequal, separated, new-mode, conditional, paper-8 or paper-32; "
+            "repeat for several; default: all."
         ),
     ] = None,
     size: Annotated[
         list[int] | None,
-        typer.Option(min=10, help="Target records to learn from; none given: all of the study."),
+        typer.Option(
+            min=10, help="Target training records; repeat for several; default: all of the study."
+        ),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=2, help="Repeats, with records and networks of their own.")
+        int | None, typer.Option(min=2, help="Repeats, each with its own records and networks.")
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes, of one thread each; none given: one a core."),
+        typer.Option(min=1, help="Processes of one thread each; default: one per core."),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Study the transfer methods on Gaussian mixtures, where the truth is known in closed form.
+    """Compare transfer methods on Gaussian mixtures, whose true densities are known.
 
-    Every problem with every number of target records, with intervals over seeds; hours, or
-    minutes with --quick. Goes on where it was stopped, and takes more problems, sizes or seeds.
+    Runs each problem with each number of target records, and reports intervals over seeds. Takes
+    hours, or minutes with --quick. An interrupted study resumes; problems, sizes and seeds can be
+    added later.
 
     Example: ecgtransfer mixtures studies/mixtures --quick
     """
-    # The package loads its networks, and torch with them.
+    # Imported here because it imports torch, which help does not need.
     from ecgtransfer.experiments.figures import draw_study
-    from ecgtransfer.experiments.mixtures import FULL, QUICK, run_study
+    from ecgtransfer.experiments.mixtures import run_study
+    from ecgtransfer.experiments.study import FULL, QUICK
 
     output = Output(json, quiet)
     standard = QUICK if quick else FULL
@@ -63,25 +69,25 @@ def mixtures(
         study = run_study(settings, folder, workers=workers or available_cores(), progress=progress)
     with output.progress("figures") as progress:
         figures = draw_study(study, folder, progress)
-    held = study.as_json()
+    numbers = study.as_json()
     payload = {"results": folder / "mixtures.json", "figures": figures}
-    places = [("every number", folder / "mixtures.json"), *(("figure", each) for each in figures)]
+    places = [("all numbers", folder / "mixtures.json"), *(("figure", each) for each in figures)]
     output.result(
-        payload | {name: held[name] for name in ("rule", "settings", "methods", "tables")},
-        *_grids(study),
-        held["rule"],
-        Facts("Transfer methods on Gaussian mixtures", places),
+        payload | {name: numbers[name] for name in ("rule", "settings", "methods", "tables")},
+        *_tables(study),
+        numbers["rule"],
+        KeyValues("Transfer methods on Gaussian mixtures", places),
     )
 
 
-def _grids(study: "Study") -> list[Grid]:
-    """One table for each problem and size that was asked for."""
-    from ecgtransfer.experiments.mixtures import SCORES
+def _tables(study: "Study") -> list[Table]:
+    """Return one table for each problem and size of the settings."""
+    from ecgtransfer.experiments.study import SCORES
 
     scores = [name.replace("_", " ") for name in SCORES]
     costs = ("seeds", "diverged", "parameters trained", "seconds", "selection seconds")
     return [
-        Grid(
+        Table(
             f"{name}, {n} target records",
             ("method", *scores, *costs),
             [

@@ -1,4 +1,4 @@
-"""`ecgtransfer models`: source models that are shipped, and how to give one's own away."""
+"""`ecgtransfer models`: use shipped source models, and share trained ones."""
 
 import json as json_format
 from pathlib import Path
@@ -9,11 +9,11 @@ import typer
 from ecgtransfer import pipeline
 from ecgtransfer.errors import ConfigError
 
-from .console import Facts, Json, Output, Quiet, add_command
+from .console import Json, KeyValues, Output, Quiet, add_command
 
 app = typer.Typer(
     name="models",
-    help="Source models that need no training, and how to give one's own away.",
+    help="Use source models that need no training, and share trained ones.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -25,21 +25,23 @@ def list_(json: Json = False, quiet: Quiet = False) -> None:
     Example: ecgtransfer models list
     """
     found = pipeline.pretrained_models()
-    told: list[Facts | str] = [Facts(model.name, _rows(model)) for model in found]
-    if not told:
-        told.append("This version ships no model; train one, or get an exported one.")
-    Output(json, quiet).result({"models": [_payload(model) for model in found]}, *told)
+    parts: list[KeyValues | str] = [KeyValues(model.name, _rows(model)) for model in found]
+    if not parts:
+        parts.append("This version ships no model; train one, or use an exported one.")
+    Output(json, quiet).result({"models": [_payload(model) for model in found]}, *parts)
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="Of a shipped model, or an exported one's folder.")],
+    name: Annotated[
+        str, typer.Argument(help="Name of a shipped model, or folder of an exported one.")
+    ],
     full: Annotated[
-        bool, typer.Option("--full", help="The whole card: command, all scores, limits.")
+        bool, typer.Option("--full", help="Print the whole card: command, all scores, limits.")
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show what a model is: data, licence, size and main scores; with --full, its whole card.
+    """Show data, licence, size and main scores of a model; with --full, its whole card.
 
     Example: ecgtransfer models show ptbxl-cascade --full
     """
@@ -53,19 +55,21 @@ def show(
         *_main_scores(model),
         ("whole card", f"ecgtransfer models show {name} --full"),
     ]
-    Output(json, quiet).result(payload, Facts(model.name, rows))
+    Output(json, quiet).result(payload, KeyValues(model.name, rows))
 
 
 def get(
-    name: Annotated[str, typer.Argument(help="Of a shipped model, or an exported one's folder.")],
-    to: Annotated[Path, typer.Option(help="Run folder; begun with the model as its source.")],
+    name: Annotated[
+        str, typer.Argument(help="Name of a shipped model, or folder of an exported one.")
+    ],
+    to: Annotated[Path, typer.Option(help="Run folder to create, with the model as its source.")],
     source_set: Annotated[
-        Path | None, typer.Option(help="Its records, prepared, if they are here.")
+        Path | None, typer.Option(help="Prepared set that the model was trained on, if available.")
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Begin a run with a model as its source, without any training.
+    """Create a run with a given source model, without training.
 
     Example: ecgtransfer models get ptbxl-cascade --to runs/clinic
     """
@@ -74,28 +78,28 @@ def get(
     stage = run.stage("source")
     Output(json, quiet).result(
         {"source": stage.folder, "fingerprint": stage.card["fingerprint"]},
-        Facts(f"{name} in {to}", [("next", f"ecgtransfer transfer {to} --target SET")]),
+        KeyValues(f"{name} in {to}", [("next", f"ecgtransfer transfer {to} --target SET")]),
     )
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Run with a trained source.")],
-    to: Annotated[Path, typer.Option(help="Folder of the model; its name is the model's.")],
+    run: Annotated[Path, typer.Argument(help="Run folder with a trained source model.")],
+    to: Annotated[Path, typer.Option(help="Folder to write; the model is named after it.")],
     scores: Annotated[
-        Path | None, typer.Option(help="JSON of what was measured, for the model's card.")
+        Path | None, typer.Option(help="JSON file of measured scores, for the model card.")
     ] = None,
     limits: Annotated[
-        str | None, typer.Option(help="What the model cannot do, for its card.")
+        str | None, typer.Option(help="Known limits of the model, for the model card.")
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a trained source model so that it can be given away: no record, no path in it.
+    """Export a trained source model for sharing; it contains no records and no paths.
 
     Example: ecgtransfer models export runs/clinic --to models/our-hospital
     """
     model = pipeline.export_source(pipeline.Run.open(run), to, _read_scores(scores), limits)
-    Output(json, quiet).result(_payload(model), Facts(f"Model in {to}", _rows(model)))
+    Output(json, quiet).result(_payload(model), KeyValues(f"Model in {to}", _rows(model)))
 
 
 for name, command in (("list", list_), ("show", show), ("get", get), ("export", export)):
@@ -106,18 +110,23 @@ def _read_scores(path: Path | None) -> dict[str, Any] | None:
     if path is None:
         return None
     try:
-        held = json_format.loads(path.read_text(encoding="utf-8"))
+        scores = json_format.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"expected scores as JSON in {path}, got none ({error})") from None
-    if not isinstance(held, dict):
-        raise ConfigError(f"expected an object of scores in {path}, got {type(held).__name__}")
-    return held
+        raise ConfigError(
+            f"expected scores as JSON in {path}, but reading failed ({error}); check the file"
+        ) from None
+    if not isinstance(scores, dict):
+        raise ConfigError(
+            f"expected a JSON object of scores in {path}, got {type(scores).__name__}; give each "
+            "score a name"
+        )
+    return scores
 
 
 def _main_scores(model: "pipeline.PretrainedModel") -> list[tuple[str, object]]:
-    """AUROC of classifiers trained on real and on synthetic records, where it is stated."""
-    stated = model.scores.get("utility")
-    utility = stated if isinstance(stated, dict) else {}
+    """Return the AUROC of classifiers trained on real and on synthetic records, if on the card."""
+    scores = model.scores.get("utility")
+    utility = scores if isinstance(scores, dict) else {}
     return [
         (f"AUROC, {key} records", "{value:.3f} [{low:.3f}, {high:.3f}]".format_map(utility[key]))
         for key in ("real", "synthetic")
@@ -132,7 +141,7 @@ def _payload(model: "pipeline.PretrainedModel") -> dict[str, object]:
 def _rows(model: "pipeline.PretrainedModel") -> list[tuple[str, object]]:
     summary = model.summary
     return [
-        ("learned from", pipeline.corpus_in_words(summary.corpus)),
+        ("trained on", pipeline.corpus_in_words(summary.corpus)),
         ("records", summary.records),
         ("labels", ", ".join(label for label, count in summary.labels.items() if count)),
         ("parameters", summary.parameters),

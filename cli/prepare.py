@@ -1,4 +1,4 @@
-"""`ecgtransfer data prepare`: from recordings as they lie on disk to a set."""
+"""`ecgtransfer data prepare`: make a set from recordings on disk."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,46 +11,59 @@ from .console import Json, Output, Quiet
 
 
 def prepare(
-    corpus: Annotated[str, typer.Argument(help="ptbxl, icbeb2018, wfdb or arrays.")],
-    folder: Annotated[Path, typer.Argument(help="Where its files lie.")],
-    to: Annotated[Path, typer.Option(help="The set to make.")],
+    corpus: Annotated[
+        str, typer.Argument(help="Corpus or format: ptbxl, icbeb2018, wfdb or arrays.")
+    ],
+    folder: Annotated[Path, typer.Argument(help="Folder of the recordings.")],
+    to: Annotated[Path, typer.Option(help="Folder of the new set.")],
     labels: Annotated[
-        str, typer.Option(help="Label space by name, or a csv of your own.")
+        str, typer.Option(help="Name of a label space, or a CSV file with your own.")
     ] = "icbeb9",
     rate: Annotated[int, typer.Option(min=50, help="Sampling rate of the set in Hz.")] = 100,
-    seconds: Annotated[float, typer.Option(help="Length of every record.")] = 10.0,
+    seconds: Annotated[float, typer.Option(help="Length of every record in seconds.")] = 10.0,
     keep_unlabelled: Annotated[
-        bool, typer.Option("--keep-unlabelled", help="Keep records without a label, too.")
+        bool, typer.Option("--keep-unlabelled", help="Also keep records without a label.")
     ] = False,
     drop_duplicates: Annotated[
-        bool, typer.Option("--drop-duplicates", help="Keep one record of each signal.")
+        bool,
+        typer.Option(
+            "--drop-duplicates", help="Keep only one of the records with the same signal."
+        ),
     ] = False,
     table: Annotated[
         Path | None,
-        typer.Option(help="wfdb, arrays: csv of record, labels, patient, age, sex, fold, ..."),
+        typer.Option(help="wfdb, arrays: CSV with record, labels, patient, age, sex, fold, ..."),
     ] = None,
     vocabulary: Annotated[
         str | None,
         typer.Option(
-            help="wfdb, arrays: scp, snomed, abbreviation, icbeb_number, local; else found."
+            help="wfdb, arrays: code system of the labels: scp, snomed, abbreviation, "
+            "icbeb_number or local; default: detected."
         ),
     ] = None,
     recorded_rate: Annotated[
         float | None, typer.Option(help="arrays: sampling rate of the recordings in Hz.")
     ] = None,
-    unit: Annotated[str | None, typer.Option(help="arrays: mV, uV or V.")] = None,
-    leads: Annotated[
-        str | None, typer.Option(help="arrays: names in their order, I,II,III,...; else that.")
+    unit: Annotated[
+        str | None, typer.Option(help="arrays: unit of the signals: mV, uV or V.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that read.")] = 1,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the set.")] = False,
+    leads: Annotated[
+        str | None,
+        typer.Option(
+            help="arrays: lead names in their order; default: I,II,III,aVR,aVL,aVF,V1-V6."
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that read recordings.")] = 1,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing set.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Read recordings and write them as a set: one rate, one length, one label space.
+    """Read recordings and write a set with one sampling rate, length and label space.
 
-    Published corpora (ptbxl, icbeb2018), any folder of WFDB records (wfdb), or numpy and csv files
-    (arrays). Interrupted, the same command goes on.
+    Reads published corpora (ptbxl, icbeb2018), any folder of WFDB records (wfdb), or NumPy and CSV
+    files (arrays). An interrupted command resumes.
 
     Example: ecgtransfer data prepare ptbxl downloads/ptb-xl --to sets/ptbxl
     """

@@ -1,4 +1,4 @@
-"""`ecgtransfer report`: the answers of a run on one page."""
+"""`ecgtransfer report`: write the results of a run as one page."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,25 +7,28 @@ import typer
 
 from ecgtransfer import pipeline
 
-from .console import Facts, Json, Output, Quiet
+from .console import Json, KeyValues, Output, Quiet
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder with answered questions.")],
+    run: Annotated[Path, typer.Argument(help="Run folder with finished evaluations.")],
     to: Annotated[
-        Path | None, typer.Option(help="Folder for report.html and report.json; else the run's.")
+        Path | None,
+        typer.Option(help="Folder for report.html and report.json; default: RUN/report."),
     ] = None,
     method: Annotated[
-        list[str] | None, typer.Option(help="Whose sets; none given: all of the run.")
+        list[str] | None,
+        typer.Option(help="Transfer method to report; repeat for several; default: all."),
     ] = None,
-    name: Annotated[str, typer.Option(help="Of the sets.")] = "synthetic",
+    name: Annotated[str, typer.Option(help="Name of the synthetic sets.")] = "synthetic",
     without_real: Annotated[
-        bool, typer.Option("--without-real", help="Draw no real ECG, so that it can be passed on.")
+        bool,
+        typer.Option("--without-real", help="Draw no recorded ECG, so that it can be shared."),
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write the report of a run: one HTML page that needs no network, its numbers beside it.
+    """Write the report of a run: one HTML page that works offline, and its numbers as JSON.
 
     Example: ecgtransfer report runs/clinic --without-real
     """
@@ -37,4 +40,4 @@ def report(
         opened, source, pipeline.load_target(opened, source), settings, folder
     )
     payload = {"page": page, "numbers": page.with_suffix(".json")}
-    Output(json, quiet).result(payload, Facts("Report", list(payload.items())))
+    Output(json, quiet).result(payload, KeyValues("Report", list(payload.items())))

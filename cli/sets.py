@@ -1,4 +1,4 @@
-"""`ecgtransfer data show`: what is in a set, or in a record."""
+"""`ecgtransfer data show`: describe a set or a record."""
 
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -8,26 +8,31 @@ import typer
 
 from ecgtransfer import corpus, drawing
 
-from .console import Facts, Grid, Json, Output, Quiet
+from .console import Json, KeyValues, Output, Quiet, Table
 
-#: What a table of its own tells.
+#: Fields of `ShownSet` that are printed as tables.
 _TABLES = ("labels", "combinations")
 
 
 def show(
     folder: Annotated[
-        Path, typer.Argument(help="A prepared or synthetic set; for one record also WFDB files.")
+        Path,
+        typer.Argument(
+            help="Prepared or synthetic set; with a record, also a folder of WFDB files."
+        ),
     ],
-    record: Annotated[str | None, typer.Argument(help="A record's name; none: the set.")] = None,
+    record: Annotated[
+        str | None, typer.Argument(help="Name of a record; default: describe the set.")
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Draw it: a record on ECG paper, a set on a page; .png, .svg or .pdf."),
+        typer.Option(help="Drawing of the record on ECG paper, or of the set; .png, .svg or .pdf."),
     ] = None,
-    layout: Annotated[str, typer.Option(help="Of a record's drawing: 3x4 or 12x1.")] = "3x4",
+    layout: Annotated[str, typer.Option(help="Layout of a drawn record: 3x4 or 12x1.")] = "3x4",
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Describe a set, or one record of it or of a folder of WFDB files.
+    """Describe a set, or one record of a set or of a folder of WFDB files.
 
     Example: ecgtransfer data show sets/ptbxl 00001 --out 00001.png
     """
@@ -38,27 +43,27 @@ def show(
     output = Output(json, quiet)
     if record is None:
         shown = drawing.show_set(corpus.ECGSet.open(folder), out)
-        output.result(shown, Facts(str(folder), _rows(shown)), *_tables(shown))
+        output.result(shown, KeyValues(str(folder), _rows(shown)), *_tables(shown))
     else:
         one = (
             drawing.show_record(corpus.ECGSet.open(folder), record, out, layout)
             if is_ecgset(folder)
             else drawing.show_recording(folder, record, out, layout)
         )
-        output.result(one, Facts(record, _named(asdict(one))))
+        output.result(one, KeyValues(record, _named(asdict(one))))
 
 
 def _rows(shown: "drawing.ShownSet") -> list[tuple[str, object]]:
-    """What a line each can tell."""
-    held = {field.name: getattr(shown, field.name) for field in fields(shown)}
-    return _named({name: value for name, value in held.items() if name not in _TABLES})
+    """Return the fields that are printed in one line each."""
+    values = {field.name: getattr(shown, field.name) for field in fields(shown)}
+    return _named({name: value for name, value in values.items() if name not in _TABLES})
 
 
-def _tables(shown: "drawing.ShownSet") -> tuple[Grid, Grid]:
+def _tables(shown: "drawing.ShownSet") -> tuple[Table, Table]:
     return (
-        Grid("Records of each label", ("label", "records"), list(shown.labels.items())),
-        Grid(
-            "The most frequent labels of a record",
+        Table("Records per label", ("label", "records"), list(shown.labels.items())),
+        Table(
+            "Most frequent combinations of labels",
             ("labels", "records"),
             list(shown.combinations.items()),
         ),

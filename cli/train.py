@@ -1,4 +1,4 @@
-"""`ecgtransfer train`: the source model."""
+"""`ecgtransfer train`: train the source model."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -8,58 +8,68 @@ import typer
 
 from ecgtransfer import pipeline
 
-from .console import Facts, Json, Output, Quiet
+from .console import Json, KeyValues, Output, Quiet
 
 
 def train(
-    run: Annotated[Path, typer.Argument(help="Run folder; begun if it is new.")],
+    run: Annotated[Path, typer.Argument(help="Run folder; created if it does not exist.")],
     set_folder: Annotated[
-        Path | None, typer.Option("--set", help="Prepared set of the source. Required.")
+        Path | None, typer.Option("--set", help="Prepared set of the source; required.")
     ] = None,
     source: Annotated[Path | None, typer.Option("--source", hidden=True)] = None,
     select: Annotated[
         list[str] | None,
-        typer.Option(help='Source records, e.g. "fold=1-8" or "device!=CS-12"; all must hold.'),
+        typer.Option(
+            help='Training records, e.g. "fold=1-8" or "device!=CS-12"; repeat to combine.'
+        ),
     ] = None,
     validation: Annotated[
         list[str] | None,
-        typer.Option(help='Records that are only scored, e.g. "fold=9".'),
+        typer.Option(help='Records for the held-out loss, e.g. "fold=9".'),
     ] = None,
-    preset: Annotated[str, typer.Option(help="tiny, cpu or gpu.")] = "cpu",
-    steps: Annotated[int | None, typer.Option(min=1, help="In place of the preset's.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="In place of the preset's.")] = None,
+    preset: Annotated[
+        str, typer.Option(help="Size of the model and its training: tiny, cpu or gpu.")
+    ] = "cpu",
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Training steps; default: from the preset.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Records per batch; default: from the preset.")
+    ] = None,
     accumulate: Annotated[
-        int, typer.Option(min=1, help="Batches a step in each process: their gradients' mean.")
+        int, typer.Option(min=1, help="Batches per step and process, whose gradients are averaged.")
     ] = 1,
-    learning_rate: Annotated[float | None, typer.Option(help="In place of the preset's.")] = None,
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Learning rate; default: from the preset.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="Arithmetic: auto, float32 or bfloat16.")] = "auto",
     start: Annotated[
         str | None,
         typer.Option(
-            help="Go on from this model (shipped, run, or exported) instead of fresh weights."
+            help="Start from this model (shipped, of a run, or exported), not from random weights."
         ),
     ] = None,
     factorised: Annotated[
         bool,
         typer.Option(
             "--factorised/--plain",
-            help="Learn rhythm, beat shapes and records one given the other, or records given "
-            "their labels alone.",
+            help="Model rhythm, beat shapes given the rhythm, and records given both; or only "
+            "records given their labels.",
         ),
     ] = True,
     least_records: Annotated[
         int,
         typer.Option(
             min=1,
-            help="Leave out statements with fewer training records, except the nine ICBEB classes "
-            "(factorised models).",
+            help="Exclude statements with fewer training records, except the nine ICBEB classes "
+            "(factorised models only).",
         ),
     ] = 1,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train the conditional diffusion model of the source. Resumes where it was stopped.
+    """Train the conditional diffusion model of the source. An interrupted training resumes.
 
     Example: ecgtransfer train runs/clinic --set sets/ptbxl --select fold=1-8 --validation fold=9
     """
@@ -68,7 +78,7 @@ def train(
         output.warn("--source of 'train' is now called --set; the old name will be removed")
     chosen = set_folder or source
     if chosen is None:
-        raise typer.BadParameter("missing; give the folder of a prepared set", param_hint="--set")
+        raise typer.BadParameter("expected the folder of a prepared set", param_hint="--set")
     settings = pipeline.SourceSettings(
         source=chosen,
         select=tuple(select or ()),
@@ -83,21 +93,21 @@ def train(
         factorised=factorised,
         least_records=least_records,
     )
-    begun = None if start is None else pipeline.read_source(pipeline.find_source(start))
+    initial = None if start is None else pipeline.read_source(pipeline.find_source(start))
     summary = pipeline.train_source(
-        pipeline.Run.create(run), settings, start=begun, bars=output.training
+        pipeline.Run.create(run), settings, start=initial, bars=output.training
     )
-    told = asdict(summary) | {
+    values = asdict(summary) | {
         "labels": ", ".join(f"{label} {count}" for label, count in summary.labels.items()),
         "corpus": pipeline.corpus_in_words(summary.corpus),
         "stages": ", ".join(
             f"{name.replace('_', ' ')} {each.steps} steps, held-out loss {_loss(each)}"
             for name, each in summary.stages.items()
         )
-        or "records alone",
+        or "records only",
     }
-    rows = [(name.replace("_", " "), value) for name, value in told.items()]
-    output.result(summary, Facts(f"Source model in {run / 'source'}", rows))
+    rows = [(name.replace("_", " "), value) for name, value in values.items()]
+    output.result(summary, KeyValues(f"Source model in {run / 'source'}", rows))
 
 
 def _loss(stage: "pipeline.StageSummary") -> str:

@@ -1,4 +1,4 @@
-"""`ecgtransfer transfer`: from the source's model to the target's."""
+"""`ecgtransfer transfer`: transfer the source model to the target."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,12 +11,12 @@ from ecgtransfer import pipeline
 from ecgtransfer.defaults import TRANSFER_METHODS, SplitProtocol
 from ecgtransfer.errors import ConfigError
 
-from .console import Facts, Json, Output, Quiet, shown
+from .console import Json, KeyValues, Output, Quiet, format_value
 
 
 def transfer(
     run: Annotated[
-        Path, typer.Argument(help="Run folder with a trained source; new with --source.")
+        Path, typer.Argument(help="Run folder with a source model; created with --source.")
     ],
     target: Annotated[Path, typer.Option(help="Prepared target set.")],
     select: Annotated[
@@ -24,25 +24,31 @@ def transfer(
     ] = None,
     train_records: Annotated[
         int | None,
-        typer.Option(min=5, help="Target records to learn from (three quarters); the rest test."),
+        typer.Option(
+            min=5,
+            help="Target training records; default: three quarters; the others are for testing.",
+        ),
     ] = None,
     protocol: Annotated[
         SplitProtocol,
         typer.Option(
-            help="paper: fold 10 trains, 1-8 test; standard: 1-8 train, 9 is held out, 10 tests; "
-            "cross-validation: by --part; split: by --train-records."
+            help="paper: train on fold 10, test on 1-8; standard: train on 1-8, hold out 9, "
+            "test on 10; cross-validation: see --part; split: random, see --train-records."
         ),
     ] = "split",
     part: Annotated[
         str | None,
-        typer.Option(help="Part of a cross-validation: 2/5 tests the second of five."),
+        typer.Option(help="Part of a cross-validation, e.g. 2/5 to test on the second of five."),
     ] = None,
     source: Annotated[
         str | None,
-        typer.Option(help="Source model: a shipped one, another run's, or an exported one."),
+        typer.Option(
+            help="Source model: name of a shipped one, or folder of a run or an exported model."
+        ),
     ] = None,
     source_set: Annotated[
-        Path | None, typer.Option(help="Prepared set of the source's records, if it is here.")
+        Path | None,
+        typer.Option(help="Prepared set that the source model was trained on, if available."),
     ] = None,
     method: Annotated[
         str,
@@ -53,20 +59,21 @@ def transfer(
     source_records: Annotated[
         str | None,
         typer.Option(
-            help="real (the default where they are here), or model: drawn from the source model."
+            help="Source records for the guidance: real (default if available) or model (sampled "
+            "from the source model)."
         ),
     ] = None,
     folds: Annotated[
         int | None,
-        typer.Option(min=1, help="Patient folds of tgdp and stack; 3 if not given."),
+        typer.Option(min=1, help="Patient folds of tgdp and stack; default: 3."),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Training steps of guidance or fine-tuning.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the trainings.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the training.")] = 0,
     split_seed: Annotated[
         int | None,
-        typer.Option(min=0, help="Seed of the split; if not given that of the run, 0 if new."),
+        typer.Option(min=0, help="Random seed of the split; default: that of the run, or 0."),
     ] = None,
     config: Annotated[
         Path | None,
@@ -75,7 +82,7 @@ def transfer(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Transfer the source model to the target. The source model itself stays as it is.
+    """Transfer the source model to the target. The source model is not changed.
 
     Example: ecgtransfer transfer runs/clinic --source ptbxl-cascade --target sets/clinic
     """
@@ -94,16 +101,18 @@ def transfer(
         split_seed,
     )
     summary = pipeline.request_transfer(run, request, output.training, output.warn)
-    output.result(summary, Facts(f"Transfer by {method} in {run}", _rows(summary)))
+    output.result(summary, KeyValues(f"Transfer by {method} in {run}", _rows(summary)))
 
 
 def _part(text: str | None) -> tuple[int, int] | None:
-    """(2, 5) of "2/5"."""
+    """Parse "2/5" as (2, 5)."""
     if text is None:
         return None
     number, slash, parts = text.partition("/")
     if not (slash and number.isdecimal() and parts.isdecimal()):
-        raise ConfigError(f"expected a part such as 2/5, got {text!r}")
+        raise ConfigError(
+            f"expected a part such as 2/5, got {text!r}; give the part and the number of parts"
+        )
     return int(number), int(parts)
 
 
@@ -111,18 +120,18 @@ def _rows(summary: "pipeline.TransferSummary") -> list[tuple[str, object]]:
     rows: list[tuple[str, object]] = [
         ("target records", summary.target_records),
         ("trained parameters", summary.trained_parameters),
-        ("denoising loss, calibration records, label scale 1", summary.held_out_loss),
-        ("the same of the source model", summary.source_loss),
+        ("held-out denoising loss, label scale 1", summary.held_out_loss),
+        ("held-out denoising loss of the source model", summary.source_loss),
         ("seconds", summary.seconds),
     ]
     if ratio := summary.details.get("ratio"):
         rows += [
-            ("E_p[r] (1 if true)", _with_error(ratio, "mean_ratio")),
-            ("E_q[1/r] (1 if true)", _with_error(ratio, "mean_inverse_ratio")),
-            ("effective share of the source records", ratio["effective_fraction"]),
-            ("domain classifier AUC, out of fold", ratio["auc"]),
-            ("its log loss (0.693 at chance)", _with_error(ratio, "log_loss")),
-            ("its calibration error", ratio["calibration_error"]),
+            ("E_p[r] (1 for the true ratio)", _with_error(ratio, "mean_ratio")),
+            ("E_q[1/r] (1 for the true ratio)", _with_error(ratio, "mean_inverse_ratio")),
+            ("effective sample size, fraction of the source records", ratio["effective_fraction"]),
+            ("domain classifier: AUC, out of fold", ratio["auc"]),
+            ("domain classifier: log loss (0.693 at chance)", _with_error(ratio, "log_loss")),
+            ("domain classifier: calibration error", ratio["calibration_error"]),
         ]
     weights = {
         "guidance weight": summary.details.get("weight"),
@@ -141,5 +150,5 @@ def _rows(summary: "pipeline.TransferSummary") -> list[tuple[str, object]]:
 
 
 def _with_error(ratio: Mapping[str, float | None], name: str) -> str:
-    """A mean with its standard error."""
-    return f"{shown(ratio[name])} +- {shown(ratio[name + '_error'])}"
+    """Format a mean with its standard error."""
+    return f"{format_value(ratio[name])} +- {format_value(ratio[name + '_error'])}"

@@ -1,4 +1,4 @@
-"""`ecgtransfer data verify`: is a set, or a published corpus, what it was?"""
+"""`ecgtransfer data verify`: check that a set or a published corpus is unchanged."""
 
 import shlex
 from collections import Counter
@@ -10,19 +10,23 @@ import typer
 from ecgtransfer import corpus
 from ecgtransfer.errors import CorpusError
 
-from .console import Facts, Json, Output, Quiet
+from .console import Json, KeyValues, Output, Quiet
 
-#: Problems that are told on the screen; `--json` has all.
-TOLD = 10
+#: Problems listed on the screen; `--json` lists all.
+PROBLEMS_SHOWN = 10
 
 
 def verify(
-    folder: Annotated[Path, typer.Argument(help="A set, or PTB-XL or ICBEB2018 as published.")],
-    workers: Annotated[int, typer.Option(min=1, help="Threads; more pay on a distant disk.")] = 1,
+    folder: Annotated[
+        Path, typer.Argument(help="Set, or folder of PTB-XL or ICBEB2018 as published.")
+    ],
+    workers: Annotated[
+        int, typer.Option(min=1, help="Threads; more are faster on network storage.")
+    ] = 1,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Read all of a set or of a published corpus: checksums, headers against signals, counts.
+    """Verify a set or a published corpus: checksums, headers, signals and counts.
 
     Example: ecgtransfer data verify sets/ptbxl
     """
@@ -35,36 +39,38 @@ def verify(
     ecgset = corpus.ECGSet.open(folder)
     ecgset.verify()
     payload = {"set": folder, "records": len(ecgset), "fingerprint": ecgset.fingerprint}
-    output.result(payload, Facts("As it was written", list(payload.items())))
+    output.result(payload, KeyValues("Unchanged since it was written", list(payload.items())))
 
 
 def _verify_corpus(folder: Path, workers: int, output: Output) -> None:
     with output.progress("files and records") as progress:
         report = corpus.verify_corpus(folder, workers=workers, progress=progress)
-    held = f"{report.with_checksum:,} of {report.files:,}" if report.with_checksum else "none"
+    with_checksum = (
+        f"{report.with_checksum:,} of {report.files:,}" if report.with_checksum else "none"
+    )
     rows = [
         ("corpus", f"{report.corpus} {report.version}"),
         ("folder", folder),
         ("records read", report.records),
-        ("files with a published checksum", held),
+        ("files with a published checksum", with_checksum),
         ("fingerprint", report.fingerprint),
         ("problems", len(report.problems)),
     ]
-    parts = [Facts("Not as published" if report.problems else "As published", rows)]
+    parts = [KeyValues("Not as published" if report.problems else "As published", rows)]
     if report.problems:
         kinds = Counter(problem.kind for problem in report.problems)
-        parts.append(Facts("Problems", list(kinds.most_common())))
-        told = [
+        parts.append(KeyValues("Problems", list(kinds.most_common())))
+        listed = [
             (problem.path, f"{problem.kind}: {problem.detail}")
-            for problem in report.problems[:TOLD]
+            for problem in report.problems[:PROBLEMS_SHOWN]
         ]
-        parts.append(Facts(f"The first {len(told)}; --json names all", told))
+        parts.append(KeyValues(f"First {len(listed)} problems; --json lists all", listed))
     output.result(vars(report), *parts)
     if report.problems:
         first = report.problems[0]
-        mend = shlex.join(["ecgtransfer", "data", "fetch", report.corpus, "--to", str(folder)])
+        command = shlex.join(["ecgtransfer", "data", "fetch", report.corpus, "--to", str(folder)])
         raise CorpusError(
-            f"{folder} is not as published; the first of {len(report.problems):,} problems: "
-            f"{first.path}, {first.kind}: {first.detail}; to fetch what is damaged or missing: "
-            f"{mend}"
+            f"{folder} is not as published; the first of {len(report.problems):,} problems is "
+            f"{first.path}, {first.kind}: {first.detail}; to fetch damaged and missing files, run: "
+            f"{command}"
         )

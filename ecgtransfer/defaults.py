@@ -24,7 +24,7 @@ TRANSFER_METHODS = {
     "lora": "LoRA: low-rank updates",
     "difffit": "DiffFit: biases and scales",
     "scratch": "target records only",
-    "source": "source model as it is",
+    "source": "unchanged source model",
 }
 
 #: Groups of arms beside "target only" and the synthetic sets at each ratio, see `default_arms`.

@@ -28,8 +28,8 @@ import ecgtransfer
 from ecgtransfer import pipeline
 from ecgtransfer.corpus import ECGSet, FetchProgress
 from ecgtransfer.corpus.sets import ecgset_writer
-from ecgtransfer.experiments import mixtures
-from ecgtransfer.experiments.mixtures import StudySettings
+from ecgtransfer.experiments import study
+from ecgtransfer.experiments.study import StudySettings
 from ecgtransfer.pipeline import DemoSettings, pretrained, source_records
 from ecgtransfer.training import Progress
 from tests.corpus.layouts import (
@@ -116,7 +116,7 @@ def _call(monkeypatch, capsys, *words):
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Smallest networks, where the command line has no option for it; 80 columns."""
-    monkeypatch.setattr(mixtures, "FULL", SMALL_STUDY)
+    monkeypatch.setattr(study, "FULL", SMALL_STUDY)
     monkeypatch.setenv("COLUMNS", "80")
 
 
@@ -212,7 +212,7 @@ def test_each_command_says_what_it_came_to(finished):
     assert f"Source model in {finished.folder / 'source'}" in said["train"]
     assert "validation loss" in said["train"]
     assert f"Transfer by tgdp in {finished.folder}" in said["transfer"]
-    assert "E_p[r] (1 if true)" in said["transfer"]
+    assert "E_p[r] (1 for the true ratio)" in said["transfer"]
     assert "guidance weight at sigma" in said["transfer"]
     assert "Synthetic records, not for diagnosis" in said["generate"]
     assert "NORM 2, AFIB 2" in said["generate"]
@@ -311,7 +311,7 @@ def test_a_model_is_given_away_and_serves_a_hospital_without_its_records(
     study = ("--seeds", 1, "--ratio", 0.1, "--classifier-steps", 1, "--folds", 2, "--json")
     told = call("evaluate", "utility", run, *study)
     assert told.code == 0
-    assert "no classifier learns from them" in told.err
+    assert "no classifier is trained on them" in told.err
     arms = {arm["name"] for arm in json.loads(told.out)["utility"]["numbers"]["result"]["arms"]}
     assert "target only + source x0.1" in arms
     assert not any("pre-trained" in arm for arm in arms)
@@ -398,7 +398,7 @@ def test_the_demonstration_speaks_json_and_then_a_summary(call, tmp_path, finish
     told = call("demo", "--to", tmp_path / "demo")
     assert told.code == 0
     lines = [line.split(maxsplit=2) for line in told.out.splitlines()]
-    assert ["every", "number", str(tmp_path / "demo/results.json")] in lines
+    assert ["all", "results", str(tmp_path / "demo/results.json")] in lines
     told = call("demo", "--to", tmp_path / "demo", "--quiet")
     assert (told.code, told.out) == (0, "")
 
@@ -456,7 +456,7 @@ def test_a_study_of_mixtures_makes_tables_and_figures_and_goes_on(call, tmp_path
     assert (told.code, told.out, told.err) == (0, "", "")
     before = content(folder)
     told = call("mixtures", folder, "--quick", "--quiet")
-    refused(told, "expected the settings that the study in .* was begun with, .* another folder")
+    refused(told, "expected the settings of the study in .*; choose another folder")
     assert content(folder) == before
 
 
@@ -510,7 +510,7 @@ def test_a_wide_table_goes_on_below_itself(capsys):
         ("score [x]", *(f"0.{number} [0.123, 0.456]" for number in range(6))),
         ("only in the first", "1", *[""] * 5),
     ]
-    console.Output().result({}, console.Grid("Scores", names, rows))
+    console.Output().result({}, console.Table("Scores", names, rows))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "Scores"
     assert max(map(len, lines)) <= 80
@@ -521,7 +521,9 @@ def test_a_wide_table_goes_on_below_itself(capsys):
 
 
 def test_a_header_breaks_between_words_before_the_table_does(capsys):
-    grid = console.Grid("Scores", ("measure", "a" * 30 + " " + "b" * 30, "c"), [("x", 1, "d" * 25)])
+    grid = console.Table(
+        "Scores", ("measure", "a" * 30 + " " + "b" * 30, "c"), [("x", 1, "d" * 25)]
+    )
     console.Output().result({}, grid)
     lines = capsys.readouterr().out.splitlines()
     assert sum(line[0] == "┏" for line in lines) == 1
@@ -532,7 +534,7 @@ def test_on_a_terminal_long_values_go_on_below_themselves_but_paths_do_not(capsy
     terminal = Console(force_terminal=True, width=40, color_system=None)
     long_path = Path("/" + "long name/" * 5 + "set")
     facts = [("counts", {f"L{k}": k for k in range(12)}), ("set", long_path), ("none", "")]
-    console.Facts("Title", facts).print_on(terminal)
+    console.KeyValues("Title", facts).print_on(terminal)
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == "Title"
     assert lines[1].startswith("  counts  L0 0, L1 1")
@@ -568,16 +570,14 @@ def test_plain_progress_is_never_silent_for_long(monkeypatch, capsys):
         time.sleep(0.5)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) >= 2
-    assert all(
-        line.startswith("beat shapes: no count of this stage, at work") for line in lines[:-1]
-    )
+    assert all(line.startswith("beat shapes: still running after ") for line in lines[:-1])
     assert lines[-1].startswith("beat shapes: done in ")
     with console.Output().progress("records") as progress:
         progress(1, 4)
         time.sleep(0.5)
     lines = capsys.readouterr().err.splitlines()
     assert lines
-    assert all(line.startswith("records: 1 of 4, at work for ") for line in lines)
+    assert all(line.startswith("records: 1 of 4, still running after ") for line in lines)
     with suppress(ZeroDivisionError), console.Output().progress("records"):
         time.sleep(0.5)
         raise ZeroDivisionError
@@ -599,7 +599,9 @@ def test_a_training_that_stops_early_says_so(capsys):
                 progress(Progress(step, 600, 1.0, None))
         return capsys.readouterr().err
 
-    assert told(129, 130) == "guidance: stopped at 130 of 600: no more gain\n"
+    assert told(129, 130) == (
+        "guidance: stopped early at step 130 of 600: the held-out loss no longer falls\n"
+    )
     assert told(129, 130, quiet=True) == ""
     assert "stopped" not in told(599, 600)
     assert told() == ""
@@ -649,7 +651,7 @@ def test_the_time_left_of_a_fetch_is_told_at_the_pace_since_its_first_report(mon
     ],
 )
 def test_values_are_shown_as_a_person_reads_them(value, text):
-    assert console.shown(value) == text
+    assert console.format_value(value) == text
 
 
 def test_numbers_that_are_none_are_null_in_json(capsys):
@@ -767,7 +769,7 @@ def test_after_ctrl_c_the_same_command_goes_on(call, tmp_path, monkeypatch, word
     assert told.code == 130
     assert told.out == ""
     assert told.err.splitlines() == [
-        "interrupted: what is finished is kept, the same command goes on from there"
+        "interrupted: finished work is kept; run the same command again to resume"
     ]
     told = call(*command)
     assert told.code == 0

@@ -28,7 +28,7 @@ def call(monkeypatch, capsys):
 def test_a_set_is_shown_and_drawn(call, ecgset, tmp_path):
     code, out, _ = call("data", "show", ecgset.folder, "--out", tmp_path / "all.png")
     assert code == 0
-    assert "Records of each label" in out
+    assert "Records per label" in out
     assert (tmp_path / "all.png").exists()
     _, out, _ = call("data", "show", ecgset.folder, "--json")
     told = json.loads(out)
@@ -60,7 +60,7 @@ def test_a_set_is_exported_both_ways(call, ecgset, tmp_path):
 def test_an_export_to_nowhere_is_wrong_use(call, ecgset):
     code, _, err = call("data", "export", ecgset.folder)
     assert code == 2
-    assert "give at least one of them" in err
+    assert "expected at least one of these" in err
 
 
 @pytest.mark.parametrize(

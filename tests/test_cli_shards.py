@@ -73,7 +73,7 @@ def test_shards_are_drawn_one_by_one_and_joined_by_the_command_without(
     stage = tmp_path / "run" / STAGE
     told = call(*generate, "--shard", "2/2")
     assert told.code == 0
-    assert "Still to be drawn: --shard 1/2." in told.out
+    assert "Shards still to generate: --shard 1/2." in told.out
     assert "shard 2/2 needs 0.1 MB of disk, " in told.err
     assert "synthetic records: 4 of 4 in" in told.err
     told = call(*generate)

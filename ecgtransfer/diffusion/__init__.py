@@ -5,11 +5,12 @@ from ecgtransfer.diffusion.beat_channels import BEAT_CHANNELS, beat_channels
 from ecgtransfer.diffusion.beat_shape_model import (
     BeatShapeConfig,
     BeatShapeModel,
-    PrincipalComponents,
+    rhythm_summary,
+)
+from ecgtransfer.diffusion.beat_shape_training import (
     encode_records,
     fit_beat_shapes,
     held_out_shape_loss,
-    rhythm_summary,
     shape_loss,
 )
 from ecgtransfer.diffusion.cascade import Cascade, CascadeConditions, spread_label
@@ -39,6 +40,7 @@ from ecgtransfer.diffusion.model import (
     true_condition,
 )
 from ecgtransfer.diffusion.noise import NoiseConfig, draw_sigma, karras_sigmas, sampling_sigmas
+from ecgtransfer.diffusion.principal_components import PrincipalComponents
 from ecgtransfer.diffusion.records import ConditionedRecords, Records
 from ecgtransfer.diffusion.sampler import SOLVERS, sample
 from ecgtransfer.diffusion.units import SignalUnits

@@ -38,6 +38,8 @@ class Condition:
         age: (B,) years; NaN if unknown.
         sex: (B,) 0 male, 1 female; NaN if unknown.
         rhythm: (B, RHYTHM_SCALARS) features of the beats, see `rhythm_summary`.
+        augmentation: (B, AUGMENTATION_PARAMETERS) change of a training record's beat shapes, see
+            `ShapeAugmentation`; None, as outside training, means no change.
     """
 
     label: Tensor | None = None
@@ -48,6 +50,7 @@ class Condition:
     age: Tensor | None = None
     sex: Tensor | None = None
     rhythm: Tensor | None = None
+    augmentation: Tensor | None = None
 
     def __post_init__(self) -> None:
         sizes = {name: len(part) for name, part in self._parts().items()}

@@ -1,4 +1,4 @@
-"""A page of error curves: every score of every problem against the number of target records."""
+"""A page of error curves: all scores of all problems against the number of target records."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from ecgtransfer.drawing.page import (
     page_style,
 )
 from ecgtransfer.errors import ConfigError
-from ecgtransfer.experiments.mixtures import Study, TableRow
 from ecgtransfer.experiments.problems import problem
+from ecgtransfer.experiments.study import Study, TableRow
 from ecgtransfer.experiments.transfer_methods import METHODS
 
 if TYPE_CHECKING:
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-#: Inches of a page of errors: height of a panel, of the sentence above a row of them, of the
-#: legend, and width of the numbers at an axis.
-ROW, SENTENCE, LEGEND, NUMBERS = 1.65, 0.42, 0.7, 0.5
+#: Layout in inches: height of a panel, of the title above a row of panels, and of the legend; and
+#: width of tick labels.
+ROW, ROW_TITLE, LEGEND, TICK_LABELS = 1.65, 0.42, 0.7, 0.5
 
-#: A gap of log densities smaller than this is drawn on a linear axis.
+#: The axis of the log-density gap is linear below this size, and logarithmic above.
 LINEAR_BELOW = 0.1
 
-#: Numbers at a log axis in each decade, from sparse to dense.
+#: Tick labels per decade of a log axis, from sparse to dense.
 TICK_STEPS: tuple[tuple[float, ...], ...] = (
     (1,),
     (1, 3),
@@ -48,10 +48,10 @@ TICK_STEPS: tuple[tuple[float, ...], ...] = (
     tuple(np.arange(1, 10, 0.1).round(1).tolist()),
 )
 
-#: Methods stand side by side at each n, this many decades apart.
+#: Horizontal distance of the markers of two methods at the same n, in decades.
 DODGE = 0.035
 
-#: Names of the scores for readers.
+#: Titles of the scores.
 SCORE_TITLES = {
     "sliced_wasserstein": "sliced Wasserstein distance",
     "mmd": "MMD",
@@ -63,7 +63,14 @@ SCORE_TITLES = {
 
 @dataclass(frozen=True)
 class Line:
-    """How a method is drawn."""
+    """Line style of a method.
+
+    Attributes:
+        colour: colour of line and markers.
+        marker: marker of matplotlib, "" for none.
+        dashes: line style of matplotlib.
+        width: line width in points.
+    """
 
     colour: str
     marker: str = ""
@@ -71,7 +78,7 @@ class Line:
     width: float = 1.3
 
     def style(self) -> dict[str, Any]:
-        """As matplotlib takes it."""
+        """Return the keyword arguments of matplotlib."""
         return {
             "color": self.colour,
             "marker": self.marker,
@@ -81,8 +88,8 @@ class Line:
         }
 
 
-#: Colours that colour-blind readers tell apart (Okabe and Ito 2008), with a marker each. The last
-#: is for what a page is about.
+#: Colours that colour-blind readers can distinguish (Okabe and Ito 2008), with one marker each. The
+#: last one is for the main method of a page.
 LINES = (
     Line("#e69f00", "s"),
     Line("#0072b2", "o"),
@@ -93,10 +100,10 @@ LINES = (
     Line("#d55e00", "P", width=2.2),
 )
 
-#: What every page of errors shows besides its methods.
+#: Methods on every page, with their line styles.
 REFERENCES = {"source": Line(PALE, dashes=(0, (4, 2))), "exact": Line(PALE)}
 
-#: What a page of errors compares.
+#: Default methods and heading of a page.
 COMPARED = ("scratch", "finetune", "lora", "domain-guidance", "mle", "stack", "tgdp")
 HEADING = "Error against the number n of target records"
 
@@ -108,17 +115,17 @@ def draw_errors(
     methods: Sequence[str] = COMPARED,
     heading: str = HEADING,
 ) -> None:
-    """A page as PNG: problems below each other, scores side by side, errors against n.
+    """Draw errors against n as PNG, with one row per problem and one column per score.
 
     Args:
-        study: with the tables.
-        path: of the PNG.
-        methods: at most as many as there are `LINES`; the last one is drawn boldest.
-        heading: of the page.
+        study: study with finished cells.
+        path: path of the PNG file.
+        methods: methods to draw, at most `len(LINES)`; the last one has the widest line.
+        heading: heading of the page.
 
     Raises:
-        ConfigError: too many methods, or no problem in which all of them ran.
-        RunError: the disk does not take the page.
+        ConfigError: there are too many methods, or no problem in which all of them ran.
+        RunError: the page cannot be written.
     """
     error_page(study, methods=methods, heading=heading).save(path)
 
@@ -129,27 +136,27 @@ def error_page(
     methods: Sequence[str] = COMPARED,
     heading: str = HEADING,
 ) -> Page:
-    """The page of `draw_errors`."""
+    """Return the page of `draw_errors`."""
     tables = tables_of(study, methods)
     if not 0 < len(methods) <= len(LINES) or not tables:
         raise ConfigError(
             f"expected 1 to {len(LINES)} methods that all ran in one of the study's problems, "
-            f"got {', '.join(methods) or 'none'}"
+            f"got {', '.join(methods) or 'none'}; choose other methods"
         )
     lines = REFERENCES | dict(zip(methods, LINES[-len(methods) :], strict=True))
     sizes = sorted({n for of_problem in tables.values() for n in of_problem})
     width = (WIDTH - LEFT - RIGHT + 0.2) / len(SCORE_TITLES)
     start = HEAD + LEGEND
     with page_style():
-        page = Page.of(start + 0.1 + len(tables) * (SENTENCE + ROW) + FOOT)
+        page = Page.of(start + 0.1 + len(tables) * (ROW_TITLE + ROW) + FOOT)
         page.write(LEFT, 0.12, heading, 12, weight="bold")
         _write_legend(page, lines)
         for row, (name, of_problem) in enumerate(tables.items()):
-            top = start + 0.1 + row * (SENTENCE + ROW)
+            top = start + 0.1 + row * (ROW_TITLE + ROW)
             page.write(LEFT, top + 0.16, f"{name}: {problem(name).title}", 9)
             for column, score in enumerate(SCORE_TITLES):
                 left = LEFT + column * width
-                axes = page.panel(left, top + SENTENCE, width - NUMBERS, ROW)
+                axes = page.panel(left, top + ROW_TITLE, width - TICK_LABELS, ROW)
                 _draw_score(axes, of_problem, score, lines, sizes)
                 if row < len(tables) - 1:
                     axes.tick_params(labelbottom=False)
@@ -160,17 +167,17 @@ def error_page(
         page.write(
             LEFT,
             page.height - 0.45,
-            f"Means over {_seeds(tables)} seeds with 95 % intervals of Student's t, side by "
-            "side at each n. Less is better; a log-density gap below 0 means records that crowd "
-            "at the peaks.\nHollow markers: seeds that diverged are left out. A grey line that is "
-            "missing in a panel lies below it.",
+            f"Means over {_seeds(tables)} seeds with 95 % intervals (Student's t), side by side at "
+            "each n. Lower is better; a log-density gap below 0 means records concentrated "
+            "at the modes.\nHollow markers: diverged seeds are excluded. A grey line missing in a "
+            "panel lies below it.",
             8.5,
         )
     return page
 
 
 def tables_of(study: Study, methods: Sequence[str]) -> dict[str, dict[int, dict[str, TableRow]]]:
-    """Rows by problem, n and method, of the problems that have all these methods."""
+    """Return rows by problem, n and method, for problems in which all these methods ran."""
     tables: dict[str, dict[int, dict[str, TableRow]]] = {}
     for name, n in dict.fromkeys((cell.problem, cell.n) for cell in study.cells):
         rows = {row.method: row for row in study.table(name, n)}
@@ -180,7 +187,7 @@ def tables_of(study: Study, methods: Sequence[str]) -> dict[str, dict[int, dict[
 
 
 def _seeds(tables: Mapping[str, Mapping[int, Mapping[str, TableRow]]]) -> str:
-    """How many seeds there are, or from how few to how many."""
+    """Format the number of seeds, or its range."""
     counts = {
         row.seeds
         for of_problem in tables.values()
@@ -210,26 +217,26 @@ def _write_legend(page: Page, lines: Mapping[str, Line]) -> None:
 
 
 @dataclass(frozen=True)
-class Course:
-    """A score of one method against n, where it has a mean.
+class Curve:
+    """Mean score of one method against n; sizes without a mean are omitted.
 
     Attributes:
-        n: target records, (P,).
-        value, low, high: mean and interval, (P,).
-        whole: whether no seed diverged, (P,).
+        n: numbers of target records, (P,).
+        value, low, high: mean and its interval, (P,).
+        complete: whether no seed diverged, (P,).
     """
 
     n: Array
     value: Array
     low: Array
     high: Array
-    whole: NDArray[np.bool_]
+    complete: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, rows: Mapping[int, Mapping[str, TableRow]], name: str, score: str) -> Course:
-        """From tables by n and method."""
-        held = [(n, rows[n][name]) for n in sorted(rows) if name in rows[n]]
-        points = [(n, row.scores[score], row.diverged) for n, row in held]
+    def of(cls, rows: Mapping[int, Mapping[str, TableRow]], name: str, score: str) -> Curve:
+        """Create the curve of a method and a score from rows by n and method."""
+        own = [(n, rows[n][name]) for n in sorted(rows) if name in rows[n]]
+        points = [(n, row.scores[score], row.diverged) for n, row in own]
         found = [(n, each, diverged) for n, each, diverged in points if each is not None]
         return cls(
             np.array([n for n, _, _ in found], dtype=np.float64),
@@ -247,15 +254,15 @@ def _draw_score(
     lines: Mapping[str, Line],
     sizes: Sequence[int],
 ) -> None:
-    """One score of one problem: a line a method, with the interval at each n."""
-    courses = {name: Course.of(rows, name, score) for name in lines}
-    courses = {name: course for name, course in courses.items() if len(course.n)}
+    """Draw one score of one problem: one line per method, with the interval at each n."""
+    curves = {name: Curve.of(rows, name, score) for name in lines}
+    curves = {name: curve for name, curve in curves.items() if len(curve.n)}
     left, right = sizes[0] / 1.5, sizes[-1] * 1.5
     axes.set_xscale("log")
     axes.set_xlim(left, right)
     axes.set_xticks(sizes, [f"{n:g}" for n in sizes])
     axes.grid()
-    if not courses:
+    if not curves:
         axes.set_yticks([])
         axes.text(0.5, 0.5, "no finite score", transform=axes.transAxes, fontsize=9, ha="center")
         return
@@ -264,45 +271,43 @@ def _draw_score(
         axes.axhline(0, color=INK, linewidth=0.7)
     else:
         axes.set_yscale("log")
-    bottom, top = axis_ends(courses, signed=signed)
+    bottom, top = axis_ends(curves, signed=signed)
     axes.set_ylim(bottom, top)
     ticks = axis_ticks(bottom, top, signed=signed)
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
-    for name in REFERENCES.keys() & courses.keys():
-        course = courses[name]
-        value = [course.value[0], *course.value, course.value[-1]]
-        axes.plot([left, *course.n, right], value, **lines[name].style(), label=name, zorder=1.5)
+    for name in REFERENCES.keys() & curves.keys():
+        curve = curves[name]
+        value = [curve.value[0], *curve.value, curve.value[-1]]
+        axes.plot([left, *curve.n, right], value, **lines[name].style(), label=name, zorder=1.5)
     methods = [name for name in lines if name not in REFERENCES]
-    for number, name in enumerate(methods):
-        if name not in courses:
+    for index, name in enumerate(methods):
+        if name not in curves:
             continue
-        course, line = courses[name], lines[name]
-        n = course.n * 10 ** (DODGE * (number - (len(methods) - 1) / 2))
-        axes.plot(n, course.value, **line.style() | {"marker": ""}, label=name)
-        axes.vlines(
-            n, course.low.clip(bottom, top), course.high.clip(bottom, top), line.colour, lw=1
-        )
-        for whole in (True, False):
-            chosen = course.whole == whole
-            face = line.colour if whole else "white"
+        curve, line = curves[name], lines[name]
+        n = curve.n * 10 ** (DODGE * (index - (len(methods) - 1) / 2))
+        axes.plot(n, curve.value, **line.style() | {"marker": ""}, label=name)
+        axes.vlines(n, curve.low.clip(bottom, top), curve.high.clip(bottom, top), line.colour, lw=1)
+        for complete in (True, False):
+            chosen = curve.complete == complete
+            face = line.colour if complete else "white"
             style = line.style() | {"linestyle": "none", "markerfacecolor": face}
-            axes.plot(n[chosen], course.value[chosen], **style)
+            axes.plot(n[chosen], curve.value[chosen], **style)
 
 
-def axis_ends(courses: Mapping[str, Course], *, signed: bool) -> tuple[float, float]:
-    """Ends of an axis that shows all means; the widest intervals may leave it.
+def axis_ends(curves: Mapping[str, Curve], *, signed: bool) -> tuple[float, float]:
+    """Limits of an axis that shows all means; wide intervals may exceed it.
 
-    So may exact guidance, where its errors are so small that all others would lie on a heap.
+    The curve of exact guidance may lie outside too, if its errors are far below all others.
     """
-    others = [course for name, course in courses.items() if name != "exact"]
-    if others and "exact" in courses and not signed:
-        least = min(course.value.min() for course in others)
-        shown = others if courses["exact"].value.min() < least / 4 else list(courses.values())
+    others = [curve for name, curve in curves.items() if name != "exact"]
+    if others and "exact" in curves and not signed:
+        lowest = min(curve.value.min() for curve in others)
+        shown = others if curves["exact"].value.min() < lowest / 4 else list(curves.values())
     else:
-        shown = list(courses.values())
+        shown = list(curves.values())
     value, low, high = (
-        np.concatenate([getattr(course, part) for course in shown])
+        np.concatenate([getattr(curve, part) for curve in shown])
         for part in ("value", "low", "high")
     )
     if signed:
@@ -318,7 +323,7 @@ def axis_ends(courses: Mapping[str, Course], *, signed: bool) -> tuple[float, fl
 
 
 def axis_ticks(bottom: float, top: float, *, signed: bool) -> list[float]:
-    """Round numbers between two ends, on a log axis or on both sides of zero: three or more."""
+    """At least three round tick values between two limits, on a log or symmetric log axis."""
     from matplotlib.ticker import MaxNLocator
 
     if signed and max(-bottom, top) < 3 * LINEAR_BELOW:

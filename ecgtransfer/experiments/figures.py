@@ -1,18 +1,18 @@
-"""Pictures of a study: densities of generated records against the truth, and errors against n."""
+"""Figures of a study: densities of generated records, and errors against target size."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 from ecgtransfer.experiments.density_page import draw_densities
 from ecgtransfer.experiments.error_page import COMPARED, HEADING, draw_errors, tables_of
-from ecgtransfer.experiments.mixtures import SHOWN_SEED, Study
 from ecgtransfer.experiments.problems import problem
+from ecgtransfer.experiments.study import SHOWN_SEED, Study
 from ecgtransfer.experiments.transfer_methods import METHODS
 from ecgtransfer.training.files import read_tensors
 
 __all__ = ["draw_densities", "draw_errors", "draw_study"]
 
-#: Pages of errors, by name: a heading and the methods compared.
+#: Pages of errors by file name: heading and methods.
 PAGES = {
     "errors": (HEADING, COMPARED),
     "terms": (
@@ -33,14 +33,18 @@ PAGES = {
 def draw_study(
     study: Study, folder: Path, progress: Callable[[int, int], None] | None = None
 ) -> list[Path]:
-    """All pages of a study as PNG into its folder, where `samples/` lies; returns their paths.
+    """Draw all pages of a study as PNG files into its folder.
 
-    Cells without records there, of a study that went on elsewhere, keep the page that they have.
+    Cells whose records are not in `folder/samples` (the study continued on another machine) keep
+    their existing pages.
 
     Args:
-        study: with cells.
-        folder: of the study.
-        progress: (pages done, pages in all), after every page.
+        study: study with finished cells.
+        folder: folder of the study.
+        progress: callback (finished pages, all pages) after every page.
+
+    Returns:
+        Paths of the pages.
 
     Raises:
         RunError: a page could not be written, or records could not be read.
@@ -53,7 +57,7 @@ def draw_study(
     ]
     paths: list[Path] = []
 
-    def drawn(path: Path) -> None:
+    def finished(path: Path) -> None:
         paths.append(path)
         if progress:
             progress(len(paths), len(pages) + len(cells))
@@ -62,7 +66,7 @@ def draw_study(
         heading, methods = PAGES[name]
         path = folder / f"{name}.png"
         draw_errors(study, path, methods=methods, heading=heading)
-        drawn(path)
+        finished(path)
     for cell in cells:
         path = folder / f"densities-{cell.problem}-n{cell.n}.png"
         tensors, _ = read_tensors(_samples_path(folder, cell.problem, cell.n))
@@ -74,10 +78,10 @@ def draw_study(
             n=cell.n,
             distances={row.method: row.scores["sliced_wasserstein"] for row in cell.rows},
         )
-        drawn(path)
+        finished(path)
     return paths
 
 
 def _samples_path(folder: Path, name: str, n: int) -> Path:
-    """Where a study keeps the records of its first seed."""
+    """Path of the generated records of `SHOWN_SEED`."""
     return folder / "samples" / f"{name}-n{n}.safetensors"

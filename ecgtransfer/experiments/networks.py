@@ -1,8 +1,8 @@
-"""Networks for vectors: a denoiser, a log h and a domain encoder of one shape, for points in R^d.
+"""Networks for vectors in R^d: a denoiser, a guidance network and a domain encoder.
 
-They stand where the U-Net, the `GuidanceNetwork` and the `Encoder1d` stand for signals, with the
-same preconditioning, the same form of the potential and the same start, so that the functions that
-train ECGs train these as they are.
+They replace the `ECGDenoiser`, the `GuidanceNetwork` and the `Encoder1d` of signals. They have the
+same interfaces, preconditioning, form of the potential and initialisation, so the training code for
+ECGs works with them.
 """
 
 from itertools import pairwise
@@ -14,18 +14,26 @@ from torch.nn import functional as F
 from ecgtransfer.diffusion import per_record
 from ecgtransfer.transfer.methods import Networks
 
-#: Powers of ln(sigma) / 4 that a network sees.
+#: Powers of ln(sigma) / 4 that are inputs of a network.
 LEVEL_POWERS = (1.0, 2.0, 3.0)
 
 
 class VectorNetwork(nn.Module):
-    """Layers of SiLU on x, the noise level and the label: (B, d), (B,), (B, K) -> (B, outputs)."""
+    """MLP with SiLU of x, the noise level and the label: (B, d), (B,), (B, K) -> (B, outputs).
+
+    Args:
+        dimension: number of coordinates d.
+        labels: number of labels K; 0 for none.
+        outputs: number of outputs.
+        width: width of the hidden layers.
+        layers: number of hidden layers.
+    """
 
     def __init__(
         self, dimension: int, labels: int, outputs: int, width: int = 96, layers: int = 2
     ) -> None:
         super().__init__()
-        # One more input than labels: whether there is a label at all.
+        # K inputs for the label, and one that is 1 if there is a label.
         inputs = dimension + len(LEVEL_POWERS) + (labels + 1 if labels else 0)
         widths = [inputs] + [width] * layers
         self.labels = labels
@@ -38,7 +46,10 @@ class VectorNetwork(nn.Module):
     def forward(
         self, z: Tensor, sigma: Tensor | None, label: Tensor | None, dropped: Tensor | None = None
     ) -> Tensor:
-        """Without sigma the level is that of no noise; rows flagged in `dropped` have no label."""
+        """(B, d), (B,) or None for clean records, (B, K) or None, (B,) bool -> (B, outputs).
+
+        Rows flagged in `dropped` are treated as unlabelled.
+        """
         level = z.new_zeros(len(z), 1) if sigma is None else sigma.to(z).log()[:, None] / 4
         inputs = [z, level.pow(self.powers)]
         if self.labels:
@@ -50,7 +61,7 @@ class VectorNetwork(nn.Module):
         return result
 
     def _label(self, z: Tensor, label: Tensor | None, dropped: Tensor | None) -> Tensor:
-        """The label and whether there is one: (B, K + 1)."""
+        """The label, and 1 if there is one: (B, K + 1)."""
         if label is None:
             return z.new_zeros(len(z), self.labels + 1)
         known = F.pad(label.to(z), (0, 1), value=1.0)
@@ -60,7 +71,11 @@ class VectorNetwork(nn.Module):
 class VectorDenoiser(nn.Module):
     """EDM-preconditioned denoiser of vectors (Karras et al. 2022, table 1, sigma_data = 1).
 
-    It starts as the best linear denoiser of standard normal data, as the `ECGDenoiser` does.
+    Before training it is the optimal denoiser of standard normal data, like the `ECGDenoiser`.
+
+    Args:
+        dimension: number of coordinates d.
+        labels: number of labels K; 0 for none.
     """
 
     def __init__(self, dimension: int, labels: int) -> None:
@@ -72,7 +87,7 @@ class VectorDenoiser(nn.Module):
     def forward(
         self, x: Tensor, sigma: Tensor, label: Tensor | None, dropped: Tensor | None = None
     ) -> Tensor:
-        """(B, d), (B,), (B, K) or None -> (B, d)."""
+        """(B, d), (B,), (B, K) or None, (B,) bool -> (B, d)."""
         variance = per_record(sigma, x) ** 2 + 1
         output = self.network(x * variance.rsqrt(), sigma, label, dropped)
         result: Tensor = x / variance + per_record(sigma, x) * variance.rsqrt() * output
@@ -82,7 +97,12 @@ class VectorDenoiser(nn.Module):
 class VectorGuidance(nn.Module):
     """log h = <z, V(z; sigma, y)> / sigma + v(z; sigma, y), z = x / sqrt(sigma^2 + 1): (B,).
 
-    The potential of `GuidanceNetwork` for vectors; zero at the start, with a gradient that is not.
+    The potential of `GuidanceNetwork` for vectors. Before training it is 0, but the gradient of its
+    parameters is not.
+
+    Args:
+        dimension: number of coordinates d.
+        labels: number of labels K; 0 for none.
     """
 
     def __init__(self, dimension: int, labels: int) -> None:
@@ -100,11 +120,11 @@ class VectorGuidance(nn.Module):
 
 
 def vector_networks(dimension: int, labels: int) -> Networks:
-    """The networks that transfer methods train on vectors."""
+    """Return factories of networks for vectors, for the methods of `transfer.methods`."""
     return Networks(
         guidance=lambda: VectorGuidance(dimension, labels),
         denoiser=lambda: VectorDenoiser(dimension, labels),
         domain_encoder=lambda: VectorNetwork(dimension, labels, 1),
-        # Noise level and label enter through the first layer, in place of an embedding.
+        # Noise level and label are inputs of the first layer, which has the role of an embedding.
         embeddings=("network.layers.0",),
     )

@@ -1,4 +1,4 @@
-"""Transfer problems whose answer is known: a source and a target mixture, and the ratio of both."""
+"""Transfer problems with a known solution: source and target mixtures, and their density ratio."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,18 +13,18 @@ from ecgtransfer.experiments.gaussian_mixture import GaussianMixture
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A source p and a target q, both known, in model units.
+    """A known source p and a known target q, in model units.
 
     Attributes:
-        name: as in `PROBLEMS`.
-        title: what makes it a problem, in one sentence.
+        name: key in `PROBLEMS`.
+        title: description in one sentence.
         source: p, scaled so that the mean variance of its coordinates is 1.
-        target: q, scaled by the same number.
-        scale: the problem's own units are scale * model units.
-        n_source: source records that a study draws.
+        target: q, scaled by the same factor.
+        scale: length of one model unit in the units of the problem.
+        n_source: number of source records in a study.
 
     Raises:
-        ConfigError: mixtures of unequal dimension or labels, or a scale that is not above 0.
+        ConfigError: dimensions or numbers of labels differ, or the scale is not above 0.
     """
 
     name: str
@@ -39,23 +39,23 @@ class Problem:
         if sides[0] != sides[1]:
             raise ConfigError(
                 f"expected source and target of equal dimension and labels, got {sides[0]} and "
-                f"{sides[1]}"
+                f"{sides[1]}; make both mixtures alike"
             )
         if not 0 < self.scale < math.inf:
-            raise ConfigError(f"expected a finite scale above 0, got {self.scale}")
+            raise ConfigError(f"expected a finite scale above 0, got {self.scale}; correct it")
 
     @property
     def dimension(self) -> int:
-        """Number d of coordinates."""
+        """Number of coordinates d."""
         return self.source.dimension
 
     @property
     def labels(self) -> int:
-        """Number K of labels, 0 for none."""
+        """Number of labels K, 0 for none."""
         return self.source.labels
 
     def log_ratio(self, x0: Tensor, label: Tensor | None) -> Tensor:
-        """Log r = log q(x0, y)/p(x0, y), of x0 alone where the label is None: (B,)."""
+        """Log r = log q(x0, y)/p(x0, y), or log q(x0)/p(x0) if the label is None: (B,)."""
         return self._log_ratio(x0, None, label)
 
     def log_h(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
@@ -63,7 +63,7 @@ class Problem:
         return self._log_ratio(x, sigma, label)
 
     def _log_ratio(self, x: Tensor, sigma: Tensor | None, label: Tensor | None) -> Tensor:
-        # Subtracted in float64: with much noise both are large and nearly equal.
+        # Subtract in float64: at high noise levels both terms are large and nearly equal.
         wide = x.double()
         log_target = self.target.log_density(wide, sigma, label)
         return (log_target - self.source.log_density(wide, sigma, label)).to(x.dtype)
@@ -72,104 +72,106 @@ class Problem:
 def paper(dimension: int = 2) -> Problem:
     """The two-dimensional study of Ouyang, Xie, Zha and Cheng (NeurIPS 2024, section 4.1).
 
-    Beyond two dimensions the modes keep their first two coordinates and their distance in
-    standard deviations, and every other coordinate is N(0, s^2) in both domains. Ratio and
-    overlap are then those of the plane, and what grows is what has to be learned beside the
-    shift: a method that starts at the source has it already, one that starts afresh has to
-    estimate it from a few target records.
+    In more than two dimensions, the modes keep their first two coordinates, and all other
+    coordinates are N(0, s^2) in both domains. Density ratio and overlap are those of the plane, but
+    a model has more to learn: a method that starts from the source model has learned the other
+    coordinates already, and one that starts from random weights must learn them from few target
+    records.
     """
     return _problem(
         "paper" if dimension == 2 else f"paper-{dimension}",
-        "The paper's pair: two modes on one diagonal become two modes on the other, and hardly "
-        "any source record lies where the target does."
+        "The paper's pair: two modes on one diagonal move to the other diagonal, and hardly any "
+        "source records lie in the target's modes."
         if dimension == 2
         else f"The paper's pair in {dimension} dimensions: the same shift in two of them, and "
-        "nothing but noise, the same in both domains, in the others.",
+        "the same normal distribution in both domains in the others.",
         _mixture([0.5, 0.5], [[0.5, 0.5], [-0.5, -0.5]], [0.1, 0.1], dimension=dimension),
         _mixture([0.5, 0.5], [[0.5, -0.5], [-0.5, 0.5]], [0.1, 0.1], dimension=dimension),
     )
 
 
 def unequal() -> Problem:
-    """Means, variances and weights differ at once, as they do between hospitals.
+    """Means, variances and weights all differ, as between hospitals.
 
-    Every mode has a partner about one standard deviation away, and the widest component is the
-    source's, so that r is bounded: ten thousand source records weighted by r are worth 1,250, and
-    guidance from source records can work. The target's sharpest mode (sd 0.25) has to come out of
-    a source mode of more than twice its width.
+    Each target mode is about one standard deviation from a source mode, and the widest component
+    belongs to the source, so r is bounded. Weighted by r, ten thousand source records have an
+    effective sample size of 1,250: guidance can learn from source records. The narrowest target
+    mode (standard deviation 0.25) is less than half as wide as the nearest source mode.
     """
     return _problem(
         "unequal",
-        "Three modes that move, change their width and swap their weights, with enough overlap "
-        "for source records to teach the shift.",
+        "Three modes with other positions, widths and weights, with enough overlap to learn the "
+        "shift from source records.",
         _mixture([0.5, 0.3, 0.2], [[-1.2, -0.4], [1.2, -0.6], [0.4, 1.4]], [0.36, 0.3, 0.5]),
         _mixture([0.2, 0.3, 0.5], [[-0.8, -0.8], [1.4, -0.1], [-0.1, 1.1]], [0.2, 0.12, 0.0625]),
     )
 
 
 def separated() -> Problem:
-    """Four source modes on the corners of a square, four target modes on the middles of its sides.
+    """Four source modes at the corners of a square, four target modes at the centres of its sides.
 
-    A target mode is five standard deviations from the two nearest source modes, and modes of one
-    domain are at least seven apart. The components are equally wide, so log r is of order
-    5^2 / 2 = 12.5 in a target mode: r passes 1e4 in half of the target, where ten thousand source
-    records leave less than one to be expected. Guidance can learn of the target from the target's
-    own records alone, and the unequal weights show whether it learns more than where modes are.
+    Each target mode is five standard deviations from the two nearest source modes, and modes of one
+    domain are at least seven apart. All components have the same width, so log r is of order
+    5^2 / 2 = 12.5 in a target mode. In half of the target, r exceeds 1e4, and of ten thousand
+    source records fewer than one is expected there. Guidance can learn the target from target
+    records only. The unequal weights test whether it learns more than the positions of the modes.
     """
     corners = [[2.0, 2.0], [-2.0, 2.0], [-2.0, -2.0], [2.0, -2.0]]
     middles = [[2.0, 0.0], [0.0, 2.0], [-2.0, 0.0], [0.0, -2.0]]
     return _problem(
         "separated",
-        "Four modes apart from each other and from the source's, so that the density ratio runs "
-        "over many orders of magnitude.",
+        "Four modes far from each other and from the source's, so that the density ratio spans "
+        "many orders of magnitude.",
         _mixture([0.25] * 4, corners, [0.16] * 4),
         _mixture([0.4, 0.3, 0.2, 0.1], middles, [0.16] * 4),
     )
 
 
 def new_mode() -> Problem:
-    """A mode with 30 % of the target and a thousandth of the source.
+    """One mode with 30 % of the target and 0.1 % of the source.
 
-    The other two keep place and shape, so the ratio is nearly constant on each mode (0.7 and 300)
-    and bounded. Ten source records in ten thousand are all that show the new mode, fewer than
-    in a hundred target records, and yet they count three hundred times each.
+    The other two modes have the same position and width in both domains, so the ratio is bounded
+    and nearly constant in each mode (0.7 and 300). Ten of ten thousand source records lie in the
+    new mode, fewer than of a hundred target records, but with a weight of 300 each.
     """
     means = [[-1.0, -0.5], [1.0, -0.5], [0.0, 2.0]]
     return _problem(
         "new-mode",
-        "Two modes stay where they are and a third, seen once in a thousand source records, "
-        "becomes three tenths of the target.",
+        "Two modes are unchanged; a third has one in a thousand source records, but three tenths "
+        "of the target.",
         _mixture([0.4995, 0.4995, 0.001], means, [0.16, 0.16, 0.09]),
         _mixture([0.35, 0.35, 0.3], means, [0.16, 0.16, 0.09]),
     )
 
 
 def conditional() -> Problem:
-    """Three labels of two components: other frequencies, and another law of every label.
+    """Three labels of two components each, whose frequencies and distributions all change.
 
-    Around the centre of its label the source's pair lies along the circle, the target's across it
-    and farther out, tighter and with unequal weights. Neighbouring labels overlap, so the label
-    says more than x does, and the law of x alone is not enough to transfer: the frequent label
-    becomes the rare one.
+    The centres of the labels lie on a circle. The two components of a label lie along the circle in
+    the source, and across it in the target, where they are also farther out, narrower and unequal
+    in weight. Neighbouring labels overlap, so x does not determine the label, and a transfer of the
+    distribution of x does not suffice. The most frequent label of the source is the rarest of the
+    target.
     """
     angles = [math.pi / 2 + 2 * math.pi * number / 3 for number in range(3)]
     source, target = [], []
     for angle in angles:
-        out, along = (math.cos(angle), math.sin(angle)), (-math.sin(angle), math.cos(angle))
+        radial = (math.cos(angle), math.sin(angle))
+        tangent = (-math.sin(angle), math.cos(angle))
         for sign in (1, -1):
-            source.append([out[axis] + sign * 0.45 * along[axis] for axis in range(2)])
-            target.append([(1.2 + sign * 0.45) * out[axis] for axis in range(2)])
+            source.append([radial[axis] + sign * 0.45 * tangent[axis] for axis in range(2)])
+            target.append([(1.2 + sign * 0.45) * radial[axis] for axis in range(2)])
     label_of = [0, 0, 1, 1, 2, 2]
     return _problem(
         "conditional",
-        "Three labels whose frequencies and whose laws both change, so that the label has to be "
-        "carried along.",
+        "Three labels whose frequencies and distributions both change, so that the transfer needs "
+        "the label.",
         _mixture([0.25, 0.25, 0.15, 0.15, 0.1, 0.1], source, [0.12] * 6, label_of),
         _mixture([0.14, 0.06, 0.21, 0.09, 0.35, 0.15], target, [0.09] * 6, label_of),
     )
 
 
-#: What makes each problem, by its name.
+#: Functions that create the problems, by name.
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     "paper": paper,
     "unequal": unequal,
@@ -182,10 +184,10 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
 
 
 def problem(name: str) -> Problem:
-    """The problem of this name.
+    """Return the problem of this name.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no such problem.
     """
     if name not in PROBLEMS:
         raise ConfigError(f"unknown problem {name!r}; expected one of {', '.join(PROBLEMS)}")
@@ -193,7 +195,7 @@ def problem(name: str) -> Problem:
 
 
 def _problem(name: str, title: str, source: GaussianMixture, target: GaussianMixture) -> Problem:
-    """Into model units, from mixtures in the problem's own."""
+    """Create a problem from mixtures in the units of the problem."""
     scale = math.sqrt(float(source.covariance().diagonal().mean()))
     return Problem(name, title, source.scaled(1 / scale), target.scaled(1 / scale), scale)
 
@@ -206,7 +208,7 @@ def _mixture(
     *,
     dimension: int = 2,
 ) -> GaussianMixture:
-    """From lists; means in the plane get coordinates of 0 up to `dimension`."""
+    """Create a mixture from lists; means get further coordinates of 0 up to `dimension`."""
     plane = torch.tensor(means, dtype=torch.float64)
     return GaussianMixture(
         torch.tensor(weights, dtype=torch.float64),

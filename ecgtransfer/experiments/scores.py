@@ -1,8 +1,7 @@
-"""How far a transferred denoiser is from a target known in closed form.
+"""Distances of a transferred denoiser from a target that is known in closed form.
 
-A `ScoreBoard` holds all that is the same for every method of a cell: the target records, noise and
-noised points that each is judged on. It is made once, and `judge` costs little beyond the calls of
-the denoiser itself.
+A `ScoreBoard` contains the target records, noise and noised points that all methods of a cell are
+scored on. It is created once per cell; `judge` costs little more than the calls of the denoiser.
 """
 
 import math
@@ -17,49 +16,49 @@ from ecgtransfer.errors import ConfigError
 from ecgtransfer.experiments.problems import Problem
 from ecgtransfer.statistics import streams
 
-#: Directions that a sliced distance averages over.
+#: Number of directions of a sliced distance.
 PROJECTIONS = 128
 
-#: Widths of the kernels of the MMD, as shares of the target's median distance. Each is twice the
-#: one before, so that a kernel is the fourth power of the next wider one.
+#: Kernel widths of the MMD, as fractions of the target's median distance. Each is twice the
+#: previous one, so each kernel is the fourth power of the next wider one.
 BANDWIDTHS = (0.25, 0.5, 1.0, 2.0)
 
-#: Records on either side of an MMD, of each label: the first ones, always the same.
+#: Maximum number of records on each side of an MMD, per label; the first ones are used.
 MMD_RECORDS = 2000
 
-#: Rows of a kernel matrix computed at once, so that they stay in the processor's cache.
+#: Rows of a kernel matrix per block; a block fits into the processor's cache.
 KERNEL_ROWS = 200
 
-#: Noise levels of the score's error and noised records at each.
+#: Number of noise levels of `score_error`, and of noised records per level.
 SCORE_LEVELS = 12
 SCORE_RECORDS = 512
 
-#: Target records of one block, and blocks behind the mean of log q.
+#: Target records per block, and number of blocks, for the mean of log q.
 BLOCK_RECORDS, ENTROPY_BLOCKS = 10_000, 10
 
-#: Decides directions and bandwidths, which belong to a problem and not to a seed of the study.
+#: Seed of directions and bandwidths, which are the same for all seeds of a study.
 FIXED_SEED = 0
 
 
 @dataclass(frozen=True)
 class Scores:
-    """A denoiser against the exact target q.
+    """Scores of a denoiser against the exact target q.
 
-    All but `mode_weights` are 0 for a perfect one, with endless records and sampler steps. Every
-    number is in the problem's own units; only `sliced_wasserstein` depends on them. What is not
-    finite is inf.
+    All except `mode_weights` are 0 for a perfect denoiser, infinitely many records and sampler
+    steps. Values that are not finite are inf.
 
     Attributes:
-        sliced_wasserstein: sliced 2-Wasserstein distance of generated records from fresh target
-            records, over fixed directions (Bonneel et al. 2015).
-        mmd: square root of the unbiased MMD^2 between the same two, 0 where that is negative
-            (Gretton et al. 2012, eq. 3), with the mean of Gaussian kernels of `BANDWIDTHS`.
-        log_density_gap: E_q[log q] - E_generated[log q]; above 0 where records are improbable,
-            below 0 where they crowd at the peaks. With labels, q is the joint density.
-        score_error: sqrt of the mean over sigma of E_{x ~ q_sigma} sigma^2 ||s - s_q||^2 / d, on
-            levels evenly spaced in ln sigma.
-        mode_weights: share of each target component among generated records, by the component's
-            probability given the record: (M,).
+        sliced_wasserstein: sliced 2-Wasserstein distance of generated records from new target
+            records, over fixed directions (Bonneel et al. 2015), in the units of the problem.
+        mmd: square root of the unbiased MMD^2 of the same records (Gretton et al. 2012, eq. 3), 0
+            if MMD^2 is negative; the kernel is the mean of Gaussian kernels of `BANDWIDTHS`.
+        log_density_gap: E_q[log q] - E_generated[log q]; above 0 if generated records are
+            improbable, below 0 if they are concentrated at the modes. With labels, q is the joint
+            density.
+        score_error: sqrt of the mean over sigma of E_{x ~ q_sigma} sigma^2 ||s - s_q||^2 / d, with
+            sigma evenly spaced in ln sigma.
+        mode_weights: share of each target component among generated records, by the posterior
+            probability of the component: (M,).
         mode_weight_error: total variation distance of `mode_weights` from the true weights.
     """
 
@@ -73,11 +72,12 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class SlicedDistance:
-    """Sliced 2-Wasserstein distance of n records from fixed reference records, made for speed.
+    """Sliced 2-Wasserstein distance of n records from fixed reference records.
 
-    In one direction W^2 = ∫ (F - G)^2 over the two quantile functions. F, of the n records, is
-    constant on n bins; with A the mean of G on each bin, ∫ (F - G)^2 = ∫ (F - A)^2 + ∫ (G - A)^2,
-    of which the last part, and A, never change.
+    In each direction, W^2 = ∫ (F - G)^2, with F and G the quantile functions of the records and the
+    reference. F is constant on n bins. With A the mean of G on each bin,
+    ∫ (F - G)^2 = ∫ (F - A)^2 + ∫ (G - A)^2. A and the last term depend on the reference only and
+    are computed once.
 
     Attributes:
         projections: unit directions, (d, P).
@@ -91,14 +91,14 @@ class SlicedDistance:
 
     @classmethod
     def of(cls, reference: Tensor, projections: Tensor, records: int) -> "SlicedDistance":
-        """Prepare for sets of `records` records against reference (m, d)."""
+        """Prepare distances of `records` records from reference (m, d)."""
         quantiles = _sorted_projections(reference, projections)
         m = quantiles.shape[1]
         ends = torch.arange(records + 1) * m
-        whole, rest = ends // records, (ends % records).double() / records
+        full, rest = ends // records, (ends % records).double() / records
         padded = torch.nn.functional.pad(quantiles, (0, 1))
-        below = torch.nn.functional.pad(quantiles.cumsum(1), (1, 0))
-        integral = (below[:, whole] + rest * padded[:, whole]) / m
+        cumulative = torch.nn.functional.pad(quantiles.cumsum(1), (1, 0))
+        integral = (cumulative[:, full] + rest * padded[:, full]) / m
         bin_means = integral.diff(dim=1) * records
         within = quantiles.square().mean() - bin_means.square().mean()
         return cls(projections, bin_means, max(float(within), 0.0))
@@ -117,8 +117,8 @@ class KernelDiscrepancy:
 
     Attributes:
         reference: (m, d), at most `MMD_RECORDS`.
-        median: the distance that the bandwidths are shares of.
-        within: mean kernel of two different reference records.
+        median: distance that `BANDWIDTHS` are fractions of.
+        within: mean kernel over pairs of different reference records.
     """
 
     reference: Tensor
@@ -127,12 +127,12 @@ class KernelDiscrepancy:
 
     @classmethod
     def of(cls, reference: Tensor, median: float) -> "KernelDiscrepancy":
-        """Prepare for sets against the first `MMD_RECORDS` rows of reference (m, d)."""
+        """Prepare MMDs from the first `MMD_RECORDS` rows of reference (m, d)."""
         chosen = reference[:MMD_RECORDS]
         return cls(chosen, median, _mean_kernel_of_pairs(chosen, median))
 
     def squared(self, x: Tensor) -> float:
-        """MMD^2 of the first `MMD_RECORDS` rows of x (n, d); its mean is 0 where the laws agree."""
+        """MMD^2 of the first `MMD_RECORDS` rows of x (n, d); mean 0 for equal distributions."""
         chosen = x[:MMD_RECORDS]
         across = _kernel_sum(chosen, self.reference, self.median)
         across /= len(chosen) * len(self.reference)
@@ -141,11 +141,13 @@ class KernelDiscrepancy:
 
 @dataclass(frozen=True, eq=False)
 class LabelBoard:
-    """The distances of the records of one label (or of all, in a problem without labels).
+    """Distances of the records of one label, or of all records without labels.
 
     Attributes:
-        frequency: share of the label in the target.
-        rows: which generated records are of it, (n,).
+        frequency: probability of the label in the target.
+        rows: indices of the generated records of this label, (n,).
+        sliced: sliced Wasserstein distance from target records of this label.
+        kernel: MMD from target records of this label.
     """
 
     frequency: float
@@ -156,19 +158,20 @@ class LabelBoard:
 
 @dataclass(frozen=True, eq=False)
 class ScoreBoard:
-    """What every method of a cell is judged on; tensors are float64 in model units.
+    """Reference data for scoring all methods of a cell; float64 in model units if not stated.
 
     Attributes:
-        exact: target records that take the place of generated ones in `reference`, (n, d).
-        label: float32 labels of generated records, (n, K), drawn with the target's frequencies, or
-            None in a problem without labels.
-        noise: float32, where generated records start, (n, d).
+        problem: the problem.
+        exact: target records, scored by `reference` in place of generated records, (n, d).
+        label: float32 labels of generated records, (n, K), sampled with the target's frequencies;
+            None without labels.
+        noise: float32 initial noise of generated records, (n, d).
         sigmas: noise levels of the sampler, (steps + 1,).
-        label_boards: one for each label.
+        label_boards: distances for each label.
         mean_log_density: E_q[log q].
-        points, levels, point_label: float32 noised target records on which the score is compared:
-            (B, d), (B,), (B, K) or None.
-        denoised: the target's exact denoiser there, (B, d).
+        points, levels, point_label: float32 noised target records for `score_error`, with their
+            noise levels and labels: (B, d), (B,), (B, K) or None.
+        denoised: exact target denoiser at `points`, (B, d).
     """
 
     problem: Problem
@@ -194,14 +197,22 @@ class ScoreBoard:
         noise: NoiseConfig,
         seed: int,
     ) -> "ScoreBoard":
-        """Draw everything with `seed`, independently of what else is drawn with it.
+        """Sample the reference data, with a random stream of its own.
 
-        The sampler has an error of its own: few `steps` leave records a little too wide, which in
-        many dimensions adds up. With the exact denoiser of "paper-32" `log_density_gap` is 0.38 at
-        25 steps, 0.07 at 50 and 0.00 at 100; of "paper" 0.02 at 25.
+        The sampler adds an error: with few steps, records are slightly too wide, and the error
+        grows with the dimension. With the exact denoiser of "paper-32", `log_density_gap` is 0.38
+        at 25 steps, 0.07 at 50 and 0.00 at 100; for "paper" it is 0.02 at 25.
+
+        Args:
+            problem: the problem.
+            n_generated: number of generated records.
+            n_reference: number of target records that they are compared with.
+            steps: steps of the sampler.
+            noise: noise levels of the sampler and of `score_error`.
+            seed: seed of all random numbers.
 
         Raises:
-            ConfigError: too few records for two of every label on both sides.
+            ConfigError: a label has fewer than two generated or reference records.
         """
         target = problem.target
         state = np.random.SeedSequence([seed, streams.SCORE_BOARD]).generate_state(1)
@@ -237,23 +248,23 @@ class ScoreBoard:
         )
 
     def generated(self, denoise: Denoiser) -> Tensor:
-        """(n, d) float32 records in model units, from the same noise for every denoiser."""
+        """Generate records with a denoiser, (n, d) float32 in model units; the noise is fixed."""
         return sample(denoise, self.noise, self.label, self.sigmas)
 
     def judge(self, denoise: Denoiser) -> Scores:
-        """Scores of a float32 denoiser; where it gives what is not finite they are inf."""
+        """Score a float32 denoiser; scores are inf if its output is not finite."""
         return self._scores(self.generated(denoise).double(), self._score_error(denoise))
 
     def reference(self) -> Scores:
-        """Scores of exact target records: what of each score is chance. Its score error is 0."""
+        """Score exact target records: the sampling error of each score. `score_error` is 0."""
         return self._scores(self.exact, 0.0)
 
     def _scores(self, x0: Tensor, score_error: float) -> Scores:
-        """Scores of records x0 (n, d), float64 in model units."""
+        """Score records x0 (n, d), float64 in model units."""
         target = self.problem.target
         if not x0.isfinite().all():
-            nowhere = (math.inf,) * len(target.weights)
-            return Scores(math.inf, math.inf, math.inf, score_error, nowhere, math.inf)
+            weights = (math.inf,) * len(target.weights)
+            return Scores(math.inf, math.inf, math.inf, score_error, weights, math.inf)
         sliced, mmd = 0.0, 0.0
         for board in self.label_boards:
             records = x0[board.rows]
@@ -273,14 +284,14 @@ class ScoreBoard:
 
     @torch.no_grad()
     def _score_error(self, denoise: Denoiser) -> float:
-        """Root of mean ||D - D_q||^2 / (sigma^2 d), as s - s_q = (D - D_q) / sigma^2 (Tweedie)."""
+        """Root mean square of (D - D_q) / sigma = sigma (s - s_q) (Tweedie's formula)."""
         error = denoise(self.points, self.levels, self.point_label).double() - self.denoised
         mean_square = float((error / self.levels[:, None].double()).square().mean())
         return math.sqrt(mean_square) if math.isfinite(mean_square) else math.inf
 
 
 def directions(dimension: int) -> Tensor:
-    """Unit vectors to project on, (d, P): evenly spaced in the plane, else fixed random ones."""
+    """Unit vectors of a sliced distance, (d, P): evenly spaced in the plane, else fixed random."""
     if dimension == 2:
         angle = torch.arange(PROJECTIONS, dtype=torch.float64) * math.pi / PROJECTIONS
         return torch.stack([angle.cos(), angle.sin()])
@@ -292,46 +303,47 @@ def directions(dimension: int) -> Tensor:
 def _label_boards(
     problem: Problem, reference: Tensor, reference_label: Tensor, label: Tensor
 ) -> tuple[LabelBoard, ...]:
-    """Boards from reference (m, d) with label numbers (m,), for records with label numbers (n,)."""
+    """Distances per label, from reference (m, d) with label indices (m,) and (n,) of records."""
     target = problem.target
     typical, component = target.sample(BLOCK_RECORDS, torch.Generator().manual_seed(FIXED_SEED))
     projections = directions(problem.dimension)
     boards = []
     frequencies = torch.bincount(target.label_of, target.weights, max(target.labels, 1))
-    for number, frequency in enumerate(frequencies.tolist()):
-        rows = (label == number).nonzero()[:, 0]
-        those = reference[reference_label == number]
-        if min(len(rows), len(those)) < 2:
+    for index, frequency in enumerate(frequencies.tolist()):
+        rows = (label == index).nonzero()[:, 0]
+        own_reference = reference[reference_label == index]
+        if min(len(rows), len(own_reference)) < 2:
             raise ConfigError(
                 f"expected at least 2 generated and 2 reference records of every label, got "
-                f"{len(rows)} and {len(those)} of label {number}; raise n_generated or n_reference"
+                f"{len(rows)} and {len(own_reference)} of label {index}; raise n_generated or "
+                "n_reference"
             )
-        of_label = typical[target.label_of[component] == number]
-        median = torch.pdist(of_label[:MMD_RECORDS]).median()
+        own_typical = typical[target.label_of[component] == index]
+        median = torch.pdist(own_typical[:MMD_RECORDS]).median()
         boards.append(
             LabelBoard(
                 frequency=frequency,
                 rows=rows,
-                sliced=SlicedDistance.of(those, projections, len(rows)),
-                kernel=KernelDiscrepancy.of(those, float(median)),
+                sliced=SlicedDistance.of(own_reference, projections, len(rows)),
+                kernel=KernelDiscrepancy.of(own_reference, float(median)),
             )
         )
     return tuple(boards)
 
 
 def _mean_log_density(problem: Problem, x0: Tensor, component: Tensor) -> float:
-    """Mean log density of target records x0 (n, d), joint with their labels where there are any."""
+    """Mean log density of target records x0 (n, d), joint with their labels if there are any."""
     label = problem.target.one_hot(component)
     return float(problem.target.log_density(x0, label=label).mean())
 
 
 def _sorted_projections(x: Tensor, projections: Tensor) -> Tensor:
-    """Rising coordinates (P, n) of x (n, d) on (d, P); numpy sorts far faster than torch."""
+    """Sorted projections (P, n) of x (n, d) on (d, P); numpy sorts much faster than torch."""
     return torch.from_numpy(np.sort((projections.T @ x.T).numpy(), axis=1))
 
 
 def _mean_kernel_of_pairs(x: Tensor, median: float) -> float:
-    """Mean kernel of two different rows of x (n, d)."""
+    """Mean kernel over pairs of different rows of x (n, d)."""
     n = len(x)
     return (_kernel_sum(x, x, median) - n) / (n * (n - 1))
 
@@ -339,7 +351,8 @@ def _mean_kernel_of_pairs(x: Tensor, median: float) -> float:
 def _kernel_sum(x: Tensor, y: Tensor, median: float) -> float:
     """Sum of the kernel over all pairs of rows of x (n, d) and y (m, d).
 
-    One exponential serves all bandwidths: the widest kernel, to the fourth power for each next.
+    One exponential suffices for all bandwidths: each narrower kernel is the fourth power of the
+    next wider one.
     """
     total = 0.0
     squares = y.square().sum(dim=1)
@@ -354,5 +367,5 @@ def _kernel_sum(x: Tensor, y: Tensor, median: float) -> float:
 
 
 def _single(label: Tensor | None) -> Tensor | None:
-    """Labels in the float type that networks take."""
+    """Convert labels to float32, the type of the networks."""
     return None if label is None else label.float()

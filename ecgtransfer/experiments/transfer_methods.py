@@ -1,11 +1,11 @@
-"""The methods of the study on Gaussian mixtures, each judged by the same rule.
+"""The methods of the study on Gaussian mixtures, all with the same model selection.
 
-The methods that ship (`transfer.methods.METHODS`) run as they do for ECGs, with networks for
-vectors. Beside them stand references that know the exact answer, rivals that do not ship, and
-guidance by each combination of the loss terms.
+The methods for ECGs (`transfer.methods.METHODS`) run with networks for vectors. For comparison
+there are references that use the true target, further methods from the literature, and guidance
+with each combination of the loss terms.
 
-A method gets an `Assignment`, the target records of one seed with the source model, and returns a
-`Transferred`: a denoiser with its cost.
+A method takes a `TransferTask`, the records of one cell with the source model, and returns a
+`TransferResult`: a denoiser with its cost.
 """
 
 from __future__ import annotations
@@ -18,34 +18,33 @@ from torch import Tensor
 
 from ecgtransfer.diffusion import label_of
 from ecgtransfer.errors import ConfigError
-from ecgtransfer.experiments.assignment import (
+from ecgtransfer.experiments.gaussian_mixture import GaussianMixture
+from ecgtransfer.experiments.transfer_task import (
     RATES,
     TUNING_RATES,
-    Assignment,
-    Kept,
-    Transferred,
-    terms,
+    Selected,
+    TransferResult,
+    TransferTask,
+    loss_terms,
 )
-from ecgtransfer.experiments.gaussian_mixture import GaussianMixture
-from ecgtransfer.transfer import DomainClassifierFit, TgdpConfig, extrapolated, guided
-from ecgtransfer.transfer import methods as shipped
+from ecgtransfer.transfer import DomainClassifierFit, TgdpConfig, extrapolated, guided, methods
 
-#: Of factors and scales that start where they change nothing.
+#: Candidate learning rates of adapters, which start at the source model.
 ADAPTER_RATES = (5e-4, 5e-3, 2e-2)
 
-#: Candidate rates of the shipped methods that train on target records alone; `RATES` of any other.
-RIVAL_RATES: dict[str, tuple[float, ...]] = {
+#: Candidate learning rates of the methods that train on target records only; default `RATES`.
+TARGET_ONLY_RATES: dict[str, tuple[float, ...]] = {
     "scratch": RATES,
     "finetune": TUNING_RATES,
     "difffit": ADAPTER_RATES,
     "lora": ADAPTER_RATES,
 }
 
-#: Strengths of the Sobolev penalty, and scales of Domain Guidance, that it decides between.
+#: Candidate weights of the Sobolev penalty, and candidate scales of Domain Guidance.
 SOBOLEV_WEIGHTS = (0.01, 0.1)
 EXTRAPOLATION_SCALES = (1.25, 1.5, 2.0)
 
-#: Steps of expectation maximisation.
+#: Iterations of expectation maximisation.
 EM_STEPS = 100
 
 
@@ -54,112 +53,111 @@ class StudiedMethod:
     """A row of the study's tables.
 
     Attributes:
-        name: as in tables and files.
-        title: for readers.
-        group: "reference" (looks at the exact answer, or does nothing), "rival", "term" (which
-            terms of the loss), "form" (which form of the guidance loss) or "ours".
-        transfer: the method.
+        name: name in tables and files.
+        title: title in figures and tables.
+        group: "reference" (uses the true target, or leaves the source unchanged), "baseline" (a
+            method to compare with), "term" (a combination of loss terms), "form" (a form of the
+            guidance loss) or "calibrated" (guidance with calibrated weights).
+        transfer: function that runs the method.
     """
 
     name: str
     title: str
     group: str
-    transfer: Callable[[Assignment], Transferred]
+    transfer: Callable[[TransferTask], TransferResult]
 
 
-def _rival(name: str, rates: Sequence[float]) -> StudiedMethod:
-    """A shipped method that trains on target records alone."""
+def _target_only(name: str, rates: Sequence[float]) -> StudiedMethod:
+    """Return a method of `transfer.methods` that trains on target records only."""
 
-    def transfer(assignment: Assignment) -> Transferred:
-        found = assignment.finetuned if name == "finetune" else assignment.tuned(name, rates)
-        return found.transferred(found.result.denoiser(), found.result.parameters)
+    def transfer(task: TransferTask) -> TransferResult:
+        found = task.finetuned if name == "finetune" else task.tuned(name, rates)
+        return found.to_result(found.result.denoiser(), found.result.parameters)
 
-    return StudiedMethod(name, shipped.METHODS[name].title, "rival", transfer)
+    return StudiedMethod(name, methods.METHODS[name].title, "baseline", transfer)
 
 
-def _rivals() -> list[StudiedMethod]:
-    """Every shipped method but guidance and the source model as it is."""
+def _target_only_methods() -> list[StudiedMethod]:
+    """Return the methods of `transfer.methods` that train on target records only."""
     others = [
         name
-        for name, method in shipped.METHODS.items()
-        if not method.uses_source_records and name not in {*RIVAL_RATES, "source"}
+        for name, method in methods.METHODS.items()
+        if not method.uses_source_records and name not in {*TARGET_ONLY_RATES, "source"}
     ]
-    rates = {**RIVAL_RATES, **dict.fromkeys(others, RATES)}
-    return [_rival(name, each) for name, each in rates.items()]
+    rates = {**TARGET_ONLY_RATES, **dict.fromkeys(others, RATES)}
+    return [_target_only(name, each) for name, each in rates.items()]
 
 
-def _guided_by(name: str, config: TgdpConfig) -> Callable[[Assignment], Transferred]:
-    return lambda assignment: assignment.guidance(name, config)
+def _guided_by(name: str, config: TgdpConfig) -> Callable[[TransferTask], TransferResult]:
+    return lambda task: task.guidance(name, config)
 
 
-def _exact(assignment: Assignment) -> Transferred:
-    return Transferred(guided(assignment.source, assignment.problem.log_h))
+def _exact(task: TransferTask) -> TransferResult:
+    return TransferResult(guided(task.source, task.problem.log_h))
 
 
-def _classifier_guidance(assignment: Assignment) -> Transferred:
-    found = assignment.noisy_classifier
-    return _guided_by_classifier(assignment, found)
+def _classifier_guidance(task: TransferTask) -> TransferResult:
+    found = task.noisy_classifier
+    return _guided_by_classifier(task, found)
 
 
-def _sobolev(assignment: Assignment) -> Transferred:
-    found = assignment.best(
+def _sobolev(task: TransferTask) -> TransferResult:
+    found = task.select(
         SOBOLEV_WEIGHTS,
-        assignment.sobolev_classifier,
-        lambda fit: assignment.rule(guided(assignment.source, fit.classifier)),
+        task.sobolev_classifier,
+        lambda fit: task.held_out_loss(guided(task.source, fit.classifier)),
         "sobolev",
     )
-    rate = replace(assignment.noisy_classifier, seconds=0.0)
-    return _guided_by_classifier(assignment, found, rate)
+    rate = replace(task.noisy_classifier, seconds=0.0)
+    return _guided_by_classifier(task, found, rate)
 
 
 def _guided_by_classifier(
-    assignment: Assignment, found: Kept[DomainClassifierFit], *others: Kept[Any]
-) -> Transferred:
+    task: TransferTask, found: Selected[DomainClassifierFit], *others: Selected[Any]
+) -> TransferResult:
     classifier = found.result.classifier
     parameters = sum(p.numel() for p in classifier.parameters())
-    return found.transferred(guided(assignment.source, classifier), parameters, *others)
+    return found.to_result(guided(task.source, classifier), parameters, *others)
 
 
-def _domain_guidance(assignment: Assignment) -> Transferred:
-    found = assignment.finetuned
+def _domain_guidance(task: TransferTask) -> TransferResult:
+    found = task.finetuned
     tuned = found.result.denoiser()
-    candidates = {
-        scale: extrapolated(assignment.source, tuned, scale) for scale in EXTRAPOLATION_SCALES
-    }
-    scale = min(candidates, key=lambda each: assignment.rule(candidates[each]))
-    result = found.transferred(candidates[scale], found.result.parameters)
+    candidates = {scale: extrapolated(task.source, tuned, scale) for scale in EXTRAPOLATION_SCALES}
+    scale = min(candidates, key=lambda each: task.held_out_loss(candidates[each]))
+    result = found.to_result(candidates[scale], found.result.parameters)
     return replace(result, chosen={**found.chosen, "scale": scale})
 
 
-def _logistic(assignment: Assignment) -> Transferred:
-    found = assignment.logistic
-    return found.transferred(
-        assignment.guided(found.result), found.result.parameters, assignment.clean_classifier
+def _logistic(task: TransferTask) -> TransferResult:
+    found = task.logistic
+    return found.to_result(
+        task.guided(found.result), found.result.parameters, task.clean_classifier
     )
 
 
-def _consistency(assignment: Assignment) -> Transferred:
-    found = assignment.consistency
-    return found.transferred(assignment.guided(found.result), found.result.parameters)
+def _consistency(task: TransferTask) -> TransferResult:
+    found = task.consistency
+    return found.to_result(task.guided(found.result), found.result.parameters)
 
 
-def _calibrated(assignment: Assignment) -> Transferred:
-    """Consistency alone on one split, followed as far as the held-out fifth says."""
-    result = assignment.calibrated
-    return assignment.consistency.transferred(result.denoiser(), result.parameters)
+def _calibrated(task: TransferTask) -> TransferResult:
+    """Guidance by the consistency loss on one split, with a weight from the held-out fifth."""
+    result = task.calibrated
+    return task.consistency.to_result(result.denoiser(), result.parameters)
 
 
-def _tgdp(assignment: Assignment) -> Transferred:
-    found, result = assignment.consistency, assignment.cross_fitted
+def _tgdp(task: TransferTask) -> TransferResult:
+    found, result = task.consistency, task.cross_fitted
     return replace(
-        found.transferred(result.denoiser(), result.parameters),
+        found.to_result(result.denoiser(), result.parameters),
         seconds=found.seconds + result.seconds,
     )
 
 
-def _stack(assignment: Assignment) -> Transferred:
-    guidance, tuned, result = _tgdp(assignment), assignment.finetuned, assignment.stack
-    return Transferred(
+def _stack(task: TransferTask) -> TransferResult:
+    guidance, tuned, result = _tgdp(task), task.finetuned, task.stack
+    return TransferResult(
         result.denoiser(),
         result.parameters,
         guidance.seconds + result.seconds,
@@ -168,22 +166,23 @@ def _stack(assignment: Assignment) -> Transferred:
     )
 
 
-def _maximum_likelihood(assignment: Assignment) -> Transferred:
-    target = assignment.target
-    stated = label_of(target.label)
-    label = None if stated is None else stated.double()
-    return Transferred(
-        maximum_likelihood(assignment.problem.target, target.x0.double(), label).denoise
+def _maximum_likelihood(task: TransferTask) -> TransferResult:
+    target = task.target
+    target_label = label_of(target.label)
+    label = None if target_label is None else target_label.double()
+    return TransferResult(
+        maximum_likelihood(task.problem.target, target.x0.double(), label).denoise
     )
 
 
 def maximum_likelihood(start: GaussianMixture, x0: Tensor, label: Tensor | None) -> GaussianMixture:
-    """Expectation maximisation from `start`: the mixture of that shape most likely given x0.
+    """Fit a Gaussian mixture to records by expectation maximisation.
 
-    Begun at the truth it knows the family and which maximum to take, more than any method does.
+    With the true target as initial mixture, it has more information than any method: the family
+    of the distribution, and a start near the right maximum.
 
     Args:
-        start: the mixture that the iteration begins at.
+        start: initial mixture.
         x0: (N, d) records.
         label: (N, K) or None.
     """
@@ -206,64 +205,70 @@ METHODS: dict[str, StudiedMethod] = {
             "exact-target",
             "exact target denoiser",
             "reference",
-            lambda a: Transferred(a.problem.target.denoise),
+            lambda a: TransferResult(a.problem.target.denoise),
         ),
         StudiedMethod("exact", "exact guidance of the learned source model", "reference", _exact),
         StudiedMethod("mle", "maximum likelihood, family known", "reference", _maximum_likelihood),
         StudiedMethod(
-            "source", "source model as it is", "reference", lambda a: Transferred(a.source)
+            "source", "unchanged source model", "reference", lambda a: TransferResult(a.source)
         ),
-        *_rivals(),
-        StudiedMethod("domain-guidance", "Domain Guidance", "rival", _domain_guidance),
-        StudiedMethod("classifier", "noise-dependent classifier", "rival", _classifier_guidance),
-        StudiedMethod("sobolev", "noise-dependent classifier, Sobolev penalty", "rival", _sobolev),
+        *_target_only_methods(),
+        StudiedMethod("domain-guidance", "Domain Guidance", "baseline", _domain_guidance),
+        StudiedMethod("classifier", "noise-dependent classifier", "baseline", _classifier_guidance),
+        StudiedMethod(
+            "sobolev", "noise-dependent classifier, Sobolev penalty", "baseline", _sobolev
+        ),
         StudiedMethod("guidance", "guidance term", "term", _logistic),
-        StudiedMethod("cycle", "cycle term", "term", _guided_by("cycle", terms(False, True))),
+        StudiedMethod("cycle", "cycle term", "term", _guided_by("cycle", loss_terms(False, True))),
         StudiedMethod("consistency", "consistency term", "term", _consistency),
         StudiedMethod(
-            "guidance+cycle", "guidance, cycle", "term", _guided_by("g-c", terms(True, True))
+            "guidance+cycle", "guidance, cycle", "term", _guided_by("g-c", loss_terms(True, True))
         ),
         StudiedMethod(
             "guidance+consistency",
             "guidance, consistency",
             "term",
-            _guided_by("g-k", terms(True, False, True)),
+            _guided_by("g-k", loss_terms(True, False, True)),
         ),
         StudiedMethod(
             "cycle+consistency",
             "cycle, consistency",
             "term",
-            _guided_by("c-k", terms(False, True, True)),
+            _guided_by("c-k", loss_terms(False, True, True)),
         ),
         StudiedMethod(
             "all",
             "guidance, cycle, consistency",
             "term",
-            _guided_by("g-c-k", terms(True, True, True)),
+            _guided_by("g-c-k", loss_terms(True, True, True)),
         ),
         StudiedMethod(
             "guidance-mse",
             "guidance term, squared form",
             "form",
-            _guided_by("mse", terms(True, form="mse")),
+            _guided_by("mse", loss_terms(True, form="mse")),
         ),
         StudiedMethod(
             "guidance-kl",
             "guidance term, KL form",
             "form",
-            _guided_by("kl", terms(True, form="kl")),
+            _guided_by("kl", loss_terms(True, form="kl")),
         ),
         StudiedMethod(
-            "calibrated", "consistency, weight calibrated on one split", "ours", _calibrated
+            "calibrated", "consistency, weight calibrated on one split", "calibrated", _calibrated
         ),
-        StudiedMethod("tgdp", "consistency, cross-fitted, calibrated", "ours", _tgdp),
-        StudiedMethod("stack", "the same and fine-tuning, stacked", "ours", _stack),
+        StudiedMethod("tgdp", "consistency, cross-fitted, calibrated", "calibrated", _tgdp),
+        StudiedMethod("stack", "guidance and fine-tuning, stacked", "calibrated", _stack),
     )
 }
 
 
 def method(name: str) -> StudiedMethod:
-    """The method of this name, or a sentence that lists them."""
+    """Return the method of this name.
+
+    Raises:
+        ConfigError: there is no such method.
+    """
     if name not in METHODS:
-        raise ConfigError(f"expected a method of {', '.join(METHODS)}, got {name!r}")
+        raise ConfigError(f"expected a method of {', '.join(METHODS)}, got {name!r}; choose one")
     return METHODS[name]

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
         estimate,
         reflected_estimate,
         simultaneous_estimates,
+        student_draws,
         student_estimate,
         student_reach,
-        widening,
     )
     from ecgtransfer.statistics.quantiles import Quantiles
     from ecgtransfer.statistics.resampling import (
@@ -63,9 +63,9 @@ __all__ = [
     "share_estimate",
     "simultaneous_estimates",
     "streams",
+    "student_draws",
     "student_estimate",
     "student_reach",
     "undefined_classes",
-    "widening",
     "wilson_estimate",
 ]

@@ -99,22 +99,37 @@ def simultaneous_estimates(values: npt.ArrayLike, draws: npt.ArrayLike) -> tuple
     )
 
 
-def widening(draws: npt.ArrayLike, variance: float, freedom: int) -> float:
-    """Factor that widens bootstrap draws (R,) of a score when there are few patients.
+def student_draws(
+    value: float,
+    draws: npt.ArrayLike,
+    of_patients: npt.ArrayLike,
+    variance: float,
+    freedom: int,
+) -> FloatArray:
+    """Spread bootstrap draws (R,) of a score as Student's t, when there are few patients.
 
-    max(1, √(variance / variance of the draws)) · t / z, where t and z are the 97.5 % quantiles of
-    Student's distribution with `freedom` degrees of freedom and of the normal distribution. It
-    tends to 1 for many patients.
+    A draw that lies u standard deviations from the score, of the draws after they were scaled by
+    max(1, √(variance / variance of `of_patients`)), is moved to T⁻¹(Φ(u)) of them, with T the
+    distribution of Student's t and Φ the normal distribution. So an interval of one score has
+    Student's quantile, and the largest of several (`simultaneous_estimates`) Student's quantile
+    further out, where it exceeds the normal one by more. For many patients nothing changes.
 
     Args:
-        draws: (R,) bootstrap draws.
-        variance: unbiased estimate for the same score, such as `macro_auroc_variance`.
-        freedom: degrees of freedom.
+        value: the score.
+        draws: (R,) bootstrap draws of it, which may vary for other reasons too (trainings).
+        of_patients: (R,) bootstrap draws of the patients alone.
+        variance: unbiased estimate of the variance over patients, such as `macro_auroc_variance`.
+        freedom: degrees of freedom of that estimate.
     """
-    found = float(np.var(np.asarray(draws, dtype=np.float64)))
-    tail = (1 + CONFIDENCE) / 2
-    few = float(stats.t.ppf(tail, freedom) / stats.norm.ppf(tail))
-    return few * math.sqrt(max(variance / found, 1.0)) if found > 0 else few
+    steps = np.asarray(draws, dtype=np.float64) - value
+    found = float(np.var(np.asarray(of_patients, dtype=np.float64)))
+    if found > 0:
+        steps *= math.sqrt(max(variance / found, 1.0))
+    scale = float(steps.std())
+    if scale == 0:
+        return np.asarray(value + steps)
+    beyond = stats.norm.sf(np.abs(steps) / scale).clip(min=np.finfo(np.float64).tiny)
+    return np.asarray(value + scale * np.sign(steps) * stats.t.isf(beyond, freedom))
 
 
 def student_estimate(values: Sequence[float]) -> Estimate:

@@ -1,4 +1,4 @@
-"""Transfer: from the denoiser of the source to a denoiser of the target."""
+"""Transfer: turn the denoiser of the source into a denoiser of the target."""
 
 from ecgtransfer.transfer.adapters import (
     LoraConfig,
@@ -11,16 +11,15 @@ from ecgtransfer.transfer.beat_shape_guidance import (
     BeatShapeGuidance,
     TunableBeatShapes,
 )
+from ecgtransfer.transfer.calibration import log_density_ratio
 from ecgtransfer.transfer.cross_fit import CrossFittedGuidance, MeanLogH, cross_fit
 from ecgtransfer.transfer.density_ratio import (
-    DomainClassifier,
     DomainClassifierConfig,
     DomainClassifierFit,
-    EncoderEnsemble,
     fit_domain_classifier,
-    log_density_ratio,
 )
 from ecgtransfer.transfer.diagnostics import RatioDiagnostics, ratio_diagnostics
+from ecgtransfer.transfer.domain_classifier import DomainClassifier, EncoderEnsemble
 from ecgtransfer.transfer.extrapolated import extrapolated
 from ecgtransfer.transfer.finetune import FinetuneConfig, finetune
 from ecgtransfer.transfer.guidance import (

@@ -1,7 +1,8 @@
-"""Transfer by training little of the denoiser: low-rank factors, or biases and scale factors.
+"""Parameter-efficient fine-tuning: low-rank updates (LoRA), or biases and scales (DiffFit).
 
-`with_lora` and `with_difffit` prepare a copy for `finetune`, which trains what needs a gradient;
-`merged` folds what was learned into the weights, so that the result is an ordinary denoiser again.
+`with_lora` and `with_difffit` return a copy of a denoiser for `finetune`, which trains the
+parameters with `requires_grad`. `merged` folds the adapters into the weights afterwards, so that
+the result has the architecture of the original.
 """
 
 from __future__ import annotations
@@ -22,17 +23,20 @@ from ecgtransfer.training import seeded_initialisation
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
-#: Layers with a weight matrix, (out, in) or (out, in, kernel), that adapters are made for.
+#: Layers that get an adapter: their weight is (out, in) or (out, in, kernel).
 WEIGHT_LAYERS = (nn.Linear, nn.Conv1d)
 
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """Shape of the low-rank update W + (alpha / rank) B A.
+    """Settings of the low-rank update W + (alpha / rank) B A.
 
     Attributes:
         rank: columns of B and rows of A.
-        alpha: how strongly the update counts; alpha equal to the rank counts it once.
+        alpha: scale of the update; alpha = rank adds B A itself.
+
+    Raises:
+        ConfigError: rank is below 1, or alpha is not finite and above 0.
     """
 
     rank: int = 8
@@ -42,23 +46,24 @@ class LoraConfig:
         if self.rank < 1 or not 0 < self.alpha < math.inf:
             raise ConfigError(
                 f"expected a rank of at least 1 and a finite alpha above 0, got {self.rank} and "
-                f"{self.alpha}"
+                f"{self.alpha}; correct the lora settings"
             )
 
 
 def with_lora(denoiser: AnyModule, config: LoraConfig, seed: int) -> AnyModule:
-    """A copy whose low-rank factors alone need a gradient (Hu et al., ICLR 2022; library peft).
+    """Return a copy with trainable low-rank factors (Hu et al., ICLR 2022; library peft).
 
     Every linear layer and convolution W (out, in * kernel) becomes W + (alpha / rank) B A with
-    A (rank, in * kernel) and B (out, rank). B starts at zero: the copy equals the original.
+    A (rank, in * kernel) and B (out, rank). All other parameters are frozen. B starts at zero, so
+    the copy computes the same function as the original.
 
     Args:
-        denoiser: stays as it is.
-        config: rank and strength of the update.
-        seed: of the random A.
+        denoiser: network to adapt; it is not modified.
+        config: rank and scale of the update.
+        seed: seed of the random A.
 
     Raises:
-        ConfigError: no linear layer or convolution inside the denoiser.
+        ConfigError: the denoiser contains no linear layer or convolution.
     """
     import peft
 
@@ -74,21 +79,23 @@ def with_lora(denoiser: AnyModule, config: LoraConfig, seed: int) -> AnyModule:
 
 
 def with_difffit(denoiser: AnyModule, embeddings: Sequence[str] = ()) -> AnyModule:
-    """A copy ready for DiffFit (Xie et al., ICCV 2023): all but its weight matrices is trained.
+    """Return a copy for DiffFit (Xie et al., ICCV 2023): weight matrices are frozen and scaled.
 
-    Biases, normalisation and the embeddings of noise level and label (`Conditioning`, or any
-    parameter of no linear layer or convolution) need a gradient. Of the other linear layers and
-    convolutions the weight is frozen, and a factor is learned, gamma (W x + b), which starts at 1:
-    the copy equals the original. The paper has such a factor at the end of each residual branch;
-    here every layer has one, so that networks without residual branches are adapted as well.
+    Trainable are all biases, all parameters outside linear layers and convolutions (such as those
+    of normalisation), and the embeddings of noise level and label (`Conditioning` modules). Each
+    other linear layer or convolution becomes gamma (W x + b) with frozen W and a trainable scalar
+    gamma. Gamma starts at 1, so the copy computes the same function as the original. The paper
+    puts one gamma at the end of each residual branch; here each layer has one, so that networks
+    without residual branches can be adapted too.
 
     Args:
-        denoiser: stays as it is.
-        embeddings: dotted names of modules that are trained whole as well, where noise level or
-            label enter by another way than `Conditioning`.
+        denoiser: network to adapt; it is not modified.
+        embeddings: dotted names of further modules whose parameters are all trained, for networks
+            that embed noise level or label without `Conditioning`.
 
     Raises:
-        ConfigError: no linear layer or convolution inside the denoiser, or no module of a name.
+        ConfigError: the denoiser contains no linear layer or convolution, or no module of a name
+            in `embeddings`.
     """
     adapted = copy.deepcopy(denoiser).requires_grad_(True)
     modules = dict(adapted.named_modules())
@@ -97,38 +104,40 @@ def with_difffit(denoiser: AnyModule, embeddings: Sequence[str] = ()) -> AnyModu
             f"expected embeddings among the modules of the {type(denoiser).__name__}, got "
             f"{', '.join(sorted(unknown))}; give dotted names as `named_modules` does"
         )
-    whole = [m for name, m in modules.items() if name in embeddings or isinstance(m, Conditioning)]
-    trained_whole = {layer for module in whole for layer in module.modules()}
+    embedders = [
+        m for name, m in modules.items() if name in embeddings or isinstance(m, Conditioning)
+    ]
+    unfrozen = {layer for module in embedders for layer in module.modules()}
     for name, layer in _weight_layers(adapted).items():
-        if layer not in trained_whole:
+        if layer not in unfrozen:
             layer.get_parameter("weight").requires_grad_(False)
-            _put(adapted, name, _Scaled(layer))
+            _replace(adapted, name, _Scaled(layer))
     return adapted
 
 
 def merged(module: AnyModule) -> AnyModule:
-    """A copy with its adapters folded into the weights: the network that `with_...` was given.
+    """Return a frozen copy with the adapters of `with_lora` or `with_difffit` folded in.
 
-    Its parameters have the names of the original's and need no gradient. A module without
-    adapters is copied as it is.
+    The copy has the architecture and parameter names of the network without adapters. A module
+    without adapters is only copied and frozen.
     """
-    plain = copy.deepcopy(module)
-    for name, layer in list(plain.named_modules()):
+    result = copy.deepcopy(module)
+    for name, layer in list(result.named_modules()):
         if isinstance(layer, _Scaled) or hasattr(layer, "lora_A"):
             layer.merge()
-            _put(plain, name, layer.get_submodule("base_layer"))
-    if hasattr(plain, "peft_config"):
-        del plain.peft_config
-    return plain.requires_grad_(False)
+            _replace(result, name, layer.get_submodule("base_layer"))
+    if hasattr(result, "peft_config"):
+        del result.peft_config
+    return result.requires_grad_(False)
 
 
 def trainable_parameters(module: nn.Module) -> int:
-    """How many numbers of a module need a gradient."""
+    """Count the scalar parameters of a module that have `requires_grad`."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 class _Scaled(nn.Module):
-    """A layer times one learned number that starts at 1."""
+    """A layer times a trainable scalar, which starts at 1."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -141,19 +150,23 @@ class _Scaled(nn.Module):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Fold the factor into the layer."""
+        """Multiply the parameters of the layer by the factor."""
         for parameter in self.base_layer.parameters():
             parameter.mul_(self.factor)
 
 
-def _put(module: nn.Module, name: str, layer: nn.Module) -> None:
-    """Set the layer of that dotted name."""
+def _replace(module: nn.Module, name: str, layer: nn.Module) -> None:
+    """Replace the submodule with this dotted name."""
     parent, _, child = name.rpartition(".")
     setattr(module.get_submodule(parent), child, layer)
 
 
 def _weight_layers(denoiser: nn.Module) -> dict[str, nn.Module]:
-    """The linear layers and convolutions inside a denoiser, by name."""
+    """Return the linear layers and convolutions of a denoiser by dotted name.
+
+    Raises:
+        ConfigError: there are none.
+    """
     layers: dict[str, nn.Module] = {
         name: layer
         for name, layer in denoiser.named_modules()
@@ -162,6 +175,6 @@ def _weight_layers(denoiser: nn.Module) -> dict[str, nn.Module]:
     if not layers:
         raise ConfigError(
             f"expected a denoiser with linear layers or convolutions inside, got a "
-            f"{type(denoiser).__name__} with none; train all of it instead"
+            f"{type(denoiser).__name__} with none; use full fine-tuning"
         )
     return layers

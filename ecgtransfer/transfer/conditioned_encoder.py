@@ -1,4 +1,4 @@
-"""The network of a domain classifier, which sees what a record is conditioned on."""
+"""The network of a domain classifier of conditioned records."""
 
 import torch
 from torch import Tensor, nn
@@ -9,14 +9,15 @@ from ecgtransfer.models import Encoder1d
 
 
 class ConditionedEncoder(nn.Module):
-    """An `Encoder1d` of a signal with its beats and layout as further leads.
+    """An `Encoder1d` that reads the beats and the layout of a record as additional leads.
 
-    Of the label it sees what is known, present and absent as two columns. Both domains must know
-    the same statements: else what is known would reveal the domain.
+    It reads each statement as two columns, present and absent; both are 0 if the statement is
+    unknown. The same statements must be known in both domains; otherwise the pattern of unknown
+    statements would reveal the domain.
 
     Args:
-        encoder: its leads are those of signal, beats and layout together, its labels twice the
-            statements.
+        encoder: network for the leads of signal, beats and layout together, and for two label
+            columns per statement.
     """
 
     def __init__(self, encoder: Encoder1d) -> None:
@@ -28,6 +29,6 @@ class ConditionedEncoder(nn.Module):
         given = as_condition(label)
         values, _ = label_inputs(given, masked=True)
         channels = channels_of(given)
-        whole = x if channels is None else torch.cat([x, channels.to(x)], dim=1)
-        result: Tensor = self.encoder(whole, sigma, values)
+        inputs = x if channels is None else torch.cat([x, channels.to(x)], dim=1)
+        result: Tensor = self.encoder(inputs, sigma, values)
         return result

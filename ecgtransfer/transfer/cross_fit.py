@@ -1,4 +1,4 @@
-"""Guidance from every target record: a network for each fold, weighed on the patients it missed."""
+"""Cross-fitted guidance: one network per fold of patients, calibrated on held-out patients."""
 
 from __future__ import annotations
 
@@ -19,12 +19,21 @@ from ecgtransfer.transfer.weight import GuidanceFit, NoiseLevelWeight, measure_g
 
 
 class MeanLogH(nn.Module):
-    """The mean of several log h, a `LogH` itself: their geometric mean as densities."""
+    """Mean of several log h, which is a `LogH` too: the geometric mean of the ratios h.
+
+    Args:
+        networks: the networks to average, each a `LogH`.
+
+    Raises:
+        ConfigError: there is none.
+    """
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
         if not networks:
-            raise ConfigError("expected at least one guidance network to average, got none")
+            raise ConfigError(
+                "expected at least one guidance network to average, got none; pass the networks"
+            )
         self.networks = nn.ModuleList(networks)
 
     def forward(self, x: Tensor, sigma: Tensor, label: Given) -> Tensor:
@@ -35,15 +44,15 @@ class MeanLogH(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class CrossFittedGuidance:
-    """What cross-fitting came to.
+    """Result of `cross_fit`.
 
     Attributes:
-        log_h: the mean over folds.
-        measured: how far each fold's guidance explains the patients that it missed, summed, with
-            the <u, u> of the mean.
-        weight: of the mean, calibrated on that sum.
-        weight_without_label: the same measured on records whose label is hidden, for a label
-            scale; None where that was not asked for.
+        log_h: mean of the networks of all folds.
+        measured: fit of each fold's guidance to the held-out patients of that fold, summed over
+            folds; its `sq_norm` is that of the mean guidance.
+        weight: guidance weight of the mean, calibrated on `measured`.
+        weight_without_label: guidance weight for records without a label, calibrated on held-out
+            records with hidden labels; None if it was not requested.
     """
 
     log_h: MeanLogH
@@ -52,7 +61,7 @@ class CrossFittedGuidance:
     weight_without_label: NoiseLevelWeight | None = None
 
     def guided(self, denoise: Denoiser) -> Denoiser:
-        """The target's denoiser, at label scale 1."""
+        """Return the denoiser of the target, at label scale 1."""
         return guided(denoise, self.log_h, self.weight)
 
 
@@ -68,32 +77,34 @@ def cross_fit(
     device: torch.device | None = None,
     without_label: bool = False,
 ) -> CrossFittedGuidance:
-    """Fit guidance once for each fold of patients; nothing is held back from all of them.
+    """Fit one guidance network per fold of patients, and calibrate the weight of their mean.
 
-    A single split holds a fifth of few records out of the fit, and has but that fifth to stop the
-    training and calibrate the weight on.
+    Each network is fitted on all folds but its own, so every record takes part in fitting and in
+    calibration. A single split would fit on four fifths of the records only, and stop the training
+    and calibrate the weight on the other fifth only.
 
     Args:
         denoise: the source's denoiser D_p.
         target: all training records of the target.
-        fit_fold: (number, records to fit on, held-out records) -> the fold's `LogH`, with all that
-            it rests on, domain classifiers too, fitted on those records.
-        edges: noise levels of the weight, see `noise_level_edges`.
-        folds: how many, at least 2.
-        draws: noise draws a held-out record and noise level.
-        seed: of folds and noise.
-        device: where the networks are; None takes that of the records.
-        without_label: also weigh the guidance of records without a label.
+        fit_fold: (fold index, records to fit on, held-out records) -> the `LogH` of the fold. It
+            may use the held-out records only to stop the training; domain classifiers too are
+            fitted on the first set only.
+        edges: edges of the noise-level bins of the weight, see `noise_level_edges`.
+        folds: number of folds, at least 2.
+        draws: noise draws per held-out record and bin.
+        seed: seed of the folds and of the noise.
+        device: device of the networks; None takes that of the records.
+        without_label: also calibrate a weight for records without a label.
 
     Raises:
-        CorpusError: fewer patients than folds, or fewer than two folds.
+        CorpusError: there are fewer patients than folds, or fewer than two folds.
     """
     parts = patient_folds(target, folds, seed)
-    networks = [fit_fold(number, *part) for number, part in enumerate(parts)]
+    networks = [fit_fold(index, *part) for index, part in enumerate(parts)]
     mean = MeanLogH(networks).requires_grad_(False)
 
     def measured(labelled: bool) -> GuidanceFit:
-        each = (
+        fits = (
             measure_guidance(
                 denoise,
                 network,
@@ -101,13 +112,13 @@ def cross_fit(
                 held_out.label if labelled else held_out.unlabelled().label,
                 edges,
                 draws=draws,
-                generator=torch.Generator().manual_seed(seed + number),
+                generator=torch.Generator().manual_seed(seed + index),
                 device=device,
-                followed=mean,
+                applied=mean,
             )
-            for number, (network, (_, held_out)) in enumerate(zip(networks, parts, strict=True))
+            for index, (network, (_, held_out)) in enumerate(zip(networks, parts, strict=True))
         )
-        return reduce(add, each)
+        return reduce(add, fits)
 
     total = measured(labelled=True)
     unlabelled = measured(labelled=False).weight() if without_label else None

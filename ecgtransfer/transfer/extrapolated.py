@@ -1,4 +1,4 @@
-"""From the source's denoiser through the fine-tuned one and beyond."""
+"""Domain Guidance: extrapolation from the source's denoiser beyond the fine-tuned one."""
 
 from torch import Tensor
 
@@ -7,18 +7,18 @@ from ecgtransfer.diffusion.condition import Given
 
 
 def extrapolated(denoise_source: Denoiser, denoise_tuned: Denoiser, scale: float) -> Denoiser:
-    """D_source(x; none) + scale (D_tuned(x; label) - D_source(x; none)).
+    """Return D_source(x; none) + scale (D_tuned(x; label) - D_source(x; none)).
 
-    Domain Guidance (Zhong et al., ICLR 2025): the fine-tuned model is guided away from the
-    *unconditional* source. In scores this is the density p (q / p)^scale at every noise level,
-    with p the source's without a label and q the fine-tuned model's: scale 0 is that source, 1 the
-    fine-tuned model, above 1 exaggerates what tells a labelled target record from any source
-    record. Without labels and with an exact q it is `guided` at that weight.
+    Domain Guidance (Zhong et al., ICLR 2025) guides the fine-tuned model away from the
+    *unconditional* source. Its score is that of the density p (q / p)^scale at every noise level,
+    with p the unconditional source and q the fine-tuned model. Scale 0 gives p, scale 1 gives q,
+    and a larger scale amplifies the difference between labelled target records and source records.
+    Without labels and with an exact q, the result equals `guided` with this scale as weight.
 
     Args:
-        denoise_source: the source's denoiser; it is never told a label.
-        denoise_tuned: the same after fine-tuning on the target.
-        scale: how far to go; 0 and 1 call one denoiser alone.
+        denoise_source: the source's denoiser; it is called without labels.
+        denoise_tuned: the denoiser after fine-tuning on the target.
+        scale: factor of the difference; at 0 and 1 only one of the denoisers is called.
     """
     if scale == 1.0:
         return denoise_tuned

@@ -1,4 +1,4 @@
-"""Transfer by going on training: the denoiser, or what of it is trainable, on target records."""
+"""Fine-tuning: continue the training of a denoiser, or of its adapters, on target records."""
 
 from __future__ import annotations
 
@@ -31,26 +31,29 @@ from ecgtransfer.transfer.records import (
     refuse_shared_patients,
 )
 
-#: A denoiser that takes `dropped` as a fourth argument: `ECGDenoiser` or `DiffusionModel`.
+#: A denoiser with a fourth argument `dropped`, such as `ECGDenoiser` or `DiffusionModel`.
 DenoiserModule = TypeVar("DenoiserModule", bound=nn.Module)
 
-#: Noise draws a held-out record behind the validation score.
+#: Noise draws per held-out record for the validation loss.
 HELD_OUT_DRAWS = 8
 
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """How a denoiser goes on learning on the target.
+    """Settings of fine-tuning.
 
     Attributes:
-        label_dropout: share of records that are denoised without their label, so that
+        label_dropout: fraction of records that are denoised without their label, so that
             classifier-free guidance still works afterwards.
         noise: noise levels of training.
-        rate_factors: each times `train.learning_rate` is tried from the same start, and the one
-            with the lowest held-out loss is kept. At its full rate fine-tuning of a good source
-            model on few records did only harm.
-        train: how long and how fast; the weights with the lowest held-out loss are kept, those of
-            the start included.
+        rate_factors: factors of `train.learning_rate` to try from the same initial weights; the
+            one with the lowest held-out loss is kept. On few records, the full rate made a good
+            source model worse.
+        train: steps, batch size and optimiser; the weights with the lowest held-out loss are kept,
+            which may be the initial ones.
+
+    Raises:
+        ConfigError: a setting is out of range.
     """
 
     label_dropout: float = 0.1
@@ -70,11 +73,13 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_dropout < 1:
-            raise ConfigError(f"expected 0 <= label_dropout < 1, got {self.label_dropout}")
+            raise ConfigError(
+                f"expected 0 <= label_dropout < 1, got {self.label_dropout}; correct the setting"
+            )
         if self.train.validate_every < 1:
             raise ConfigError(
-                "expected validate_every of at least 1, for fine-tuning is stopped early, got "
-                f"{self.train.validate_every}"
+                f"expected validate_every of at least 1, got {self.train.validate_every}; "
+                "early stopping needs validation"
             )
         check_factors(self.rate_factors)
 
@@ -89,35 +94,35 @@ def finetune(
     progress: Callable[[Progress], None] | None = None,
     keep_checkpoint: bool = False,
 ) -> tuple[DenoiserModule, FitResult]:
-    """A copy of `denoiser` that went on training on the target; the original stays as it is.
+    """Train a copy of a denoiser on target records; the original is not modified.
 
-    Exactly the parameters that need a gradient are trained: all of them (`requires_grad_(True)`)
-    is full fine-tuning, those of `with_lora` or `with_difffit` is that method. With a denoiser of
-    random weights this is training from scratch on the target alone.
+    The parameters with `requires_grad` are trained: all of them for full fine-tuning, or those of
+    `with_lora` or `with_difffit`. A denoiser with random weights is trained from scratch.
 
     Args:
-        denoiser: where training starts, a module (x, sigma, label, dropped) -> denoised.
+        denoiser: initial weights, a module (x, sigma, label, dropped) -> denoised.
         target: training records.
-        held_out_target: target records of other patients; training stops when their denoising
-            loss no longer falls, and the best weights are kept, the start's if no step does better.
-        config: how long and how fast.
-        folder: gets weights, log and, while training, the checkpoint.
+        held_out_target: target records of other patients. Training stops early when their denoising
+            loss no longer falls, and the weights with the lowest loss are kept, which may be the
+            initial ones.
+        config: settings of fine-tuning.
+        folder: receives weights, log and, during training, the checkpoint.
         progress: called after every step.
         keep_checkpoint: leave the last checkpoint in the folder, see `fit`.
 
     Returns:
-        The trained copy, in evaluation mode and with its adapters (see `merged`), and how its
-        training went.
+        The trained copy, in evaluation mode and with its adapters (see `merged`), and the result
+        of its training.
 
     Raises:
-        ConfigError: no parameter of the denoiser needs a gradient.
-        CorpusError: a patient both in training and held out, or other numbers of labels.
-        RunError: a loss that is not finite.
+        ConfigError: no parameter of the denoiser has `requires_grad`.
+        CorpusError: training and held-out records share a patient or differ in their labels.
+        DivergedError: the loss is not finite.
     """
     if not trainable_parameters(denoiser):
         raise ConfigError(
-            "expected a denoiser with parameters that need a gradient, got a frozen one; set "
-            "requires_grad_(True) on a copy, or prepare it with with_lora or with_difffit"
+            "expected a denoiser with parameters that need a gradient, got a frozen one; call "
+            "requires_grad_(True) on a copy, or use with_lora or with_difffit"
         )
     refuse_shared_patients(target, held_out_target)
     refuse_other_labels(target, held_out_target)

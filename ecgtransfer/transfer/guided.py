@@ -1,7 +1,7 @@
-"""The method in one function: the source's denoiser plus a slope is the target's denoiser.
+"""Guided denoiser: the target's denoiser is the source's plus a gradient of log h.
 
-score_q(x) = score_p(x) + ∇ₓ log h(x) (Ouyang, Xie, Zha, Cheng, NeurIPS 2024, theorem 1), and
-with Tweedie's D(x; σ) = x + σ² score(x) that is D_q = D_p + σ² ∇ₓ log h, at weight 1 without error.
+score_q(x) = score_p(x) + ∇ₓ log h(x) (Ouyang, Xie, Zha, Cheng, NeurIPS 2024, theorem 1). With
+Tweedie's formula D(x; σ) = x + σ² score(x), D_q = D_p + σ² ∇ₓ log h: exact at weight 1.
 """
 
 from __future__ import annotations
@@ -26,31 +26,33 @@ from ecgtransfer.errors import ConfigError
 #: (x (B, ...), sigma (B,), label (B, K), a `Condition` or None) -> log h, (B,).
 LogH: TypeAlias = Callable[[Tensor, Tensor, Any], Tensor]
 
-#: How far the guidance is followed: a number, or a function of the noise level, (B,) -> (B,).
+#: Guidance weight: a number, or a function of the noise level, (B,) -> (B,).
 GuidanceWeight: TypeAlias = float | Callable[[Tensor], Tensor]
 
 
 def guided(denoise: Denoiser, log_h: LogH, weight: GuidanceWeight = 1.0) -> Denoiser:
-    """Target denoiser D_q(x; σ, y) = D_p(x; σ, y) + w σ² ∇ₓ log h(x, σ, y); one gradient a step.
+    """Return the target denoiser D_q(x; σ, y) = D_p(x; σ, y) + w σ² ∇ₓ log h(x, σ, y).
+
+    Each call computes one gradient of log h.
 
     Args:
         denoise: the source's denoiser D_p.
         log_h: the guidance, (x (B, ...), sigma (B,), label (B, K) or None) -> (B,).
-        weight: a number, or a function of sigma (B,) -> (B,) such as a `NoiseLevelWeight`.
+        weight: w, a number or a function of sigma, (B,) -> (B,), such as a `NoiseLevelWeight`.
 
     Returns:
-        A denoiser like any other. It carries no gradient to the parameters of `log_h`; training
-        goes through `consistency_loss`.
+        A denoiser. It passes no gradient to the parameters of `log_h`; train these with
+        `consistency_loss`.
 
     Raises:
-        ConfigError: `log_h` or `weight` gives anything but one number per record.
+        ConfigError: `log_h` or `weight` does not return one value per record.
     """
 
     def denoise_target(x: Tensor, sigma: Tensor, label: Condition | Tensor | None) -> Tensor:
-        strength = weight(sigma) if callable(weight) else torch.full_like(sigma, weight)
-        expect_one_per_record(strength, x, "the guidance weight")
-        step = (strength * sigma**2).to(x.dtype)
-        return denoise(x, sigma, label) + per_record(step, x) * slope(log_h, x, sigma, label)
+        values = weight(sigma) if callable(weight) else torch.full_like(sigma, weight)
+        expect_one_per_record(values, x, "the guidance weight")
+        factor = per_record((values * sigma**2).to(x.dtype), x)
+        return denoise(x, sigma, label) + factor * log_h_gradient(log_h, x, sigma, label)
 
     return denoise_target
 
@@ -62,22 +64,22 @@ def guided_at_scale(
     weight: GuidanceWeight = 1.0,
     weight_without_label: GuidanceWeight | None = None,
 ) -> Denoiser:
-    """The target's denoiser with classifier-free guidance at a label scale.
+    """Return the target denoiser with classifier-free guidance at a label scale.
 
-    D_q(x; none) + scale (D_q(x; label) - D_q(x; none)), with both denoisers `guided`. For the
-    exact log h that is the exact target at that scale. The source scaled and log h added once is
-    not: there the label is amplified in the source's law alone.
+    D_q(x; none) + scale (D_q(x; label) - D_q(x; none)), with both denoisers `guided`. With the
+    exact log h, this is the exact target at that scale. Classifier-free guidance of the source
+    with log h added once would not be: it amplifies the label in the source distribution only.
 
     Args:
-        denoise: the source's denoiser D_p, which knows records without a label.
-        log_h: the guidance, which knows them too (`TgdpConfig.knows_no_label`).
-        scale: how strongly the label counts; 1 is `guided`.
-        weight: how far the guidance is followed with a label.
-        weight_without_label: the same without one; None is the same weight. Both are calibrated
-            at scale 1, for no denoising loss belongs to another scale.
+        denoise: the source's denoiser D_p, trained with and without labels.
+        log_h: the guidance, trained with and without labels (`TgdpConfig.trains_without_label`).
+        scale: scale of classifier-free guidance; 1 gives `guided`.
+        weight: guidance weight with a label.
+        weight_without_label: guidance weight without a label; None takes `weight`. Both are
+            calibrated at scale 1, the only scale at which a denoising loss is defined.
 
     Raises:
-        ConfigError: as `guided`.
+        ConfigError: `log_h` or a weight does not return one value per record.
     """
     if weight_without_label is None:
         weight_without_label = weight
@@ -89,29 +91,31 @@ def guided_at_scale(
 def hiding_labels(
     function: Callable[[Tensor, Tensor, Any], Tensor], hidden: Tensor
 ) -> Callable[[Tensor, Tensor, Any], Tensor]:
-    """A `Denoiser` or `LogH` that is told no label of the records flagged in `hidden`, (B,) bool.
+    """Return a `Denoiser` or `LogH` that ignores the label of some records.
 
-    They go through in a call of their own, with whatever else they are conditioned on.
+    Args:
+        function: a `Denoiser` or `LogH`; it is called once with and once without labels.
+        hidden: (B,) bool, records whose label is ignored; other parts of their condition are used.
     """
 
-    def told_less(x: Tensor, sigma: Tensor, label: Given) -> Tensor:
+    def without_hidden_labels(x: Tensor, sigma: Tensor, label: Given) -> Tensor:
         if label is None or as_condition(label).label is None or not hidden.any():
             return function(x, sigma, label)
         if hidden.all():
             return function(x, sigma, without_label(label))
-        shown, rest = (~hidden).nonzero()[:, 0], hidden.nonzero()[:, 0]
+        labelled, unlabelled = (~hidden).nonzero()[:, 0], hidden.nonzero()[:, 0]
         values = torch.cat(
             [
-                function(x[shown], sigma[shown], label[shown]),
-                function(x[rest], sigma[rest], without_label(label[rest])),
+                function(x[labelled], sigma[labelled], label[labelled]),
+                function(x[unlabelled], sigma[unlabelled], without_label(label[unlabelled])),
             ]
         )
-        return values[torch.cat([shown, rest]).argsort()]
+        return values[torch.cat([labelled, unlabelled]).argsort()]
 
-    return told_less
+    return without_hidden_labels
 
 
-def slope(
+def log_h_gradient(
     log_h: LogH,
     x: Tensor,
     sigma: Tensor,
@@ -119,14 +123,20 @@ def slope(
     *,
     create_graph: bool = False,
 ) -> Tensor:
-    """∇ₓ log h(x, σ, y): (B, ...), the shape of `x`.
+    """Return ∇ₓ log h(x, σ, y), with the shape of `x`: (B, ...).
 
-    Works under `torch.no_grad()` and `torch.inference_mode()` too. With `create_graph` the
-    result can be differentiated once more, towards the parameters of `log_h`; without it no
-    gradient leaves this function.
+    Works under `torch.no_grad()` and `torch.inference_mode()` too.
+
+    Args:
+        log_h: the function to differentiate.
+        x: (B, ...) noised signals.
+        sigma: (B,) noise levels.
+        label: (B, K), a condition, or None.
+        create_graph: make the result differentiable with respect to the parameters of `log_h`;
+            otherwise it is detached.
 
     Raises:
-        ConfigError: `log_h` does not return one number per record.
+        ConfigError: `log_h` does not return one value per record.
     """
     with torch.inference_mode(False), torch.enable_grad():
         x = _ordinary(x.detach()).requires_grad_()
@@ -137,33 +147,40 @@ def slope(
 
 
 def noised(x0: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
-    """The noised signal x = x0 + σ noise: (B, ...).
+    """Return the noised signal x = x0 + σ noise: (B, ...).
 
     Raises:
-        ConfigError: sigma is not (B,), or noise has not the shape of x0.
+        ConfigError: sigma has not the shape (B,), or noise not that of x0.
     """
     expect_one_per_record(sigma, x0, "sigma")
     if noise.shape != x0.shape:
         raise ConfigError(
-            f"expected noise of the shape of x0, {tuple(x0.shape)}, got {tuple(noise.shape)}"
+            f"expected noise of the shape of x0, {tuple(x0.shape)}, got {tuple(noise.shape)}; draw "
+            "it with torch.randn(x0.shape)"
         )
     return x0 + per_record(sigma, x0) * noise
 
 
 def _ordinary(tensor: Tensor) -> Tensor:
-    """A tensor made under inference mode cannot be saved for a gradient; its copy can."""
+    """Copy a tensor that was created under inference mode: autograd cannot save such tensors."""
     return tensor.clone() if tensor.is_inference() else tensor
 
 
 def _ordinary_condition(label: Condition | Tensor | None) -> Condition | Tensor | None:
-    """`_ordinary` of a label or of every part of a condition."""
+    """Apply `_ordinary` to a label, or to every part of a condition."""
     if isinstance(label, Condition):
         return label.map(_ordinary)
     return None if label is None else _ordinary(label)
 
 
 def expect_one_per_record(value: Tensor, x: Tensor, name: str) -> None:
-    """(B, 1) and (B,) broadcast to (B, B), whose minimiser is the batch mean: refuse."""
+    """Check that a value has the shape (B,).
+
+    (B, 1) and (B,) would broadcast to (B, B), and a loss would silently fit the batch mean.
+
+    Raises:
+        ConfigError: the shape differs.
+    """
     if value.shape != x.shape[:1]:
         raise ConfigError(
             f"expected {name} to be one number per record, shape ({x.shape[0]},), got "

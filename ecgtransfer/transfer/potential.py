@@ -1,4 +1,4 @@
-"""The network that is log h: a potential whose slope is as rich as a small denoiser's output."""
+"""The guidance network: log h as a potential whose gradient resembles a denoiser's output."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ from ecgtransfer.storage import OMIT_AT_DEFAULT
 
 @dataclass(frozen=True)
 class GuidanceConfig:
-    """Shape of a `GuidanceNetwork`; the default has about 0.25 million parameters.
+    """Architecture of a `GuidanceNetwork`; the default has about 0.25 million parameters.
 
     Attributes:
-        labels: diagnoses in the label space, K; 0 for guidance that sees no label.
-        leads: signal channels.
+        labels: number of statements in the label space, K; 0 for guidance without labels.
+        leads: number of leads of the signal.
         fold: samples folded into channels before the first convolution.
-        width: channels inside.
-        dilations: one residual block for each, with that spacing between the taps.
-        kernel: taps of a convolution, odd.
+        width: number of channels of the residual blocks.
+        dilations: dilation of each residual block.
+        kernel: kernel size of the convolutions, odd.
         conditioning: width of the embedding of noise level and label.
-        masked_labels: whether each diagnosis may be unknown, see `Condition.known`.
-        condition_channels: channels of beats and layout, see `Condition`; 0 for none.
-        scalars: numbers of level, age and sex; 0 for none.
+        masked_labels: whether statements may be unknown, see `Condition.known`.
+        condition_channels: number of channels of beats and layout, see `Condition`; 0 for none.
+        scalars: number of scalars for level, age and sex; 0 for none.
+
+    Raises:
+        ConfigError: a setting is out of range.
     """
 
     labels: int
@@ -47,26 +50,30 @@ class GuidanceConfig:
             raise ConfigError(
                 "expected leads, fold, width and conditioning of at least 1 and labels of at "
                 f"least 0, got {self.leads}, {self.fold}, {self.width}, {self.conditioning} "
-                f"and {self.labels}"
+                f"and {self.labels}; correct the setting"
             )
         if self.kernel < 1 or self.kernel % 2 == 0:
-            raise ConfigError(f"expected a kernel with an odd number of taps, got {self.kernel}")
+            raise ConfigError(f"expected an odd kernel size above 0, got {self.kernel}; use 3 or 5")
         if any(dilation < 1 for dilation in self.dilations):
-            raise ConfigError(f"expected dilations of at least 1, got {self.dilations}")
+            raise ConfigError(
+                f"expected dilations of at least 1, got {self.dilations}; use 1 for none"
+            )
 
 
 class GuidanceNetwork(nn.Module):
     """log h(x, σ, y) = <z, V(z; σ, y)> / σ + Σₜ v(z; σ, y)ₜ + c(σ, y), z = x / √(σ² + 1): (B,).
 
-    The first term is an energy-type potential: in σ² ∇ log h it becomes V times the output scale
-    of an EDM denoiser, σ / √(σ² + 1) (Karras et al. 2022, table 1, with sigma_data = 1), so V
-    stands where a small denoiser's network would. Everything is summed over the record, never
-    averaged: log q/p of a long record is a sum over time, and the slope of a mean is T times too
-    small. V, v and c start at zero and are the only layers that do: training begins at the
-    source model, with a gradient that is not zero.
+    In σ² ∇ log h, the first term contributes V times the output scale of an EDM denoiser,
+    σ / √(σ² + 1) (Karras et al. 2022, table 1, with sigma_data = 1): V has the role of a small
+    denoiser's network. All terms are sums over the record, not means, because log q/p of a record
+    is a sum over time; the gradient of a mean would be T times too small. The output layers V, v
+    and c start at zero, so guidance starts as the source model; their gradient is not zero.
 
-    Smooth throughout (SiLU), for the consistency loss differentiates twice, and without
-    normalisation over time, which would couple the two ends of a record.
+    The network is smooth (SiLU), because the consistency loss differentiates it twice. It has no
+    normalisation over time, which would couple distant parts of a record.
+
+    Args:
+        config: the architecture.
     """
 
     def __init__(self, config: GuidanceConfig) -> None:
@@ -107,7 +114,7 @@ class GuidanceNetwork(nn.Module):
         """(B, leads, T), (B,) above 0, (B, K), a condition or None -> (B,); any T.
 
         Raises:
-            ConfigError: x or label has not the shape that the network was made for.
+            ConfigError: the shape of x or of the label does not match the architecture.
         """
         given = as_condition(label)
         self._check(x, given.label)
@@ -133,17 +140,18 @@ class GuidanceNetwork(nn.Module):
         config = self.config
         if x.ndim != 3 or x.shape[1] != config.leads:
             raise ConfigError(
-                f"expected signals of shape (B, {config.leads}, T), got {tuple(x.shape)}"
+                f"expected signals of shape (B, {config.leads}, T), got {tuple(x.shape)}; pass the "
+                "independent leads"
             )
         if config.labels and label is not None and label.shape != (len(x), config.labels):
             raise ConfigError(
                 f"expected labels of shape ({len(x)}, {config.labels}), got {tuple(label.shape)}; "
-                "bring them into the label space of the run"
+                "convert them to the label space of the run"
             )
 
 
 class PotentialBlock(nn.Module):
-    """h + convolution(SiLU(scale-and-shift(convolution(SiLU(h))))): (B, C, T) -> (B, C, T)."""
+    """Residual block, h + conv(SiLU(scale_shift(conv(SiLU(h))))): (B, C, T) -> (B, C, T)."""
 
     def __init__(self, width: int, kernel: int, dilation: int, conditioning: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Records of one domain as the transfer sees them: model units, labels and whose they are."""
+"""Records of one domain for transfer: signals in model units, labels and patients."""
 
 from __future__ import annotations
 
@@ -17,23 +17,26 @@ from ecgtransfer.diffusion.condition import joined
 from ecgtransfer.errors import CorpusError
 from ecgtransfer.statistics import streams
 
-#: Numbers behind a validation score, at least, whatever a record's size: a 12-lead ECG has four
-#: times as many, a point in the plane is noised again and again.
-LEAST_COORDINATES = 2048
+#: Minimum number of noised coordinates of a validation loss. One ECG (8 leads, 1000 samples) has
+#: more; records of few coordinates, such as points in the plane, are noised many times.
+MIN_COORDINATES = 2048
 
-#: Numbers that go through the networks at once where nothing is trained: 64 ECGs of 8 leads and
-#: 10 seconds, or many points of a plane.
+#: Coordinates per batch when nothing is trained: 64 ECGs of 8 leads and 1000 samples, or as many
+#: points in the plane as have this number of coordinates.
 COORDINATES_AT_ONCE = 64 * 8 * 1000
 
 
 @dataclass(frozen=True, eq=False)
 class DomainRecords:
-    """Records of one domain, recorded or drawn from a model.
+    """Records of one domain, recorded or sampled from a model.
 
     Attributes:
         x0: (N, 8, T) clean signals in model units, or (N, ...) records of another kind.
-        label: (N, K) multi-hot in the shared label space, the condition of each record, or None.
-        patient: whose each record is, N names; a record drawn from a model is its own patient.
+        label: (N, K) multi-hot in the shared label space, a condition of N records, or None.
+        patient: N patient names, one per record; each sampled record counts as its own patient.
+
+    Raises:
+        CorpusError: there is no record, or the lengths differ.
     """
 
     x0: Tensor
@@ -43,12 +46,14 @@ class DomainRecords:
     def __post_init__(self) -> None:
         n = len(self.x0)
         if n == 0:
-            raise CorpusError("expected at least one record of a domain, got none")
+            raise CorpusError(
+                "expected at least one record of a domain, got none; check the selection"
+            )
         if len(self.patient) != n or (self.label is not None and len(self.label) != n):
             labels = "no" if self.label is None else len(self.label)
             raise CorpusError(
                 f"expected a label and a patient for each of {n} records, got {labels} labels and "
-                f"{len(self.patient)} patients"
+                f"{len(self.patient)} patients; pass one of each per record"
             )
 
     def __len__(self) -> int:
@@ -57,7 +62,7 @@ class DomainRecords:
     def take(
         self, index: np.ndarray | Tensor | Sequence[int], device: torch.device | None = None
     ) -> tuple[Tensor, Any]:
-        """Signals of some records, and their labels or conditions, on `device`."""
+        """Return the signals and the labels or condition at these record indices, on `device`."""
         rows = torch.as_tensor(index, device=self.x0.device)
         x0 = self.x0.index_select(0, rows).to(device)
         if self.label is None:
@@ -66,67 +71,70 @@ class DomainRecords:
         return x0, self.label[rows].to(place)
 
     def joined(self, other: DomainRecords) -> DomainRecords:
-        """These records and then those of another domain in the same label space."""
+        """Concatenate with the records of another domain in the same label space."""
         label = joined([self.label, other.label])
         return DomainRecords(torch.cat([self.x0, other.x0]), label, self.patient + other.patient)
 
     def unlabelled(self) -> DomainRecords:
-        """The same records with their labels hidden."""
+        """Return the same records without labels."""
         return DomainRecords(self.x0, without_label(self.label), self.patient)
 
     def subset(self, index: np.ndarray) -> DomainRecords:
-        """Some of the records, with their labels and patients."""
+        """Return the records at these indices, with labels and patients."""
         x0, label = self.take(index, self.x0.device)
-        return DomainRecords(x0, label, tuple(self.patient[number] for number in index))
+        return DomainRecords(x0, label, tuple(self.patient[i] for i in index))
 
 
 def records_at_once(x0: Tensor) -> int:
-    """How many records of the size of x0's, (N, ...), go through the networks at once."""
+    """Batch size when nothing is trained, for records of the size of x0 (N, ...)."""
     return max(COORDINATES_AT_ONCE // x0[0].numel(), 1)
 
 
 def patient_folds(
     records: DomainRecords, folds: int, seed: int
 ) -> list[tuple[DomainRecords, DomainRecords]]:
-    """For each fold the records of all other patients, and those of its own.
+    """Split records into patient-disjoint folds.
+
+    Returns:
+        For each fold, the records of the other folds, and those of this fold.
 
     Raises:
-        CorpusError: fewer patients than folds, or fewer than two folds.
+        CorpusError: there are fewer patients than folds, or fewer than two folds.
     """
     refuse_folds_without_patients(folds, set(records.patient))
     rng = streams.generator(seed, streams.TRANSFER_FOLDS)
     (fold,) = common_folds((records.patient,), folds, rng)
     return [
         (
-            records.subset(np.flatnonzero(fold != number)),
-            records.subset(np.flatnonzero(fold == number)),
+            records.subset(np.flatnonzero(fold != index)),
+            records.subset(np.flatnonzero(fold == index)),
         )
-        for number in range(folds)
+        for index in range(folds)
     ]
 
 
 def refuse_folds_without_patients(folds: int, patients: Collection[str]) -> None:
-    """Every fold needs a patient.
+    """Check that each fold can have at least one patient.
 
     Args:
-        folds: how many.
-        patients: their names, each once.
+        folds: number of folds.
+        patients: names of the patients, each once.
 
     Raises:
-        CorpusError: fewer patients than folds, or fewer than two folds.
+        CorpusError: there are fewer patients than folds, or fewer than two folds.
     """
     if not 2 <= folds <= len(patients):
         raise CorpusError(
-            f"expected at least 2 folds and a patient for each, got {folds} folds of "
-            f"{len(patients)} patients; ask for fewer folds"
+            f"expected at least 2 folds and at least one patient per fold, got {folds} folds of "
+            f"{len(patients)} patients; change the number of folds"
         )
 
 
 def refuse_shared_patients(training: DomainRecords, held_out: DomainRecords) -> None:
-    """Held-out records must be of patients that training never sees.
+    """Check that training and held-out records have no patient in common.
 
     Raises:
-        CorpusError: a patient is in both, with the names of the first few.
+        CorpusError: a patient is in both.
     """
     shared = sorted(set(training.patient) & set(held_out.patient))
     if shared:
@@ -137,10 +145,10 @@ def refuse_shared_patients(training: DomainRecords, held_out: DomainRecords) -> 
 
 
 def refuse_other_labels(*domains: DomainRecords) -> None:
-    """All records must be labelled in one label space, or none.
+    """Check that all domains have labels of the same width, or none has labels.
 
     Raises:
-        CorpusError: the numbers of labels differ.
+        CorpusError: the widths of the labels differ.
     """
     labels = [label_of(domain.label) for domain in domains]
     widths = [None if label is None else label.shape[1] for label in labels]
@@ -153,10 +161,10 @@ def refuse_other_labels(*domains: DomainRecords) -> None:
 
 @dataclass(frozen=True, eq=False)
 class HeldOutDraws:
-    """Held-out records with noise that stays the same from one validation to the next.
+    """Fixed noise for held-out records, the same in every validation.
 
     Attributes:
-        index: (M,) record numbers, each record several times.
+        index: (M,) record indices; each record occurs several times.
         sigma: (M,) noise levels.
         noise: (M, ...) standard normal.
     """
@@ -169,9 +177,9 @@ class HeldOutDraws:
     def of(
         cls, records: DomainRecords, noise: NoiseConfig, *, draws: int, seed: int
     ) -> HeldOutDraws:
-        """`draws` noise levels and noises for each record, more where these are few and small."""
+        """Sample `draws` noise levels and noises per record, more for few or small records."""
         generator = torch.Generator().manual_seed(seed)
-        draws = max(draws, math.ceil(LEAST_COORDINATES / records.x0.numel()))
+        draws = max(draws, math.ceil(MIN_COORDINATES / records.x0.numel()))
         index = np.tile(np.arange(len(records)), draws)
         return cls(
             index,
@@ -183,11 +191,11 @@ class HeldOutDraws:
 def draw_noise(
     x0: Tensor, config: NoiseConfig, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Noise levels (B,) and standard normal noise (B, ...) of a training batch, on its device."""
+    """Sample noise levels (B,) and standard normal noise (B, ...) for a batch, on its device."""
     sigma = draw_sigma(len(x0), config, generator).to(x0)
     return sigma, torch.randn(x0.shape, generator=generator).to(x0)
 
 
 def device_of(module: torch.nn.Module) -> torch.device:
-    """Where a network's parameters are."""
+    """Return the device of a network's parameters."""
     return next(module.parameters()).device

@@ -1,9 +1,10 @@
-"""Transfer of rhythm: trains of beats drawn from the source's rhythm model, selected by a ratio.
+"""Transfer of rhythm: resample trains of beats of the source's rhythm model by a density ratio.
 
-A rhythm has no diffusion, so that the theorem of TGDP is used at sigma = 0: the target's law of
-trains is q(b | y) = p(b | y) r(b) / E_p[r]. A draw from it is one of several draws from p, taken
-with probability in proportion to r (sampling-importance-resampling, Rubin 1987). The ratio is one
-of a few features that need no label, for a hundred trains cannot tell more.
+The rhythm model is not a diffusion model, so TGDP applies at sigma = 0 only: the target
+distribution of trains of beats is q(b | y) = p(b | y) r(b) / E_p[r]. To sample from it, draw
+several candidates from p and select one with probability proportional to r
+(sampling-importance-resampling, Rubin 1987). The ratio depends on a few label-free features only,
+because a target has about a hundred trains.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.rhythm import RHYTHM_FEATURES, rhythm_features
 from ecgtransfer.signals import Beats
 from ecgtransfer.statistics import streams
-from ecgtransfer.transfer.density_ratio import platt
+from ecgtransfer.transfer.calibration import platt
 
 FloatArray = NDArray[np.float64]
 
-#: What the ratio is a function of, in the order of its weights.
+#: Features that the ratio depends on, in the order of its weights.
 SELECTION_FEATURES = (
     "log_rate",
     "log_sdnn",
@@ -36,39 +37,42 @@ SELECTION_FEATURES = (
     "ventricular_share",
     "supraventricular_share",
 )
-#: SDNN and RMSSD below this say nothing but how finely R peaks are located, milliseconds.
+#: Lower limit of SDNN and RMSSD, milliseconds: smaller values reflect the resolution of R peaks.
 SMALLEST_VARIABILITY_MS = 5.0
-#: Standardised features are held within this size.
+#: Standardised features are clipped to [-LARGEST_FEATURE, LARGEST_FEATURE].
 LARGEST_FEATURE = 4.0
-#: Inverse strengths of the ridge that are tried, from the strongest.
+#: Candidates of the inverse ridge strength (C of scikit-learn), strongest first.
 RIDGES = (0.003, 0.03, 0.3, 3.0)
-#: The fewest target records, and patients a fold, from which a ratio is learned.
+#: Minimum number of target records, and of patients per fold, for fitting a ratio.
 FEWEST_RECORDS, FEWEST_PATIENTS_A_FOLD = 20, 2
-#: Folds of patients.
+#: Number of patient folds.
 FOLDS = 5
-#: Candidates a record of which one is selected.
+#: Number of candidates per record, of which one is selected.
 CANDIDATES = 8
 
 
 @dataclass(frozen=True)
 class RhythmSelection:
-    """A density ratio r of trains of beats, target over source, and the selection by it.
+    """Density ratio r = q/p of trains of beats, and selection of trains by it.
 
     log r = slope * (weights . z + intercept) + offset, with z the standardised
-    `selection_features`. Where it told no train apart that it was not fitted on, it is constant:
-    log r = 0, and nothing is selected.
+    `selection_features`. If the ratio is no better than chance on held-out trains
+    (`is_constant`), log r = 0 and the selection is uniform.
 
     Attributes:
-        centre, scale: of the features, over both domains.
-        weights: of the standardised features.
-        intercept: of the logistic regression.
-        slope, offset: of its calibration (Platt 1999).
+        centre, scale: mean and standard deviation of each feature over both domains.
+        weights: weights of the standardised features.
+        intercept: intercept of the logistic regression.
+        slope, offset: slope and offset of its Platt calibration (Platt 1999).
         ridge: inverse strength of the ridge, C of scikit-learn.
-        log_loss: calibrated logistic loss of trains that were not fitted on, both domains weighing
-            the same; log 2 for a constant ratio.
-        standard_error: of log_loss, over patients.
-        candidates: trains a record of which one is selected.
+        log_loss: calibrated logistic loss on held-out trains, both domains weighted equally; log 2
+            for a constant ratio.
+        standard_error: standard error of `log_loss`, over patients.
+        candidates: number of candidate trains per record.
         features: names of the features, `SELECTION_FEATURES`.
+
+    Raises:
+        ConfigError: features, sizes or number of candidates are invalid.
     """
 
     centre: tuple[float, ...]
@@ -87,21 +91,23 @@ class RhythmSelection:
         if self.features != SELECTION_FEATURES:
             raise ConfigError(
                 f"expected a rhythm selection by {', '.join(SELECTION_FEATURES)}, got one by "
-                f"{', '.join(self.features) or 'none'}; transfer anew"
+                f"{', '.join(self.features) or 'none'}; run the transfer again"
             )
         sizes = {len(each) for each in (self.centre, self.scale, self.weights)}
         if sizes != {len(SELECTION_FEATURES)}:
             raise ConfigError(
                 f"expected a centre, a scale and a weight for each of {len(SELECTION_FEATURES)} "
                 f"rhythm features, got {len(self.centre)}, {len(self.scale)} and "
-                f"{len(self.weights)}"
+                f"{len(self.weights)}; run the transfer again"
             )
         if self.candidates < 1:
-            raise ConfigError(f"expected at least 1 candidate a record, got {self.candidates}")
+            raise ConfigError(
+                f"expected at least 1 candidate per record, got {self.candidates}; use {CANDIDATES}"
+            )
 
     @property
     def is_constant(self) -> bool:
-        """Whether nothing is selected: the loss is not below log 2 by a standard error."""
+        """Whether the ratio is not used: the loss is not below log 2 by one standard error."""
         return not self.log_loss + self.standard_error < math.log(2)
 
     @classmethod
@@ -114,35 +120,36 @@ class RhythmSelection:
         candidates: int = CANDIDATES,
         seed: int = 0,
     ) -> RhythmSelection:
-        """Ridge logistic regression of the target's trains against the source model's.
+        """Fit a ridge logistic regression of target trains against trains of the source model.
 
-        Its strength is the best of `RIDGES` on folds of patients. The predictions of all folds,
-        each by a regression without it, are calibrated together. The loss is that of predictions
-        whose calibration has not seen their fold either.
+        Cross-validation over folds of patients selects the ridge from `RIDGES`. Platt calibration
+        is fitted on the out-of-fold predictions of all folds. For `log_loss`, the calibration of
+        each fold is fitted on the other folds.
 
         Args:
-            target: a train of each training record of the target.
-            source: for each of them, trains that the source's rhythm model draws for its label,
-                age and sex.
-            patient: whose each record is.
-            candidates: trains a record of which one is selected.
-            seed: of the folds.
+            target: one train per target training record.
+            source: for each of these records, trains sampled from the source's rhythm model given
+                its label, age and sex.
+            patient: patient of each record.
+            candidates: number of candidate trains per record in `select`.
+            seed: seed of the folds.
 
         Raises:
-            ConfigError: other numbers of records.
-            CorpusError: too few records or patients.
+            ConfigError: the numbers of records differ, or a record has no source train.
+            CorpusError: there are too few records or patients.
         """
         if not len(target) == len(source) == len(patient) or not all(map(len, source)):
             raise ConfigError(
                 f"expected trains of the source model and a patient for each of {len(target)} "
-                f"records, got {sum(1 for each in source if len(each))} and {len(patient)}"
+                f"records, got {sum(1 for each in source if len(each))} and {len(patient)}; "
+                "pass both for every record"
             )
-        people = len(set(patient))
-        if len(target) < FEWEST_RECORDS or people < FOLDS * FEWEST_PATIENTS_A_FOLD:
+        patients = len(set(patient))
+        if len(target) < FEWEST_RECORDS or patients < FOLDS * FEWEST_PATIENTS_A_FOLD:
             raise CorpusError(
                 f"expected at least {FEWEST_RECORDS} target records of "
-                f"{FOLDS * FEWEST_PATIENTS_A_FOLD} patients to learn rhythm from, got "
-                f"{len(target)} of {people}; take the source's rhythm as it is"
+                f"{FOLDS * FEWEST_PATIENTS_A_FOLD} patients to fit the rhythm selection, got "
+                f"{len(target)} of {patients}; use the source's rhythm without selection"
             )
         owner = np.repeat(np.arange(len(target)), [len(each) for each in source])
         features = selection_features([*target, *(train for each in source for train in each)])
@@ -160,13 +167,13 @@ class RhythmSelection:
             logits.append(logit)
         best = int(np.argmin(losses))
         gain = math.log(2) - trains.loss(trains.calibrated_out_of_fold(logits[best]))
-        whole = trains.regression(RIDGES[best], np.ones(len(owner), bool))
+        final = trains.regression(RIDGES[best], np.ones(len(owner), bool))
         slope, offset = trains.platt(logits[best], np.ones(len(owner), bool))
         return cls(
-            centre=tuple(whole.centre.tolist()),
-            scale=tuple(whole.scale.tolist()),
-            weights=tuple(whole.weights.tolist()),
-            intercept=whole.intercept,
+            centre=tuple(final.centre.tolist()),
+            scale=tuple(final.scale.tolist()),
+            weights=tuple(final.weights.tolist()),
+            intercept=final.intercept,
             slope=slope,
             offset=offset,
             ridge=RIDGES[best],
@@ -176,7 +183,7 @@ class RhythmSelection:
         )
 
     def log_ratio(self, trains: Sequence[Beats]) -> FloatArray:
-        """Log r of each train: (N,)."""
+        """Return log r of each train: (N,)."""
         if self.is_constant:
             return np.zeros(len(trains))
         regression = _Regression(
@@ -189,37 +196,39 @@ class RhythmSelection:
         candidates: Sequence[Sequence[Beats]],
         generators: Sequence[np.random.Generator],
     ) -> list[Beats]:
-        """One train for each record, taken with probability in proportion to r.
+        """Select one train per record, with probability proportional to r.
 
         Args:
-            candidates: trains of the source's rhythm model for each record, at least one.
-            generators: one for each record, from which a single number is drawn.
+            candidates: for each record, at least one train of the source's rhythm model.
+            generators: one per record; each draws one number.
 
         Raises:
-            ConfigError: other numbers of records, or one without a candidate.
+            ConfigError: the numbers of records differ, or a record has no candidate.
         """
         if len(candidates) != len(generators) or not all(map(len, candidates)):
             raise ConfigError(
                 f"expected candidates for each of {len(generators)} records, got "
-                f"{sum(1 for each in candidates if len(each))} records with some"
+                f"{sum(1 for each in candidates if len(each))} records with candidates; sample at "
+                "least one train per record"
             )
-        chosen = []
+        selected = []
         for trains, generator in zip(candidates, generators, strict=True):
             log_r = self.log_ratio(trains)
-            share = np.cumsum(np.exp(log_r - log_r.max()))
-            place = np.searchsorted(share, generator.random() * share[-1], side="right")
-            chosen.append(trains[min(int(place), len(trains) - 1)])
-        return chosen
+            cumulative = np.cumsum(np.exp(log_r - log_r.max()))
+            index = np.searchsorted(cumulative, generator.random() * cumulative[-1], side="right")
+            selected.append(trains[min(int(index), len(trains) - 1)])
+        return selected
 
 
 def selection_features(trains: Sequence[Beats]) -> FloatArray:
-    """`SELECTION_FEATURES` of trains: (N, 7), NaN where a train has too few beats.
+    """Compute `SELECTION_FEATURES` of trains: (N, 7), NaN for trains with too few beats.
 
-    Logarithms of heart rate, SDNN and RMSSD (of at least 5 ms); SDNN over the mean RR; shares of
-    early intervals and of ventricular and supraventricular beats; see `rhythm_features`.
+    Logarithms of heart rate, SDNN and RMSSD (at least 5 ms); SDNN divided by the mean RR interval;
+    fractions of early intervals and of ventricular and supraventricular beats; see
+    `rhythm_features`.
     """
-    held = rhythm_features(trains)
-    column = {name: held[:, place] for place, name in enumerate(RHYTHM_FEATURES)}
+    features = rhythm_features(trains)
+    column = {name: features[:, k] for k, name in enumerate(RHYTHM_FEATURES)}
     return np.stack(
         [
             np.log(column["rate_bpm"]),
@@ -236,7 +245,7 @@ def selection_features(trains: Sequence[Beats]) -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class _Regression:
-    """Weights of standardised features; a feature that is NaN counts as at its centre."""
+    """Logistic regression of standardised features; NaN is replaced by the centre."""
 
     centre: FloatArray
     scale: FloatArray
@@ -244,13 +253,20 @@ class _Regression:
     intercept: float
 
     def logit(self, features: FloatArray) -> FloatArray:
-        """(N, F) -> (N,)."""
+        """Logit of each row of features: (N, F) -> (N,)."""
         return _standardised(features, self.centre, self.scale) @ self.weights + self.intercept
 
 
 @dataclass(frozen=True, eq=False)
 class _Trains:
-    """Features of both domains' trains, the record that each belongs to, and its fold."""
+    """Features of the trains of both domains.
+
+    Attributes:
+        features: (N, F).
+        is_target: (N,) bool.
+        owner: (N,) index of the record that each train belongs to.
+        fold: (N,) fold index of that record.
+    """
 
     features: FloatArray
     is_target: NDArray[np.bool_]
@@ -258,7 +274,7 @@ class _Trains:
     fold: NDArray[np.int64]
 
     def regression(self, ridge: float, rows: NDArray[np.bool_]) -> _Regression:
-        """Fitted on some trains; each domain has the mass of the records."""
+        """Fit a regression on some trains, with equal total weight of both domains."""
         features, is_target = self.features[rows], self.is_target[rows]
         centre = np.nanmean(features, axis=0)
         scale = np.maximum(np.nanstd(features, axis=0), 1e-3)
@@ -269,44 +285,48 @@ class _Trains:
         return _Regression(centre, scale, fitted.coef_[0], float(fitted.intercept_[0]))
 
     def out_of_fold(self, ridge: float) -> FloatArray:
-        """Logit of each train by a regression on the other folds: (N,)."""
+        """Out-of-fold logits, each by a regression fitted on the other folds: (N,)."""
         logit = np.zeros(len(self.owner))
         for fold in range(FOLDS):
-            ours = self.fold == fold
-            logit[ours] = self.regression(ridge, ~ours).logit(self.features[ours])
+            held_out = self.fold == fold
+            logit[held_out] = self.regression(ridge, ~held_out).logit(self.features[held_out])
         return logit
 
     def platt(self, logit: FloatArray, rows: NDArray[np.bool_]) -> tuple[float, float]:
-        """Slope and offset of some trains' logits."""
+        """Fit slope and offset of a Platt calibration to the logits of some trains."""
         parts = (logit[rows & ~self.is_target], logit[rows & self.is_target])
         slope, offset = platt(torch.from_numpy(parts[0]), torch.from_numpy(parts[1]))
         return slope, offset
 
     def calibrated_out_of_fold(self, logit: FloatArray) -> FloatArray:
-        """Logits calibrated on the other folds' each: (N,)."""
+        """Calibrated logits, the calibration of each fold fitted on the other folds: (N,)."""
         calibrated = np.zeros(len(logit))
         for fold in range(FOLDS):
-            ours = self.fold == fold
-            slope, offset = self.platt(logit, ~ours)
-            calibrated[ours] = slope * logit[ours] + offset
+            held_out = self.fold == fold
+            slope, offset = self.platt(logit, ~held_out)
+            calibrated[held_out] = slope * logit[held_out] + offset
         return calibrated
 
     def loss(self, logit: FloatArray) -> FloatArray:
-        """Logistic loss of each record, of its own train and the mean of the source's: (n,)."""
+        """Logistic loss per record, both domains weighted equally: (n,).
+
+        The mean of the loss of its own train and the mean loss of its source trains.
+        """
         each = np.logaddexp(0, np.where(self.is_target, -logit, logit))
-        of_source = np.bincount(self.owner, each * ~self.is_target)
-        trains = np.bincount(self.owner, ~self.is_target)
-        loss: FloatArray = (each[self.is_target] + of_source / trains) / 2
+        source_sum = np.bincount(self.owner, each * ~self.is_target)
+        source_count = np.bincount(self.owner, ~self.is_target)
+        loss: FloatArray = (each[self.is_target] + source_sum / source_count) / 2
         return loss
 
 
 def _standardised(features: FloatArray, centre: FloatArray, scale: FloatArray) -> FloatArray:
+    """Standardise and clip features (N, F); NaN becomes 0."""
     z = (features - centre) / scale
     return np.clip(np.where(np.isnan(z), 0.0, z), -LARGEST_FEATURE, LARGEST_FEATURE)
 
 
 def error_of_mean(values: FloatArray, patient: Sequence[str]) -> float:
-    """Standard error of a mean over records, records of one patient being dependent."""
-    _, number = np.unique(np.array(patient), return_inverse=True)
-    sums = np.bincount(number, values - values.mean())
+    """Standard error of a mean over records (N,), clustered by patient."""
+    _, cluster = np.unique(np.array(patient), return_inverse=True)
+    sums = np.bincount(cluster, values - values.mean())
     return float(np.sqrt(np.sum(np.square(sums))) / len(values))

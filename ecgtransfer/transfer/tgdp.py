@@ -1,4 +1,4 @@
-"""Training of the guidance: the weighted sum of the losses, and the draws behind it."""
+"""Training of the guidance network: the weighted sum of the losses, and its batches."""
 
 from __future__ import annotations
 
@@ -43,42 +43,48 @@ from ecgtransfer.transfer.records import (
     refuse_shared_patients,
 )
 
-#: Noise draws a held-out record behind the validation score.
+#: Noise draws per held-out record for the validation loss.
 HELD_OUT_DRAWS = 4
 
 
 @dataclass(frozen=True)
 class TgdpConfig:
-    """Weights and draws of the total loss,
+    """Settings of the training of log h.
 
-    eta_guidance * guidance + eta_cycle * cycle + eta_consistency * D * consistency,
+    The total loss, in nats per record, is
 
-    in nats a record. The first two losses are of order 1 a *record*; the third is a mean over
-    the D = 8 T coordinates of a record, so its sum is what compares: with the mean in its place
-    the guidance loss outweighed it several thousandfold on ECGs, and no slope worth following was
-    learned. The whole is divided by D, which moves no minimum. A weight of 0 leaves its term out.
+    eta_guidance * guidance + eta_cycle * cycle + eta_consistency * D * consistency.
+
+    The guidance and the cycle loss are of order 1 per *record*. The consistency loss is a mean over
+    the D = 8 T coordinates of a record; the factor D makes it a sum, which is of the same order.
+    Without D, the guidance loss was several thousand times larger on ECGs, and the gradient of
+    log h was useless. The total is divided by D, which does not move its minimum. A weight of 0
+    removes a term.
 
     Attributes:
-        form: of the guidance loss.
-        resample: draw the positives of the logistic form in proportion to r, instead of weighing
-            each record by its r.
-        target_positives: share of the positives of the logistic form that are noised target
-            records; the rest are source records drawn in proportion to r. 1 needs no ratio.
+        form: form of the guidance loss, see `guidance_loss`.
+        resample: for the logistic form, resample the positives with probability proportional to r,
+            instead of weighting each record by r.
+        target_positives: fraction of the resampled positives that are target records; the others
+            are source records. 1 needs no density ratio.
         eta_guidance: weight of the guidance loss.
-        eta_cycle: weight of the cycle loss; needs a noise-dependent classifier.
-        eta_consistency: weight of the consistency loss. Where the source model is far from its
-            own source, real source records and the consistency loss pull log h to two different
-            functions; on a half-trained one 10 was worse than consistency alone, 100 better.
-        sobolev: weight of the penalty on the slope of log h at noised target records.
-        label_dropout: share of target records whose label is hidden from the consistency loss, so
-            that log h knows records without a label and classifier-free guidance works
-            (`guided_at_scale`). The other two losses hide none: they compare with source records
-            whose mix of labels need not be that of the source model without a label.
-        log_ratio_clip: largest size of log r that the guidance loss uses.
+        eta_cycle: weight of the cycle loss; above 0 it needs a noise-dependent classifier.
+        eta_consistency: weight of the consistency loss. If the source model fits its source badly,
+            real source records and the consistency loss disagree about log h. For a half-trained
+            source model, 10 was worse than the consistency loss alone, and 100 was better.
+        sobolev: weight of the penalty on the gradient of log h at noised target records.
+        label_dropout: fraction of target records whose label is hidden from the consistency loss,
+            so that log h is trained without labels too and classifier-free guidance works
+            (`guided_at_scale`). The other two losses always use labels, because the source records
+            can have another mix of labels than the source model has without a label.
+        log_ratio_clip: limit of |log r| in the guidance loss.
         noise: noise levels of training.
-        rate_factors: each times `train.learning_rate` is tried, and the one with the lowest
-            consistency loss on held-out target records is kept.
-        train: how long and how fast.
+        rate_factors: factors of `train.learning_rate` to try; the one with the lowest consistency
+            loss on held-out target records is kept.
+        train: steps, batch size and optimiser.
+
+    Raises:
+        ConfigError: a setting is out of range.
     """
 
     form: GuidanceForm = "logistic"
@@ -107,63 +113,71 @@ class TgdpConfig:
     def __post_init__(self) -> None:
         if self.form not in get_args(GuidanceForm):
             raise ConfigError(
-                f"expected a form of the guidance loss, mse, kl or logistic, got {self.form!r}"
+                f"expected guidance loss form mse, kl or logistic, got {self.form!r}; choose one"
             )
         if not 0 <= self.target_positives <= 1:
             raise ConfigError(
-                f"expected a share of target positives from 0 to 1, got {self.target_positives}"
+                f"expected target_positives from 0 to 1, got {self.target_positives}; correct the "
+                "setting"
             )
         weights = (self.eta_guidance, self.eta_cycle, self.eta_consistency, self.sobolev)
         if not all(0 <= weight < math.inf for weight in weights) or not any(weights[:3]):
             raise ConfigError(
                 "expected loss weights that are not below 0 and not all 0, got guidance, cycle, "
-                f"consistency and Sobolev weights {weights}"
+                f"consistency and Sobolev weights {weights}; correct the settings"
             )
         if not self.log_ratio_clip > 0:
-            raise ConfigError(f"expected log_ratio_clip above 0, got {self.log_ratio_clip}")
+            raise ConfigError(
+                f"expected log_ratio_clip above 0, got {self.log_ratio_clip}; use inf for no limit"
+            )
         if not 0 <= self.label_dropout < 1:
-            raise ConfigError(f"expected 0 <= label_dropout < 1, got {self.label_dropout}")
+            raise ConfigError(
+                f"expected 0 <= label_dropout < 1, got {self.label_dropout}; correct the setting"
+            )
         check_factors(self.rate_factors)
 
     @property
     def classifies(self) -> bool:
-        """Whether the guidance loss is a classification of noised records with 0/1 targets."""
+        """Whether the guidance loss is `noised_classification_loss`, with 0/1 targets."""
         return self.form == "logistic" and self.resample
 
     @property
-    def knows_no_label(self) -> bool:
-        """Whether log h learns of records without a label."""
+    def trains_without_label(self) -> bool:
+        """Whether log h is trained on records without a label too."""
         return self.eta_consistency > 0 and self.label_dropout > 0
 
     @property
     def needs_ratio(self) -> bool:
-        """Whether training asks for log r of the source records."""
+        """Whether training needs log r of the source records."""
         return self.eta_guidance > 0 and not (self.classifies and self.target_positives == 1)
 
-    def trusting(self, ratio: bool, noisy_ratio: bool) -> TgdpConfig:
-        """The same without what rests on a ratio that knows no more than chance.
+    def without_useless_ratios(
+        self, ratio_beats_chance: bool, noisy_ratio_beats_chance: bool
+    ) -> TgdpConfig:
+        """Drop the loss terms that use a density ratio no better than chance.
 
-        With r = 1 for want of knowledge the positives that are source records are negatives, and
-        the minimiser is log of (share of target positives) h + (the rest), whose slope is that
-        much smaller; target records alone are as good as an exact r. A noise-dependent classifier
-        of no use pulls log h to a constant. A form of the guidance loss that weighs records by r,
-        or a cycle loss that stands alone, stays as it is.
+        With an uninformative r = 1, resampled source records are negatives labelled as positives:
+        the minimiser becomes log(s h + 1 - s), with s = target_positives, whose gradient is too
+        small. Positives from target records only need no ratio and have the minimiser log h. An
+        uninformative noise-dependent classifier pulls log h towards a constant. Settings without
+        such a substitute are unchanged: a guidance loss that weights records by r, and a cycle
+        loss that is the only term.
 
         Args:
-            ratio: whether the clean ratio beats chance, `RatioDiagnostics.beats_chance`.
-            noisy_ratio: the same of the noise-dependent classifier.
+            ratio_beats_chance: `RatioDiagnostics.beats_chance` of the classifier of clean records.
+            noisy_ratio_beats_chance: `beats_chance` of the noise-dependent classifier.
         """
         changed = self
-        if not ratio and self.classifies:
+        if not ratio_beats_chance and self.classifies:
             changed = replace(changed, target_positives=1.0)
-        if not noisy_ratio and (self.eta_guidance or self.eta_consistency):
+        if not noisy_ratio_beats_chance and (self.eta_guidance or self.eta_consistency):
             changed = replace(changed, eta_cycle=0.0)
         return changed
 
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    """Record numbers of a step: source, positives (and whether each is target), target."""
+    """Record indices of a step: source, positives (and whether each is target), target."""
 
     source: np.ndarray
     positive: np.ndarray
@@ -184,33 +198,33 @@ def fit_guidance(
     noisy_log_ratio: LogH | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> FitResult:
-    """Train `network`, a `LogH`, in place; the denoiser stays as it is.
+    """Train a guidance network in place; the denoiser is not modified.
 
-    Every record of a step has a noise level of its own. The weights with the lowest consistency
-    loss on the held-out target records are kept, those of the start if no step does better.
-    `measure_guidance` on those same records comes next.
+    Each record of a batch has its own noise level. The weights with the lowest consistency loss on
+    the held-out target records are kept, which may be the initial ones. Calibrate the guidance
+    weight afterwards, with `measure_guidance` on the same held-out records.
 
     Args:
         denoise: the source's denoiser D_p, on the device of training.
-        network: (x, sigma, label) -> (B,), for instance a `GuidanceNetwork`.
-        source: records of p, recorded or drawn from the source model.
+        network: a `LogH`, such as a `GuidanceNetwork`.
+        source: source records, recorded or sampled from the source model.
         target: training records of the target.
         held_out_target: target records of other patients, for validation.
-        config: weights, draws, length.
-        folder: gets weights, log and, while training, the checkpoint.
-        log_ratio: (N,) log q/p of each source record, unclipped; see `TgdpConfig.needs_ratio`.
-        noisy_log_ratio: the noise-dependent classifier, where `eta_cycle` is above 0.
+        config: settings of the training.
+        folder: receives weights, log and, during training, the checkpoint.
+        log_ratio: (N,) log q/p of each source record, not clipped; see `TgdpConfig.needs_ratio`.
+        noisy_log_ratio: the noise-dependent classifier; needed if `eta_cycle` is above 0.
         progress: called after every step.
 
     Raises:
-        ConfigError: log_ratio or noisy_log_ratio is needed and missing, or of a wrong shape.
-        CorpusError: a patient both in training and held out, or domains in different label
-            spaces.
-        RunError: a loss that is not finite.
+        ConfigError: log_ratio or noisy_log_ratio is needed but missing, or has a wrong shape.
+        CorpusError: training and held-out records share a patient, or domains differ in their
+            labels.
+        DivergedError: the loss is not finite.
     """
     refuse_shared_patients(target, held_out_target)
     refuse_other_labels(source, target, held_out_target)
-    clipped = _ratio_for(config, source, log_ratio)
+    clipped = _clipped_log_ratio(config, source, log_ratio)
     if config.eta_cycle and noisy_log_ratio is None:
         raise ConfigError(
             f"expected a noise-dependent classifier for eta_cycle = {config.eta_cycle}, got none; "
@@ -263,15 +277,16 @@ def fit_guidance(
 def held_out_consistency(
     denoise: Denoiser, records: DomainRecords, noise: NoiseConfig, seed: int
 ) -> Callable[[nn.Module], float]:
-    """Mean consistency loss on held-out target records, with the same noise each time.
+    """Return a function that computes the mean consistency loss on held-out target records.
 
-    For log h = 0 it is the denoising loss of the source's denoiser on the target.
+    The noise is the same in every call. For log h = 0, the result is the denoising loss of the
+    source's denoiser on the target.
 
     Args:
-        denoise: the source's denoiser.
+        denoise: the source's denoiser D_p.
         records: held-out target records.
-        noise: their noise levels.
-        seed: of noise levels and noise.
+        noise: distribution of the noise levels.
+        seed: seed of noise levels and noise.
     """
     batch_size = records_at_once(records.x0)
     draws = HeldOutDraws.of(records, noise, draws=HELD_OUT_DRAWS, seed=seed)
@@ -291,8 +306,10 @@ def held_out_consistency(
     return validate
 
 
-def _ratio_for(config: TgdpConfig, source: DomainRecords, log_ratio: Tensor | None) -> Tensor:
-    """Log r of each source record, clipped; 0 where no term of the loss looks at it: (N,)."""
+def _clipped_log_ratio(
+    config: TgdpConfig, source: DomainRecords, log_ratio: Tensor | None
+) -> Tensor:
+    """Check and clip log r of the source records, (N,); zeros if no loss term needs it."""
     if not config.needs_ratio:
         return torch.zeros(len(source))
     if log_ratio is None:
@@ -303,7 +320,7 @@ def _ratio_for(config: TgdpConfig, source: DomainRecords, log_ratio: Tensor | No
     if log_ratio.shape != (len(source),):
         raise ConfigError(
             f"expected one log-ratio for each of {len(source)} source records, got shape "
-            f"{tuple(log_ratio.shape)}"
+            f"{tuple(log_ratio.shape)}; pass the log_ratio of a DomainClassifier"
         )
     return clip_log_ratio(log_ratio.detach().cpu(), config.log_ratio_clip)
 
@@ -311,10 +328,10 @@ def _ratio_for(config: TgdpConfig, source: DomainRecords, log_ratio: Tensor | No
 def _batches(
     config: TgdpConfig, n_source: int, n_target: int, log_ratio: Tensor
 ) -> Callable[[int], _Batch]:
-    """Record numbers of each step, a pure function of it; none where no loss looks at them."""
+    """Return the batches as a function of the step; index arrays are empty if no loss uses them."""
     size, seed = config.train.batch_size, config.train.seed
-    of_source = shuffled_batches(n_source, size, seed)
-    of_target = shuffled_batches(n_target, size, seed + 1)
+    source_indices = shuffled_batches(n_source, size, seed)
+    target_indices = shuffled_batches(n_target, size, seed + 1)
     positive_target = shuffled_batches(n_target, size, seed + 2)
     ratio = (log_ratio.double() - log_ratio.max()).exp().numpy()
     positive_source = shuffled_batches(n_source, size, seed + 3, weights=ratio)
@@ -323,19 +340,19 @@ def _batches(
 
     def batch(step: int) -> _Batch:
         if not config.eta_guidance:
-            return _Batch(none, none, none.astype(bool), of_target(step))
+            return _Batch(none, none, none.astype(bool), target_indices(step))
         if not config.classifies:
-            return _Batch(of_source(step), none, none.astype(bool), of_target(step))
-        # The places of the whole batch that are target, spread so that the share holds over
-        # steps even where the batch is too small to hold it.
-        place = np.arange(step * size, (step + 1) * size)
-        share = config.target_positives
-        is_target = np.floor((place + 1) * share) > np.floor(place * share)
+            return _Batch(source_indices(step), none, none.astype(bool), target_indices(step))
+        # Target positives are spread evenly over the positions of all batches, so that their
+        # fraction is exact over many steps even if the batch is small.
+        position = np.arange(step * size, (step + 1) * size)
+        fraction = config.target_positives
+        is_target = np.floor((position + 1) * fraction) > np.floor(position * fraction)
         return _Batch(
-            of_source(step),
+            source_indices(step),
             np.where(is_target, positive_target(step), positive_source(step)),
             is_target,
-            of_target(step),
+            target_indices(step),
         )
 
     return batch
@@ -351,10 +368,10 @@ def _guidance_term(
     generator: torch.Generator,
     device: torch.device,
 ) -> Tensor:
-    """The guidance loss of one step: (B,).
+    """Compute the guidance loss of one step: (B,).
 
-    As a classification it is softplus(f) of source records plus softplus(-f) of the positives,
-    the same sum as the logistic form with E_p[r] = 1.
+    As a classification, it is softplus(f) of the source records plus softplus(-f) of the positives,
+    which has the expectation of the logistic form if E_p[r] = 1.
     """
     x0, label = source.take(batch.source, device)
     if not config.classifies:
@@ -373,9 +390,9 @@ def _guidance_term(
 def _positives(
     source: DomainRecords, target: DomainRecords, batch: _Batch, device: torch.device
 ) -> tuple[Tensor, Given]:
-    """Source records drawn in proportion to r, and target records: (B, 8, T), (B, K) or None."""
-    theirs = batch.positive_is_target
-    x_target, label_target = target.take(batch.positive[theirs], device)
-    x_source, label_source = source.take(batch.positive[~theirs], device)
+    """Return the positives of a batch, (B, ...), with their labels or condition."""
+    is_target = batch.positive_is_target
+    x_target, label_target = target.take(batch.positive[is_target], device)
+    x_source, label_source = source.take(batch.positive[~is_target], device)
     x0 = torch.cat([x_target, x_source])
     return x0, joined([label_target, label_source])

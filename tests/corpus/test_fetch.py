@@ -524,9 +524,9 @@ def test_the_command_fetches_and_says_what_next(call, known, files):
     told = call("ptbxl")
     assert told.code == 0
     assert on_disk(Path("downloads/ptbxl")) == files
-    assert re.search(r"files +5\n +already there +0\n +fetched +5\n", told.out)
+    assert re.search(r"files +5\n +already present +0\n +fetched +5\n", told.out)
     assert "Next: ecgtransfer data prepare ptbxl downloads/ptbxl --to sets/ptbxl" in told.out
-    assert told.err.startswith("ptbxl, asking: the mirrors for the list of checksums\n")
+    assert told.err.startswith("ptbxl, asking: list of checksums from the mirrors\n")
     assert re.search(r"ptbxl, fetching: 4 of 4 files, 0\.1 of 0\.1 MB, .* MB/s in", told.err)
     told = call("ptbxl", "--json", "--quiet")
     assert (told.code, told.err) == (0, "")
@@ -568,7 +568,7 @@ def test_the_command_is_interrupted_with_a_word_on_how_to_go_on(call, known, mon
     monkeypatch.setattr(corpora, "fetch", pressed)
     told = call("ptbxl")
     assert told.code == 130
-    assert "the same command goes on from there" in told.err
+    assert "run the same command again to resume" in told.err
 
 
 @pytest.mark.parametrize(

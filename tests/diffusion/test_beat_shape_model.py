@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from sklearn.decomposition import PCA
 from torch.testing import assert_close
 
 from ecgtransfer.diffusion import (
@@ -11,14 +10,14 @@ from ecgtransfer.diffusion import (
     BeatShapeModel,
     Condition,
     ConditionedRecords,
-    PrincipalComponents,
     encode_records,
     fit_beat_shapes,
     held_out_shape_loss,
     rhythm_summary,
     shape_loss,
 )
-from ecgtransfer.diffusion.beat_shape_model import calibrate_sampling_noise
+from ecgtransfer.diffusion.beat_shape_training import calibrate_sampling_noise
+from ecgtransfer.diffusion.shape_augmentation import AUGMENTATION_PARAMETERS, wave_windows
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.signals.beats import BeatKind, Beats
 from ecgtransfer.training import TrainConfig, load_weights, seeded_initialisation
@@ -30,6 +29,7 @@ CONFIG = BeatShapeConfig(
     sampling_rate_hz=RATE_HZ,
     components=6,
     ventricular_components=4,
+    p_wave_components=0,
     width=32,
     blocks=1,
     conditioning=16,
@@ -85,8 +85,9 @@ def model(config=CONFIG, seed=0):
         return BeatShapeModel(config)
 
 
-def measured(config=CONFIG):
-    records, level = simulated()
+def measured(config=CONFIG, records=None):
+    simulated_records, level = simulated()
+    records = simulated_records if records is None else records
     made = model(config)
     made.measure_units(records.shapes_mv[TRAINING], level[TRAINING])
     return made
@@ -102,39 +103,12 @@ def trained(tmp_path_factory):
     return made, result, folder
 
 
-def test_components_are_those_of_scikit_learn(rng):
-    vectors = torch.randn(400, 5, generator=rng) @ torch.diag(torch.tensor([5.0, 4, 3, 2, 1]))
-    mine, theirs = PrincipalComponents(5, 3), PCA(3).fit(vectors.numpy())
-    mine.fit(vectors.numpy())
-    cosine = np.abs(np.sum(mine.basis.numpy().T * theirs.components_, axis=1))
-    assert cosine == pytest.approx(1, abs=1e-3)  # a hundredth of the vectors is drawn in
-    assert mine.deviation.numpy() ** 2 == pytest.approx(theirs.explained_variance_, rel=0.05)
-
-
-def test_all_components_give_the_vector_back(rng):
-    vectors = torch.randn(50, 4, generator=rng)
-    components = PrincipalComponents(4, 4)
-    components.fit(vectors.numpy())
-    assert_close(components.decode(components.encode(vectors)), vectors)
-
-
-def test_one_artefact_does_not_claim_a_component(rng):
-    vectors = torch.randn(1000, 3, generator=rng) * torch.tensor([2.0, 1.0, 0.1])
-    vectors[0] = torch.tensor([0.0, 0.0, 500.0])
-    components = PrincipalComponents(3, 1)
-    components.fit(vectors.numpy())
-    assert abs(float(components.basis[0, 0])) > 0.99
-
-
-def test_components_of_fewer_than_two_vectors_are_refused():
-    with pytest.raises(ConfigError, match=r"at least 2 beat shapes to find components of, got 1"):
-        PrincipalComponents(3, 1).fit(np.zeros((1, 3)))
-
-
+@pytest.mark.parametrize("p_wave", [0, 40])
 @pytest.mark.parametrize("whitening", [0.0, 0.5, 1.0])
-def test_shapes_and_levels_come_back_from_their_components(whitening):
+def test_shapes_and_levels_come_back_from_their_components(whitening, p_wave):
     records, level = simulated()
-    made = measured(replace(CONFIG, components=192, whitening=whitening))
+    config = replace(CONFIG, components=192, whitening=whitening, p_wave_components=p_wave)
+    made = measured(config)
     x0, condition = encode_records(made, records, level, HELD_OUT)
     shapes, levels = made.decode(x0, condition)
     assert_close(shapes[:, 0], torch.from_numpy(records.shapes_mv[HELD_OUT, 0]), atol=1e-4, rtol=0)
@@ -142,6 +116,29 @@ def test_shapes_and_levels_come_back_from_their_components(whitening):
     absent = ~records.shapes_mv[HELD_OUT, 1].any(axis=(1, 2))
     assert not shapes[absent, 1].any()
     assert shapes[~absent, 1].any(dim=(1, 2)).all()
+
+
+def test_the_size_of_the_p_wave_is_a_coordinate():
+    """Two records whose P windows differ by a factor have the same direction and another size."""
+    records, _ = simulated()
+    wave = wave_windows(RATE_HZ)[0]
+    rng = np.random.default_rng(1)
+    size = np.exp(rng.standard_normal(len(records)))
+    p_wave = 0.3 * rng.standard_normal((len(records), 8, 1)) * np.exp(-np.square(np.arange(24) - 4))
+    records.shapes_mv[:, 0] += (size[:, None, None] * p_wave * wave).astype(np.float32)
+    made = measured(replace(CONFIG, components=64, p_wave_components=8), records)
+    assert made.dimensions == 64 + 1 + 8 + 4
+    pair = torch.zeros(2, 2, 8, WIDTH)
+    pair[:, 0] = made.ordinary.mean.reshape(8, WIDTH)
+    inside = made.ordinary.basis[:, :8] @ torch.randn(8, generator=torch.Generator().manual_seed(0))
+    pair[0, 0] += inside.reshape(8, WIDTH)
+    pair[1, 0] += 3 * inside.reshape(8, WIDTH)
+    one, other = made.encode(pair, torch.ones(2, 8))
+    assert_close(one[:64], other[:64], atol=1e-4, rtol=1e-4)
+    grown = (other[64] - one[64]) * made.p_wave.log_deviation
+    assert float(grown) == pytest.approx(np.log(3), abs=1e-4)
+    shapes, _ = made.decode(torch.stack([one, other]), Condition(rhythm=torch.zeros(2, 3)))
+    assert_close(shapes[:, 0], pair[:, 0], atol=1e-4, rtol=0)
 
 
 def test_x0_has_the_stated_deviations_on_training_records():
@@ -197,6 +194,18 @@ def test_where_there_is_no_ventricular_beat_its_components_are_zero_and_unseen(t
     assert not made(x, sigma, without)[:, 14:].any()
     assert torch.equal(made(x, sigma, without), made(other, sigma, without))
     assert not torch.equal(made(x, sigma, with_one), made(other, sigma, with_one))
+
+
+def test_outside_training_no_change_is_assumed(trained, rng):
+    made, _, _ = trained
+    x, sigma = torch.randn(4, made.dimensions, generator=rng), torch.ones(4)
+    rhythm = torch.zeros(4, 3)
+    unchanged = torch.zeros(4, AUGMENTATION_PARAMETERS)
+    plain = made(x, sigma, Condition(rhythm=rhythm))
+    assert torch.equal(made(x, sigma, Condition(rhythm=rhythm, augmentation=unchanged)), plain)
+    assert not torch.equal(
+        made(x, sigma, Condition(rhythm=rhythm, augmentation=unchanged + 1)), plain
+    )
 
 
 def test_training_beats_the_best_linear_denoiser(trained):
@@ -360,6 +369,7 @@ def test_shapes_of_another_rate_are_refused():
     ("changes", "sentence"),
     [
         ({"components": 193}, r"1 to 192 components of either beat, got 193 and 4"),
+        ({"p_wave_components": 7}, r"0 to 6 of the components in the P window, got 7"),
         ({"ventricular_components": 0}, r"1 to 192 components of either beat, got 6 and 0"),
         ({"whitening": 1.5}, r"0 <= whitening <= 1 and 0 <= label_balance <= 1, got 1.5 and 0.75"),
         ({"label_balance": -1.0}, r"got 0.5 and -1.0"),

@@ -20,26 +20,26 @@ from ecgtransfer.errors import ConfigError, RunError
 from ecgtransfer.experiments.density_page import (
     ENCLOSED,
     RECORDS_DRAWN,
-    blurred_density,
     density_page,
     enclosing_levels,
     kernel_density,
     kernel_width,
+    smoothed_density,
 )
 from ecgtransfer.experiments.error_page import (
     COMPARED,
     LINES,
     REFERENCES,
     SCORE_TITLES,
-    Course,
+    Curve,
     axis_ends,
     axis_ticks,
     error_page,
 )
 from ecgtransfer.experiments.figures import PAGES, draw_densities, draw_errors, draw_study
 from ecgtransfer.experiments.gaussian_mixture import GaussianMixture
-from ecgtransfer.experiments.mixtures import SCORES, Cell, Row, Study, StudySettings
 from ecgtransfer.experiments.problems import PROBLEMS, problem
+from ecgtransfer.experiments.study import SCORES, Cell, Row, Study, StudySettings
 from ecgtransfer.experiments.transfer_methods import METHODS
 from ecgtransfer.training.files import write_tensors
 
@@ -151,15 +151,15 @@ def test_kernel_density_is_that_of_scipy_where_the_records_are_round():
 
 
 @pytest.mark.parametrize("name", ["paper", "conditional"])
-def test_blurred_density_is_what_the_kernel_makes_of_endless_records(name):
+def test_smoothed_density_is_what_the_kernel_makes_of_endless_records(name):
     target = problem(name).target.scaled(problem(name).scale)
     flat = replace(target, labels=0, label_of=torch.zeros_like(target.label_of))
     x, y = np.linspace(-2.5, 2.5, 41), np.linspace(-2, 2, 33)
     width = kernel_width(flat, 1000)
     estimated = kernel_density(records(name, n=100_000), x, y, width)
-    truth = blurred_density(flat, x, y, width)
+    truth = smoothed_density(flat, x, y, width)
     assert np.abs(estimated - truth).max() < 0.03 * truth.max()
-    assert np.abs(estimated - blurred_density(flat, x, y, 1e-9)).max() > 0.06 * truth.max()
+    assert np.abs(estimated - smoothed_density(flat, x, y, 1e-9)).max() > 0.06 * truth.max()
 
 
 def test_the_kernel_is_that_of_scott_for_a_mode_of_its_share_of_the_records():
@@ -195,7 +195,7 @@ def test_every_method_has_a_panel_with_its_title_and_distance():
     distances = [axes.get_title(loc="right") for axes in panels.values()]
     assert distances == ["", "0.346", ""]
     assert "\n" in panels[titles["source"]].get_title(loc="left")
-    assert any("learned from 30 target records" in text for text, _ in words(page))
+    assert any("trained on 30 target records" in text for text, _ in words(page))
 
 
 @pytest.mark.parametrize("name", ["paper", "paper-8"])
@@ -360,7 +360,7 @@ def test_a_problem_in_which_everything_diverged_says_so():
 
 def course(value, low, high):
     value, low, high = (np.atleast_1d(np.asarray(each, float)) for each in (value, low, high))
-    return Course(np.arange(1.0, len(value) + 1), value, low, high, np.ones(len(value), bool))
+    return Curve(np.arange(1.0, len(value) + 1), value, low, high, np.ones(len(value), bool))
 
 
 def test_an_axis_holds_every_mean_and_leaves_what_would_press_the_others_together():

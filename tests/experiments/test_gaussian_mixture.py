@@ -218,8 +218,8 @@ def test_far_out_nothing_overflows(law):
         ({"weights": torch.tensor([0.5, 0.5, 0.5], dtype=torch.float64)}, "sum 1"),
         ({"weights": torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64)}, "weights above 0"),
         ({"variances": torch.tensor([0.3, 0.0, 0.1], dtype=torch.float64)}, "variances above 0"),
-        ({"label_of": torch.tensor([0, 0, 0])}, "a component of every label"),
-        ({"labels": 0}, "label 0 alone where there are none"),
+        ({"label_of": torch.tensor([0, 0, 0])}, "a component for each label index"),
+        ({"labels": 0}, "only index 0 without labels"),
     ],
 )
 def test_what_is_no_mixture_is_refused(changes, message):

@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 from ecgtransfer.errors import ConfigError, DivergedError, RunError
-from ecgtransfer.experiments.mixtures import (
+from ecgtransfer.experiments.mixtures import run_study
+from ecgtransfer.experiments.study import (
     ABLATION,
     FULL,
     QUICK,
@@ -16,7 +17,6 @@ from ecgtransfer.experiments.mixtures import (
     Row,
     Study,
     StudySettings,
-    run_study,
 )
 from ecgtransfer.experiments.transfer_methods import METHODS
 from ecgtransfer.training.files import read_tensors
@@ -94,7 +94,7 @@ def test_workers_make_the_same_cells(done, tmp_path):
 
 
 def test_a_method_that_diverges_has_no_scores_and_stops_nothing(tmp_path, monkeypatch):
-    def diverges(assignment):
+    def diverges(task):
         raise DivergedError("the loss of step 3 is inf")
 
     monkeypatch.setitem(METHODS, "finetune", replace(METHODS["finetune"], transfer=diverges))

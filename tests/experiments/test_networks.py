@@ -4,7 +4,7 @@ from torch.testing import assert_close
 
 from ecgtransfer.experiments.networks import VectorDenoiser, VectorGuidance, VectorNetwork
 from ecgtransfer.training import seeded_initialisation
-from ecgtransfer.transfer.guided import slope
+from ecgtransfer.transfer.guided import log_h_gradient
 
 LABEL = torch.eye(3)[[0, 2, 1, 1]]
 
@@ -36,7 +36,7 @@ def test_a_new_log_h_is_zero_and_so_is_its_slope(batch):
     x, sigma = batch
     network = VectorGuidance(2, 0)
     assert_close(network(x, sigma, None), torch.zeros(4))
-    assert_close(slope(network, x, sigma, None), torch.zeros(4, 2))
+    assert_close(log_h_gradient(network, x, sigma, None), torch.zeros(4, 2))
     (network(x, sigma, None) - 1).square().sum().backward()
     assert network.network.output.weight.grad.abs().sum() > 0
 

@@ -7,17 +7,17 @@ from torch.testing import assert_close
 
 from ecgtransfer.diffusion import mean_denoising_loss
 from ecgtransfer.errors import ConfigError, DivergedError
-from ecgtransfer.experiments.assignment import (
+from ecgtransfer.experiments.networks import VectorDenoiser
+from ecgtransfer.experiments.problems import problem
+from ecgtransfer.experiments.transfer_methods import METHODS, maximum_likelihood, method
+from ecgtransfer.experiments.transfer_task import (
     FOLDS,
     NOISE,
     RATES,
     TUNING_RATES,
-    Assignment,
-    terms,
+    TransferTask,
+    loss_terms,
 )
-from ecgtransfer.experiments.networks import VectorDenoiser
-from ecgtransfer.experiments.problems import problem
-from ecgtransfer.experiments.transfer_methods import METHODS, maximum_likelihood, method
 from ecgtransfer.training import seeded_initialisation
 from ecgtransfer.transfer import DomainRecords, RatioDiagnostics
 from ecgtransfer.transfer import methods as shipped
@@ -36,12 +36,12 @@ def drawn(law, n, name, rng):
     )
 
 
-def assignment(name, n, folder, steps=3, seed=0):
+def task_of(name, n, folder, steps=3, seed=0):
     rng = torch.Generator().manual_seed(seed)
     chosen = problem(name)
     with seeded_initialisation(seed):
         source = VectorDenoiser(chosen.dimension, chosen.labels).eval().requires_grad_(False)
-    return Assignment(
+    return TransferTask(
         problem=chosen,
         source=source,
         source_fit=drawn(chosen.source, 400, "source", rng),
@@ -55,7 +55,7 @@ def assignment(name, n, folder, steps=3, seed=0):
 @pytest.fixture(scope="module")
 def short(tmp_path_factory):
     """All methods after three steps of training, in a problem with labels."""
-    given = assignment("conditional", 20, tmp_path_factory.mktemp("short"))
+    given = task_of("conditional", 20, tmp_path_factory.mktemp("short"))
     return given, {name: each.transfer(given) for name, each in METHODS.items()}
 
 
@@ -82,12 +82,12 @@ def test_every_method_that_trains_says_what_it_cost_and_what_it_chose(short, nam
 
 def test_no_method_touches_the_source_model(short):
     given, _ = short
-    fresh = assignment("conditional", 20, given.folder).source
+    fresh = task_of("conditional", 20, given.folder).source
     assert_close(given.source.state_dict(), fresh.state_dict())
 
 
 def test_the_ceiling_of_an_exact_source_model_is_the_exact_target(rng, tmp_path):
-    given = assignment("paper", 10, tmp_path)
+    given = task_of("paper", 10, tmp_path)
     exact = replace(given, source=given.problem.source.denoise)
     x = given.problem.target.sample(50, rng)[0]
     sigma = torch.linspace(0.05, 10, 50, dtype=torch.float64)
@@ -106,35 +106,35 @@ def test_parameters_are_counted(short):
 
 
 def test_the_rule_keeps_the_candidate_with_the_least_loss_on_held_out_target_records(tmp_path):
-    given = assignment("paper", 50, tmp_path)
+    given = task_of("paper", 50, tmp_path)
     fit, held_out = given.split
     assert set(fit.patient) | set(held_out.patient) == set(given.target.patient)
     good, bad = given.problem.target.denoise, given.problem.source.denoise
-    assert given.rule(good) < given.rule(bad)
+    assert given.held_out_loss(good) < given.held_out_loss(bad)
     # The same noise every time, and the loss is that of the held-out records.
-    assert given.rule(good) == given.rule(good)
-    big = assignment("paper", 20_000, tmp_path)
+    assert given.held_out_loss(good) == given.held_out_loss(good)
+    big = task_of("paper", 20_000, tmp_path)
     generator = torch.Generator().manual_seed(1)
     sigma = torch.exp(NOISE.log_mean + NOISE.log_std * torch.randn(20_000, generator=generator))
     noise = torch.randn(20_000, 2, generator=generator)
     expected = mean_denoising_loss(good, big.target.x0, None, sigma, noise)
-    assert abs(big.rule(good) - expected) < 0.03
-    trained = given.best((0.0, 1.0, 2.0), lambda each: (torch.nn.Identity(), each), float_of, "x")
+    assert abs(big.held_out_loss(good) - expected) < 0.03
+    trained = given.select((0.0, 1.0, 2.0), lambda each: (torch.nn.Identity(), each), float_of, "x")
     assert trained.chosen == {"x": 0.0}
     assert (trained.seconds, trained.selection_seconds) == (0.0, 3.0)
 
 
 def test_a_candidate_that_diverges_is_not_kept(tmp_path):
-    given = assignment("paper", 20, tmp_path)
+    given = task_of("paper", 20, tmp_path)
 
     def train(candidate):
         if candidate > 1:
             raise DivergedError(f"step {candidate} is inf")
         return torch.nn.Identity(), candidate
 
-    assert given.best((2.0, 1.0), train, lambda _: 0.0, "x").chosen == {"x": 1.0}
+    assert given.select((2.0, 1.0), train, lambda _: 0.0, "x").chosen == {"x": 1.0}
     with pytest.raises(DivergedError, match=r"step 3\.0 is inf"):
-        given.best((2.0, 3.0), train, lambda _: 0.0, "x")
+        given.select((2.0, 3.0), train, lambda _: 0.0, "x")
 
 
 def float_of(network):
@@ -193,13 +193,13 @@ def test_maximum_likelihood_never_grows_less_likely(rng):
 
 
 def test_terms_left_out_weigh_nothing():
-    config = terms(cycle=True)
+    config = loss_terms(cycle=True)
     assert (config.eta_guidance, config.eta_cycle, config.eta_consistency) == (0.0, 1.0, 0.0)
-    assert terms(guidance=True, form="kl").form == "kl"
+    assert loss_terms(guidance=True, form="kl").form == "kl"
 
 
 def test_a_few_steps_of_consistency_lower_the_loss_on_fresh_target_records(tmp_path):
-    given = assignment("paper", 200, tmp_path, steps=60)
+    given = task_of("paper", 200, tmp_path, steps=60)
     rng = np.random.default_rng(0)
     x0 = given.problem.target.sample(4000, torch.Generator().manual_seed(5))[0].float()
     sigma = torch.from_numpy(np.exp(rng.normal(-0.5, 1.2, 4000))).float()
@@ -215,7 +215,7 @@ def test_a_few_steps_of_consistency_lower_the_loss_on_fresh_target_records(tmp_p
 
 @pytest.mark.parametrize("beats", [False, True])
 def test_a_ratio_that_knows_nothing_draws_no_positives(tmp_path, monkeypatch, beats):
-    given, used = assignment("paper", 20, tmp_path), []
+    given, used = task_of("paper", 20, tmp_path), []
     fit_guidance = tgdp.fit_guidance
 
     def watched(*arguments, **options):
@@ -224,7 +224,7 @@ def test_a_ratio_that_knows_nothing_draws_no_positives(tmp_path, monkeypatch, be
 
     monkeypatch.setattr(tgdp, "fit_guidance", watched)
     monkeypatch.setattr(RatioDiagnostics, "beats_chance", beats)
-    given.fitted_guidance("guidance", terms(guidance=True, cycle=True), 2e-3)
+    given.fitted_guidance("guidance", loss_terms(guidance=True, cycle=True), 2e-3)
     assert used[0].target_positives == (0.5 if beats else 1.0)
     assert used[0].eta_cycle == (1.0 if beats else 0.0)
 

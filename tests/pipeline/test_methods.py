@@ -175,7 +175,7 @@ def test_a_transfer_leaves_the_source_as_it_is(trained, transferred, source):
 def test_what_the_user_should_read_is_carried_and_kept(transferred):
     overlap, chance = transferred.summaries["tgdp"].warnings
     assert "the domains hardly overlap" in overlap
-    assert "no better than chance (log loss 0." in chance
+    assert "no better than chance (out-of-fold log loss 0." in chance
     held = transferred.run.stage("transfer-tgdp").card["results"]
     assert held["warnings"] == [overlap, chance]
     ratio = transferred.summaries["tgdp"].details["ratio"]
@@ -500,7 +500,7 @@ def test_more_folds_than_patients_are_refused_before_anything_is_begun(
 ):
     run = copied(settled)
     patients = target.ecgset.records.patient.iloc[target.train].nunique()
-    sentence = f"got {patients + 1} folds of {patients} patients; ask for fewer folds"
+    sentence = f"got {patients + 1} folds of {patients} patients; change the number of folds"
     with pytest.raises(CorpusError, match=sentence):
         transfer(run, source, target, transfer_settings(method, folds=patients + 1), no_bars)
     assert not run.stage(f"transfer-{method}").folder.exists()

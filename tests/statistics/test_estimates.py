@@ -11,9 +11,9 @@ from ecgtransfer.statistics import (
     Estimate,
     reflected_estimate,
     simultaneous_estimates,
+    student_draws,
     student_estimate,
     student_reach,
-    widening,
 )
 
 
@@ -79,12 +79,39 @@ def test_an_estimate_that_is_none_is_refused(numbers):
         Estimate(*numbers)
 
 
-def test_draws_are_spread_by_what_few_patients_leave_unknown():
-    draws = np.array([-1.0, 1.0])
-    assert widening(draws, 4.0, 10**9) == pytest.approx(2)
-    assert widening(draws, 0.5, 10**9) == pytest.approx(1)
-    assert widening(draws, 1.0, 2) == pytest.approx(student(2).ppf(0.975) / norm.ppf(0.975))
-    assert widening(np.zeros(5), 1.0, 10**9) == pytest.approx(1)
+def test_draws_get_the_variance_and_the_quantiles_that_few_patients_ask_for():
+    normal = norm.ppf((np.arange(4000) + 0.5) / 4000)
+    scaled = student_draws(3.0, 3 + normal, normal, 4.0, 10**9)
+    assert np.allclose(scaled, 3 + 2 * normal, atol=0.01)
+    assert np.allclose(student_draws(3.0, 3 + normal, normal, 0.5, 10**9), 3 + normal, atol=0.01)
+    few = student_draws(0.0, 5 * normal, normal, 1.0, 2)
+    for share in (0.025, 0.6, 0.99):
+        assert np.quantile(few, share) == pytest.approx(5 * student(2).ppf(share), rel=0.02)
+    assert np.array_equal(student_draws(1.0, np.ones(5), np.zeros(5), 1.0, 3), np.ones(5))
+    assert np.isfinite(student_draws(0.0, np.eye(1000)[0], np.eye(1000)[0], 1.0, 1)).all()
+
+
+def test_simultaneous_intervals_of_few_patients_hold_all_values_at_once():
+    """Six means of five normals each, with normal draws of their estimated standard errors."""
+    rng, held = np.random.default_rng(0), {"student": 0, "normal": 0, "one quantile": 0}
+    one = student(4).ppf(0.975) / norm.ppf(0.975)
+    for _ in range(400):
+        values = rng.normal(size=(6, 5))
+        means, errors = values.mean(axis=1), values.std(axis=1, ddof=1) / 5**0.5
+        draws = means + errors * rng.normal(size=(1000, 6))
+        spread = [
+            student_draws(*each, each[1], 0.0, 4) for each in zip(means, draws.T, strict=True)
+        ]
+        for name, drawn in (
+            ("student", np.stack(spread, axis=1)),
+            ("normal", draws),
+            ("one quantile", means + one * (draws - means)),
+        ):
+            found = simultaneous_estimates(means, drawn)
+            held[name] += all(each.low <= 0 <= each.high for each in found)
+    assert held["normal"] / 400 < 0.8
+    assert held["one quantile"] / 400 < 0.92
+    assert 0.92 < held["student"] / 400 < 0.98
 
 
 def test_the_interval_over_seeds_is_that_of_scipy():

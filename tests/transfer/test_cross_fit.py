@@ -74,8 +74,8 @@ def test_the_weight_is_measured_on_the_records_that_the_fold_missed(shape):
     found = cross_fit(
         lambda x, sigma, label: x, target, lambda _, fit, held_out: Known(fit), EDGES, folds=3
     )
-    assert found.measured.along == (0.0,) * 5
-    assert min(found.measured.square) > 0  # of the mean, which knows every record from two folds
+    assert found.measured.cross == (0.0,) * 5
+    assert min(found.measured.sq_norm) > 0  # of the mean, which knows every record from two folds
 
 
 def test_exact_folds_are_followed_all_the_way(pair, shape, rng):

@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.testing import assert_close
 
@@ -19,17 +20,20 @@ from ecgtransfer.transfer import (
     log_density_ratio,
     ratio_diagnostics,
 )
-from ecgtransfer.transfer.density_ratio import (
-    SOURCE_DRAWS,
-    TARGET_DRAWS,
-    _balanced_draws,
-    _OutOfFold,
-    _signal_encoder,
-    common_patient_folds,
+from ecgtransfer.transfer.calibration import (
+    balanced_logistic_regression,
     cross_fitted_platt,
     platt,
+    stacked_platt,
 )
+from ecgtransfer.transfer.density_ratio import _balanced_draws, _signal_encoder
 from ecgtransfer.transfer.diagnostics import domain_auc
+from ecgtransfer.transfer.out_of_fold import (
+    SOURCE_DRAWS,
+    TARGET_DRAWS,
+    OutOfFold,
+    common_patient_folds,
+)
 from tests.gaussian import GaussianPair
 
 TRAIN = TrainConfig(
@@ -42,7 +46,8 @@ TRAIN = TrainConfig(
     patience=4,
 )
 SHORT = TrainConfig(steps=3, batch_size=8, validate_every=3)
-TINY = DomainClassifierConfig(widths=(16,), train=TRAIN)
+#: Networks alone.
+TINY = DomainClassifierConfig(widths=(16,), train=TRAIN, band_powers=False)
 
 
 def of_signals(config, leads, labels):
@@ -248,9 +253,9 @@ class Constant(nn.Module):
 def test_a_record_is_judged_by_the_network_that_missed_it(rng, noise):
     source, target = domain(rng, 40, "s"), domain(rng, 23, "t")
     fold = common_patient_folds(source, target, 4, seed=3)
-    unseen = _OutOfFold.of(source, target, fold, noise, seed=0)
+    unseen = OutOfFold.of(source, target, fold, noise, seed=0)
     ensemble = EncoderEnsemble([Constant(number) for number in range(4)])
-    logits = unseen.logits(DomainClassifier(ensemble, noise is not None), batch_size=7)
+    logits = unseen.outputs(DomainClassifier(ensemble, noise is not None), batch_size=7)
     scale = 1.0 if noise is None else (unseen.noise[0].square() + 1).rsqrt()
     assert_close(logits, scale * torch.from_numpy(fold[unseen.index]).double())
     times = np.bincount(unseen.index)
@@ -264,7 +269,7 @@ def test_a_record_is_judged_by_the_network_that_missed_it(rng, noise):
 def test_the_loss_that_stops_the_training_does_not_see_shift_and_scale_of_the_logits(rng):
     source, target = both(rng, 0.3, labels=0)
     fold = common_patient_folds(source, target, 3, seed=0)
-    unseen = _OutOfFold.of(source, target, fold, None, seed=0)
+    unseen = OutOfFold.of(source, target, fold, None, seed=0)
 
     class Mean(nn.Module):
         def __init__(self, scale, shift):
@@ -280,7 +285,7 @@ def test_the_loss_that_stops_the_training_does_not_see_shift_and_scale_of_the_lo
     )
     assert unseen.calibrated_loss(moved) == pytest.approx(unseen.calibrated_loss(plain), abs=1e-6)
     assert unseen.calibrated_loss(plain) < 0.6
-    raw = ratio_diagnostics(*(unseen.logits(moved)[part] for part in unseen._parts))
+    raw = ratio_diagnostics(*(unseen.outputs(moved)[part] for part in unseen._parts))
     assert raw.log_loss > 1.0  # what used to stop it
 
 
@@ -461,6 +466,37 @@ def test_platt_recovers_slope_and_offset_of_a_distorted_logit(rng):
     assert offset == pytest.approx(8, rel=0.05)
 
 
+def test_the_slopes_of_two_independent_logits_are_those_of_their_sum(rng):
+    pairs = GaussianPair(1.0, 1.0), GaussianPair(-0.5, 1.0)
+    source, target = (
+        torch.stack([pair.log_ratio(getattr(pair, name)((40_000, 1, 1), rng)) for pair in pairs], 1)
+        for name in ("draw_source", "draw_target")
+    )
+    distort = torch.tensor([0.25, 3.0])
+    slopes, offset = stacked_platt(source * distort - 2, target * distort - 2)
+    assert slopes == pytest.approx([4, 1 / 3], rel=0.05)
+    assert offset == pytest.approx(2 * slopes.sum(), rel=0.05)
+    noise = torch.randn(len(source), 1, generator=rng)
+    backwards = stacked_platt(*(torch.cat([-part[:, :1], noise], 1) for part in (source, target)))
+    assert backwards[0][0] == 0.0
+
+
+def test_balanced_logistic_regression_is_that_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    is_target = np.arange(90) >= 70
+    features = rng.normal(size=(90, 4)) + 0.7 * is_target[:, None]
+    weight, bias = balanced_logistic_regression(features, is_target, penalty=0.1)
+    off = 1 / 22  # Platt's targets as records of both classes, with these weights
+    mass = np.where(is_target, 0.5 / 20, 0.5 / 70)
+    theirs = LogisticRegression(C=10, tol=1e-10, max_iter=10_000).fit(
+        np.concatenate([features, features]),
+        np.concatenate([is_target, ~is_target]),
+        np.concatenate([mass * (1 - off), mass * off]),
+    )
+    assert weight == pytest.approx(theirs.coef_[0], abs=1e-4)
+    assert bias == pytest.approx(theirs.intercept_[0], abs=1e-4)
+
+
 def test_platt_stays_finite_where_domains_are_apart_and_flat_where_the_logit_is_backwards():
     low, high = torch.full((30,), -5.0), torch.full((10,), 5.0)
     scale, offset = platt(low, high)
@@ -494,7 +530,7 @@ def test_each_fold_is_calibrated_on_the_others(rng):
     source, target = torch.randn(40, generator=rng), 1 + torch.randn(20, generator=rng)
     ours, theirs = np.arange(40) % 4, np.arange(20) % 4
     source[ours == 0] = 30.0
-    one, two = cross_fitted_platt(source, target, ours, theirs)
+    one, two = cross_fitted_platt(source[:, None], target[:, None], ours, theirs)
     scale, offset = platt(source[ours != 0], target[theirs != 0], None)
     assert_close(one[ours == 0], scale * source[ours == 0] + offset)
     assert_close(two[theirs == 0], scale * target[theirs == 0] + offset)
@@ -502,10 +538,11 @@ def test_each_fold_is_calibrated_on_the_others(rng):
 
 def test_the_auc_out_of_fold_does_not_lean_away_from_chance(rng):
     ours, theirs = np.arange(400) % 5, np.arange(16) % 5
-    raw, calibrated = [], []
+    within, pooled = [], []
     for _ in range(200):
         source, target = torch.randn(400, generator=rng), torch.randn(16, generator=rng)
-        raw.append(domain_auc(source, target, ours, theirs))
-        calibrated.append(domain_auc(*cross_fitted_platt(source, target, ours, theirs)))
-    assert np.mean(raw) == pytest.approx(0.5, abs=0.02)
-    assert np.mean(calibrated) < np.mean(raw) - 0.01  # why the AUC is that of the logits
+        each = cross_fitted_platt(source[:, None], target[:, None], ours, theirs)
+        within.append(domain_auc(*each, ours, theirs))
+        pooled.append(domain_auc(*each))
+    assert np.mean(within) == pytest.approx(0.5, abs=0.02)
+    assert np.mean(pooled) < np.mean(within) - 0.01  # why the AUC counts pairs within folds

@@ -123,8 +123,8 @@ def test_the_papers_own_pair_raises_the_warning():
     log_ratio[:12] = math.log(10_000 / 12)
     found = ratio_diagnostics(log_ratio, torch.zeros(50))
     assert found.effective_records == pytest.approx(12, rel=1e-3)
-    assert found.warning.startswith("the domains hardly overlap: weighted by the density ratio")
-    assert "10000 source records are worth 12.0" in found.warning
+    assert found.warning.startswith("the domains hardly overlap: the effective sample size")
+    assert "10000 source records, weighted by the density ratio, is 12.0" in found.warning
     assert found.warning in str(found)
 
 
@@ -132,13 +132,13 @@ def test_source_records_that_all_look_alike_and_foreign_raise_the_warning():
     # Equal weights, so a perfect effective sample size, but no source record near the target.
     found = ratio_diagnostics(torch.full((5000,), -6.0), torch.full((50,), 6.0))
     assert found.effective_fraction == pytest.approx(1.0)
-    assert found.warning.startswith("the domains hardly overlap: the source records reach 0%")
+    assert found.warning.startswith("the domains hardly overlap: the source records cover 0%")
 
 
 def test_few_effective_records_raise_the_warning_though_their_share_is_large():
     found = ratio_diagnostics(torch.zeros(15), torch.zeros(50))
     assert found.effective_fraction == pytest.approx(1.0)
-    assert "15 source records are worth 15.0" in found.warning
+    assert "15 source records, weighted by the density ratio, is 15.0" in found.warning
 
 
 def test_the_mean_of_several_diagnostics_is_that_of_each_number(rng):

@@ -6,7 +6,7 @@ from ecgtransfer.diffusion import classifier_free, karras_sigmas, sample
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.experiments.problems import problem
 from ecgtransfer.transfer import guided, guided_at_scale
-from ecgtransfer.transfer.guided import hiding_labels, noised, slope
+from ecgtransfer.transfer.guided import hiding_labels, log_h_gradient, noised
 
 SIGMA = torch.logspace(-2, 1.5, 64, dtype=torch.float64)
 
@@ -51,7 +51,7 @@ def test_the_wrong_sign_does_not_reach_the_target(pair, shape):
 
 def test_without_sigma_squared_the_target_is_not_reached(pair, shape):
     def published(x, sigma, label):
-        return pair.denoise_source(x, sigma) + slope(pair.log_h, x, sigma, label)
+        return pair.denoise_source(x, sigma) + log_h_gradient(pair.log_h, x, sigma, label)
 
     with pytest.raises(AssertionError):
         assert_law(draws(published, shape), pair.mean, pair.std)
@@ -129,7 +129,7 @@ def test_slope_of_log_h_agrees_with_finite_differences(pair, shape, rng):
     step = 1e-6
     direction = torch.randn(3, *shape, generator=rng)
     numerical = pair.log_h(x + step * direction, sigma) - pair.log_h(x - step * direction, sigma)
-    found = (slope(pair.log_h, x, sigma, None) * direction).flatten(1).sum(1)
+    found = (log_h_gradient(pair.log_h, x, sigma, None) * direction).flatten(1).sum(1)
     assert_close(found, (numerical / (2 * step)).detach(), atol=1e-7, rtol=1e-6)
 
 

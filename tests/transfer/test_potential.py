@@ -4,7 +4,7 @@ from torch.testing import assert_close
 
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.transfer import GuidanceConfig, GuidanceNetwork, consistency_loss, guidance_loss
-from ecgtransfer.transfer.guided import slope
+from ecgtransfer.transfer.guided import log_h_gradient
 
 SMALL = GuidanceConfig(labels=2, leads=2, fold=2, width=4, dilations=(1, 2), conditioning=6)
 
@@ -31,7 +31,7 @@ def test_training_begins_at_the_source_model_with_a_gradient(rng):
     x, sigma = torch.randn(5, 2, 12, generator=rng), torch.linspace(0.01, 50, 5)
     label = torch.eye(2)[torch.tensor([0, 1, 0, 1, 1])]
     assert_close(network(x, sigma, label), torch.zeros(5))
-    assert_close(slope(network, x, sigma, label), torch.zeros_like(x))
+    assert_close(log_h_gradient(network, x, sigma, label), torch.zeros_like(x))
     at = (sigma, torch.randn(x.shape, generator=rng))
     for loss in (
         consistency_loss(lambda x, *_: 0.5 * x, network, x, label, *at),
@@ -79,7 +79,7 @@ def test_guidance_without_labels_takes_none(rng):
 @pytest.mark.parametrize("samples", [8, 9, 11])
 def test_any_length_will_do(network, samples, rng):
     x = torch.randn(3, 2, samples, generator=rng)
-    found = slope(network, x, torch.ones(3), torch.zeros(3, 2))
+    found = log_h_gradient(network, x, torch.ones(3), torch.zeros(3, 2))
     assert found.shape == x.shape
     assert found.abs().min() > 0
 
@@ -109,7 +109,7 @@ def test_the_energy_term_reaches_the_scale_of_a_denoiser_at_every_noise_level(ne
         network.field.bias.fill_(1.0)
     sigma = torch.tensor([0.01, 1.0, 50.0])
     x = torch.randn(3, 2, 8)
-    step = sigma.reshape(-1, 1, 1) ** 2 * slope(network, x, sigma, torch.zeros(3, 2))
+    step = sigma.reshape(-1, 1, 1) ** 2 * log_h_gradient(network, x, sigma, torch.zeros(3, 2))
     assert_close(step, (sigma / (sigma**2 + 1).sqrt()).reshape(-1, 1, 1).expand(3, 2, 8))
 
 
@@ -118,7 +118,7 @@ def test_the_energy_term_reaches_the_scale_of_a_denoiser_at_every_noise_level(ne
     [
         ({"labels": -1}, "labels of at least 0"),
         ({"width": 0}, "width and conditioning of at least 1"),
-        ({"kernel": 4}, "odd number of taps, got 4"),
+        ({"kernel": 4}, "odd kernel size above 0, got 4"),
         ({"dilations": (1, 0)}, "dilations of at least 1"),
     ],
 )

@@ -6,7 +6,7 @@ from ecgtransfer.diffusion import NoiseConfig
 from ecgtransfer.errors import CorpusError
 from ecgtransfer.transfer import DomainRecords
 from ecgtransfer.transfer.records import (
-    LEAST_COORDINATES,
+    MIN_COORDINATES,
     HeldOutDraws,
     draw_noise,
     refuse_other_labels,
@@ -66,7 +66,7 @@ def test_small_records_are_noised_until_a_score_rests_on_enough_numbers():
     domain = DomainRecords(torch.zeros(5, 2), None, tuple("abcde"))
     draws = HeldOutDraws.of(domain, NoiseConfig(), draws=4, seed=0)
     (count,) = set(np.bincount(draws.index))
-    assert count * domain.x0.numel() >= LEAST_COORDINATES > (count - 1) * domain.x0.numel()
+    assert count * domain.x0.numel() >= MIN_COORDINATES > (count - 1) * domain.x0.numel()
 
 
 def test_a_subset_keeps_labels_and_patients_together():

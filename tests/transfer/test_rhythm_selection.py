@@ -148,7 +148,7 @@ def test_cards_of_other_selections_are_refused(shifted):
     ):
         with pytest.raises(StorageError, match=rf"rhythm\.json .*{sentence}.*; use the version"):
             from_card(RhythmSelection, card, Path("rhythm.json"))
-    with pytest.raises(ConfigError, match="at least 1 candidate a record, got 0"):
+    with pytest.raises(ConfigError, match="at least 1 candidate per record, got 0"):
         replace(shifted, candidates=0)
 
 
@@ -165,5 +165,5 @@ def test_records_without_candidates_are_refused(shifted):
     trains = drawn(SOURCE, 20, np.random.default_rng(0))
     with pytest.raises(ConfigError, match="each of 20 records, got 19 and 20"):
         RhythmSelection.fitted(trains, [[each] for each in trains[1:]], ["a"] * 20)
-    with pytest.raises(ConfigError, match="each of 2 records, got 1 records with some"):
+    with pytest.raises(ConfigError, match="each of 2 records, got 1 records with candidates"):
         shifted.select([trains, []], [np.random.default_rng(0), np.random.default_rng(1)])

@@ -91,7 +91,7 @@ def test_fits_of_folds_add_up(pair, held_out, rng):
     )
     both = one + two
     assert_close(torch.tensor(both.gram), torch.tensor(one.gram + two.gram))
-    expected = (one.along + two.along)[:, 0] / (one.gram + two.gram)[:, 0, 0]
+    expected = (one.cross + two.cross)[:, 0] / (one.gram + two.gram)[:, 0, 0]
     assert_close(values(both.weights())[0], torch.tensor(expected), atol=1e-6, rtol=0)
 
 
@@ -108,7 +108,7 @@ def test_the_sums_do_not_depend_on_how_many_records_go_through_at_once(pair, hel
     monkeypatch.setattr(stacking, "records_at_once", lambda x0: 4)
     apart = found()
     np.testing.assert_allclose(apart.gram, together.gram)
-    np.testing.assert_allclose(apart.along, together.along)
+    np.testing.assert_allclose(apart.cross, together.cross)
 
 
 def test_each_fold_is_weighed_on_the_patients_that_it_missed(pair, held_out):
@@ -138,12 +138,12 @@ def test_each_fold_is_weighed_on_the_patients_that_it_missed(pair, held_out):
             missed,
             EDGES,
             generator=torch.Generator().manual_seed(4 + number),
-            followed=means,
+            applied=means,
         )
         for number, (_, missed) in enumerate(folds)
     ]
     np.testing.assert_allclose(pooled.gram, sum(fit.gram for fit in apart))
-    np.testing.assert_allclose(pooled.along, sum(fit.along for fit in apart))
+    np.testing.assert_allclose(pooled.cross, sum(fit.cross for fit in apart))
 
 
 def test_the_weights_are_those_of_the_means_over_folds(pair, shape, held_out, rng):

@@ -70,17 +70,17 @@ def test_the_batch_size_changes_no_weight(pair, held_out):
 
 
 def test_the_guidance_that_is_followed_gives_the_square_alone(pair, held_out, rng):
-    def measured(log_h, followed=None):
+    def measured(log_h, applied=None):
         rng = torch.Generator().manual_seed(2)
         return measure_guidance(
-            pair.denoise_source, log_h, held_out, None, EDGES, generator=rng, followed=followed
+            pair.denoise_source, log_h, held_out, None, EDGES, generator=rng, applied=applied
         )
 
     def half(*at):
         return pair.log_h(*at) / 2
 
     one, two, both = measured(pair.log_h), measured(half), measured(pair.log_h, half)
-    assert (both.along, both.square, both.error) == (one.along, two.square, one.error)
+    assert (both.cross, both.sq_norm, both.sq_error) == (one.cross, two.sq_norm, one.sq_error)
 
 
 def test_fits_of_folds_add_up_to_the_fit_of_all(pair, held_out, rng):
@@ -89,7 +89,7 @@ def test_fits_of_folds_add_up_to_the_fit_of_all(pair, held_out, rng):
         for part in held_out.split(750)
     )
     both = one + two
-    assert_close(both.along, tuple(a + b for a, b in zip(one.along, two.along, strict=True)))
+    assert_close(both.cross, tuple(a + b for a, b in zip(one.cross, two.cross, strict=True)))
     low, high = sorted([one.weight().values[0], two.weight().values[0]])
     assert low <= both.weight().values[0] <= high
 

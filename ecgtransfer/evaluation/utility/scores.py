@@ -32,8 +32,8 @@ from ecgtransfer.statistics import (
     score_resamples,
     simultaneous_estimates,
     streams,
+    student_draws,
     undefined_classes,
-    widening,
 )
 
 
@@ -124,7 +124,7 @@ class ScoreTable:
         return len(np.unique(self.patient_of))
 
     def spread(self, scores: ArmScores, other: ArmScores | None = None) -> FloatArray:
-        """Draws of the macro AUROC, less that of another arm, spread for few patients: (R,)."""
+        """Draws of the macro AUROC, minus that of another arm, spread for few patients: (R,)."""
         value = scores.value("macro_auroc")
         draws, placements = scores.draws["macro_auroc"], scores.placements
         of_patients = scores.patient_draws
@@ -134,7 +134,7 @@ class ScoreTable:
             placements = placements - other.placements
             of_patients = of_patients - other.patient_draws
         variance = macro_auroc_variance(self.truth, placements, self.patient_of)
-        return np.asarray(value + widening(of_patients, *variance) * (draws - value))
+        return student_draws(value, draws, of_patients, *variance)
 
     def scores(self, outcomes: Sequence[Sequence[Outcome]]) -> "ArmScores":
         """Scores of an arm from its outcomes, by seed and split."""

@@ -12,10 +12,10 @@ Target training sets are small (80 records, nine classes), so nothing is held ou
 unless validation records are given: the number of steps is fixed before, and thresholds come from
 out-of-fold predictions.
 
-Intervals resample test patients and training seeds. Those of a macro AUROC and of differences of it
-are spread to what few patients leave unknown (`metrics.widening`): a lone positive of a class is in
-every resample alike. They are about *this* target training set: another hospital's eighty patients
-are another question.
+Intervals resample test patients and training seeds. Those of a macro AUROC and of its differences
+are widened for few patients (`statistics.student_draws`): a single positive of a class is in every
+resample. They apply to *this* target training set: another hospital's eighty patients are another
+question.
 
 Added records of any kind also regularise: with a handful of target records even additions with
 shuffled labels can gain a little. That is what the control arm measures.

@@ -1,8 +1,8 @@
-"""Every transfer method: one file each, registered in `METHODS`.
+"""Transfer methods, one file each, registered in `METHODS`.
 
-A method is a `Method` with `fit` and `load`; both return a model whose `denoiser(cfg_scale)` is the
-target's denoiser. The clinic's pipeline and the study on Gaussian mixtures call the same methods,
-with the `Networks` of their kind of record. To add a method, write its file and list it here.
+A `Method` has `fit` and `load`, which return a model; its `denoiser(cfg_scale)` returns the
+target's denoiser. The pipeline for ECGs and the study on Gaussian mixtures run the same methods
+with different `Networks`. To add a method, write its file and add it to `METHODS`.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from ecgtransfer.transfer.methods.stack import Stack
 from ecgtransfer.transfer.methods.tgdp import Tgdp
 from ecgtransfer.transfer.methods.unchanged import Unchanged
 
-#: All methods by name, in the order of help and tables.
+#: All methods by name, in the order in which help and tables list them.
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (Tgdp(), Stack(), Finetune(), Lora(), DiffFit(), Scratch(), Unchanged())
@@ -33,13 +33,13 @@ METHODS: Mapping[str, Method] = {
 
 
 def transfer_method(name: str) -> Method:
-    """The method of this name.
+    """Return the method of this name.
 
     Raises:
-        ConfigError: there is none; the sentence lists them.
+        ConfigError: there is no such method.
     """
     if name not in METHODS:
-        raise ConfigError(f"expected a method of {', '.join(METHODS)}, got {name!r}")
+        raise ConfigError(f"expected a method of {', '.join(METHODS)}, got {name!r}; choose one")
     return METHODS[name]
 
 

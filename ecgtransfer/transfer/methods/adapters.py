@@ -1,4 +1,4 @@
-"""Fine-tuning of few parameters: low-rank updates (LoRA), or biases and scales (DiffFit)."""
+"""Parameter-efficient fine-tuning: low-rank updates (LoRA), or biases and scales (DiffFit)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Adapted(TrainedDenoiser):
 
     @abstractmethod
     def adapted(self, source: SourceDomain, settings: MethodSettings) -> nn.Module:
-        """A copy of the source model of which the adapters alone need a gradient."""
+        """Return a copy of the source model in which only the adapters are trainable."""
 
     def fit(
         self,

@@ -1,4 +1,4 @@
-"""What every transfer method is given and what it returns."""
+"""The interface of transfer methods: inputs, settings and results."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from ecgtransfer.transfer.tgdp import TgdpConfig
 #: How a method transfers the beat shapes of a factorised source.
 BeatShapeTransfer = Literal["guide", "finetune", "keep"]
 
-#: Learning rate of lora and difffit, ten times that of full fine-tuning: at the latter, adapters
-#: are far from converged after 600 steps.
+#: Learning rate of lora and difffit, ten times that of full fine-tuning: at that lower rate,
+#: adapters have not converged after 600 steps.
 ADAPTER_LEARNING_RATE = 2e-3
 
-#: Rates of training from random weights, as factors of the rate of fine-tuning: a tenth of it,
-#: which fine-tuning tries, is too slow.
+#: Candidate learning rates of scratch, as factors of the rate of fine-tuning: from random weights,
+#: the factor 0.1 of fine-tuning is too slow.
 SCRATCH_RATE_FACTORS = (1.0, 10.0)
 
 _Trained = TypeVar("_Trained", TgdpConfig, FinetuneConfig)
@@ -37,33 +37,37 @@ _WithTraining = TypeVar("_WithTraining", DomainClassifierConfig, TgdpConfig, Fin
 
 
 def adapter_training() -> FinetuneConfig:
-    """Training of lora and difffit: that of fine-tuning at a higher rate."""
+    """Return the default training of lora and difffit: fine-tuning at a higher learning rate."""
     config = FinetuneConfig()
     return replace(config, train=replace(config.train, learning_rate=ADAPTER_LEARNING_RATE))
 
 
 def scratch_training() -> FinetuneConfig:
-    """Training of scratch: that of fine-tuning with a choice of higher rates."""
+    """Return the default training of scratch: fine-tuning with higher candidate learning rates."""
     return FinetuneConfig(rate_factors=SCRATCH_RATE_FACTORS)
 
 
 @dataclass(frozen=True)
 class MethodSettings:
-    """Settings of all methods; each reads those that concern it.
+    """Settings of all methods; each method reads its own.
 
     Attributes:
-        tgdp: weights of the loss terms and training of the guidance network.
+        tgdp: loss weights and training of the guidance network.
         classifier: training of the domain classifiers.
-        finetune: training of finetune, and of that part of a stack.
+        finetune: training of finetune, and of the fine-tuned part of stack.
         adapter: training of lora and difffit.
         scratch: training of scratch.
         lora: rank and scale of the low-rank update.
-        folds: patient folds of tgdp and stack. With 1, a fifth of the target records is held out
-            once, which cannot calibrate a stack. With more, guidance and denoiser are fitted once
-            per fold, on all but that fold, and averaged (`cross_fit`, `cross_fit_stack`).
-        seed: of every random draw.
-        calibration_draws: noise draws per held-out record and noise level that calibrate the
-            guidance weight.
+        folds: number of patient folds of tgdp and stack. With 1 fold, one fifth of the target
+            records is held out; stack needs more. With several folds, each network is fitted once
+            per fold, on the other folds, and the networks are averaged (`cross_fit`,
+            `cross_fit_stack`).
+        seed: seed of all random numbers.
+        calibration_draws: noise draws per held-out record and noise level for the calibration of
+            the guidance weight.
+
+    Raises:
+        ConfigError: a setting is out of range.
     """
 
     tgdp: TgdpConfig = field(default_factory=TgdpConfig)
@@ -78,21 +82,27 @@ class MethodSettings:
 
     def __post_init__(self) -> None:
         if self.folds < 1:
-            raise ConfigError(f"expected at least 1 fold, got {self.folds}")
+            raise ConfigError(f"expected at least 1 fold, got {self.folds}; correct the setting")
         if self.calibration_draws < 1:
-            raise ConfigError(f"expected at least 1 calibration draw, got {self.calibration_draws}")
+            raise ConfigError(
+                f"expected at least 1 calibration draw, got {self.calibration_draws}; correct the "
+                "setting"
+            )
 
     def with_training(
         self: _Settings, steps: int | None = None, learning_rates: Sequence[float] = ()
     ) -> _Settings:
-        """Change steps or learning rates of whatever the method trains, guidance or denoiser.
+        """Return settings with other steps or learning rates of guidance and denoisers.
+
+        The domain classifiers are not changed.
 
         Args:
-            steps: of each training; None keeps them.
-            learning_rates: candidates, of which held-out records choose; empty keeps them.
+            steps: steps of each training; None keeps them.
+            learning_rates: candidate learning rates, of which the one with the lowest held-out
+                loss is kept; an empty sequence keeps the present ones.
 
         Raises:
-            ConfigError: fewer than 1 step, or a learning rate that is not above 0.
+            ConfigError: steps is below 1, or a learning rate is not above 0.
         """
 
         def changed(config: _Trained) -> _Trained:
@@ -119,12 +129,12 @@ _Settings = TypeVar("_Settings", bound=MethodSettings)
 
 @dataclass(frozen=True, eq=False)
 class Networks:
-    """The networks that suit one kind of record, such as ECGs or points of a plane.
+    """Factories of networks for one kind of record, such as ECGs or points in the plane.
 
     Attributes:
-        guidance: makes a guidance network, a `LogH` that is 0 before training.
-        denoiser: makes a denoiser of the source model's shape with random weights.
-        domain_encoder: makes an encoder of domain classifiers; None is the one for signals.
+        guidance: creates a guidance network, a `LogH` that is 0 before training.
+        denoiser: creates a denoiser with the architecture of the source model and random weights.
+        domain_encoder: creates an encoder of domain classifiers; None is the one for signals.
         embeddings: submodules of the denoiser that embed noise level and label, see `with_difffit`.
     """
 
@@ -136,21 +146,21 @@ class Networks:
 
 def _no_records() -> DomainRecords:
     raise ConfigError(
-        "expected source records for a guidance that learns from them, got none; give SourceDomain "
-        "a function that returns them"
+        "expected source records for a guidance that learns from them, got none; pass a function "
+        "that returns them to SourceDomain"
     )
 
 
 @dataclass(frozen=True, eq=False)
 class SourceDomain:
-    """The source as a method sees it.
+    """The source, as input of a method.
 
     Attributes:
         model: the frozen denoiser D_p, (x, sigma, label, dropped) -> denoised.
-        noise: noise levels of every training.
-        networks: to be trained beside it.
-        records: returns source records, recorded or drawn from the model; called by the methods
-            that learn from them.
+        noise: noise levels of all training.
+        networks: factories of the networks that a method trains.
+        records: returns source records, recorded or sampled from the model; only called by methods
+            that use them.
     """
 
     model: nn.Module
@@ -160,7 +170,7 @@ class SourceDomain:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return device_of(self.model)
 
 
@@ -169,9 +179,9 @@ class TargetDomain:
     """Training records of the target.
 
     Attributes:
-        fit: to fit on, and
-        held_out: of other patients, to stop trainings and calibrate.
-        train: both, in the order that folds are made from.
+        fit: records to fit on.
+        held_out: records of other patients, for early stopping and calibration.
+        train: all training records, `fit` and `held_out`, in the order that patient folds use.
     """
 
     fit: DomainRecords
@@ -183,22 +193,22 @@ class TransferredModel(Protocol):
     """A model of the target."""
 
     def denoiser(self, cfg_scale: float = 1.0) -> Denoiser:
-        """The target's denoiser with classifier-free guidance at a scale, 1 for none.
+        """Return the target's denoiser with classifier-free guidance at a scale; 1 turns it off.
 
         Raises:
-            ConfigError: a scale other than 1 of a guidance that never saw records without label.
+            ConfigError: the scale is not 1, and the guidance was not trained without labels.
         """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A transferred model with what its training cost and found.
+    """Result of `Method.fit`.
 
     Attributes:
-        model: of the target.
-        parameters: that were trained.
-        seconds: of the trainings.
+        model: the model of the target.
+        parameters: number of trained parameters.
+        seconds: duration of the training in seconds.
         warnings: sentences for the user.
         details: JSON values for the card; `Method.load` reads them.
         evaluated: denoisers, each with records that it was not fitted on; their pooled denoising
@@ -218,13 +228,13 @@ class Fitted:
 
 
 class Method(ABC):
-    """A way from the source's denoiser to the target's.
+    """A method that turns the source's denoiser into one of the target.
 
     Attributes:
-        name: on the command line and in folders.
-        title: a few words for help and tables.
-        fewest_folds: patient folds that it needs; None for a method that uses no folds.
-        uses_source_records: whether it learns from source records beside the source model.
+        name: name on the command line and in folder names.
+        title: short description for help and tables.
+        fewest_folds: minimum number of patient folds; None if the method uses no folds.
+        uses_source_records: whether it needs source records in addition to the source model.
         beat_shapes: how the beat shapes of a factorised source are transferred. Rhythms are
             selected unless this is "keep".
     """
@@ -251,14 +261,14 @@ class Method(ABC):
         Args:
             source: the source.
             target: training records of the target.
-            settings: of all methods.
-            folder: gets weights and logs. Trainings that are complete there are not repeated.
-            bars: gives a progress callback for each training.
-            reuse: one folder per fold, from the first on, with a guidance network that was fitted
-                with the same settings on the same fold; it is copied instead of trained.
+            settings: settings of all methods.
+            folder: receives weights and logs. Training that is complete there is not repeated.
+            bars: returns a progress callback for each training.
+            reuse: folders of the first folds, each with a guidance network that was fitted with
+                the same settings on the same fold; it is copied instead of trained.
 
         Raises:
-            CorpusError: fewer patients than folds.
+            CorpusError: there are fewer patients than folds.
             DivergedError: a loss is not finite.
         """
 
@@ -270,9 +280,9 @@ class Method(ABC):
 
         Args:
             source: the source; its records are not needed.
-            folder: that `fit` wrote.
+            folder: folder that `fit` wrote.
             details: `Fitted.details`.
-            card: file that holds the details, for error messages.
+            card: file with the details, for error messages.
 
         Raises:
             StorageError: a file or a field of the details is missing or damaged.
@@ -280,17 +290,17 @@ class Method(ABC):
 
 
 def with_seed(config: _WithTraining, seed: int) -> _WithTraining:
-    """The same training with another seed."""
+    """Return the training settings with another seed."""
     train: TrainConfig = replace(config.train, seed=seed)
     return replace(config, train=train)
 
 
 def fold_folders(folder: Path, folds: int) -> list[Path]:
-    """The folder of each fold's trainings; a single fold uses the transfer's own folder."""
-    return [folder] if folds == 1 else [folder / f"fold-{number}" for number in range(folds)]
+    """Return the folder of each fold; a single fold uses the folder of the transfer itself."""
+    return [folder] if folds == 1 else [folder / f"fold-{index}" for index in range(folds)]
 
 
 def fitted_fold_folders(folder: Path) -> list[Path]:
-    """The fold folders of a finished transfer."""
+    """Return the fold folders of a finished transfer."""
     found = len(list(folder.glob("fold-*")))
     return fold_folders(folder, max(found, 1))

@@ -1,4 +1,4 @@
-"""Full fine-tuning, and what all methods share that train a denoiser on target records."""
+"""Full fine-tuning, and functions for all methods that train a denoiser on target records."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ from ecgtransfer.transfer.methods.base import (
 
 @dataclass(frozen=True, eq=False)
 class TunedModel:
-    """A denoiser that was trained on the target."""
+    """A denoiser that was trained on the target.
+
+    Attributes:
+        model: the denoiser, (x, sigma, label) -> denoised.
+    """
 
     model: nn.Module
 
@@ -47,7 +51,7 @@ def tune(
     *,
     keep_checkpoint: bool = True,
 ) -> tuple[nn.Module, FitResult]:
-    """Train the parameters of `start` that need a gradient on target records."""
+    """Train the parameters of `start` with `requires_grad` on target records; see `finetune`."""
     config = replace(with_seed(config, seed), noise=source.noise)
     with bars(task) as progress:
         return finetune(
@@ -62,12 +66,12 @@ def tune(
 
 
 def unfrozen(model: nn.Module) -> nn.Module:
-    """A copy of which every parameter needs a gradient."""
+    """Return a copy whose parameters are all trainable."""
     return copy.deepcopy(model).requires_grad_(True)
 
 
 def read_denoiser(source: SourceDomain, weights: Path) -> nn.Module:
-    """A frozen denoiser of the source model's shape with weights from a file."""
+    """Load a frozen denoiser with the architecture of the source model."""
     model = source.networks.denoiser().to(source.device)
     load_weights(model, weights)
     return model.eval().requires_grad_(False)
@@ -76,13 +80,13 @@ def read_denoiser(source: SourceDomain, weights: Path) -> nn.Module:
 def fitted_denoiser(
     tuned: nn.Module, result: FitResult, target: TargetDomain, model: nn.Module | None = None
 ) -> Fitted:
-    """Describe a trained denoiser.
+    """Return the result of a method from its trained denoiser.
 
     Args:
-        tuned: the denoiser with the parameters that were trained.
-        result: of the training.
-        target: its records.
-        model: an equal denoiser to use instead, of which nothing is trained.
+        tuned: the trained denoiser; its trainable parameters are counted.
+        result: result of the training.
+        target: records of the training.
+        model: denoiser to return instead, such as `tuned` with merged adapters.
     """
     parameters = trainable_parameters(tuned)
     model = (tuned if model is None else model).eval().requires_grad_(False)
@@ -101,7 +105,7 @@ def fitted_denoiser(
 
 
 class TrainedDenoiser(Method):
-    """A method that leaves a whole denoiser of the target."""
+    """A method whose result is a complete denoiser of the target."""
 
     def load(
         self, source: SourceDomain, folder: Path, details: Mapping[str, Any], card: Path

@@ -1,4 +1,4 @@
-"""The networks of ECG signals, for any transfer method."""
+"""The networks of transfer methods for ECG signals."""
 
 from torch import nn
 
@@ -8,7 +8,7 @@ from ecgtransfer.transfer.potential import GuidanceConfig, GuidanceNetwork
 
 
 def signal_networks(model: DiffusionModel) -> Networks:
-    """Networks of the shape of a source model of ECGs, in its units."""
+    """Return factories of networks that match a source model of ECGs."""
     config = model.config
 
     def guidance() -> nn.Module:
@@ -23,10 +23,10 @@ def signal_networks(model: DiffusionModel) -> Networks:
         )
 
     def denoiser() -> nn.Module:
-        fresh = DiffusionModel(config)
-        fresh.units.load_state_dict(model.units.state_dict())
-        if fresh.layout_units is not None and model.layout_units is not None:
-            fresh.layout_units.load_state_dict(model.layout_units.state_dict())
-        return fresh
+        new = DiffusionModel(config)
+        new.units.load_state_dict(model.units.state_dict())
+        if new.layout_units is not None and model.layout_units is not None:
+            new.layout_units.load_state_dict(model.layout_units.state_dict())
+        return new
 
     return Networks(guidance, denoiser)

@@ -1,6 +1,6 @@
-"""Guidance and fine-tuning combined, weighted per noise level on the patients each fold missed.
+"""Stack of guidance and fine-tuning, with weights per noise level from held-out patients.
 
-FOLDER/fold-<number>/ has the files of `tgdp`, and finetune/ for the fine-tuned denoiser.
+FOLDER/fold-<index>/ has the files of `tgdp`, and finetune/ for the fine-tuned denoiser.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ class StackedModel:
 
     Attributes:
         source: the source's denoiser D_p.
-        log_h: the mean guidance network.
-        tuned: the fine-tuned denoisers.
-        weights: of each of `PARTS`, per noise level.
-        weights_without_label: the same for records without label; None where the guidance never
-            saw any.
+        log_h: mean of the guidance networks over folds.
+        tuned: the fine-tuned denoisers of all folds.
+        weights: weight of each of `PARTS` per noise level.
+        weights_without_label: weights for records without a label; None if the guidance was not
+            trained without labels.
     """
 
     source: nn.Module
@@ -71,18 +71,18 @@ class StackedModel:
     def denoiser(self, cfg_scale: float = 1.0) -> Denoiser:
         """See `TransferredModel.denoiser`."""
         require_unlabelled(cfg_scale, self.weights_without_label is not None)
-        labelled = self._at(self.weights)
+        labelled = self._stacked(self.weights)
         if self.weights_without_label is None:
             return labelled
-        return classifier_free(labelled, cfg_scale, self._at(self.weights_without_label))
+        return classifier_free(labelled, cfg_scale, self._stacked(self.weights_without_label))
 
-    def _at(self, weights: Sequence[NoiseLevelWeight]) -> Denoiser:
+    def _stacked(self, weights: Sequence[NoiseLevelWeight]) -> Denoiser:
         parts = [guided(self.source, self.log_h), averaged(self.tuned)]
         return stacked(self.source, parts, weights)
 
 
 class Stack(Method):
-    """Fit guidance and fine-tuning once per fold, and add their steps at the best weights."""
+    """Fit guidance and fine-tuning once per fold, and combine them with calibrated weights."""
 
     name = "stack"
     title = "tgdp and finetune, combined"
@@ -101,24 +101,24 @@ class Stack(Method):
         reuse: Sequence[Path] = (),
     ) -> Fitted:
         """See `Method.fit`."""
-        began = time.monotonic()
+        start_s = time.monotonic()
         records = source.records()
         folders, edges = fold_folders(folder, settings.folds), weight_edges(source)
         fitted: list[FoldGuidance] = []
         tuned: list[nn.Module] = []
         held_out: list[DomainRecords] = []
 
-        def fit_fold(number: int, fit: DomainRecords, missed: DomainRecords) -> list[Denoiser]:
-            own, suffix = folders[number], fold_suffix(number, settings.folds)
-            reuse_guidance(reuse[number : number + 1], own)
+        def fit_fold(index: int, fit: DomainRecords, rest: DomainRecords) -> list[Denoiser]:
+            own, suffix = folders[index], fold_suffix(index, settings.folds)
+            reuse_guidance(reuse[index : index + 1], own)
             fitted.append(
                 fit_fold_guidance(
-                    source, records, fit, missed, settings, own, bars=bars, suffix=suffix
+                    source, records, fit, rest, settings, own, bars=bars, suffix=suffix
                 )
             )
-            part = TargetDomain(fit, missed, target.train)
+            part = TargetDomain(fit, rest, target.train)
             tuned.append(_tuned(source, part, settings, own / TUNED, bars, f"{TUNED}{suffix}"))
-            held_out.append(missed)
+            held_out.append(rest)
             return [guided(source.model, fitted[-1].network), tuned[-1]]
 
         weights = cross_fit_stack(
@@ -133,7 +133,7 @@ class Stack(Method):
         ).weights()
         details = ratio_details(fitted) | {"weights": _by_part(weights)}
         without = None
-        if settings.tgdp.knows_no_label:
+        if settings.tgdp.trains_without_label:
             without = measure_folds(
                 source.model,
                 [
@@ -152,7 +152,7 @@ class Stack(Method):
         return Fitted(
             StackedModel(source.model, log_h, tuned, weights, without),
             sum(p.numel() for network in (*networks, *tuned) for p in network.parameters()),
-            time.monotonic() - began,
+            time.monotonic() - start_s,
             evaluated=[
                 (
                     StackedModel(source.model, MeanLogH([each]), [one], weights, None).denoiser(),
@@ -190,7 +190,7 @@ def _tuned(
     bars: Bars,
     task: str,
 ) -> nn.Module:
-    """The source model fine-tuned on one fold; one that is complete in the folder is loaded."""
+    """Fine-tune the source model on one fold, or load the result if it is complete."""
     if (folder / WEIGHTS).exists():
         return read_denoiser(source, folder / WEIGHTS)
     tuned, _ = tune(

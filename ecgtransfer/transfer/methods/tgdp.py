@@ -1,10 +1,10 @@
 """TGDP: guidance by the density ratio (Ouyang, Xie, Zha, Cheng, NeurIPS 2024).
 
-FOLDER/domain_classifier/, noisy_domain_classifier/   classifiers that the losses ask for
-FOLDER/ratio.json                                     how well their density ratios are calibrated
+FOLDER/domain_classifier/, noisy_domain_classifier/   classifiers that the losses need
+FOLDER/ratio.json                                     diagnostics of their density ratios
 FOLDER/guidance/                                      the guidance network, log h
 
-With several patient folds there is one such folder per fold, FOLDER/fold-<number>.
+With several patient folds there is one such folder per fold, FOLDER/fold-<index>.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ from ecgtransfer.transfer.weight import (
     noise_level_edges,
 )
 
-#: Folder of a guidance network, and the file beside it on the ratios that it learned from.
+#: Folder of a guidance network, and the file with the ratios of its training.
 GUIDANCE, RATIO = "guidance", "ratio.json"
 
 
 @dataclass(frozen=True, eq=False)
 class Classifiers:
-    """Domain classifiers of clean and of noised records; None where the loss asks for none."""
+    """Domain classifiers of clean and of noised records; None if no loss needs one."""
 
     clean: DomainClassifierFit | None = None
     noisy: DomainClassifierFit | None = None
@@ -76,12 +76,12 @@ class Classifiers:
 
 @dataclass(frozen=True)
 class Ratios:
-    """How good the density ratios behind a guidance network are.
+    """Diagnostics of the density ratios of a guidance network.
 
     Attributes:
-        clean, noisy: diagnostics of both classifiers, out of fold; None where the loss asks for
-            none.
-        target_positives, eta_cycle: as the training used them, see `TgdpConfig.trusting`.
+        clean, noisy: out-of-fold diagnostics of both classifiers; None if no loss needs one.
+        target_positives, eta_cycle: settings of the training, see
+            `TgdpConfig.without_useless_ratios`.
     """
 
     clean: RatioDiagnostics | None
@@ -91,20 +91,26 @@ class Ratios:
 
     @classmethod
     def read(cls, path: Path) -> Ratios:
-        """Read a file; null stands for an infinite number, which JSON lacks."""
-        held = read_json(path)
+        """Read `ratio.json`; null stands for infinity, which JSON lacks."""
+        card = read_json(path)
         for name in ("clean", "noisy"):
-            if held.get(name) is not None:
-                finite: dict[str, Any] = {
-                    key: math.inf if value is None else value for key, value in held[name].items()
+            if card.get(name) is not None:
+                values: dict[str, Any] = {
+                    key: math.inf if value is None else value for key, value in card[name].items()
                 }
-                held[name] = finite
-        return from_card(cls, held, path)
+                card[name] = values
+        return from_card(cls, card, path)
 
 
 @dataclass(frozen=True, eq=False)
 class FoldGuidance:
-    """A fitted guidance network, its ratios, and the seconds of its own training."""
+    """A fitted guidance network.
+
+    Attributes:
+        network: the network, a `LogH`.
+        ratios: diagnostics of its density ratios.
+        seconds: duration of its training in seconds, without the classifiers.
+    """
 
     network: nn.Module
     ratios: Ratios
@@ -112,7 +118,7 @@ class FoldGuidance:
 
     @property
     def parameters(self) -> int:
-        """Of the network."""
+        """Number of parameters of the network."""
         return sum(p.numel() for p in self.network.parameters())
 
 
@@ -122,10 +128,10 @@ class GuidedModel:
 
     Attributes:
         source: the source's denoiser.
-        log_h: the mean guidance network over folds.
-        weight: of the guidance, per noise level.
-        weight_without_label: the same for records without label; None where the guidance never
-            saw any.
+        log_h: mean of the guidance networks over folds.
+        weight: guidance weight per noise level.
+        weight_without_label: guidance weight for records without a label; None if the guidance was
+            not trained without labels.
     """
 
     source: nn.Module
@@ -141,18 +147,26 @@ class GuidedModel:
         )
 
 
-def require_unlabelled(cfg_scale: float, seen: bool) -> None:
-    """Refuse classifier-free guidance where the guidance never saw records without label."""
-    if cfg_scale != 1 and not seen:
+def require_unlabelled(cfg_scale: float, trained: bool) -> None:
+    """Check that classifier-free guidance is possible.
+
+    Args:
+        cfg_scale: scale of classifier-free guidance.
+        trained: whether the guidance was trained without labels too.
+
+    Raises:
+        ConfigError: the scale is not 1, and the guidance was not trained without labels.
+    """
+    if cfg_scale != 1 and not trained:
         raise ConfigError(
-            "expected guidance that knows records without a label for label scale "
-            f"{cfg_scale:g}, got one that was trained with every label; take label scale 1, or "
-            "transfer again with a weight on the consistency loss"
+            "expected guidance that was trained on records without a label for label scale "
+            f"{cfg_scale:g}, got one that was trained with labels only; use label scale 1, or "
+            "transfer again with eta_consistency and label_dropout above 0"
         )
 
 
 class Tgdp(Method):
-    """Fit guidance networks, calibrate their weight, and follow their mean."""
+    """Fit one guidance network per fold, calibrate the guidance weight, and use their mean."""
 
     name = "tgdp"
     title = "guidance by the density ratio"
@@ -171,27 +185,27 @@ class Tgdp(Method):
         reuse: Sequence[Path] = (),
     ) -> Fitted:
         """See `Method.fit`."""
-        began = time.monotonic()
+        start_s = time.monotonic()
         records = source.records()
         folders, edges = fold_folders(folder, settings.folds), weight_edges(source)
         fitted: list[FoldGuidance] = []
         held_out: list[DomainRecords] = []
 
-        def fit_fold(number: int, fit: DomainRecords, missed: DomainRecords) -> nn.Module:
-            reuse_guidance(reuse[number : number + 1], folders[number])
+        def fit_fold(index: int, fit: DomainRecords, rest: DomainRecords) -> nn.Module:
+            reuse_guidance(reuse[index : index + 1], folders[index])
             fitted.append(
                 fit_fold_guidance(
                     source,
                     records,
                     fit,
-                    missed,
+                    rest,
                     settings,
-                    folders[number],
+                    folders[index],
                     bars=bars,
-                    suffix=fold_suffix(number, settings.folds),
+                    suffix=fold_suffix(index, settings.folds),
                 )
             )
-            held_out.append(missed)
+            held_out.append(rest)
             return fitted[-1].network
 
         without: NoiseLevelWeight | None = None
@@ -211,7 +225,7 @@ class Tgdp(Method):
                 )
 
             log_h, measured = MeanLogH([network]), measured_on(target.held_out)
-            if settings.tgdp.knows_no_label:
+            if settings.tgdp.trains_without_label:
                 without = measured_on(target.held_out.unlabelled()).weight()
         else:
             crossed = cross_fit(
@@ -223,7 +237,7 @@ class Tgdp(Method):
                 draws=settings.calibration_draws,
                 seed=settings.seed,
                 device=source.device,
-                without_label=settings.tgdp.knows_no_label,
+                without_label=settings.tgdp.trains_without_label,
             )
             log_h, measured = crossed.log_h, crossed.measured
             without = crossed.weight_without_label
@@ -238,7 +252,7 @@ class Tgdp(Method):
         return Fitted(
             GuidedModel(source.model, log_h.eval().requires_grad_(False), weight, without),
             sum(each.parameters for each in fitted),
-            time.monotonic() - began,
+            time.monotonic() - start_s,
             evaluated=[
                 (guided(source.model, each.network, weight), part)
                 for each, part in zip(fitted, held_out, strict=True)
@@ -270,21 +284,20 @@ def fit_fold_guidance(
     bars: Bars = no_bars,
     suffix: str = "",
 ) -> FoldGuidance:
-    """Fit one guidance network, with the domain classifiers that its losses ask for.
+    """Fit one guidance network, with the domain classifiers that its losses need.
 
-    A network that is complete in the folder is loaded.
+    If the folder contains a finished network, it is loaded instead.
 
     Args:
         source: the source.
         source_records: records of the source.
-        fit: target records.
-        held_out: target records of other patients, which neither network nor classifiers learn
-            from.
-        settings: of the training.
-        folder: for all of them.
-        classifiers: fitted on the same records; None fits them here.
-        bars: gives a progress callback for each training.
-        suffix: of the names of the progress bars.
+        fit: target records to fit network and classifiers on.
+        held_out: target records of other patients, for early stopping of the network.
+        settings: settings of the training.
+        folder: folder of network and classifiers.
+        classifiers: classifiers fitted on the same records; None fits them here.
+        bars: returns a progress callback for each training.
+        suffix: suffix of the names of the progress bars.
 
     Raises:
         DivergedError: a loss is not finite.
@@ -299,7 +312,9 @@ def fit_fold_guidance(
     if classifiers is None:
         classifiers = fit_classifiers(source, source_records, fit, settings, folder, bars, suffix)
     clean, noisy = classifiers.clean, classifiers.noisy
-    config = replace(with_seed(settings.tgdp, settings.seed), noise=source.noise).trusting(
+    config = replace(
+        with_seed(settings.tgdp, settings.seed), noise=source.noise
+    ).without_useless_ratios(
         clean is None or clean.diagnostics.beats_chance,
         noisy is None or noisy.diagnostics.beats_chance,
     )
@@ -337,7 +352,7 @@ def fit_classifiers(
     bars: Bars = no_bars,
     suffix: str = "",
 ) -> Classifiers:
-    """Fit the domain classifiers that the guidance's losses ask for on these records alone."""
+    """Fit the domain classifiers that the losses of the guidance need, on these records only."""
 
     def fitted(task: str, own: Path, noise: NoiseConfig | None) -> DomainClassifierFit:
         with bars(f"{task}{suffix}") as progress:
@@ -361,7 +376,7 @@ def fit_classifiers(
 
 
 def reuse_guidance(finished: Sequence[Path], folder: Path) -> None:
-    """Copy a guidance network with its ratios from another fold folder, where one is given."""
+    """Copy a guidance network and its ratios from `finished[0]`, if there is one."""
     if not finished or (folder / GUIDANCE / WEIGHTS).exists():
         return
     with main_process_first():
@@ -373,7 +388,7 @@ def reuse_guidance(finished: Sequence[Path], folder: Path) -> None:
 
 
 def read_log_h(source: SourceDomain, folder: Path) -> MeanLogH:
-    """The frozen mean guidance of a finished transfer."""
+    """Load the frozen mean guidance of a finished transfer."""
     networks = []
     for each in fitted_fold_folders(folder):
         network = source.networks.guidance().to(source.device)
@@ -382,18 +397,18 @@ def read_log_h(source: SourceDomain, folder: Path) -> MeanLogH:
     return MeanLogH(networks).eval().requires_grad_(False)
 
 
-def fold_suffix(number: int, folds: int) -> str:
+def fold_suffix(index: int, folds: int) -> str:
     """Suffix of the names of a fold's progress bars."""
-    return "" if folds == 1 else f", fold {number + 1} of {folds}"
+    return "" if folds == 1 else f", fold {index + 1} of {folds}"
 
 
 def weight_edges(source: SourceDomain) -> tuple[float, ...]:
-    """Noise levels that get a weight of their own."""
+    """Edges of the noise-level bins of the guidance weight."""
     return noise_level_edges(source.noise.sigma_min, source.noise.sigma_max)
 
 
 def ratio_details(fitted: Sequence[FoldGuidance]) -> dict[str, Any]:
-    """The ratios of each fold, and the mean over folds of those of clean records."""
+    """Return the ratios of each fold, and the mean over folds for clean records, for the card."""
     clean = [each.ratios.clean for each in fitted if each.ratios.clean is not None]
     details: dict[str, Any] = {"ratios": [asdict(each.ratios) for each in fitted]}
     if clean:
@@ -402,7 +417,7 @@ def ratio_details(fitted: Sequence[FoldGuidance]) -> dict[str, Any]:
 
 
 def ratio_warnings(fitted: Sequence[FoldGuidance], config: TgdpConfig) -> tuple[str, ...]:
-    """Warn of domains that hardly overlap, and of ratios no better than chance."""
+    """Warn about domains that hardly overlap, and about ratios no better than chance."""
     clean = [each.ratios.clean for each in fitted if each.ratios.clean is not None]
     if not clean:
         return ()
@@ -410,13 +425,13 @@ def ratio_warnings(fitted: Sequence[FoldGuidance], config: TgdpConfig) -> tuple[
     warnings = [] if mean.warning is None else [mean.warning]
     if failed := sum(not each.beats_chance for each in clean):
         where = "" if len(clean) == 1 else f" in {failed} of {len(clean)} folds"
-        instead = (
-            "the positives of the guidance loss are target records alone"
+        consequence = (
+            "the guidance loss uses target records only as positives"
             if config.classifies
-            else "the guidance loss pulls log h to a constant; use the logistic form"
+            else "the guidance loss pulls log h towards a constant; use the logistic form"
         )
         warnings.append(
-            f"the density ratio tells the domains apart no better than chance{where} (log loss "
-            f"{mean.log_loss:.3f} out of fold, {math.log(2):.3f} at chance): there {instead}"
+            f"the density ratio is no better than chance{where} (out-of-fold log loss "
+            f"{mean.log_loss:.3f}, {math.log(2):.3f} at chance), so {consequence}"
         )
     return tuple(warnings)

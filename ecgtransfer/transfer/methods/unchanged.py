@@ -1,4 +1,4 @@
-"""The source model without any transfer: the floor that every method has to beat."""
+"""The source model without transfer: the baseline for all methods."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ecgtransfer.transfer.methods.finetune import TunedModel
 
 
 class Unchanged(Method):
-    """Use the source model for the target as it is."""
+    """Use the unchanged source model for the target."""
 
     name = "source"
-    title = "source model as it is"
+    title = "unchanged source model"
 
     def fit(
         self,

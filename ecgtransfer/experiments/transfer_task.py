@@ -1,11 +1,11 @@
-"""What the methods of the mixture study share: records, trainings, and the rule that chooses.
+"""Inputs of the methods in the mixture study: records, shared trainings, and model selection.
 
-Trainings that several methods share, such as that of the fine-tuned denoiser, are made once.
+A training that several methods need, such as that of the fine-tuned denoiser, runs once.
 
-The rule: every training has a few candidates of one setting. Kept is the candidate whose denoiser
-has the least denoising loss on the held-out fifth of the target records, with the same noise for
-all methods, which is also what stops each training early. Only the domain classifier of clean
-records gives no denoiser; it is chosen by its logistic loss out of fold on the records that it is
+Model selection: each training tries a few candidates of one setting, and keeps the candidate whose
+denoiser has the lowest denoising loss on the held-out fifth of the target records. The noise is the
+same for all methods. The same loss stops each training early. The domain classifier of clean
+records gives no denoiser; it is selected by its out-of-fold logistic loss on the records that it is
 fitted on.
 """
 
@@ -33,9 +33,9 @@ from ecgtransfer.transfer import (
     TgdpConfig,
     fit_domain_classifier,
     guided,
+    methods,
     patient_folds,
 )
-from ecgtransfer.transfer import methods as shipped
 from ecgtransfer.transfer.methods import Fitted, MethodSettings, SourceDomain, TargetDomain
 from ecgtransfer.transfer.methods.base import fold_folders
 from ecgtransfer.transfer.methods.tgdp import Classifiers, FoldGuidance, fit_fold_guidance
@@ -43,28 +43,28 @@ from ecgtransfer.transfer.records import HeldOutDraws
 
 T = TypeVar("T")
 
-#: Noise levels of the study, in model units: from a tenth of the sharpest mode's width to where
-#: nothing is left of any law.
+#: Noise levels of the study, in model units: from a tenth of the width of the narrowest mode to a
+#: level at which all distributions are indistinguishable from noise.
 NOISE = NoiseConfig(log_mean=-0.5, log_std=1.2, sigma_min=0.03, sigma_max=20.0)
 
-#: Folds of the target records. One fifth stops trainings and decides between candidates; the
-#: cross-fitted methods hold out each fifth in turn.
+#: Folds of the target records. Fold 0 is held out for early stopping and model selection;
+#: cross-fitted methods hold out each fold in turn.
 FOLDS = 5
 
-#: Learning rates that the rule decides between, for weights that begin at random.
+#: Candidate learning rates of training from random weights.
 RATES = (2e-3, 8e-3)
 
-#: For those of the source model, which few records may only spoil at the rates above.
+#: Candidate learning rates of fine-tuning; at `RATES`, few records can make the source model worse.
 TUNING_RATES = (2e-4, *RATES)
 
-#: Least noise draws behind the rule.
-RULE_DRAWS = 8
+#: Minimum number of noise draws per held-out record for model selection.
+SELECTION_DRAWS = 8
 
 
-def terms(
+def loss_terms(
     guidance: bool = False, cycle: bool = False, consistency: bool = False, **changes: object
 ) -> TgdpConfig:
-    """Loss terms at equal weight, a nat for a nat, or left out."""
+    """Return settings in which each loss term has weight 1 or 0."""
     return replace(
         TgdpConfig(),
         eta_guidance=float(guidance),
@@ -74,20 +74,20 @@ def terms(
     )
 
 
-#: Loss of the cross-fitted method: what the study found to carry the others.
-CONSISTENCY = terms(consistency=True)
+#: Loss of the cross-fitted method: the term that contributes most in this study.
+CONSISTENCY = loss_terms(consistency=True)
 
 
 @dataclass(frozen=True, eq=False)
-class Transferred:
-    """A denoiser of the target with its cost.
+class TransferResult:
+    """A denoiser of the target, with its cost.
 
     Attributes:
-        denoise: of the target.
-        parameters: that were trained.
-        seconds: of the trainings that it rests on.
-        selection_seconds: of the candidates that were not kept.
-        chosen: the settings that the rule kept.
+        denoise: denoiser of the target.
+        parameters: number of trained parameters.
+        seconds: duration of the trainings that it depends on.
+        selection_seconds: duration of the candidates that were not kept.
+        chosen: settings that were selected.
     """
 
     denoise: Denoiser
@@ -98,38 +98,47 @@ class Transferred:
 
 
 @dataclass(frozen=True, eq=False)
-class Kept(Generic[T]):
-    """The candidate that the rule kept, with the cost of its training and of the others."""
+class Selected(Generic[T]):
+    """The selected candidate of a training, with its cost.
+
+    Attributes:
+        result: result of the training.
+        seconds: duration of the training.
+        selection_seconds: duration of the other candidates.
+        chosen: the selected setting.
+    """
 
     result: T
     seconds: float
     selection_seconds: float
     chosen: Mapping[str, float]
 
-    def transferred(self, denoise: Denoiser, parameters: int, *others: Kept[Any]) -> Transferred:
-        """A denoiser that rests on this training and on others, whose candidates count too."""
-        everything = (self, *others)
-        return Transferred(
+    def to_result(
+        self, denoise: Denoiser, parameters: int, *others: Selected[Any]
+    ) -> TransferResult:
+        """Return a denoiser with the total cost of this training and of others it depends on."""
+        trainings = (self, *others)
+        return TransferResult(
             denoise,
             parameters,
-            sum(each.seconds for each in everything),
-            sum(each.selection_seconds for each in everything),
+            sum(each.seconds for each in trainings),
+            sum(each.selection_seconds for each in trainings),
             self.chosen,
         )
 
 
 @dataclass(frozen=True, eq=False)
-class Assignment:
-    """One transfer to be made: the records of one seed, and the source model.
+class TransferTask:
+    """Inputs of all methods in one cell, and the trainings that methods share.
 
     Attributes:
-        problem: with the exact answer, which only the methods of the group "reference" look at.
-        source: the source's denoiser, which learned from source records.
+        problem: the problem; only methods of the group "reference" use its true target.
+        source: the trained denoiser of the source.
         source_fit: source records.
-        target: all target records for training.
-        steps: of each training at most.
-        seed: of everything that is drawn.
-        folder: for the trainings.
+        target: all target training records.
+        steps: maximum steps of each training.
+        seed: seed of all random numbers.
+        folder: folder for the files of the trainings.
     """
 
     problem: Problem
@@ -142,28 +151,28 @@ class Assignment:
 
     @cached_property
     def split(self) -> tuple[DomainRecords, DomainRecords]:
-        """Target records to fit on, and the held-out fifth."""
+        """Target records to fit on, and the held-out fifth of the target records."""
         return patient_folds(self.target, FOLDS, self.seed)[0]
 
     @cached_property
     def domains(self) -> tuple[SourceDomain, TargetDomain]:
-        """Source and target as the shipped methods see them."""
+        """Source and target as inputs of the methods in `transfer.methods`."""
         networks = vector_networks(self.problem.dimension, self.problem.labels)
         source = SourceDomain(self.source, NOISE, networks, lambda: self.source_fit)
         return source, TargetDomain(*self.split, self.target)
 
     @cached_property
-    def rule(self) -> Callable[[Denoiser], float]:
-        """Denoising loss on the held-out target records, with the same noise every time."""
+    def held_out_loss(self) -> Callable[[Denoiser], float]:
+        """Function that returns the denoising loss on held-out target records, with fixed noise."""
         held_out = self.split[1]
-        draws = HeldOutDraws.of(held_out, NOISE, draws=RULE_DRAWS, seed=self.seed)
+        draws = HeldOutDraws.of(held_out, NOISE, draws=SELECTION_DRAWS, seed=self.seed)
         x0, label = held_out.take(draws.index)
         return lambda denoise: mean_denoising_loss(
             denoise, x0, label, draws.sigma, draws.noise, batch_size=len(x0)
         )
 
     def train_config(self, rate: float) -> TrainConfig:
-        """The same length, batch and stopping for every training."""
+        """Settings of a training; all but the learning rate are the same for all trainings."""
         return TrainConfig(
             steps=self.steps,
             batch_size=64,
@@ -186,13 +195,13 @@ class Assignment:
         guidance_rate: float | None = None,
         folds: int = 1,
     ) -> MethodSettings:
-        """Settings of the shipped methods.
+        """Settings of the methods in `transfer.methods`.
 
         Args:
-            rate: learning rate of every denoiser.
+            rate: learning rate of denoisers.
             tgdp: loss terms of the guidance.
             guidance_rate: learning rate of the guidance; None takes `rate`.
-            folds: patient folds.
+            folds: number of patient folds.
         """
         tuning = FinetuneConfig(rate_factors=(1.0,), train=self.train_config(rate))
         guidance_rate = rate if guidance_rate is None else guidance_rate
@@ -209,66 +218,68 @@ class Assignment:
 
     @property
     def calibration_draws(self) -> int:
-        """Noise draws per record and noise level behind a calibrated weight."""
-        return max(RULE_DRAWS, 2048 // len(self.target))
+        """Noise draws per record and noise level for the calibration of a guidance weight."""
+        return max(SELECTION_DRAWS, 2048 // len(self.target))
 
     def fitted(
         self, method: str, name: str, settings: MethodSettings, reuse: Sequence[Path] = ()
     ) -> Fitted:
-        """A shipped method, with its trainings in a folder of that name."""
-        return shipped.METHODS[method].fit(*self.domains, settings, self.folder / name, reuse=reuse)
+        """Fit a method of `transfer.methods`, with its files in the folder `name`."""
+        return methods.METHODS[method].fit(*self.domains, settings, self.folder / name, reuse=reuse)
 
-    def tuned(self, method: str, rates: Sequence[float]) -> Kept[Fitted]:
-        """A shipped method that trains on target records alone, at the rate that the rule keeps."""
+    def tuned(self, method: str, rates: Sequence[float]) -> Selected[Fitted]:
+        """Fit a method that trains on target records only, and select its learning rate."""
 
         def train(rate: float) -> tuple[Fitted, float]:
             result = self.fitted(method, f"{method}-{rate}", self.settings(rate))
             return result, result.seconds
 
-        return self.best(rates, train, lambda result: self.rule(result.denoiser()), "learning_rate")
+        return self.select(
+            rates, train, lambda result: self.held_out_loss(result.denoiser()), "learning_rate"
+        )
 
     @cached_property
-    def finetuned(self) -> Kept[Fitted]:
-        """The whole source model, trained on by early stopping."""
+    def finetuned(self) -> Selected[Fitted]:
+        """The fine-tuned source model."""
         return self.tuned("finetune", TUNING_RATES)
 
     @cached_property
-    def noisy_classifier(self) -> Kept[DomainClassifierFit]:
-        """Noise-dependent domain classifier."""
+    def noisy_classifier(self) -> Selected[DomainClassifierFit]:
+        """The noise-dependent domain classifier."""
         return self._classifier("noisy", NOISE, dict.fromkeys(RATES, 0.0))
 
     @cached_property
-    def clean_classifier(self) -> Kept[DomainClassifierFit]:
-        """Domain classifier of clean records."""
+    def clean_classifier(self) -> Selected[DomainClassifierFit]:
+        """The domain classifier of clean records."""
         return self._classifier("clean", None, dict.fromkeys(RATES, 0.0))
 
     @cached_property
-    def logistic(self) -> Kept[FoldGuidance]:
-        """Guidance by the guidance loss alone, in its logistic form."""
-        return self.chosen_guidance("guidance", terms(guidance=True))
+    def logistic(self) -> Selected[FoldGuidance]:
+        """Guidance trained with the guidance loss only, in its logistic form."""
+        return self.chosen_guidance("guidance", loss_terms(guidance=True))
 
     @cached_property
-    def consistency(self) -> Kept[FoldGuidance]:
-        """Guidance by the consistency loss alone."""
+    def consistency(self) -> Selected[FoldGuidance]:
+        """Guidance trained with the consistency loss only."""
         return self.chosen_guidance("consistency", CONSISTENCY)
 
-    def chosen_guidance(self, name: str, config: TgdpConfig) -> Kept[FoldGuidance]:
-        """A guidance network trained on the split, by the rule."""
+    def chosen_guidance(self, name: str, config: TgdpConfig) -> Selected[FoldGuidance]:
+        """Train guidance networks on the split, and select one by its held-out loss."""
 
         def train(rate: float) -> tuple[FoldGuidance, float]:
             result = self.fitted_guidance(f"{name}-{rate}", config, rate)
             return result, result.seconds
 
-        return self.best(
-            RATES, train, lambda result: self.rule(self.guided(result)), "learning_rate"
+        return self.select(
+            RATES, train, lambda result: self.held_out_loss(self.guided(result)), "learning_rate"
         )
 
     def guided(self, guidance: FoldGuidance) -> Denoiser:
-        """The source's denoiser with a guidance network at weight 1."""
+        """Return the source's denoiser with a guidance network at weight 1."""
         return guided(self.source, guidance.network)
 
     def fitted_guidance(self, name: str, config: TgdpConfig, rate: float) -> FoldGuidance:
-        """A guidance network trained on the split, with the classifiers that the rule kept."""
+        """Train a guidance network on the split, with the selected domain classifiers."""
         source, target = self.domains
         classifiers = Classifiers(
             self.clean_classifier.result if config.needs_ratio else None,
@@ -284,37 +295,37 @@ class Assignment:
             classifiers=classifiers,
         )
 
-    def guidance(self, name: str, config: TgdpConfig) -> Transferred:
-        """Guidance trained on one split by the weighted sum of loss terms, at weight 1.
+    def guidance(self, name: str, config: TgdpConfig) -> TransferResult:
+        """Train guidance on one split with a combination of loss terms, and use it at weight 1.
 
-        It learns at the rate that the rule chose for the consistency loss alone where that is one
-        of the terms, and for the guidance loss alone where it is not.
+        The learning rate is the one selected for the consistency loss alone if that is among the
+        terms, else the one selected for the guidance loss alone.
         """
         chosen = self.consistency if config.eta_consistency else self.logistic
         found = self.fitted_guidance(name, config, chosen.chosen["learning_rate"])
-        rests_on: list[Kept[Any]] = [self.clean_classifier] if config.needs_ratio else []
+        dependencies: list[Selected[Any]] = [self.clean_classifier] if config.needs_ratio else []
         if config.eta_cycle:
-            rests_on.append(self.noisy_classifier)
-        kept = Kept(found, found.seconds, chosen.selection_seconds, chosen.chosen)
-        return kept.transferred(self.guided(found), found.parameters, *rests_on)
+            dependencies.append(self.noisy_classifier)
+        selected = Selected(found, found.seconds, chosen.selection_seconds, chosen.chosen)
+        return selected.to_result(self.guided(found), found.parameters, *dependencies)
 
     @cached_property
     def calibrated(self) -> Fitted:
-        """The shipped tgdp on one split, with the guidance of `consistency`."""
+        """The method tgdp on one split, with the guidance of `consistency`."""
         rate = self.consistency.chosen["learning_rate"]
         reuse = [self.folder / f"consistency-{rate}"]
         return self.fitted("tgdp", "calibrated", self.settings(rate), reuse)
 
     @cached_property
     def cross_fitted(self) -> Fitted:
-        """The shipped tgdp over folds, the first of which is the split of all other methods."""
+        """The method tgdp over all folds; fold 0 is the split of all other methods."""
         rate = self.consistency.chosen["learning_rate"]
         reuse = [self.folder / f"consistency-{rate}"]
         return self.fitted("tgdp", "tgdp", self.settings(rate, folds=FOLDS), reuse)
 
     @cached_property
     def stack(self) -> Fitted:
-        """The shipped stack, with the guidance of `cross_fitted`."""
+        """The method stack, with the guidance of `cross_fitted`."""
         assert self.cross_fitted is not None  # its networks are on disk
         settings = self.settings(
             self.finetuned.chosen["learning_rate"],
@@ -325,13 +336,13 @@ class Assignment:
 
     def _classifier(
         self, name: str, noise: NoiseConfig | None, candidates: Mapping[float, float]
-    ) -> Kept[DomainClassifierFit]:
-        """A domain classifier; candidates are learning rates with their Sobolev weights."""
+    ) -> Selected[DomainClassifierFit]:
+        """Train and select a domain classifier; candidates map learning rate to Sobolev weight."""
         fit, _ = self.split
 
         def train(rate: float) -> tuple[DomainClassifierFit, float]:
             config = self.train_config(rate)
-            # Random weights are no candidate, and those of the first steps know little.
+            # Random weights are not a candidate, and those of the first steps are little better.
             first = min(config.validate_every, config.steps)
             found = fit_domain_classifier(
                 self.source_fit,
@@ -349,27 +360,33 @@ class Assignment:
         def score(found: DomainClassifierFit) -> float:
             if noise is None:
                 return float(found.result.validation or 0.0)
-            return self.rule(guided(self.source, found.classifier))
+            return self.held_out_loss(guided(self.source, found.classifier))
 
-        return self.best(tuple(candidates), train, score, "learning_rate")
+        return self.select(tuple(candidates), train, score, "learning_rate")
 
     def sobolev_classifier(self, weight: float) -> tuple[DomainClassifierFit, float]:
-        """A noise-dependent classifier whose logit is kept from growing steep."""
+        """Train a noise-dependent classifier with a Sobolev penalty of this weight."""
         rate = self.noisy_classifier.chosen["learning_rate"]
         found = self._classifier(f"sobolev-{weight}", NOISE, {rate: weight})
         return found.result, found.seconds
 
-    def best(
+    def select(
         self,
         candidates: Sequence[float],
         train: Callable[[float], tuple[T, float]],
         score: Callable[[T], float],
         setting: str,
-    ) -> Kept[T]:
-        """The rule; a candidate that diverges is never kept.
+    ) -> Selected[T]:
+        """Train all candidates of a setting, and select the one with the lowest score.
+
+        Args:
+            candidates: values of the setting.
+            train: value -> (result, seconds).
+            score: result -> score, lower is better.
+            setting: name of the setting.
 
         Raises:
-            DivergedError: all of them did.
+            DivergedError: all candidates diverged.
         """
         trained, scores = [], []
         for candidate in candidates:
@@ -383,7 +400,7 @@ class Assignment:
         if not trained:
             raise diverged
         candidate, result, seconds = trained[int(np.argmin(scores))]
-        return Kept(
+        return Selected(
             result,
             seconds,
             sum(spent for _, _, spent in trained) - seconds,
