@@ -175,7 +175,7 @@ def _gate(augmentation: "pipeline.Augmentation") -> list[Table]:
             each.broken if each.rule else "no rule",
             pipeline.recorded_share(each),
             each.unlike,
-            each.assigned,
+            each.assigned or "",
         )
         for each in counts
     ]

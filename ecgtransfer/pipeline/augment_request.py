@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from ecgtransfer.corpus import ECGSet
 from ecgtransfer.errors import RunError
 from ecgtransfer.pipeline.augmented import (
     ROUNDS,
@@ -54,12 +55,12 @@ DEFAULT_SOURCE = "ptbxl-cascade"
 
 #: Records of the network call that is timed.
 TIMED_RECORDS = 16
-#: Work in calls of the network with 16 records, measured on two cores with `ptbxl-cascade`
-#: (docs/experiments.md): per record and sampler step of guided generation, and of the rest of a
-#: transfer per guidance training of 400 steps.
-CALLS_PER_STEP, CALLS_PER_TRAINING = 5.0, 2500.0
-#: Seconds per record that is measured, and per classifier of the gate on a clinic's records.
-SECONDS_MEASURED, SECONDS_CLASSIFIER = 0.1, 20.0
+#: Work in calls of the network with as many records: per sampler step of guided generation, per
+#: step of a guidance training, and per fold for the domain classifiers. Rough: a plan should tell
+#: minutes from hours. A run of 29 minutes on two busy cores was expected to take 18.
+CALLS_PER_STEP, CALLS_PER_TRAINING_STEP, CALLS_PER_FOLD = 5.0, 4.0, 600.0
+#: Seconds per record that is measured, and of all classifiers of the gate.
+SECONDS_MEASURED, SECONDS_CLASSIFIERS = 0.15, 60.0
 
 
 class Reporter(Protocol):
@@ -237,6 +238,7 @@ def default_run(folder: Path) -> Path:
 def _split(run: Run, request: AugmentRequest) -> TargetSettings:
     """The split that is asked for, or the run's own where no more than the set is stated."""
     asked = replace(request.target, target=absolute(request.target.target))
+    ECGSet.open(asked.target)  # or refuse it before a model is read
     stage = run.stage(TARGET)
     held = stage.read(TargetSettings, "settings.target") if stage.is_done else None
     if held is not None and held.target != asked.target:
@@ -278,11 +280,16 @@ def _plan(
     calls = number / TIMED_RECORDS * settings.sampler.steps * CALLS_PER_STEP * scales
     seconds = call * calls
     if settings.gate is not None:
-        seconds += SECONDS_MEASURED * (number + len(target.train)) * settings.gate.rules
-        seconds += SECONDS_CLASSIFIER * ROUNDS * settings.gate.classifier
+        seconds *= ROUNDS / 2  # a part is generated again
+        measured = number * ROUNDS / 2 + len(target.train)
+        seconds += SECONDS_MEASURED * measured * settings.gate.rules
+        seconds += SECONDS_CLASSIFIERS * settings.gate.classifier
     if to_transfer and settings.method != "source":
+        train = transfer.tgdp.train
+        steps = train.steps * train.batch_size / TIMED_RECORDS
+        fold = CALLS_PER_TRAINING_STEP * steps + CALLS_PER_FOLD
         draws = transfer.n_source / TIMED_RECORDS * settings.sampler.steps
-        seconds += call * (draws + transfer.folds * CALLS_PER_TRAINING)
+        seconds += call * (draws + transfer.folds * fold)
     # Sets hold 8 leads of 2 bytes, arrays 12 of 4, WFDB and PTB-XL's layout 12 of 2 each.
     per_record = target.ecgset.n_samples * (16 + 4 * len(LEADS) + 4 * len(LEADS)) + 30_000
     records = len(target.train) + len(target.test) + 2 * number
