@@ -34,7 +34,7 @@ from ecgtransfer.evaluation import measure_intervals, measure_physiology, two_sa
 from ecgtransfer.evaluation.physiology.figures import rule_table
 from ecgtransfer.pipeline import Run, load_source
 from ecgtransfer.pipeline.conditioned import conditioned_records
-from ecgtransfer.pipeline.source import residual_levels, with_beats
+from ecgtransfer.pipeline.source_training import residual_levels, with_beats
 from ecgtransfer.signals.beat_shape import ORDINARY_ROW, layout
 from ecgtransfer.statistics import estimate
 

@@ -49,13 +49,13 @@ from ecgtransfer.diffusion import (
     measure_units,
     shape_loss,
 )
-from ecgtransfer.pipeline.cascade_transfer import (
-    CascadeSettings,
+from ecgtransfer.pipeline.beat_shape_transfer import (
     ShapeWork,
     guide_beat_shapes,
-    source_trains,
     tune_beat_shapes,
 )
+from ecgtransfer.pipeline.cascade_settings import CascadeSettings
+from ecgtransfer.pipeline.cascade_transfer import source_trains
 from ecgtransfer.pipeline.conditioned import (
     CORE_LABELS,
     FEWEST_BEATS,
@@ -64,7 +64,7 @@ from ecgtransfer.pipeline.conditioned import (
     sexes,
 )
 from ecgtransfer.pipeline.config import preset
-from ecgtransfer.pipeline.source import residual_levels
+from ecgtransfer.pipeline.source_training import residual_levels
 from ecgtransfer.rhythm import RhythmConfig, RhythmModel, fit_rhythm, in_window
 from ecgtransfer.signals import Beats
 from ecgtransfer.training import WEIGHTS, TrainConfig, load_weights, seeded_initialisation

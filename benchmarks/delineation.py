@@ -45,7 +45,8 @@ import numpy.typing as npt
 import wfdb
 from wfdb.processing import xqrs_detect
 
-from ecgtransfer.evaluation.delineation import NEUROKIT_ERRORS, delineate
+from ecgtransfer.evaluation.delineation import delineate
+from ecgtransfer.evaluation.median_beat import NEUROKIT_ERRORS
 from ecgtransfer.signals import LEADS, Recording, find_beats, resample
 
 FloatArray = npt.NDArray[np.float64]

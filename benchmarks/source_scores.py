@@ -54,7 +54,7 @@ from ecgtransfer.evaluation.fidelity.figures import distance_table
 from ecgtransfer.evaluation.physiology.figures import rule_table
 from ecgtransfer.evaluation.privacy.figures import privacy_table
 from ecgtransfer.pipeline import Run, SamplerSettings, Source, load_source
-from ecgtransfer.pipeline.target import labels_in
+from ecgtransfer.pipeline.target import project_labels
 from ecgtransfer.signals import Beats, beat_shapes, find_beats
 from ecgtransfer.signals.beat_shape import BEFORE_S
 from ecgtransfer.statistics import (
@@ -94,7 +94,7 @@ def main() -> None:
     source = load_source(Run.open(options.run))
     real, train, _ = source.records()
     space = label_space("icbeb9")
-    labels = labels_in(space, real, drop_others=True)
+    labels = project_labels(space, real, drop_others=True)
     train, test = (
         numbers[labels[numbers].any(axis=1)]
         for numbers in (train, select_records(real.records, (f"fold={options.fold}",)))

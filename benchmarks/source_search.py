@@ -44,7 +44,7 @@ from ecgtransfer.evaluation.beat_to_beat import REGULAR_RR, beat_likeness, rr_va
 from ecgtransfer.models import UNetConfig
 from ecgtransfer.pipeline import SourceSettings
 from ecgtransfer.pipeline.conditioned import conditioned_records
-from ecgtransfer.pipeline.source import learned_labels, with_beats
+from ecgtransfer.pipeline.source_training import learned_labels, with_beats
 from ecgtransfer.signals import Recording, expand_leads, find_beats
 from ecgtransfer.training import TrainConfig, seeded_initialisation
 

@@ -74,7 +74,7 @@ def get(
     Example: ecgtransfer models get ptbxl-cascade --to runs/clinic
     """
     run = pipeline.Run.create(to)
-    pipeline.adopt_source(run, pipeline.find_source(name), source_set)
+    pipeline.import_source_model(run, pipeline.find_source(name), source_set)
     stage = run.stage("source")
     Output(json, quiet).result(
         {"source": stage.folder, "fingerprint": stage.card["fingerprint"]},

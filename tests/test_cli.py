@@ -325,11 +325,11 @@ def test_guidance_without_the_source_records_is_told(call, tmp_path, finished, c
     words = (*words, "--config", small_config(tmp_path), "--folds", 1, "--json")
     told = call("transfer", tmp_path / "run", *words)
     assert told.code == 0
-    assert "the guidance learns from records that the source model draws" in told.err
+    assert "the guidance is trained on records sampled from the source model" in told.err
     asked = json.loads((tmp_path / "run/transfer-tgdp/request.json").read_text())["settings"]
     assert asked["transfer"]["source_records"] == "model"
     told = call("transfer", tmp_path / "other", *words, "--source-records", "real")
-    refused(told, "the records that the source model learned from, which are not here")
+    refused(told, "the training records of the source model, which are not here")
 
 
 def test_shipped_models_are_listed_and_shown(call, monkeypatch, tmp_path, finished):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ecgtransfer.defaults import RECORD_SOLVER
+from ecgtransfer.diffusion.beat_windows import p_wave_power
 from ecgtransfer.diffusion.condition import (
     PATIENT_SCALARS,
     SMALLEST_LEVEL,
@@ -34,7 +35,7 @@ from ecgtransfer.diffusion.principal_components import (
     group_sizes,
 )
 from ecgtransfer.diffusion.sampler import sample
-from ecgtransfer.diffusion.shape_augmentation import AUGMENTATION_PARAMETERS, wave_windows
+from ecgtransfer.diffusion.shape_augmentation import AUGMENTATION_PARAMETERS
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.models import ResidualMLP, ResidualMLPConfig
 from ecgtransfer.signals.beat_shape import (
@@ -70,8 +71,8 @@ class BeatShapeConfig:
         sampling_rate_hz: sampling rate of the shapes.
         components, ventricular_components: number of principal components of the ordinary and of
             the ventricular beat.
-        p_wave_components: number of components of the ordinary beat that lie in the P window, see
-            `PrincipalComponents.fit`; their size is then a feature of its own. 0 for none.
+        p_wave_components: number of components of the ordinary beat that hold its P wave, see
+            `p_wave_power`; their size is then a feature of its own. 0 for none.
         whitening: exponent of the standard deviation by which each component is divided. 1 gives
             all components unit variance. Below 1, noise hides weak components before strong ones,
             so that sampling proceeds from coarse to fine.
@@ -103,7 +104,7 @@ class BeatShapeConfig:
             )
         if not 0 <= self.p_wave_components <= self.components:
             raise ConfigError(
-                f"expected 0 to {self.components} of the components in the P window, got "
+                f"expected 0 to {self.components} components of the P wave, got "
                 f"{self.p_wave_components}"
             )
         if not 0 <= self.whitening <= 1 or not 0 <= self.label_balance <= 1:
@@ -138,8 +139,8 @@ def rhythm_summary(beats: Beats) -> NDArray[np.float32]:
 class BeatShapeModel(nn.Module):
     """A `Denoiser` of beat shapes and residual levels, with the map to and from its vectors x0.
 
-    x0 (B, D) holds the components of the ordinary beat (first those of its P window, in units of
-    the P wave's size), the log size of the P wave, the log residual level of each lead, and the
+    x0 (B, D) holds the components of the ordinary beat (first those of its P wave, in units of the
+    wave's size), the log size of the P wave, the log residual level of each lead, and the
     components of the ventricular beat. Their distribution is learned jointly, so that the levels
     and the ventricular beat fit the ordinary beat. In records without ventricular beats the last
     part is zero, and the denoiser returns zero for it.
@@ -211,8 +212,8 @@ class BeatShapeModel(nn.Module):
         ordinary, ventricular = (
             rows[row][rows[row].any(axis=1)] for row in (ORDINARY_ROW, VENTRICULAR_ROW)
         )
-        p_window = np.tile(wave_windows(self.config.sampling_rate_hz)[0], len(INDEPENDENT_LEADS))
-        self.ordinary.fit(ordinary, p_window, self.config.p_wave_components)
+        p_wave = p_wave_power(self.config.sampling_rate_hz)
+        self.ordinary.fit(ordinary, p_wave, self.config.p_wave_components)
         # A set without ventricular beats cannot teach them, and the model generates none.
         if len(ventricular) >= FEWEST_VECTORS:
             self.ventricular.fit(ventricular)

@@ -36,20 +36,20 @@ class PrincipalComponents(nn.Module):
     def fit(
         self,
         vectors: NDArray[np.floating],
-        window: NDArray[np.floating] | None = None,
+        wave: NDArray[np.floating] | None = None,
         inside: int = 0,
     ) -> None:
         """Fit mean, basis and deviations; outliers are moved to `OUTLYING_QUANTILE` first.
 
-        The basis spans the leading principal components. With a window, it is rotated within their
-        span: the first `inside` components have as much of their power in the window as possible,
-        and either part is diagonalised again. What happens in the window then has coordinates of
-        its own, and the span, and so the vectors that the components can express, is unchanged.
+        The basis spans the leading principal components. If a wave is given, it is rotated within
+        their span: the first `inside` components have as much power in the wave as possible, and
+        either part is diagonalised again. The wave then has coordinates of its own, and the span,
+        and so the vectors that the components can express, is unchanged.
 
         Args:
             vectors: (N, F).
-            window: (F,) weights between 0 and 1.
-            inside: number of components of the window.
+            wave: (F, F) symmetric; v^T wave v is the power that v has in the wave, at most |v|^2.
+            inside: number of components of the wave.
 
         Raises:
             ConfigError: fewer than 2 vectors.
@@ -65,8 +65,8 @@ class PrincipalComponents(nn.Module):
         usual = np.quantile(distance, OUTLYING_QUANTILE)
         away *= np.minimum(1.0, usual / np.maximum(distance, 1e-12))[:, None]
         power, basis = _leading(away.T @ away / len(away), self.deviation.shape[0])
-        if window is not None and inside > 0:
-            _, rotation = _leading(basis.T @ (window[:, None] * basis), len(power))
+        if wave is not None and inside > 0:
+            _, rotation = _leading(basis.T @ wave @ basis, len(power))
             parts = [
                 _rotated(power, part)
                 for part in (rotation[:, :inside], rotation[:, inside:])

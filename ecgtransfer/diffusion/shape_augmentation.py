@@ -8,15 +8,11 @@ appendix F.2, "non-leaky" augmentation).
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ecgtransfer.signals.beat_shape import BEFORE_S, shape_samples
+from ecgtransfer.diffusion.beat_windows import shape_times_s, wave_windows
 from ecgtransfer.signals.leads import INDEPENDENT_LEADS
 
-#: Limits of the P window, the QRS and the T window, seconds from R, and the width of the raised
-#: cosines between them.
-P_END_S, QRS_END_S, TAPER_S = -0.07, 0.10, 0.06
 #: Displacements in time of the P wave, of both ends of the QRS (and T after it), and of the T wave:
 #: (seconds from R, fraction of the standard deviation).
 DISPLACEMENTS = (
@@ -32,21 +28,6 @@ WINDOW_GAIN, LEAD_GAIN = 0.2, 0.1
 CHANGED_SHARE = 0.7
 #: Number of parameters of a change: three displacements, three windows, eight leads.
 AUGMENTATION_PARAMETERS = 2 * len(DISPLACEMENT_S) + len(INDEPENDENT_LEADS)
-
-
-def shape_times_s(sampling_rate_hz: float) -> NDArray[np.float64]:
-    """Times of the samples of a beat shape, seconds from R, (W,)."""
-    return np.arange(shape_samples(sampling_rate_hz)) / sampling_rate_hz - BEFORE_S
-
-
-def wave_windows(sampling_rate_hz: float) -> NDArray[np.float64]:
-    """Windows of P, QRS and T, (3, W); they sum to one."""
-    times = shape_times_s(sampling_rate_hz)
-    after_p, after_qrs = (
-        0.5 - 0.5 * np.cos(np.pi * np.clip((times - end) / TAPER_S + 0.5, 0.0, 1.0))
-        for end in (P_END_S, QRS_END_S)
-    )
-    return np.stack([1 - after_p, after_p * (1 - after_qrs), after_qrs])
 
 
 class ShapeAugmentation:
@@ -85,7 +66,7 @@ class ShapeAugmentation:
 def _interpolated(shapes: Tensor, displacement: Tensor) -> Tensor:
     """Value of shapes (B, rows, leads, W) at each sample plus a displacement (B, W) in samples.
 
-    Cubic Lagrange interpolation; the ends are continued as they are.
+    Cubic Lagrange interpolation; positions beyond an end take the value there.
     """
     width = shapes.shape[-1]
     grid = torch.arange(width, device=shapes.device, dtype=shapes.dtype)

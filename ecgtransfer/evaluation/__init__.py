@@ -1,6 +1,7 @@
-"""What a synthetic set is worth: utility, fidelity, physiology, privacy, and a blind reading.
+"""Evaluation of synthetic sets: utility, fidelity, physiology, privacy, and a blind reading.
 
-Each question is a package: `study` answers it, `result` holds the answer, `figures` draws it.
+Each evaluation is a package: `study` measures, `result` holds what was measured, and `figures`
+makes tables and figures of it.
 """
 
 from typing import TYPE_CHECKING

@@ -1,41 +1,41 @@
-"""What every question answers: verdicts on the synthetic sets of several methods."""
+"""Interface of all evaluations: verdicts on the synthetic sets of several methods."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from ecgtransfer.statistics import Verdict
 
-#: (done, total), called as a question proceeds.
+#: Progress callback of an evaluation: (steps done, steps in total).
 StepsDone = Callable[[int, int], None]
 
 
 class Judged(Protocol):
-    """The result for one synthetic set."""
+    """Result of an evaluation for one synthetic set."""
 
     def verdicts(self) -> tuple[Verdict, ...]:
-        """The set as a whole first, then each test behind it."""
+        """Return the verdict on the set, then the verdict of each test behind it."""
         ...
 
 
 class Evaluation(Protocol):
-    """The answer to a question: a frozen dataclass that `to_card` writes and `from_card` reads."""
+    """Result of an evaluation: a frozen dataclass that `to_card` writes and `from_card` reads."""
 
     def verdicts(self) -> tuple[Verdict, ...]:
-        """One a method."""
+        """Return one verdict per method."""
         ...
 
     def tests(self) -> tuple[Verdict, ...]:
-        """What the verdicts rest on."""
+        """Return the verdicts of the single tests behind them."""
         ...
 
 
 def whole_verdicts(results: Mapping[str, Judged]) -> tuple[Verdict, ...]:
-    """The verdict on the set of each method as a whole, which names the method."""
+    """Return the verdict on the synthetic set of each method; its sentence names the method."""
     return tuple(_named(method, result.verdicts()[0]) for method, result in results.items())
 
 
 def single_verdicts(results: Mapping[str, Judged]) -> tuple[Verdict, ...]:
-    """The verdict of each test of each method, which names the method."""
+    """Return the verdict of each test of each method; its sentence names the method."""
     return tuple(
         _named(method, verdict)
         for method, result in results.items()
@@ -44,7 +44,7 @@ def single_verdicts(results: Mapping[str, Judged]) -> tuple[Verdict, ...]:
 
 
 def count_parts(progress: StepsDone | None, parts: int) -> Iterator[StepsDone]:
-    """One progress callback for each of several equal parts of a question."""
+    """Yield one progress callback for each of several equal parts of an evaluation."""
     for part in range(parts):
 
         def counted(done: int, total: int, part: int = part) -> None:

@@ -1,12 +1,12 @@
-"""Classic augmentation of training records, and which transform keeps which diagnosis true.
+"""Classic augmentation of training records with transforms that preserve the diagnoses.
 
-The transforms are those of `ecg-augmentations` (MIT), imported where they are first used. Its
-documentation says what each of them may invalidate; the table here turns that into one statement
-a diagnosis, with the reason, for the ranges that stand beside it.
+The transforms come from `ecg-augmentations` (MIT), which is imported on first use. Its
+documentation says which findings a transform may invalidate. `TRANSFORMS` states this per
+diagnosis, with the reason, for the ranges used here.
 
-A transform is used where it keeps *every* diagnosis of a study true, and then on all records
-alike. One that is kept from some diagnoses only would teach the classifier that its own trace, a
-wandering baseline say, speaks against them.
+A transform is used only if it preserves *every* diagnosis of a study, and then on all records.
+If it were skipped for some diagnoses, the classifier could learn that the trace of the transform,
+such as a wandering baseline, is evidence against them.
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ from torch import Tensor
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.signals import INDEPENDENT_LEADS
 
-#: Chance of each transform for each record, independently: of five, one record in 32 meets none.
+#: Probability of each transform per record, independently: with five transforms, one record in 32
+#: stays unchanged.
 PROBABILITY = 0.5
 
-#: The diagnoses that the table speaks about: those of `label_space("icbeb9")`.
+#: Diagnoses that `TRANSFORMS` covers: those of `label_space("icbeb9")`.
 KNOWN_LABELS = ("NORM", "AFIB", "1AVB", "CLBBB", "CRBBB", "PAC", "PVC", "STD_", "STE_")
 
 
 @dataclass(frozen=True)
 class Transform:
-    """One transform of the library with its range, and the diagnoses that it may make untrue.
+    """One transform of the library with its range, and the diagnoses that it may invalidate.
 
     Attributes:
-        name: of the transform.
+        name: name of the transform on cards.
         kind: name of its class in `ecg_augmentations`.
-        settings: its range; `timed` ones get the sampling rate as well.
-        timed: whether its settings are in seconds or hertz.
-        lowest_rate_hz: sampling rate under which it has no meaning.
-        invalidates: reason by diagnosis.
-        any_label: whether it keeps diagnoses true that the table does not know.
+        settings: arguments of that class, mostly ranges.
+        timed: whether the settings are in seconds or hertz; the class then gets the sampling rate.
+        lowest_rate_hz: the transform is skipped at this sampling rate or below.
+        invalidates: the diagnoses that it may invalidate, each with the reason.
+        any_label: whether it preserves diagnoses outside `KNOWN_LABELS`.
     """
 
     name: str
@@ -51,24 +52,26 @@ class Transform:
     any_label: bool = False
 
     def keeps(self, label: str) -> bool:
-        """Whether a record of this diagnosis still has it afterwards."""
+        """Whether a record still has this diagnosis after the transform."""
         if label not in KNOWN_LABELS:
             return self.any_label
         return label not in (self.invalidates or {})
 
 
-_LOST_BEAT = "the only early beat may lie in the half second that leaves the record"
-_SEAM = "beats are cut and joined, and the joint may come early"
-_INTERVALS = "PR interval and QRS duration decide it, and they change with the time axis"
-_RATE = "normal rate and intervals are part of it, and they change with the time axis"
+_LOST_BEAT = "the only early beat may lie in the half second that is shifted out of the record"
+_SEAM = "the record is joined at a new place, where a beat may look early"
+_INTERVALS = "it is defined by PR interval or QRS duration, which change with the time axis"
+_RATE = "it includes a normal rate and normal intervals, which change with the time axis"
 _ONSETS = "a local change of speed makes beats early or late"
 
-#: Every transform that was considered. Ranges where the nine diagnoses stay true:
-#: a gain of ±10 % moves an ST level of 0.2 mV by 0.02 mV and one of ±5 % a lead is what recorders
-#: are allowed (IEC 60601-2-25), both below the half millimetre (0.05 mV) that is read on paper; a
-#: wander of 0.05 mV at up to 0.3 Hz changes by at most 2π · 0.3 Hz · 0.05 mV · 0.2 s = 0.02 mV
-#: between PR segment and J point; noise 25 dB under the signal has an 18th of its deviation, about
-#: 0.01 mV, a tenth of a P wave.
+#: All transforms that were considered. The ranges preserve the nine diagnoses:
+#: - A gain of ±10 % changes an ST level of 0.2 mV by 0.02 mV, and recorders may have errors of
+#:   ±5 % per lead (IEC 60601-2-25). Both are below the half millimetre (0.05 mV) that is read on
+#:   paper.
+#: - A baseline wander of 0.05 mV at up to 0.3 Hz changes by at most
+#:   2π · 0.3 Hz · 0.05 mV · 0.2 s = 0.02 mV between PR segment and J point.
+#: - Noise 25 dB below the signal has 1/18 of its standard deviation, about 0.01 mV, a tenth of a
+#:   P wave.
 TRANSFORMS = (
     Transform("gain", "AmplitudeScale", {"scale": (0.9, 1.1)}),
     Transform("lead gain", "AmplitudeScale", {"scale": (0.95, 1.05), "per_lead": True}),
@@ -131,24 +134,28 @@ TRANSFORMS = (
 
 
 def valid_transforms(label_names: Sequence[str]) -> tuple[Transform, ...]:
-    """The transforms that keep every one of these diagnoses true, in the order of the table.
+    """Return the transforms that preserve all of these diagnoses, in the order of `TRANSFORMS`.
 
-    Of a diagnosis that is not among `KNOWN_LABELS` only noise far below the signal is taken to
-    leave it alone.
+    A diagnosis outside `KNOWN_LABELS` allows weak noise only.
     """
     return tuple(t for t in TRANSFORMS if all(t.keeps(label) for label in label_names))
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Classic augmentation for records of some diagnoses at one sampling rate.
+    """Classic augmentation of records at one sampling rate that preserves the given diagnoses.
 
-    Called with signals (B, 8, T) in millivolts and a generator it returns others of the same
-    shape, each transform for each record with `PROBABILITY`; what it draws depends on the
-    generator alone. It works on the eight independent leads, so the limb leads that follow from
-    them agree afterwards as before.
+    Call it with signals (B, 8, T) in millivolts and a generator. It applies each transform to each
+    record with `PROBABILITY` and returns signals of the same shape. All randomness comes from the
+    generator. It changes the eight independent leads; the other four are computed from
+    them, so the limb leads stay consistent.
 
-    ConfigError for a sampling rate that is not positive, or no diagnosis.
+    Attributes:
+        label_names: diagnoses to preserve.
+        sampling_rate_hz: sampling rate of the signals.
+
+    Raises:
+        ConfigError: the sampling rate is not positive, or there is no diagnosis.
     """
 
     label_names: tuple[str, ...]
@@ -156,13 +163,18 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if not self.sampling_rate_hz > 0:
-            raise ConfigError(f"expected a positive sampling rate, got {self.sampling_rate_hz}")
+            raise ConfigError(
+                f"expected a positive sampling rate, got {self.sampling_rate_hz}; pass that of the "
+                "records in hertz"
+            )
         if not self.label_names:
-            raise ConfigError("expected the names of the diagnoses that are to stay true, got none")
+            raise ConfigError(
+                "expected the names of the diagnoses to preserve, got none; pass those of the study"
+            )
 
     @property
     def transforms(self) -> tuple[Transform, ...]:
-        """What is done, in order."""
+        """Transforms that are applied, in order."""
         return tuple(
             t
             for t in valid_transforms(self.label_names)
@@ -170,7 +182,7 @@ class Augmentation:
         )
 
     def describe(self) -> list[dict[str, object]]:
-        """Names, ranges and chance of the transforms, for cards: everything that is drawn from."""
+        """Return name, range and probability of each transform, for cards."""
         return [
             {
                 "transform": t.name,
@@ -184,11 +196,16 @@ class Augmentation:
         ]
 
     def __call__(self, signals_mv: Tensor, generator: torch.Generator) -> Tensor:
-        """(B, 8, T) float millivolts -> the same, transformed; ConfigError for another shape."""
+        """Transform signals (B, 8, T) in millivolts; the result has the same shape.
+
+        Raises:
+            ConfigError: the signals have another shape.
+        """
         if signals_mv.ndim != 3 or signals_mv.shape[1] != len(INDEPENDENT_LEADS):
             raise ConfigError(
                 f"expected the {len(INDEPENDENT_LEADS)} independent leads of a batch, "
-                f"(B, {len(INDEPENDENT_LEADS)}, T), got shape {tuple(signals_mv.shape)}"
+                f"(B, {len(INDEPENDENT_LEADS)}, T), got shape {tuple(signals_mv.shape)}; select "
+                "them with independent_leads"
             )
         import ecg_augmentations  # type: ignore[import-not-found,import-untyped,unused-ignore]
 

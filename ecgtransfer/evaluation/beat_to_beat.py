@@ -1,8 +1,8 @@
-"""How alike the beats of one record are, and whether a record has the beats that it should have.
+"""Similarity of the beats of one record, and agreement of its beats with the requested ones.
 
-Real hearts repeat themselves: within 10 s the ordinary beats of a lead hardly differ from their
-median. Generated records whose beats differ are recognised at a glance, which no interval of the
-median beat shows.
+In real ECGs the ordinary beats of a lead hardly differ from their median within 10 s. A generated
+record whose beats differ more is easy to recognise by eye, yet intervals of the median beat do not
+show it.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from ecgtransfer.errors import CorpusError
 from ecgtransfer.signals import BeatKind, Beats
 
-#: What is compared of a beat, seconds from R: P wave, QRS and most of the T wave.
+#: Part of a beat that is compared, in seconds from R: P wave, QRS and most of the T wave.
 COMPARED_S = (-0.25, 0.40)
-#: Fewest complete ordinary beats of a record from which likeness is told.
+#: Fewest complete ordinary beats for which similarity is computed.
 FEWEST_BEATS = 3
-#: A beat counts as found within this of the one that was asked for, seconds.
+#: Largest distance in seconds between a requested beat and the beat that is found for it.
 TOLERANCE_S = 0.05
 #: RR intervals of a regular rhythm have a standard deviation below this share of their mean.
 REGULAR_RR = 0.08
@@ -26,13 +26,13 @@ REGULAR_RR = 0.08
 
 @dataclass(frozen=True)
 class BeatLikeness:
-    """How alike the ordinary beats of a record are.
+    """Similarity of the ordinary beats of a record.
 
     Attributes:
-        correlation: of each beat with the record's median beat, the mean over beats and leads.
-        r_spread: standard deviation of the R amplitude over the beats, as a share of its mean, the
-            median over leads.
-        beats: complete ordinary beats behind both.
+        correlation: correlation of each beat with the median beat; mean over beats and leads.
+        r_spread: standard deviation of the R amplitude over the beats, divided by its mean; median
+            over leads.
+        beats: number of complete ordinary beats that were compared.
     """
 
     correlation: float
@@ -42,13 +42,13 @@ class BeatLikeness:
 
 @dataclass(frozen=True)
 class BeatAgreement:
-    """Beats found in a record against those that it was generated from.
+    """Agreement of the beats found in a generated record with the requested beats.
 
     Attributes:
         sensitivity: share of the requested beats that were found within 50 ms.
         positive_predictive_value: share of the found beats that were requested.
-        heart_rate_error_bpm: heart rate found minus requested, by the median RR; NaN with fewer
-            than two beats on either side.
+        heart_rate_error_bpm: found minus requested heart rate, each from the median RR interval;
+            NaN if either has fewer than two beats.
     """
 
     sensitivity: float
@@ -59,19 +59,21 @@ class BeatAgreement:
 def beat_likeness(
     signal_mv: NDArray[np.floating], beats: Beats, sampling_rate_hz: float
 ) -> BeatLikeness | None:
-    """Likeness of the ordinary beats of a record; None with fewer than 3 complete ones.
+    """Return the similarity of a record's ordinary beats, None with fewer than 3 complete ones.
 
     Args:
-        signal_mv: (leads, T) millivolts.
-        beats: of the record.
-        sampling_rate_hz: of the record.
+        signal_mv: record, (leads, T), in millivolts.
+        beats: beats of the record.
+        sampling_rate_hz: sampling rate of the record.
 
     Raises:
-        CorpusError: a signal that is not (leads, T).
+        CorpusError: the signal is not (leads, T).
     """
     signal = np.asarray(signal_mv, np.float64)
     if signal.ndim != 2:
-        raise CorpusError(f"expected a record of shape (leads, T), got {signal.shape}")
+        raise CorpusError(
+            f"expected a record of shape (leads, T), got {signal.shape}; pass one record at a time"
+        )
     offsets = np.arange(*(round(edge * sampling_rate_hz) for edge in COMPARED_S))
     at = np.rint(beats.times_s[beats.kinds == BeatKind.ORDINARY] * sampling_rate_hz)
     at = at[(at + offsets[0] >= 0) & (at + offsets[-1] < signal.shape[1])].astype(np.int64)
@@ -84,12 +86,12 @@ def beat_likeness(
 def window_likeness(
     single: NDArray[np.floating], r_sample: int, sampling_rate_hz: float
 ) -> BeatLikeness | None:
-    """Likeness of beats that are cut out already; None with fewer than 3.
+    """Return the similarity of beats that are already cut out, None with fewer than 3.
 
     Args:
-        single: (beats, leads, samples), R at the same sample of each.
-        r_sample: that sample.
-        sampling_rate_hz: of the beats.
+        single: single beats, (beats, leads, samples), with R at the same sample of each.
+        r_sample: index of that sample.
+        sampling_rate_hz: sampling rate of the beats.
     """
     if len(single) < FEWEST_BEATS:
         return None
@@ -106,7 +108,7 @@ def window_likeness(
 
 
 def beat_agreement(requested: Beats, found: Beats) -> BeatAgreement:
-    """Beats found in a record against those requested, each matched at most once."""
+    """Compare the beats found in a record with the requested ones, each matched at most once."""
     matched = _matches(requested.times_s, found.times_s)
     rates = [
         60 / np.median(np.diff(each.times_s)) if len(each) > 1 else np.nan
@@ -120,7 +122,7 @@ def beat_agreement(requested: Beats, found: Beats) -> BeatAgreement:
 
 
 def rr_variation(beats: Sequence[Beats]) -> NDArray[np.float64]:
-    """Standard deviation of each record's RR intervals over their mean; NaN below 3 intervals."""
+    """Standard deviation of RR divided by mean RR, per record; NaN with fewer than 3 intervals."""
     found = []
     for each in beats:
         rr = np.diff(each.times_s)
@@ -129,7 +131,7 @@ def rr_variation(beats: Sequence[Beats]) -> NDArray[np.float64]:
 
 
 def _matches(requested_s: NDArray[np.float64], found_s: NDArray[np.float64]) -> int:
-    """How many requested times have a found one within the tolerance, each used once."""
+    """Count requested times with a found time within the tolerance, each used once."""
     count, place = 0, 0
     for time in requested_s:
         while place < len(found_s) and found_s[place] < time - TOLERANCE_S:

@@ -1,4 +1,4 @@
-"""Records that the questions compare, and how they are chosen."""
+"""Records that the evaluations compare, and how they are selected."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,14 +16,14 @@ Indices = npt.NDArray[np.integer]
 
 @dataclass(frozen=True, eq=False)
 class Cohort:
-    """Some records of a set; their signals are read only by `load`.
+    """Selected records of a set, whose signals are read only by `signals_mv` and `load`.
 
     Attributes:
         ecgset: the set.
-        labels: (N, K) of all its records, in the label space of the target.
-        indices: (n,) of the records that belong to the cohort.
-        patient_prefix: written before each patient, so that equal names in two sets are two people;
-            None where every record is its own patient, as a synthetic one is.
+        labels: multi-hot labels (N, K) of all records of the set, in the target's label space.
+        indices: indices (n,) of the selected records.
+        patient_prefix: prefix of patient names, so that equal names in two sets are two patients;
+            None if every record is its own patient, as in a synthetic set.
     """
 
     ecgset: ECGSet
@@ -36,12 +36,12 @@ class Cohort:
 
     @property
     def own_labels(self) -> npt.NDArray[np.float32]:
-        """(n, K) of the records of the cohort."""
+        """Labels (n, K) of the selected records."""
         return self.labels[self.indices]
 
     @property
     def patients(self) -> npt.NDArray[np.str_] | None:
-        """(n,) or None where every record is its own patient."""
+        """Patients (n,) of the selected records; None if every record is its own patient."""
         if self.patient_prefix is None:
             return None
         names = self.ecgset.records.patient.iloc[self.indices].astype(str)
@@ -49,37 +49,37 @@ class Cohort:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """(n,) of the records."""
+        """Names (n,) of the selected records."""
         return tuple(self.ecgset.records.name.iloc[self.indices].astype(str))
 
     def select(self, positions: Indices) -> "Cohort":
-        """The records at these positions, 0 to n - 1, of the cohort."""
+        """Return the cohort of the records at these positions, 0 to n - 1."""
         return replace(self, indices=self.indices[positions])
 
     def subsample(self, most: int, rng: np.random.Generator) -> "Cohort":
-        """At most so many of the records, drawn at random, in their order."""
+        """Return a cohort of at most `most` records, drawn at random and kept in order."""
         return replace(self, indices=subsample(self.indices, most, rng))
 
     def signals_mv(self) -> npt.NDArray[np.float32]:
-        """The independent leads (n, 8, T) in millivolts."""
+        """Return the independent leads (n, 8, T) in millivolts."""
         return self.ecgset.independent_mv(self.indices)
 
     def load(self) -> LabelledRecords:
-        """Signals, labels and patients of all records of the cohort."""
+        """Return signals, labels and patients of all selected records."""
         return LabelledRecords(self.signals_mv(), self.own_labels, self.patients)
 
 
 @dataclass(frozen=True, eq=False)
 class Cohorts:
-    """What a question about synthetic sets is asked of.
+    """All records that an evaluation compares.
 
     Attributes:
-        train: records of the target that the generators learned from.
-        test: of other patients of the target, which no training and no choice has seen.
-        label_names: of the K labels, in order.
-        synthetic: the sets, by the method that made them.
-        source: training records of the source, or records that its model drew in their place; None
-            for a question that asks for none.
+        train: target records that the generators were trained on.
+        test: target records of other patients, used by no training and no selection.
+        label_names: names of the K labels, in order.
+        synthetic: synthetic sets by transfer method.
+        source: training records of the source, or surrogates sampled from its model; None if the
+            evaluation needs none.
     """
 
     train: Cohort
@@ -90,12 +90,12 @@ class Cohorts:
 
     @property
     def sampling_rate_hz(self) -> float:
-        """Of all signals."""
+        """Sampling rate of all signals."""
         return self.test.ecgset.sampling_rate_hz
 
 
 def subsample(indices: Indices, most: int, rng: np.random.Generator) -> Indices:
-    """At most so many of some indices, drawn at random, in their order."""
+    """Return at most `most` of the indices, drawn at random, in increasing order."""
     return np.sort(rng.permutation(indices)[:most])
 
 
@@ -105,16 +105,20 @@ def match_class_mix(
     rng: np.random.Generator,
     most: int = LARGEST_COHORT,
 ) -> Indices:
-    """Indices of records whose classes are as frequent as in other records, without repeats.
+    """Select records at random whose class frequencies match those of other records.
 
-    A set with as many records of each class differs from real patients by its class mix alone;
-    a record is kept in proportion to how frequent its rarest label is among the others.
+    A set with equal class counts differs from real patients by its class mix alone. The
+    probability of keeping a record is proportional to the smallest ratio, over its labels, of
+    wanted to present frequency.
 
     Args:
-        labels: of the records to choose from, (n, K).
-        wanted: of the others, (m, K).
-        rng: draws.
-        most: how many to keep at most.
+        labels: labels of the records to select from, (n, K).
+        wanted: labels of the other records, (m, K).
+        rng: random number generator.
+        most: largest number of records to return.
+
+    Returns:
+        Increasing indices into `labels`, without repeats.
     """
     share_here = np.maximum(labels.mean(axis=0), 1e-9)
     ratio = wanted.mean(axis=0) / share_here
@@ -125,7 +129,7 @@ def match_class_mix(
 
 
 def first_with_label(labels: npt.NDArray[np.float32], column: int) -> int | None:
-    """The first record that has this label alone, else the first that has it at all."""
+    """Index of the first record with only this label, else of the first with it, else None."""
     for candidates in ((labels[:, column] > 0) & (labels.sum(1) == 1), labels[:, column] > 0):
         found = np.flatnonzero(candidates)
         if len(found):
@@ -134,7 +138,11 @@ def first_with_label(labels: npt.NDArray[np.float32], column: int) -> int | None
 
 
 def require_at_least(count: int, fewest: int, what: str) -> None:
-    """Raise ConfigError where there are too few records for a question."""
+    """Check that there are enough records for an evaluation.
+
+    Raises:
+        ConfigError: there are fewer than `fewest`.
+    """
     if count < fewest:
         raise ConfigError(
             f"expected at least {fewest} {what}, got {count}; generate more of each class, or "

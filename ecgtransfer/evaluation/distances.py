@@ -1,7 +1,7 @@
-"""How far apart are two sets of ECGs? Measures of features, without intervals.
+"""Distances between two sets of features, without intervals.
 
-Each takes two sets and gives a number. None of them means much alone: `fidelity` reads each beside
-the same measure of two halves of the real set, at the same number of records.
+A single value means little. `fidelity` therefore compares each value with that of two halves of the
+real set, at the same number of records.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,21 +17,21 @@ from ecgtransfer.statistics import (
     FloatArray,
 )
 
-#: Numbers held at once: 2**23 float64 are 64 MiB.
+#: Largest number of distances in memory: 2**23 float64 are 64 MiB.
 DISTANCES_AT_ONCE = 2**23
 
-#: Records a set for each feature from which on the Frechet distance is extrapolated.
+#: Fewest records per set and feature for which the Frechet distance is extrapolated.
 FREE_OF_BIAS = 2
 
-#: Records behind a median distance: two million pairs fix the median to its third digit.
+#: Most records for a median distance: two million pairs determine it to three digits.
 MEDIAN_RECORDS = 2000
 
-#: Eigenvalues of a similarity matrix below this share are rounding, not kinds of records.
+#: Eigenvalues of a similarity matrix up to this value are rounding errors and are ignored.
 SMALLEST_EIGENVALUE = 1e-12
 
 
 class Prdc(NamedTuple):
-    """Improved precision and recall, density and coverage; near 1 is good, density may exceed 1."""
+    """Precision, recall, density and coverage; see `prdc`. 1 is good, density may exceed 1."""
 
     precision: float
     recall: float
@@ -41,7 +41,12 @@ class Prdc(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Mean (F,) of a feature set and R (min(n, F), F) with RᵀR its covariance."""
+    """Mean and covariance of a feature set.
+
+    Attributes:
+        mean: mean (F,).
+        root: R, (min(n, F), F), where RᵀR is the covariance.
+    """
 
     mean: FloatArray
     root: FloatArray
@@ -49,10 +54,15 @@ class Moments:
 
 @dataclass(frozen=True, eq=False)
 class Distances:
-    """Euclidean distances of `rows` records to `columns` others, read a block of rows at a time.
+    """Euclidean distances from `rows` records to `columns` others, read in blocks of rows.
 
-    `read` gives the distances of a slice of rows, (rows in it, columns). Measures of neighbours and
-    kernels are written once on this, whether the distances are computed or looked up.
+    Measures of neighbours and kernels work on this class, whether the distances are computed when
+    read or stored in a matrix.
+
+    Attributes:
+        rows: number of records.
+        columns: number of other records.
+        read: function from a slice of rows to their distances, (rows in the slice, columns).
     """
 
     rows: int
@@ -61,16 +71,16 @@ class Distances:
 
     @classmethod
     def between(cls, a: FloatArray, b: FloatArray) -> "Distances":
-        """Computed when read, of features (n, F) to features (m, F)."""
+        """Distances from features (n, F) to features (m, F), computed when read."""
         return cls(len(a), len(b), lambda rows: cdist(a[rows], b))
 
     @classmethod
     def stored(cls, matrix: npt.NDArray[np.floating]) -> "Distances":
-        """Looked up in a matrix (n, m)."""
+        """Distances stored in a matrix (n, m)."""
         return cls(matrix.shape[0], matrix.shape[1], lambda rows: matrix[rows])
 
     def blocks(self) -> Iterator[tuple[slice, npt.NDArray[np.floating]]]:
-        """Slices of rows with their distances, a bounded number at once."""
+        """Yield slices of rows with their distances, at most `DISTANCES_AT_ONCE` at a time."""
         for rows in row_blocks(self.rows, self.columns):
             yield rows, self.read(rows)
 
@@ -80,12 +90,14 @@ def frechet_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
 
     |μ_a − μ_b|² + tr(S_a + S_b − 2 (S_a^½ S_b S_a^½)^½) (Dowson and Landau 1982; Heusel et al.
     2017, whose "FID" is this squared form). With S_a = R_aᵀ R_a and S_b = R_bᵀ R_b the last trace
-    is the sum of the singular values of R_a R_bᵀ, exact also for singular covariances; no
-    symmetrised product, no added diagonal. Covariances divide by n − 1.
+    is the sum of the singular values of R_a R_bᵀ. This is exact for singular covariances too, and
+    needs neither a symmetrised product nor a regularised diagonal. Covariances divide by n − 1.
 
     The estimate is biased upwards by a term that falls as 1/n and grows with F; for n < F it is
-    mostly bias. Compare only values of equal n and m (`compare_with_halves`). CorpusError for
-    fewer than 2 records, other shapes or values that are not finite.
+    mostly bias. Compare only values with equal n and m (`compare_with_halves`).
+
+    Raises:
+        CorpusError: a set has fewer than 2 records, another shape, or values that are not finite.
     """
     first, second = checked_pair(a, b)
     _require(first, second, 2, "a covariance")
@@ -95,12 +107,14 @@ def frechet_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
 def frechet_limit(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     """`frechet_distance` extrapolated to infinitely many records: 2 D(n) − D(n/2).
 
-    The bias of the distance is proportional to 1/n where records are many, so doubling the value
-    and taking away that of half the records leaves it out (Chong and Forsyth 2020 fit a line to
-    more sizes). D(n/2) is the mean of the first halves against each other and the second ones, so
-    give records in random order. About 0 for sets of one law, so it may be negative. CorpusError
-    for fewer than 2 F records a set, where the bias has another form (simulated: from there on less
-    than a tenth of it is left), for other shapes or values that are not finite.
+    With many records the bias is proportional to 1/n, so it cancels in this difference (Chong and
+    Forsyth 2020 fit a line to more sizes). D(n/2) is the mean distance of the two first halves and
+    of the two second halves, so the records must be in random order. The result is about 0 for two
+    sets of one distribution and may be negative. With fewer than 2 F records the bias has another
+    form; in simulations less than a tenth of it remained from there on.
+
+    Raises:
+        CorpusError: a set has fewer than 2 F records, another shape, or values that are not finite.
     """
     first, second = checked_pair(a, b)
     least = max(4, FREE_OF_BIAS * first.shape[1])
@@ -133,20 +147,30 @@ def half_moments(features: FloatArray) -> tuple[Moments, Moments]:
 def extrapolated(
     whole: tuple[Moments, Moments], halves: Sequence[tuple[Moments, Moments]]
 ) -> float:
-    """2 D(whole) − mean D(halves), each a pair of moments."""
+    """2 D(whole) − mean D(halves), where each D is the distance of a pair of moments."""
     at_half = float(np.mean([frechet_of_moments(a, b) for a, b in halves]))
     return 2 * frechet_of_moments(*whole) - at_half
 
 
 def prdc(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 5) -> Prdc:
-    """Precision, recall (Kynkaanniemi et al. 2019), density, coverage (Naeem et al. 2020).
+    """Precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
-    real (n, F), generated (m, F). A ball around each record reaches to its k-th nearest neighbour
-    in its own set. Precision: share of generated records in a real ball; recall: share of real
-    records in a generated ball; density: mean number of real balls around a generated record,
-    over k; coverage: share of real balls with a generated record in them. Balls are closed, so an
-    exact copy counts. Memory is bounded whatever n and m. ConfigError for k < 1; CorpusError for
-    sets of at most k records, other shapes or values that are not finite.
+    Each record is the centre of a closed ball that reaches to its k-th nearest neighbour in its own
+    set.
+    - Precision: share of generated records inside a real ball.
+    - Recall: share of real records inside a generated ball.
+    - Density: mean number of real balls that contain a generated record, divided by k.
+    - Coverage: share of real balls that contain a generated record.
+    The memory is bounded for any n and m.
+
+    Args:
+        real: features (n, F).
+        generated: features (m, F).
+        k: number of neighbours.
+
+    Raises:
+        ConfigError: k is below 1.
+        CorpusError: a set has at most k records, another shape, or values that are not finite.
     """
     first, second = checked_pair(real, generated)
     check_neighbours(len(first), len(second), k, "prdc")
@@ -159,7 +183,7 @@ def prdc(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 5) -> Prdc:
 
 
 def radii(within: Distances, k: int) -> FloatArray:
-    """Distance of each record of a set to its k-th nearest other record: (n,)."""
+    """Distance from each record of a set to its k-th nearest other record: (n,)."""
     reach = np.empty(within.rows)
     for rows, distance in within.blocks():
         reach[rows] = np.partition(_without_itself(distance, rows, -1), k, axis=1)[:, k]
@@ -169,7 +193,7 @@ def radii(within: Distances, k: int) -> FloatArray:
 def prdc_of_distances(
     between: Distances, real_radii: FloatArray, generated_radii: FloatArray, k: int
 ) -> Prdc:
-    """`prdc` from distances real to generated (n, m) and the `radii` of both sets."""
+    """`prdc` from the distances real to generated, (n, m), and the `radii` of both sets."""
     balls_around = np.zeros(between.columns, dtype=np.int64)
     recalled = np.zeros(between.rows, dtype=np.bool_)
     covered = np.zeros(between.rows, dtype=np.bool_)
@@ -187,13 +211,21 @@ def prdc_of_distances(
 
 
 def neighbour_mixing(a: npt.ArrayLike, b: npt.ArrayLike, k: int = 5) -> float:
-    """Share of the k nearest neighbours, in both sets together, that are of the other set.
+    """Share of the k nearest neighbours in the union of two sets that belong to the other set.
 
-    The statistic of Schilling (1986) and Henze (1988), counted the other way round. a (n, F) and b
-    (m, F); mean over all n + m records. Sets of one law score 2nm / ((n + m)(n + m − 1)), just
-    above 1/2 for n = m; sets that nothing joins score 0. Unlike a picture it is taken in the whole
-    feature space. ConfigError for k < 1; CorpusError for sets of at most k records, other shapes
-    or values that are not finite.
+    It is one minus the statistic of Schilling (1986) and Henze (1988), a mean over all n + m
+    records. Its expectation is 2nm / ((n + m)(n + m − 1)) for sets of one distribution, just above
+    1/2 for n = m, and 0 for sets that are far apart. Unlike a two-dimensional map, it uses the full
+    feature space.
+
+    Args:
+        a: features (n, F).
+        b: features (m, F).
+        k: number of neighbours.
+
+    Raises:
+        ConfigError: k is below 1.
+        CorpusError: a set has at most k records, another shape, or values that are not finite.
     """
     first, second = checked_pair(a, b)
     check_neighbours(len(first), len(second), k, "neighbour mixing")
@@ -220,11 +252,13 @@ def mixing_of_distances(
 
 
 def median_distance(features: npt.ArrayLike) -> float:
-    """Median Euclidean distance between records of (n, F): the usual width of a Gaussian kernel.
+    """Median Euclidean distance between records (n, F), the usual width of a Gaussian kernel.
 
-    The median heuristic of Gretton et al. (2012, section 8). Of more than 2,000 records, as many
-    evenly spaced ones are taken. CorpusError where half of the pairs coincide or for fewer than 2
-    records.
+    This is the median heuristic of Gretton et al. (2012, section 8). If there are more than
+    `MEDIAN_RECORDS` records, it uses that many, evenly spaced.
+
+    Raises:
+        CorpusError: there are fewer than 2 records, or half of the pairs coincide.
     """
     values, _ = checked_pair(features, features)
     _require(values, values, 2, "a distance")
@@ -239,17 +273,23 @@ def median_distance(features: npt.ArrayLike) -> float:
 
 
 def mmd(a: npt.ArrayLike, b: npt.ArrayLike, bandwidth: float | None = None) -> float:
-    """Squared maximum mean discrepancy of two feature sets (n, F) and (m, F), without bias.
+    """Unbiased squared maximum mean discrepancy of two feature sets (n, F) and (m, F).
 
     Σ_{i≠j} κ(a_i, a_j) / n(n−1) + Σ_{i≠j} κ(b_i, b_j) / m(m−1) − 2 Σ κ(a_i, b_j) / nm (Gretton et
-    al. 2012, eq. 3) with κ(u, v) = exp(−|u − v|² / 2 w²). Chosen over the cubic kernel of the "KID"
-    (Binkowski et al. 2018) because no difference of laws escapes a Gaussian kernel, and because it
-    is bounded: a few records far away cannot rule it, and the value lies in [−2, 2]. Its mean is 0
-    for sets of one law, whatever their size, so it may be negative.
+    al. 2012, eq. 3) with κ(u, v) = exp(−|u − v|² / 2 w²). We use this kernel instead of the cubic
+    kernel of the "KID" (Binkowski et al. 2018) because it is characteristic, so it detects every
+    difference of distributions, and bounded, so a few outliers cannot dominate. The value lies in
+    [−2, 2]. Its expectation is 0 for sets of one distribution and any size, so it may be negative.
 
-    `bandwidth` is w, by default the `median_distance` within a, so give the real set first; values
-    compare only at one bandwidth. ConfigError for one that is not positive; CorpusError for fewer
-    than 2 records, other shapes or values that are not finite.
+    Args:
+        a: features (n, F) of the real set.
+        b: features (m, F) of the other set.
+        bandwidth: w; by default the `median_distance` of `a`. Compare only values with the same
+            bandwidth.
+
+    Raises:
+        ConfigError: the bandwidth is not positive and finite.
+        CorpusError: a set has fewer than 2 records, another shape, or values that are not finite.
     """
     first, second = checked_pair(a, b)
     _require(first, second, 2, "an unbiased mean discrepancy")
@@ -262,7 +302,7 @@ def mmd(a: npt.ArrayLike, b: npt.ArrayLike, bandwidth: float | None = None) -> f
 
 
 def mean_kernel(distances: Distances, bandwidth: float, *, within: bool) -> float:
-    """Mean of κ over pairs; `within` one set, over the pairs of two different records."""
+    """Mean of κ over all pairs; if `within` one set, over pairs of two different records."""
     total = sum(
         float(gaussian_kernel(distance, bandwidth).sum(dtype=np.float64))
         for _, distance in distances.blocks()
@@ -280,52 +320,76 @@ def gaussian_kernel(
 
 
 def vendi_score(similarity: npt.ArrayLike) -> float:
-    """Effective number of different records: exp(−Σ λ ln λ), λ the eigenvalues of K / n.
+    """Effective number of different records: exp(−Σ λ ln λ), where λ are the eigenvalues of K / n.
 
-    Friedman and Dieng (2023, eq. 1). K (n, n) is symmetric, positive semidefinite, with ones on
-    its diagonal: 1 for records that are all alike, n for records that have nothing in common. It
-    counts kinds, so that a set of a few prototypes scores their number, however far apart they
-    are. It grows with n: compare sets of equal size. CorpusError for another matrix.
+    Friedman and Dieng (2023, eq. 1). The score is 1 if all records are equal and n if they have
+    nothing in common. A set of copies of a few prototypes scores the number of prototypes, however
+    far apart they are. The score grows with n, so compare sets of equal size.
+
+    Args:
+        similarity: K, (n, n): symmetric, positive semidefinite, with ones on the diagonal.
+
+    Raises:
+        CorpusError: the matrix is not of this kind.
     """
     kernel = np.asarray(similarity, dtype=np.float64)
     if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or 0 in kernel.shape:
-        raise CorpusError(f"expected similarities (records, records), got shape {kernel.shape}")
+        raise CorpusError(
+            f"expected similarities (records, records), got shape {kernel.shape}; pass a kernel "
+            "matrix"
+        )
     if not (np.allclose(np.diag(kernel), 1, atol=1e-6) and np.allclose(kernel, kernel.T)):
-        raise CorpusError("expected symmetric similarities with ones on the diagonal")
+        raise CorpusError(
+            "expected symmetric similarities with ones on the diagonal, got others; pass a kernel "
+            "matrix"
+        )
     share = np.linalg.eigvalsh(kernel / len(kernel))
     if share.min() < -1e-6:
         raise CorpusError(
-            f"expected positive semidefinite similarities, lowest eigenvalue {share.min():.3g}"
+            f"expected positive semidefinite similarities, got a lowest eigenvalue of "
+            f"{share.min():.3g}; pass a kernel matrix"
         )
     share = share[share > SMALLEST_EIGENVALUE]
     return float(np.exp(-(share * np.log(share)).sum()))
 
 
 def checked_pair(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """Two feature sets as float64; CorpusError unless (n, F) and (m, F) and finite."""
+    """Check two feature sets and convert them to float64.
+
+    Raises:
+        CorpusError: they are not (n, F) and (m, F), or a value is not finite.
+    """
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
         raise CorpusError(
-            f"expected features (records, F) with one F, got {first.shape} and {second.shape}"
+            f"expected features (records, F) with one F, got shapes {first.shape} and "
+            f"{second.shape}; compute both by one encoder"
         )
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
-        raise CorpusError("expected finite features; the encoder or its input is not")
+        raise CorpusError(
+            "expected finite features, got some that are not; check the encoder and its input"
+        )
     return first, second
 
 
 def check_neighbours(first: int, second: int, k: int, what: str) -> None:
-    """ConfigError for k < 1; CorpusError where a set has no k other records for each of its own."""
+    """Check that every record has k other records in its set.
+
+    Raises:
+        ConfigError: k is below 1.
+        CorpusError: a set has at most k records.
+    """
     if k < 1:
-        raise ConfigError(f"k must be at least 1, got {k}")
+        raise ConfigError(f"k must be at least 1, got {k}; raise it")
     if min(first, second) <= k:
         raise CorpusError(
-            f"{what} with k = {k} needs more than {k} records a set, got {first} and {second}; "
+            f"{what} with k = {k} needs more than {k} records per set, got {first} and {second}; "
             "lower k or compare more records"
         )
 
 
 def row_blocks(rows: int, columns: int) -> list[slice]:
-    """Slices of the rows of a distance matrix that hold a bounded number of distances each."""
+    """Slices of the rows of a distance matrix with at most `DISTANCES_AT_ONCE` distances each."""
     step = max(1, DISTANCES_AT_ONCE // columns)
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
@@ -333,7 +397,7 @@ def row_blocks(rows: int, columns: int) -> list[slice]:
 def _without_itself(
     distance: npt.NDArray[np.floating], rows: slice, instead: float
 ) -> npt.NDArray[np.floating]:
-    """A copy of distances within a set with those of each record to itself replaced."""
+    """Copy distances within a set and replace the distance of each record to itself."""
     changed = distance.copy()
     changed[np.arange(len(changed)), np.arange(rows.start, rows.start + len(changed))] = instead
     return changed
@@ -342,11 +406,11 @@ def _without_itself(
 def _require(first: FloatArray, second: FloatArray, least: int, what: str) -> None:
     if min(len(first), len(second)) < least:
         raise CorpusError(
-            f"{what} needs at least {least} records, got {len(first)} and {len(second)}"
+            f"{what} needs at least {least} records, got {len(first)} and {len(second)}; give more"
         )
 
 
 def _checked_bandwidth(bandwidth: float) -> float:
     if not 0 < bandwidth < np.inf:
-        raise ConfigError(f"a bandwidth must be positive and finite, got {bandwidth}")
+        raise ConfigError(f"a bandwidth must be positive and finite, got {bandwidth}; change it")
     return bandwidth

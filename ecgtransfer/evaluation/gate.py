@@ -128,7 +128,7 @@ def broken_rules(found: Intervals, labels: Sequence[str]) -> tuple[str, ...]:
         for name in labels
         if name in RULES
         and not set(RULES[name].unless) & set(labels)
-        and not RULES[name].obeyed_by(found)
+        and not RULES[name].met_by(found)
     )
 
 

@@ -1,4 +1,4 @@
-"""Signals with their labels: what a classifier is trained and tested on."""
+"""Signals with their labels, on which classifiers are trained and tested."""
 
 import hashlib
 from dataclasses import dataclass
@@ -15,11 +15,15 @@ from ecgtransfer.statistics import (
 
 @dataclass(frozen=True, eq=False)
 class LabelledRecords:
-    """Signals with their labels: what a classifier is trained and tested on.
+    """Signals with their labels and patients; the arrays are not copied and must not change.
 
-    signals_mv (n, 8, T) the independent leads in millivolts, labels (n, K) multi-hot, patients
-    (n,) or none where every record is its own patient. CorpusError for other shapes, no records,
-    or signals that are not finite. The arrays are taken as they are and must not change afterwards.
+    Attributes:
+        signals_mv: independent leads (n, 8, T) in millivolts.
+        labels: multi-hot labels (n, K).
+        patients: patients (n,); None if every record is its own patient.
+
+    Raises:
+        CorpusError: the shapes differ from these, there are no records, or a signal is not finite.
     """
 
     signals_mv: npt.NDArray[np.float32]
@@ -31,21 +35,23 @@ class LabelledRecords:
         if signals.ndim != 3 or signals.shape[0] != labels.shape[0]:
             raise CorpusError(
                 f"expected signals (records, leads, samples) with one row of labels each, got "
-                f"shapes {signals.shape} and {labels.shape}"
+                f"shapes {signals.shape} and {labels.shape}; pass both of the same records"
             )
         if not np.isfinite(signals).all():
-            raise CorpusError("expected finite signals; drop or mend the records that are not")
+            raise CorpusError(
+                "expected finite signals, got some that are not; drop or repair those records"
+            )
         if self.patients is not None and np.shape(self.patients) != (len(signals),):
             raise CorpusError(
                 f"expected one patient per record, {len(signals)}, got shape "
-                f"{np.shape(self.patients)}"
+                f"{np.shape(self.patients)}; pass one name for each"
             )
 
     def __len__(self) -> int:
         return len(self.signals_mv)
 
     def select(self, index: npt.NDArray[np.integer]) -> "LabelledRecords":
-        """The records at `index`."""
+        """Return the records at `index`."""
         return LabelledRecords(
             self.signals_mv[index],
             self.labels[index],
@@ -53,7 +59,11 @@ class LabelledRecords:
         )
 
     def joined(self, other: "LabelledRecords") -> "LabelledRecords":
-        """These records, then the others, each its own patient; CorpusError for other shapes."""
+        """Return these records followed by the others, each record as its own patient.
+
+        Raises:
+            CorpusError: the numbers of leads or samples differ.
+        """
         if self.signals_mv.shape[1:] != other.signals_mv.shape[1:]:
             raise CorpusError(
                 f"expected signals of {self.signals_mv.shape[1]} leads and "

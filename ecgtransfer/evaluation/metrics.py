@@ -1,7 +1,7 @@
 """Scores of a multi-label classifier: AUROC, average precision, calibration error, F and G.
 
-A weighted score takes a matrix of record weights, (R, N), one row a resample, so that a bootstrap
-(`statistics.bootstrap`) is one call.
+A weighted score takes a matrix of record weights (R, N) with one row per resample, so that a
+bootstrap (`statistics.bootstrap`) is one call.
 """
 
 import math
@@ -13,11 +13,16 @@ import numpy.typing as npt
 from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.statistics import BoolArray, FloatArray, checked_labels, undefined_classes
 
-#: Thresholds tried per class by the G_beta rule (Strodthoff et al. 2020).
+#: Number of thresholds that the G_beta rule tries per class (Strodthoff et al. 2020).
 THRESHOLD_GRID = 100
 
-#: Bins of the calibration error: ten records a bin where a test set has a hundred.
+#: Bins of the calibration error: ten records per bin if a test set has a hundred.
 CALIBRATION_BINS = 10
+
+_NOTHING_TO_SCORE = (
+    "expected a class that is true or predicted in some record, got none, so there is nothing to "
+    "score; score more records"
+)
 
 
 class ChallengeScores(NamedTuple):
@@ -28,23 +33,28 @@ class ChallengeScores(NamedTuple):
 
 
 class PerClassChallengeScores(NamedTuple):
-    """F_beta and G_beta of each class, (K,) each; nan where the formula is 0 / 0."""
+    """F_beta and G_beta of each class, (K,) each; NaN if the formula is 0 / 0."""
 
     f_beta: FloatArray
     g_beta: FloatArray
 
 
 def checked_scores(y_score: npt.ArrayLike, shape: tuple[int, ...]) -> FloatArray:
-    """Scores as float64; CorpusError unless they have `shape` and are finite."""
+    """Check scores and convert them to float64.
+
+    Raises:
+        CorpusError: the shape is not `shape`, or a score is not finite.
+    """
     scores = np.asarray(y_score, dtype=np.float64)
     if scores.shape != shape:
         raise CorpusError(
-            f"expected one score per record and class, {shape}, got shape {scores.shape}"
+            f"expected one score per record and class, {shape}, got shape {scores.shape}; pass "
+            "those of the same records"
         )
     if not np.isfinite(scores).all():
         raise CorpusError(
             f"expected finite scores, got {int((~np.isfinite(scores)).sum())} that are not; "
-            "the classifier that gave them diverged"
+            "train the classifier again, it has diverged"
         )
     return scores
 
@@ -52,11 +62,11 @@ def checked_scores(y_score: npt.ArrayLike, shape: tuple[int, ...]) -> FloatArray
 def weighted_auroc(
     y_true: npt.ArrayLike, y_score: npt.ArrayLike, weights: npt.ArrayLike
 ) -> FloatArray:
-    """Area under the ROC curve of every class under every row of weights: (R, K).
+    """Area under the ROC curve of each class for each row of weights: (R, K).
 
     AUROC = Σ_{i positive} w_i (W⁻(s < s_i) + W⁻(s ≤ s_i)) / 2 / (W⁺ W⁻), where W⁻(·) is the weight
-    of the negatives below (Mann and Whitney 1947, ties count one half). nan where a class has no
-    positive or no negative weight. Errors as in `per_class_auroc`.
+    of the negatives below (Mann and Whitney 1947; ties count one half). NaN if a class has no
+    positive or no negative weight. See `per_class_auroc` for the other arguments and the errors.
     """
     labels, scores, by_record = _checked(y_true, y_score, weights)
     areas = np.full((by_record.shape[1], labels.shape[1]), np.nan)
@@ -75,12 +85,12 @@ def weighted_auroc(
 
 
 def auroc_placements(y_true: npt.ArrayLike, y_score: npt.ArrayLike) -> FloatArray:
-    """Placement of every record in every class, whose means are the areas: (N, K).
+    """Placement of each record in each class, (N, K); the mean over positives is the AUROC.
 
-    Of a positive the share of negatives with a lower score, of a negative the share of positives
-    with a higher one, ties one half (the structural components of DeLong, DeLong and Clarke-Pearson
-    1988, eq. 4). nan in the classes of `undefined_classes`. Shapes and errors as in
-    `per_class_auroc`.
+    The placement of a positive record is the share of negatives with a lower score; that of a
+    negative record is the share of positives with a higher score. Ties count one half (the
+    structural components of DeLong, DeLong and Clarke-Pearson 1988, eq. 4). NaN in the classes of
+    `undefined_classes`. See `per_class_auroc` for the arguments and the errors.
     """
     labels, scores, _ = _checked(y_true, y_score, _one_row(y_true, None))
     placements = np.full(labels.shape, np.nan)
@@ -97,28 +107,42 @@ def auroc_placements(y_true: npt.ArrayLike, y_score: npt.ArrayLike) -> FloatArra
 def macro_auroc_variance(
     y_true: npt.ArrayLike, placements: npt.ArrayLike, patients: npt.ArrayLike | None = None
 ) -> tuple[float, int]:
-    """Variance of a macro AUROC over patients, and the degrees of freedom that it rests on.
+    """Estimate the variance of a macro AUROC over patients, and its degrees of freedom.
 
-    placements (N, K) of `auroc_placements`, or differences of those of two classifiers for the
-    variance of the difference; patients (N,) or none. The estimate of DeLong, DeLong and
-    Clarke-Pearson (1988), which divides by the patients less one: a bootstrap divides by the
-    patients, half as much for two positives and nothing for one. Classes share records, so their
-    covariance counts. A patient who is alone on a side of a class gets the variance that the
-    positives of the other classes have about their means; where all are alone, 1, the largest. The
-    degrees of freedom are those of the positives, Σ (patients with the class − 1), at least 1.
-    Shapes as in `per_class_auroc`; CorpusError where no class is defined.
+    This is the estimate of DeLong, DeLong and Clarke-Pearson (1988), which divides by the number of
+    patients minus one. A bootstrap divides by the number of patients, so its variance is half as
+    large for two positive patients and zero for one. Classes share records, so covariances between
+    them are included. If a class has a single positive (or negative) patient, that patient gets the
+    pooled variance of the positives of all classes; if every class has a single positive patient,
+    1, the largest possible variance.
+
+    Args:
+        y_true: labels (N, K) of 0 and 1.
+        placements: result of `auroc_placements`, (N, K), or the difference of the placements of two
+            classifiers, for the variance of the difference.
+        patients: patients (N,); None if every record is its own patient.
+
+    Returns:
+        The variance, and the degrees of freedom Σ (positive patients of the class − 1), at least 1.
+
+    Raises:
+        CorpusError: the shapes differ, or no class has both positive and negative records.
     """
     labels = checked_labels(y_true)
     values = np.asarray(placements, dtype=np.float64)
     if values.shape != labels.shape:
         raise CorpusError(
-            f"expected one placement per record and class, {labels.shape}, got {values.shape}"
+            f"expected one placement per record and class, {labels.shape}, got {values.shape}; "
+            "pass those of auroc_placements"
         )
     names = np.arange(len(labels)) if patients is None else np.asarray(patients)
     patient_of = np.unique(names, return_inverse=True)[1].reshape(-1)
     defined = np.flatnonzero(~undefined_classes(labels))
     if not len(defined):
-        raise CorpusError("no class has both positive and negative records, so nothing can vary")
+        raise CorpusError(
+            "expected a class with both positive and negative records, got none, so nothing can "
+            "vary; score more records"
+        )
     influence = np.zeros(int(patient_of.max()) + 1)
     squares, freedom, alone = 0.0, 0, 0
     for k in defined:
@@ -139,10 +163,11 @@ def macro_auroc_variance(
 def weighted_average_precision(
     y_true: npt.ArrayLike, y_score: npt.ArrayLike, weights: npt.ArrayLike
 ) -> FloatArray:
-    """Average precision of every class under every row of weights: (R, K).
+    """Average precision of each class for each row of weights: (R, K).
 
     Σ_n (recall_n − recall_{n−1}) precision_n over the distinct scores, from high to low, as in
-    scikit-learn. nan where a class has no positive weight. Errors as in `per_class_auroc`.
+    scikit-learn. NaN if a class has no positive weight. See `per_class_auroc` for the other
+    arguments and the errors.
     """
     labels, scores, by_record = _checked(y_true, y_score, weights)
     areas = np.full((by_record.shape[1], labels.shape[1]), np.nan)
@@ -164,19 +189,30 @@ def weighted_average_precision(
 def weighted_challenge_scores(
     y_true: npt.ArrayLike, y_pred: npt.ArrayLike, weights: npt.ArrayLike, beta: float = 2.0
 ) -> PerClassChallengeScores:
-    """F_beta and G_beta of every class under every row of weights: (R, K) each.
+    """F_beta and G_beta of each class for each row of weights: (R, K) each.
 
-    F = (1+β²) TP / ((1+β²) TP + FP + β² FN) and G = TP / (TP + FP + β FN), each record counting
-    1 / (number of its true labels) (Strodthoff et al. 2020). A record without a label counts 1,
-    as one label would: there the published formula divides by zero. nan where a class is neither
-    true nor predicted anywhere. CorpusError for shapes or values that are not 0 or 1; ConfigError
-    for a beta that is not positive.
+    F = (1+β²) TP / ((1+β²) TP + FP + β² FN) and G = TP / (TP + FP + β FN), where each record has
+    the weight 1 / (number of its true labels) (Strodthoff et al. 2020). A record without labels has
+    the weight 1; the published formula divides by zero there. NaN if a class is neither true nor
+    predicted in any record.
+
+    Args:
+        y_true: labels (N, K) of 0 and 1.
+        y_pred: predictions (N, K) of 0 and 1.
+        weights: record weights (R, N), at least 0.
+        beta: weight of false negatives.
+
+    Raises:
+        CorpusError: the shapes differ, or a value is not valid.
+        ConfigError: beta is not positive.
     """
     if not beta > 0:
-        raise ConfigError(f"beta must be positive, got {beta}")
+        raise ConfigError(f"beta must be positive, got {beta}; change it")
     labels, predicted, by_record = _checked(y_true, y_pred, weights)
     if not np.isin(predicted, (0, 1)).all():
-        raise CorpusError("expected predictions of 0 and 1 only; use apply_thresholds first")
+        raise CorpusError(
+            "expected predictions of 0 and 1 only, got other values; use apply_thresholds first"
+        )
     fired = predicted.astype(np.bool_)
     per_label = 1.0 / np.maximum(labels.sum(axis=1), 1)
     counted = (by_record * per_label[:, None]).T
@@ -196,19 +232,28 @@ def weighted_calibration_error(
     weights: npt.ArrayLike,
     bins: int = CALIBRATION_BINS,
 ) -> FloatArray:
-    """Expected calibration error of every class under every row of weights: (R, K).
+    """Expected calibration error of each class for each row of weights: (R, K).
 
     ECE = Σ_b W_b / W |share of positives in bin b − mean probability in bin b|
         = Σ_b |Σ_{i in b} w_i (y_i − p_i)| / Σ_i w_i,
-    one class against the rest, bins of equal mass: the records in the order of their probability
-    are cut into `bins` parts of as many each (Naeini et al. 2015; equal mass: Nguyen and O'Connor
-    2015, preferred by Roelofs et al. 2022). Equal probabilities share a bin, so no order of the
-    records matters. The cuts are those of all records, whatever the weights. 0 is perfect; noise
-    in few records can only raise it. nan in a row of zeros. CorpusError for bad shapes, values or
-    probabilities outside [0, 1]; ConfigError for fewer than 1 bin.
+    one class against the rest (Naeini et al. 2015). Bins have equal mass (Nguyen and O'Connor 2015;
+    preferred by Roelofs et al. 2022): the records are sorted by probability and cut into `bins`
+    parts of equal size. Equal probabilities share a bin, so the order of the records does not
+    matter. The bins do not depend on the weights. 0 is perfect; with few records, noise raises the
+    error. NaN in a row of zero weights.
+
+    Args:
+        y_true: labels (N, K) of 0 and 1.
+        y_score: probabilities (N, K).
+        weights: record weights (R, N), at least 0.
+        bins: number of bins.
+
+    Raises:
+        CorpusError: the shapes differ, or a value is not valid.
+        ConfigError: there are fewer than 1 bin.
     """
     if bins < 1:
-        raise ConfigError(f"expected at least 1 bin, got {bins}")
+        raise ConfigError(f"expected at least 1 bin, got {bins}; raise bins")
     labels, scores, by_record = _checked(y_true, y_score, weights)
     _check_probabilities(scores)
     total = by_record.sum(axis=0)
@@ -227,34 +272,39 @@ def weighted_calibration_error(
 def weighted_macro_auroc(
     y_true: npt.ArrayLike, y_score: npt.ArrayLike, weights: npt.ArrayLike
 ) -> FloatArray:
-    """`macro_auroc` under every row of weights: (R,)."""
+    """`macro_auroc` for each row of weights: (R,)."""
     return _macro(weighted_auroc(y_true, y_score, weights))
 
 
 def weighted_macro_average_precision(
     y_true: npt.ArrayLike, y_score: npt.ArrayLike, weights: npt.ArrayLike
 ) -> FloatArray:
-    """`macro_average_precision` under every row of weights: (R,)."""
+    """`macro_average_precision` for each row of weights: (R,)."""
     return _macro(weighted_average_precision(y_true, y_score, weights))
 
 
 def weighted_f2(y_true: npt.ArrayLike, y_pred: npt.ArrayLike, weights: npt.ArrayLike) -> FloatArray:
-    """Macro F_2 of `challenge_scores` under every row of weights: (R,)."""
+    """Macro F_2 of `challenge_scores` for each row of weights: (R,)."""
     return _macro_challenge(y_true, y_pred, weights).f_beta
 
 
 def weighted_g2(y_true: npt.ArrayLike, y_pred: npt.ArrayLike, weights: npt.ArrayLike) -> FloatArray:
-    """Macro G_2 of `challenge_scores` under every row of weights: (R,)."""
+    """Macro G_2 of `challenge_scores` for each row of weights: (R,)."""
     return _macro_challenge(y_true, y_pred, weights).g_beta
 
 
 def per_class_auroc(
     y_true: npt.ArrayLike, y_score: npt.ArrayLike, weights: npt.ArrayLike | None = None
 ) -> FloatArray:
-    """Area under the ROC curve of each class, (K,); nan for the classes of `undefined_classes`.
+    """Area under the ROC curve of each class, (K,); NaN for the classes of `undefined_classes`.
 
-    y_true (N, K) of 0 and 1, y_score (N, K) finite, weights (N,) at least 0 or none. CorpusError
-    for other shapes and values.
+    Args:
+        y_true: labels (N, K) of 0 and 1.
+        y_score: finite scores (N, K).
+        weights: record weights (N,), at least 0; None weights all records equally.
+
+    Raises:
+        CorpusError: the shapes differ, or a value is not valid.
     """
     areas: FloatArray = weighted_auroc(y_true, y_score, _one_row(y_true, weights))[0]
     return areas
@@ -265,8 +315,11 @@ def macro_auroc(
 ) -> float:
     """Mean area under the ROC curve over the classes that have positives and negatives in y_true.
 
-    Classes without either are left out of the mean; `undefined_classes` names them. Shapes and
-    errors as in `per_class_auroc`, and CorpusError where no class is left.
+    `undefined_classes` names the other classes. See `per_class_auroc` for the arguments.
+
+    Raises:
+        CorpusError: the shapes differ, a value is not valid, or no class has both positives and
+            negatives.
     """
     return float(weighted_macro_auroc(y_true, y_score, _one_row(y_true, weights))[0])
 
@@ -274,9 +327,9 @@ def macro_auroc(
 def per_class_average_precision(
     y_true: npt.ArrayLike, y_score: npt.ArrayLike, weights: npt.ArrayLike | None = None
 ) -> FloatArray:
-    """Average precision of each class, (K,); nan for the classes of `undefined_classes`.
+    """Average precision of each class, (K,); NaN for the classes of `undefined_classes`.
 
-    Shapes and errors as in `per_class_auroc`.
+    See `per_class_auroc` for the arguments and the errors.
     """
     areas: FloatArray = weighted_average_precision(y_true, y_score, _one_row(y_true, weights))[0]
     return areas
@@ -285,17 +338,14 @@ def per_class_average_precision(
 def macro_average_precision(
     y_true: npt.ArrayLike, y_score: npt.ArrayLike, weights: npt.ArrayLike | None = None
 ) -> float:
-    """Mean average precision over the classes that `macro_auroc` counts; errors as there."""
+    """Mean average precision over the classes that `macro_auroc` averages; same errors."""
     return float(weighted_macro_average_precision(y_true, y_score, _one_row(y_true, weights))[0])
 
 
 def per_class_calibration_error(
     y_true: npt.ArrayLike, y_score: npt.ArrayLike, bins: int = CALIBRATION_BINS
 ) -> FloatArray:
-    """Expected calibration error of each class, (K,); definition: `weighted_calibration_error`.
-
-    y_true (N, K) of 0 and 1, y_score (N, K) probabilities.
-    """
+    """Expected calibration error of each class, (K,); see `weighted_calibration_error`."""
     errors: FloatArray = weighted_calibration_error(y_true, y_score, _one_row(y_true, None), bins)[
         0
     ]
@@ -305,17 +355,14 @@ def per_class_calibration_error(
 def macro_calibration_error(
     y_true: npt.ArrayLike, y_score: npt.ArrayLike, bins: int = CALIBRATION_BINS
 ) -> float:
-    """Mean over all classes of the expected calibration error of each against the rest."""
+    """Mean over all classes of `per_class_calibration_error`."""
     return float(per_class_calibration_error(y_true, y_score, bins).mean())
 
 
 def per_class_challenge_scores(
     y_true: npt.ArrayLike, y_pred: npt.ArrayLike, beta: float = 2.0
 ) -> PerClassChallengeScores:
-    """F_beta and G_beta of each class, (K,) each; formula and errors: `weighted_challenge_scores`.
-
-    y_true and y_pred (N, K) of 0 and 1.
-    """
+    """F_beta and G_beta of each class, (K,) each; see `weighted_challenge_scores`."""
     scores = weighted_challenge_scores(y_true, y_pred, _one_row(y_true, None), beta)
     return PerClassChallengeScores(scores.f_beta[0], scores.g_beta[0])
 
@@ -323,17 +370,24 @@ def per_class_challenge_scores(
 def challenge_scores(
     y_true: npt.ArrayLike, y_pred: npt.ArrayLike, beta: float = 2.0
 ) -> ChallengeScores:
-    """Macro F_beta and G_beta of the benchmark, each record weighted by 1 / (its true labels).
+    """Macro F_beta and G_beta of the CPSC / PTB-XL benchmark; see `weighted_challenge_scores`.
 
-    y_true and y_pred (N, K) of 0 and 1. The mean is over the classes that are true or predicted
-    somewhere: one that is predicted but never true scores 0, one that is neither is left out.
-    Formula, the record without labels, and errors: `weighted_challenge_scores`; CorpusError also
-    where no class is left.
+    The mean is over the classes that are true or predicted in some record. A class that is
+    predicted but never true scores 0.
+
+    Args:
+        y_true: labels (N, K) of 0 and 1.
+        y_pred: predictions (N, K) of 0 and 1.
+        beta: weight of false negatives.
+
+    Raises:
+        CorpusError: the shapes differ, a value is not valid, or no class is true or predicted.
+        ConfigError: beta is not positive.
     """
     scores = per_class_challenge_scores(y_true, y_pred, beta)
     defined = ~np.isnan(scores.f_beta)
     if not defined.any():
-        raise CorpusError("no class is true or predicted anywhere, so there is nothing to score")
+        raise CorpusError(_NOTHING_TO_SCORE)
     return ChallengeScores(
         float(scores.f_beta[defined].mean()), float(scores.g_beta[defined].mean())
     )
@@ -345,14 +399,22 @@ def choose_thresholds(
     rule: Literal["g_beta", "youden"] = "g_beta",
     beta: float = 2.0,
 ) -> FloatArray:
-    """One threshold per class, (K,), from the predictions for *training* records.
+    """Choose one threshold per class, (K,), from predictions for *training* records.
 
-    y_true (N, K) of 0 and 1; y_score (N, K) probabilities in [0, 1]. A class fires where
-    `score > threshold`. "g_beta": the lowest of the 100 thresholds 0 ... 1 with the highest G_beta
-    of the class, every record counting 1. "youden": halfway between the two neighbouring scores
-    where sensitivity + specificity is highest (lowest such place). A class without positives gets
-    1 and never fires on its own; one without negatives is treated by the same rules. CorpusError
-    for bad shapes or values, ConfigError for an unknown rule.
+    A class is predicted if `score > threshold`. A class without positives gets the threshold 1, so
+    it is never predicted by its threshold.
+
+    Args:
+        y_true: labels (N, K) of 0 and 1.
+        y_score: probabilities (N, K).
+        rule: "g_beta" takes the lowest of 100 thresholds from 0 to 1 that maximises G_beta of the
+            class, with weight 1 for every record. "youden" takes the lowest midpoint between
+            neighbouring scores that maximises sensitivity + specificity.
+        beta: weight of false negatives in G_beta.
+
+    Raises:
+        CorpusError: the shapes differ, or a value is not valid.
+        ConfigError: the rule is unknown.
     """
     labels = checked_labels(y_true)
     scores = checked_scores(y_score, labels.shape)
@@ -379,17 +441,27 @@ def choose_thresholds(
 
 
 def apply_thresholds(y_score: npt.ArrayLike, thresholds: npt.ArrayLike) -> npt.NDArray[np.int8]:
-    """Predictions (N, K) of 0 and 1: where score > threshold (K,), else the highest class.
+    """Predict the classes with score > threshold, and at least one class per record.
 
-    A record in which no class fires gets the class with its highest score (the benchmark's rule).
-    CorpusError for shapes that do not agree or scores that are not finite.
+    A record with no score above its threshold gets the class with its highest score, as in the
+    CPSC / PTB-XL benchmark.
+
+    Args:
+        y_score: scores (N, K).
+        thresholds: thresholds (K,).
+
+    Returns:
+        Predictions (N, K) of 0 and 1.
+
+    Raises:
+        CorpusError: the shapes differ, or a score is not finite.
     """
     cut = np.asarray(thresholds, dtype=np.float64)
     scores = np.asarray(y_score, dtype=np.float64)
     if cut.ndim != 1 or scores.ndim != 2 or scores.shape[1] != len(cut):
         raise CorpusError(
             f"expected scores (records, classes) and one threshold per class, got shapes "
-            f"{scores.shape} and {cut.shape}"
+            f"{scores.shape} and {cut.shape}; take thresholds of the same classes"
         )
     scores = checked_scores(scores, scores.shape)
     predicted = (scores > cut).astype(np.int8)
@@ -401,46 +473,53 @@ def apply_thresholds(y_score: npt.ArrayLike, thresholds: npt.ArrayLike) -> npt.N
 def _checked(
     y_true: npt.ArrayLike, y_score: npt.ArrayLike, weights: npt.ArrayLike
 ) -> tuple[BoolArray, FloatArray, FloatArray]:
-    """Labels (N, K), scores (N, K) and the weights turned to (N, R), rows contiguous by record."""
+    """Check all three; return labels (N, K), scores (N, K) and transposed weights (N, R)."""
     labels = checked_labels(y_true)
     scores = checked_scores(y_score, labels.shape)
     rows = np.asarray(weights, dtype=np.float64)
     if rows.ndim != 2 or rows.shape[1] != len(labels):
         raise CorpusError(
-            f"expected weights (resamples, {len(labels)} records), got shape {rows.shape}"
+            f"expected weights (resamples, {len(labels)} records), got shape {rows.shape}; pass "
+            "one row per resample"
         )
     if not (np.isfinite(rows).all() and (rows >= 0).all()):
-        raise CorpusError("expected finite weights of at least 0")
+        raise CorpusError("expected finite weights of at least 0, got others; check the weights")
     return labels, scores, np.ascontiguousarray(rows.T)
 
 
 def _check_probabilities(scores: FloatArray) -> None:
-    """CorpusError unless all lie in [0, 1]."""
+    """Check that all scores lie in [0, 1].
+
+    Raises:
+        CorpusError: they do not.
+    """
     if scores.min() < 0 or scores.max() > 1:
-        raise CorpusError("expected probabilities in [0, 1]; apply the logistic function first")
+        raise CorpusError(
+            f"expected probabilities in [0, 1], got {scores.min():.3g} to {scores.max():.3g}; "
+            "apply the logistic function first"
+        )
 
 
 def _one_row(y_true: npt.ArrayLike, weights: npt.ArrayLike | None) -> FloatArray:
-    """Weights of a single resample, (1, N): all ones unless given."""
+    """Weights (1, N) of a single resample; ones by default."""
     if weights is None:
         return np.ones((1, len(checked_labels(y_true))))
     return np.atleast_2d(np.asarray(weights, dtype=np.float64))
 
 
 def _ratio(numerator: FloatArray, denominator: FloatArray, undefined: float = np.nan) -> FloatArray:
-    """Quotient where the denominator is positive, `undefined` elsewhere."""
+    """Quotient if the denominator is positive, else `undefined`."""
     quotient: FloatArray = np.full(numerator.shape, undefined)
     np.divide(numerator, denominator, out=quotient, where=denominator > 0)
     return quotient
 
 
 def _macro(per_class: FloatArray) -> FloatArray:
-    """Mean over the classes that are defined in some row; nan in a row that lacks one of them."""
+    """Mean over the classes that are defined in some row; NaN in a row that lacks one of them."""
     defined = ~np.isnan(per_class).all(axis=0)
     if not defined.any():
         raise CorpusError(
-            "no class has both positive and negative records, so there is no macro mean; "
-            "score more records"
+            "expected a class with both positive and negative records, got none; score more records"
         )
     return np.asarray(per_class[:, defined].mean(axis=1), dtype=np.float64)
 
@@ -448,14 +527,14 @@ def _macro(per_class: FloatArray) -> FloatArray:
 def _macro_challenge(
     y_true: npt.ArrayLike, y_pred: npt.ArrayLike, weights: npt.ArrayLike
 ) -> PerClassChallengeScores:
-    """Macro F_2 and G_2, (R,) each, over the classes of `challenge_scores` on the whole set.
+    """Macro F_2 and G_2, (R,) each, over the classes that `challenge_scores` averages.
 
-    A class that is never true scores 0 also in the resamples that lack its false alarms.
+    A class that is never true scores 0, also in a resample without its false positives.
     """
     scores = weighted_challenge_scores(y_true, y_pred, weights)
     classes = (np.asarray(y_true) + np.asarray(y_pred) > 0).any(axis=0)
     if not classes.any():
-        raise CorpusError("no class is true or predicted anywhere, so there is nothing to score")
+        raise CorpusError(_NOTHING_TO_SCORE)
     return PerClassChallengeScores(
         np.nan_to_num(scores.f_beta[:, classes]).mean(axis=1),
         np.nan_to_num(scores.g_beta[:, classes]).mean(axis=1),

@@ -1,4 +1,4 @@
-"""How far apart are two sets of signals? Spectra, band power and lead correlations."""
+"""Distances between two sets of signals: spectra, band power and lead correlations."""
 
 from collections.abc import Iterator
 
@@ -13,14 +13,15 @@ from ecgtransfer.statistics import (
     FloatArray,
 )
 
-#: Bands of `band_power_error` in hertz: baseline and P/T waves, QRS, its edges, noise and mains.
+#: Bands of `band_power_error` in hertz, from baseline, P and T waves over the QRS to noise and the
+#: power line.
 BANDS_HZ = ((0.5, 5.0), (5.0, 15.0), (15.0, 25.0), (25.0, 35.0), (35.0, 42.0), (42.0, 50.0))
 
-#: Length of a Welch segment: 4 s resolve 0.25 Hz, half of the lowest band edge.
+#: Length of a Welch segment in seconds: the resolution is 0.25 Hz, half of the lowest band edge.
 SEGMENT_S = 4.0
 
-#: Smallest power in mV² of a band or of a bin of a spectrum, a signal of 10 nV: keeps the logarithm
-#: of a flat record finite.
+#: Floor in mV² of the power of a band or frequency bin, so that the logarithm of a flat record is
+#: finite. It is the power of a signal of 10 nV.
 POWER_FLOOR_MV2 = 1e-10
 
 
@@ -29,11 +30,19 @@ def band_power_error(
 ) -> dict[str, float]:
     """Mean log10 power of generated minus real records in each of `BANDS_HZ`, by band name.
 
-    real_mv (n, leads, T) and generated_mv (m, leads, T') in millivolts, at the same rate. Welch
-    spectra of 4 s segments; a record's power in a band is summed over leads and floored at 1e-10
-    mV², then log10 is averaged over records, so that a few noisy records do not decide. +0.3 means
-    twice the power. ConfigError for a rate below 100 Hz (the bands reach 50 Hz); CorpusError for
-    other shapes, values that are not finite, or signals shorter than one segment.
+    +0.3 means twice the power. Spectra are Welch's, of 4 s segments. The power of a record in a
+    band is summed over leads, and its log10 is averaged over records, so that a few noisy records
+    do not dominate.
+
+    Args:
+        real_mv: signals (n, leads, T) in millivolts.
+        generated_mv: signals (m, leads, T') in millivolts at the same rate.
+        sampling_rate_hz: sampling rate of both, at least 100 Hz, because the bands reach 50 Hz.
+
+    Raises:
+        ConfigError: the sampling rate is below 100 Hz.
+        CorpusError: the signals have another shape, are shorter than one segment, or are not
+            finite.
     """
     real = log_band_power(real_mv, sampling_rate_hz)
     generated = log_band_power(generated_mv, sampling_rate_hz)
@@ -59,17 +68,23 @@ def log_spectral_distance(
 ) -> dict[str, float]:
     """Log spectral distance in decibels of each lead, by name, and their mean, "all leads".
 
-    Root mean square over the frequencies 0.5 to 50 Hz of the difference of the two sets' mean log
-    spectra (Gray and Markel 1976, the L₂ form): 3 dB is a factor of two in power. Spectra as in
-    `band_power_error`, every 0.25 Hz, with the same floor and errors; CorpusError also for sets
-    with different leads. Give records of one length, for the mean logarithm of a spectrum rests on
-    its number of segments. Leads are named where there are eight or twelve of them, else numbered.
+    The root mean square, over the frequencies from 0.5 to 50 Hz, of the difference of the two sets'
+    mean log spectra (Gray and Markel 1976, the L₂ form). 3 dB is a factor of two in power. The
+    arguments, spectra and errors are those of `band_power_error`; frequencies are 0.25 Hz apart.
+    All records should have one length, because the mean log spectrum depends on the number of
+    segments. Eight or twelve leads have their usual names; otherwise leads are numbered.
+
+    Raises:
+        ConfigError: the sampling rate is below 100 Hz.
+        CorpusError: the sets have different numbers of leads, or signals that `band_power_error`
+            refuses.
     """
     real = log_spectra(real_mv, sampling_rate_hz)
     generated = log_spectra(generated_mv, sampling_rate_hz)
     if real.shape[1] != generated.shape[1]:
         raise CorpusError(
-            f"expected signals with the same leads, got {real.shape[1]} and {generated.shape[1]}"
+            f"expected signals with the same leads, got {real.shape[1]} and {generated.shape[1]}; "
+            "select the same leads of both"
         )
     by_lead = spectral_distances(real.mean(axis=0), generated.mean(axis=0))
     return dict(zip(spectral_names(real.shape[1]), by_lead.tolist(), strict=True))
@@ -88,7 +103,7 @@ def log_spectra(signals_mv: npt.ArrayLike, sampling_rate_hz: float) -> npt.NDArr
 def spectral_distances(
     real: npt.NDArray[np.floating], other: npt.NDArray[np.floating]
 ) -> FloatArray:
-    """`log_spectral_distance` of mean log10 spectra (leads, bins): their mean, then each lead."""
+    """Distance of two mean log10 spectra (leads, bins) in dB: the mean, then that of each lead."""
     by_lead = np.sqrt(np.square(10 * (other - real)).mean(axis=1))
     return np.concatenate([[by_lead.mean()], by_lead]).astype(np.float64)
 
@@ -96,17 +111,24 @@ def spectral_distances(
 def lead_correlation_difference(real_mv: npt.ArrayLike, generated_mv: npt.ArrayLike) -> float:
     """Mean absolute difference of the mean correlations between leads, in [0, 2].
 
-    Each record has a matrix of correlations over time between its leads; the matrices are averaged
-    over the records of each set, and the difference over pairs of leads. real_mv (n, leads, T) and
-    generated_mv (m, leads, T'). The limb leads that are computed from others add nothing, so give
-    the eight independent ones. A flat lead correlates 0 with every other. CorpusError for other
-    shapes, fewer than 2 leads, or values that are not finite.
+    The correlations over time between the leads of a record are averaged over the records of each
+    set, and the absolute difference of the two sets is averaged over pairs of leads. Pass the eight
+    independent leads, because the other four are computed from them. A flat lead has a correlation
+    of 0 with every other lead.
+
+    Args:
+        real_mv: signals (n, leads, T) in millivolts.
+        generated_mv: signals (m, leads, T') in millivolts.
+
+    Raises:
+        CorpusError: the signals have another shape or fewer than 2 leads, the numbers of leads
+            differ, or a value is not finite.
     """
     real, generated = lead_correlations(real_mv), lead_correlations(generated_mv)
     if real.shape[1] != generated.shape[1]:
         raise CorpusError(
             f"expected signals with the same leads, got {real.shape[1]} and {generated.shape[1]} "
-            "pairs of them"
+            "pairs of them; select the same leads of both"
         )
     return float(np.abs(generated.mean(axis=0) - real.mean(axis=0)).mean())
 
@@ -115,7 +137,9 @@ def lead_correlations(signals_mv: npt.ArrayLike) -> FloatArray:
     """Correlation over time of each pair of leads in each record: (n, leads (leads − 1) / 2)."""
     signals = _checked_signals(signals_mv)
     if signals.shape[1] < 2:
-        raise CorpusError(f"a correlation needs at least 2 leads, got {signals.shape[1]}")
+        raise CorpusError(
+            f"a correlation needs at least 2 leads, got {signals.shape[1]}; pass more leads"
+        )
     first, second = np.triu_indices(signals.shape[1], k=1)
     correlations = np.empty((len(signals), len(first)))
     for rows in row_blocks(len(signals), signals[0].size * 2):
@@ -133,7 +157,7 @@ def band_names() -> list[str]:
 
 
 def spectral_names(leads: int) -> list[str]:
-    """Names of what `spectral_distances` gives for so many leads."""
+    """Names of the values of `spectral_distances` for this number of leads."""
     known = {len(INDEPENDENT_LEADS): INDEPENDENT_LEADS, len(LEADS): LEADS}
     return ["all leads", *known.get(leads, [f"lead {i + 1}" for i in range(leads)])]
 
@@ -141,9 +165,14 @@ def spectral_names(leads: int) -> list[str]:
 def _checked_signals(signals_mv: npt.ArrayLike) -> npt.NDArray[np.floating]:
     signals = np.asarray(signals_mv)
     if signals.ndim != 3 or 0 in signals.shape:
-        raise CorpusError(f"expected signals (records, leads, samples), got {signals.shape}")
+        raise CorpusError(
+            f"expected signals (records, leads, samples), got shape {signals.shape}; pass a batch "
+            "of records"
+        )
     if not np.isfinite(signals).all():
-        raise CorpusError("expected finite signals; drop or mend the records that are not")
+        raise CorpusError(
+            "expected finite signals, got some that are not; drop or repair those records"
+        )
     return signals
 
 
@@ -153,13 +182,14 @@ def _checked_for_spectra(
     if not 2 * BANDS_HZ[-1][1] <= sampling_rate_hz < np.inf:
         raise ConfigError(
             f"band powers up to {BANDS_HZ[-1][1]:g} Hz need a sampling rate of at least "
-            f"{2 * BANDS_HZ[-1][1]:g} Hz, got {sampling_rate_hz}"
+            f"{2 * BANDS_HZ[-1][1]:g} Hz, got {sampling_rate_hz}; use records at a higher rate"
         )
     segment = round(SEGMENT_S * sampling_rate_hz)
     shape = np.shape(signals_mv)
     if len(shape) != 3 or 0 in shape or shape[2] < segment:
         raise CorpusError(
-            f"expected signals (records, leads, at least {segment} samples), got {shape}"
+            f"expected signals (records, leads, at least {segment} samples), got shape {shape}; "
+            "use longer records"
         )
     return _checked_signals(signals_mv)
 
@@ -167,7 +197,7 @@ def _checked_for_spectra(
 def _spectra(
     signals_mv: npt.NDArray[np.floating], sampling_rate_hz: float
 ) -> Iterator[tuple[slice, FloatArray, FloatArray]]:
-    """Blocks of records, frequencies (bins,) in `BANDS_HZ` and power in mV² (n, leads, bins)."""
+    """Yield blocks of records: rows, frequencies (bins,) and power in mV² (n, leads, bins)."""
     segment = round(SEGMENT_S * sampling_rate_hz)
     for rows in row_blocks(len(signals_mv), signals_mv[0].size * 4):
         frequency, density = signal.welch(

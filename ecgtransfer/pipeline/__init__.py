@@ -1,4 +1,4 @@
-"""Runs: the only room that knows a run folder; each stage is a function that a command calls."""
+"""Run folders and their stages; each stage is one function that a command calls."""
 
 from typing import TYPE_CHECKING
 
@@ -60,12 +60,12 @@ if TYPE_CHECKING:
     from ecgtransfer.pipeline.source import (
         Source,
         absolute,
-        adopt_source,
+        import_source_model,
         load_source,
         read_source,
-        train_source,
     )
     from ecgtransfer.pipeline.source_stage import SourceSummary, StageSummary, corpus_in_words
+    from ecgtransfer.pipeline.source_training import train_source
     from ecgtransfer.pipeline.steering import Steering, parse_heart_rate, read_beats
     from ecgtransfer.pipeline.surrogate import draw_surrogate_source
     from ecgtransfer.pipeline.synthetic import (
@@ -80,7 +80,7 @@ if TYPE_CHECKING:
         TargetSettings,
         check_target,
         load_target,
-        settle_target,
+        split_target,
     )
     from ecgtransfer.pipeline.transfer_config import read_transfer_config
     from ecgtransfer.pipeline.transfer_request import TransferRequest, request_transfer
@@ -134,7 +134,6 @@ __all__ = [
     "TransferSummary",
     "UtilitySettings",
     "absolute",
-    "adopt_source",
     "augment",
     "check_target",
     "corpus_in_words",
@@ -145,6 +144,7 @@ __all__ = [
     "export",
     "export_source",
     "find_source",
+    "import_source_model",
     "load",
     "load_source",
     "load_target",
@@ -162,7 +162,7 @@ __all__ = [
     "request_augmented_sets",
     "request_transfer",
     "run_demo",
-    "settle_target",
+    "split_target",
     "synthesise",
     "train_source",
     "transfer",

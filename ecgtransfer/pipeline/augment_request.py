@@ -2,10 +2,8 @@
 
 import time
 from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -26,13 +24,14 @@ from ecgtransfer.pipeline.augmented_files import (
     check_destination,
     write_augmented,
 )
+from ecgtransfer.pipeline.demo import StageReporter
 from ecgtransfer.pipeline.methods import TransferSettings, stage_name
 from ecgtransfer.pipeline.pretrained import find_source
 from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.source import (
     Source,
     absolute,
-    adopt_source,
+    import_source_model,
     load_source,
     read_source,
 )
@@ -43,11 +42,10 @@ from ecgtransfer.pipeline.target import (
     Target,
     TargetSettings,
     check_target,
-    settle_target,
+    split_target,
 )
 from ecgtransfer.pipeline.transfer_request import TransferRequest, request_transfer
 from ecgtransfer.signals import LEADS
-from ecgtransfer.training import Progress
 from ecgtransfer.transfer.methods import METHODS
 
 #: The shipped source model, where the run has none and no other is asked for.
@@ -61,18 +59,6 @@ TIMED_RECORDS = 16
 CALLS_PER_STEP, CALLS_PER_TRAINING_STEP, CALLS_PER_FOLD = 5.0, 4.0, 600.0
 #: Seconds per record that is measured, and of all classifiers of the gate.
 SECONDS_MEASURED, SECONDS_CLASSIFIERS = 0.15, 60.0
-
-
-class Reporter(Protocol):
-    """Shows the progress of stages and trainings."""
-
-    def progress(self, task: str) -> AbstractContextManager[Callable[[int, int], None]]:
-        """Give a callback that takes (done, total)."""
-        ...
-
-    def training(self, task: str) -> AbstractContextManager[Callable[[Progress], None]]:
-        """Give a callback for the progress of a training."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -139,7 +125,7 @@ class AugmentPlan:
 
 def request_augmentation(
     request: AugmentRequest,
-    reporter: Reporter,
+    reporter: StageReporter,
     *,
     folder: Path | None = None,
     workers: int = 1,
@@ -174,9 +160,9 @@ def request_augmentation(
         theirs = find_source(name)
         if not request.run.exists():
             check_target(read_source(theirs), split)  # so that a refused set leaves no run
-        adopt_source(run, theirs)
+        import_source_model(run, theirs)
     source = load_source(run)
-    target = settle_target(run, source, split)
+    target = split_target(run, source, split)
     settings = replace(request.settings, method=_method(run, request))
     done = run.stage(stage_name(str(settings.method))).is_done
     number = sum(wanted_records(source, target, settings).values())
@@ -200,7 +186,7 @@ def request_augmentation(
 def request_augmented_sets(
     request: AugmentRequest,
     folder: Path,
-    reporter: Reporter,
+    reporter: StageReporter,
     *,
     forms: Collection[str] = FORMS,
     workers: int = 1,

@@ -11,18 +11,16 @@ RUN/augment-<name>/card.json      settings and counts
 import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from ecgtransfer.corpus import ECGSet
 from ecgtransfer.errors import RunError
 from ecgtransfer.evaluation import measure_intervals
-from ecgtransfer.evaluation.answer import StepsDone
 from ecgtransfer.evaluation.gate import (
     GateClassifiers,
     GateCount,
@@ -34,6 +32,7 @@ from ecgtransfer.evaluation.gate import (
     verdicts,
 )
 from ecgtransfer.evaluation.labelled import LabelledRecords
+from ecgtransfer.pipeline.evaluation import ProgressReporter
 from ecgtransfer.pipeline.methods import stage_name
 from ecgtransfer.pipeline.run import Run, Stage
 from ecgtransfer.pipeline.source import Source
@@ -45,7 +44,7 @@ from ecgtransfer.pipeline.synthetic import (
     synthesise,
     synthetic_stage,
 )
-from ecgtransfer.pipeline.target import Target, labels_in
+from ecgtransfer.pipeline.target import Target, project_labels
 from ecgtransfer.statistics import streams
 from ecgtransfer.storage import atomic_file
 from ecgtransfer.synthesis import (
@@ -69,14 +68,6 @@ FOLDS = 5
 #: Separates labels in the gate's tables, as in counts on the command line.
 PLUS = "+"
 CLASSIFIERS, RECORDED = "classifiers", "recorded.csv"
-
-
-class ProgressReporter(Protocol):
-    """Shows the progress of a task."""
-
-    def progress(self, task: str) -> AbstractContextManager[StepsDone]:
-        """Give a callback that takes (done, total)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -489,7 +480,7 @@ class _Gate:
         if (self.folder / gate_file(number)).exists():
             return read_verdicts(self.folder, number, len(ecgset))
         signals_mv, names = ecgset.independent_mv(), self.target.label_space.names
-        labels = labels_in(self.target.label_space, ecgset)
+        labels = project_labels(self.target.label_space, ecgset)
         intervals = judged = None
         if self.gate is not None and self.gate.rules:
             with self.reporter.progress("rules of the classes") as progress:

@@ -23,9 +23,9 @@ from ecgtransfer.pipeline.augmented import (
     PLUS,
     Augmentation,
     AugmentSettings,
-    ProgressReporter,
 )
 from ecgtransfer.pipeline.data_sheet import data_sheet
+from ecgtransfer.pipeline.evaluation import ProgressReporter
 from ecgtransfer.pipeline.source import Source
 from ecgtransfer.storage import (
     atomic_file,

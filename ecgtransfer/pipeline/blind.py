@@ -1,4 +1,4 @@
-"""A blind test of a run: recorded ECGs of its target and synthetic ones, for clinicians."""
+"""Blind test of a run: recorded ECGs of its target and synthetic ECGs for clinicians to read."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from ecgtransfer.pipeline.target import Target
 
 @dataclass(frozen=True)
 class BlindSettings:
-    """What a blind test is to hold.
+    """Settings of a blind test.
 
     Attributes:
-        method: whose synthetic set; None takes the only one of the run.
-        name: of the set.
-        records: ECGs of each kind; with 50 a set that nobody can tell apart is called so in 85 % of
-            readings, with 20 in 42 %.
-        layout: of the paper.
-        seed: of what is drawn, and of the order.
+        method: transfer method of the synthetic set; None for the only one of the run.
+        name: name of the set.
+        records: ECGs of each kind. If no one can distinguish the kinds, 85 % of readings show it
+            with 50, and 42 % with 20.
+        layout: layout of the leads on paper.
+        seed: seed of the selection and of the order.
     """
 
     method: str | None = None
@@ -41,12 +41,20 @@ def write_blind(
     folder: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> BlindTest:
-    """Write a folder for a blind reading of the target's records and a synthetic set.
+    """Write the folder of a blind test with target records and synthetic records.
+
+    Args:
+        run: run with the synthetic set.
+        target: target of the run.
+        settings: settings of the test.
+        folder: folder to write; it must not exist.
+        progress: called with (ECGs plotted, ECGs in total).
 
     Raises:
-        ConfigError: no such method.
-        CorpusError: a folder that exists, or fewer records than asked for.
-        RunError: no such set, or several of which none is named.
+        ConfigError: the method is unknown.
+        CorpusError: there are fewer records than requested.
+        RunError: the set does not exist, or there are several and no method is given.
+        StorageError: the folder exists or cannot be written.
     """
     sets = synthetic_sets(run, settings.name, (settings.method,) if settings.method else ())
     if len(sets.methods) > 1:

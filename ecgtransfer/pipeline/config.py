@@ -1,4 +1,4 @@
-"""Settings of each stage, resolved: what goes to disk is what was used."""
+"""Presets and settings of the source model; cards state the settings that were used."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from ecgtransfer.training import TrainConfig
 
 PrecisionName = Literal["auto", "float32", "bfloat16"]
 
-#: Training of the rhythm and beat-shape models of a factorised source: minutes of one core each.
+#: Training of the rhythm and beat-shape models of a factorised source: minutes on one core each.
 RHYTHM_TRAINING = TrainConfig(
     steps=5000, batch_size=256, learning_rate=3e-3, ema_decay=0.995, validate_every=500
 )
@@ -23,7 +23,19 @@ SHAPE_TRAINING = TrainConfig(
 
 @dataclass(frozen=True)
 class SourcePreset:
-    """Shape of the source model and the training that suits it."""
+    """Shape and training of the source model.
+
+    Attributes:
+        widths: channels of each level of the U-Net.
+        blocks: residual blocks per level.
+        fold: samples folded into channels before the first convolution.
+        attention: number of deepest levels with self-attention.
+        conditioning: size of the embedding of noise level and condition.
+        train: training of the record model.
+        spectral: number of shallowest levels with spectral gates.
+        rhythm: training of the rhythm model of a factorised source.
+        beat_shapes: training of the beat-shape model of a factorised source.
+    """
 
     widths: tuple[int, ...]
     blocks: int
@@ -36,10 +48,10 @@ class SourcePreset:
     beat_shapes: TrainConfig = SHAPE_TRAINING
 
     def unet(self, labels: int, leads: int, factorised: bool = False) -> UNetConfig:
-        """The network for a label space of `labels` diagnoses.
+        """Return the configuration of the network for `labels` diagnoses.
 
-        A factorised model's knows of each whether it is present, absent or unknown, and is given
-        beats, layout and level.
+        The network of a factorised model is given for each diagnosis whether it is present, absent
+        or unknown, and also beats, layout and level.
         """
         channels, scalars = condition_inputs(leads) if factorised else (0, 0)
         return UNetConfig(
@@ -56,7 +68,8 @@ class SourcePreset:
         )
 
 
-#: tiny: tests and first trials, minutes on two cores. cpu: hours on two cores. gpu: one large card.
+#: tiny: for tests and first trials, minutes on two cores. cpu: hours on two cores. gpu: for one
+#: large GPU.
 PRESETS: dict[str, SourcePreset] = {
     "tiny": SourcePreset(
         widths=(48, 96, 128),
@@ -94,30 +107,41 @@ PRESETS: dict[str, SourcePreset] = {
 
 
 def preset(name: str) -> SourcePreset:
-    """The preset of that name, or a sentence that lists them."""
+    """Return the preset with this name.
+
+    Raises:
+        ConfigError: there is no such preset.
+    """
     for known, value in PRESETS.items():
         if known == name:
             return value
-    raise ConfigError(f"expected a preset of {', '.join(PRESETS)}, got {name!r}")
+    raise ConfigError(
+        f"expected a preset of {', '.join(PRESETS)}, got {name!r}; choose one of these"
+    )
 
 
 @dataclass(frozen=True)
 class SourceSettings:
-    """What `train` is asked for.
+    """Settings of the training of a source model.
 
     Attributes:
         source: folder of the prepared source set.
-        select: which of its records are source, as `select_records` reads it.
-        validation: which of those are only scored; empty takes a patient-disjoint twentieth.
-        preset: shape and training of the model.
-        steps, batch_size, learning_rate: in place of the preset's.
-        seed: of everything that is drawn.
-        precision: arithmetic of the network; "auto" takes the fastest.
-        accumulate: batches a step in each process.
-        factorised: whether the model is one of rhythm, of beat shapes given the rhythm, and of
-            records given both (`diffusion.Cascade`); else one of records given the label.
-        least_records: statements with fewer training records are left out of the label space,
-            but for those of the ICBEB classes.
+        select: selection of its source records, in the form of `select_records`.
+        validation: selection of the held-out records; empty for a patient-disjoint twentieth.
+        preset: name of the preset for shape and training.
+        steps: training steps; None for the preset's.
+        batch_size: records per step; None for the preset's.
+        learning_rate: peak learning rate; None for the preset's.
+        seed: seed of all random draws.
+        precision: arithmetic of the network; "auto" for the fastest.
+        accumulate: batches per step in each process.
+        factorised: True for three models: rhythm, beat shapes given the rhythm, and records given
+            both (`diffusion.Cascade`); False for one model of records given the label.
+        least_records: statements with fewer training records are not learned, except for the ICBEB
+            classes.
+
+    Raises:
+        ConfigError: a setting is out of its range.
     """
 
     source: Path
@@ -136,16 +160,18 @@ class SourceSettings:
     def __post_init__(self) -> None:
         preset(self.preset)
         if self.least_records < 0:
-            raise ConfigError(f"expected least_records of at least 0, got {self.least_records}")
+            raise ConfigError(
+                f"expected least_records of at least 0, got {self.least_records}; raise it"
+            )
         if self.precision not in get_args(PrecisionName):
             raise ConfigError(
                 f"expected a precision of {', '.join(get_args(PrecisionName))}, got "
-                f"{self.precision!r}"
+                f"{self.precision!r}; choose one of these"
             )
         self.train()
 
     def train(self) -> TrainConfig:
-        """The preset's training with what was asked for in its place."""
+        """Return the preset's training with the steps, batch size and rate of these settings."""
         config = replace(preset(self.preset).train, seed=self.seed, accumulate=self.accumulate)
         if self.steps is not None:
             config = replace(config, steps=self.steps)

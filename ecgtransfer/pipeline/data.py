@@ -1,4 +1,4 @@
-"""Preparing sets of recordings; needs no run."""
+"""Preparation of sets from recordings; it does not need a run."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,24 +18,27 @@ from ecgtransfer.corpus import (
 from ecgtransfer.errors import CorpusError
 from ecgtransfer.signals import LEADS
 
-#: Published corpora that `prepare_set` reads, by the name of their manifest: from their folder, for
-#: a set of that sampling rate.
+#: Readers of published corpora by the name of their manifest: (folder, sampling rate of the set in
+#: hertz) -> corpus.
 READERS: dict[str, Callable[[Path, int], Corpus]] = {
     "ptbxl": lambda folder, rate_hz: read_ptbxl(folder, rate_to_read(folder, rate_hz)),
     "icbeb2018": lambda folder, rate_hz: read_icbeb(folder),
 }
 
-#: Recordings that nobody published, which a description says more about.
+#: Names of the readers of other recordings, which need a description.
 WFDB, ARRAYS = "wfdb", "arrays"
 
 
 @dataclass(frozen=True)
 class Description:
-    """What the user states of recordings that nobody published; None is what is not stated.
+    """User's description of recordings that are not a published corpus; None for not stated.
 
-    `table` is a csv that maps records to labels, patient, age, ...; `vocabulary` that of the
-    labels. Numpy and csv files need `sampling_rate_hz` and `unit` too, and `leads` where they have
-    another order.
+    Attributes:
+        table: CSV file that maps records to labels, patient, age and other columns.
+        vocabulary: vocabulary of the labels.
+        sampling_rate_hz: sampling rate; NumPy and CSV files need it.
+        unit: unit of the samples; NumPy and CSV files need it.
+        leads: leads of NumPy and CSV files, if their order is not that of `LEADS`.
     """
 
     table: Path | None = None
@@ -60,27 +63,27 @@ def prepare_set(
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> PreparationReport:
-    """Read recordings from `folder` and write them as a set to `to`; see `corpus.prepare`.
+    """Read recordings and write them as a set; see `corpus.prepare`.
 
     Args:
-        corpus: `ptbxl`, `icbeb2018`, `wfdb` for any folder of WFDB records, or `arrays` for numpy
-            and csv files.
-        folder: where they lie; for arrays a file will do.
-        to: the set to make.
-        labels: label space.
-        description: of recordings that nobody published.
-        sampling_rate_hz: of the set.
+        corpus: `ptbxl`, `icbeb2018`, `wfdb` for any folder of WFDB records, or `arrays` for NumPy
+            and CSV files.
+        folder: folder of the recordings; for arrays also a single file.
+        to: folder of the set to write.
+        labels: name of the label space.
+        description: description of recordings that are not a published corpus.
+        sampling_rate_hz: sampling rate of the set.
         seconds: length of each record.
-        keep_unlabelled: keep records without a label of the space, too.
-        drop_duplicates: keep only the first of the records that have one signal.
-        workers: processes that read.
-        overwrite: replace a set that is there.
-        progress: called with (records done, records in all).
+        keep_unlabelled: whether to keep records without a label of the space.
+        drop_duplicates: whether to keep only the first of the records with the same signal.
+        workers: number of processes that read.
+        overwrite: whether to replace an existing set.
+        progress: called with (records done, records in total).
 
     Raises:
-        CorpusError: an unknown corpus, a description that is not for it, and what its reader and
-            `prepare` raise.
-        SignalError: arrays of a rate, unit or lead that cannot be.
+        CorpusError: the corpus is unknown, the description does not apply to it, or its reader or
+            `prepare` refuses the recordings.
+        SignalError: arrays have an invalid rate, unit or lead.
     """
     return prepare(
         _read(corpus, folder, description or Description(), sampling_rate_hz),
@@ -99,20 +102,24 @@ def prepare_set(
 def _read(corpus: str, folder: Path, description: Description, sampling_rate_hz: int) -> Corpus:
     known = (*READERS, WFDB, ARRAYS)
     if corpus not in known:
-        raise CorpusError(f"expected a corpus of {', '.join(known)}, got {corpus!r}")
+        raise CorpusError(
+            f"expected a corpus of {', '.join(known)}, got {corpus!r}; choose one of these"
+        )
     stated = [name for name, value in vars(description).items() if value is not None]
     takes = {WFDB: {"table", "vocabulary"}, ARRAYS: set(vars(description))}.get(corpus, set())
-    foreign = [name for name in stated if name not in takes]
-    if foreign:
+    redundant = [name for name in stated if name not in takes]
+    if redundant:
         raise CorpusError(
-            f"{corpus} states its {' and '.join(foreign).replace('_', ' ')} itself; leave it out"
+            f"{corpus} states its {' and '.join(redundant).replace('_', ' ')} itself; omit this "
+            "option"
         )
     if corpus == WFDB:
         return read_wfdb_folder(folder, description.table, description.vocabulary)
     if corpus == ARRAYS:
         if description.sampling_rate_hz is None or description.unit is None:
             raise CorpusError(
-                "arrays do not state their sampling rate and unit; state both, such as 500 and mV"
+                "expected the sampling rate and the unit of the arrays, got at most one of them; "
+                "state both, such as 500 and mV"
             )
         return read_arrays(
             folder,

@@ -1,4 +1,4 @@
-"""The whole method for a simulated clinic that has no source records: every stage, in minutes."""
+"""Demonstration: all stages for a simulated clinic without source records, in minutes."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -21,31 +21,31 @@ from ecgtransfer.pipeline.methods import TransferSettings, TransferSummary, tran
 from ecgtransfer.pipeline.pretrained import find_source
 from ecgtransfer.pipeline.report import ReportSettings, report_run
 from ecgtransfer.pipeline.run import Run
-from ecgtransfer.pipeline.source import adopt_source, load_source
+from ecgtransfer.pipeline.source import import_source_model, load_source
 from ecgtransfer.pipeline.source_stage import SourceSummary
 from ecgtransfer.pipeline.synthetic import GenerateSettings, SamplerSettings, export, synthesise
-from ecgtransfer.pipeline.target import Target, TargetSettings, settle_target
+from ecgtransfer.pipeline.target import Target, TargetSettings, split_target
 from ecgtransfer.simulation import TARGET_HOSPITAL, simulate_ecgset
 from ecgtransfer.storage import atomic_file, make_folder, to_card, write_json
 from ecgtransfer.training import Progress, TrainConfig, available_cores
 from ecgtransfer.transfer import DomainClassifierConfig, TgdpConfig
 
-#: Diagnoses that the figures show, real above generated.
+#: Diagnoses that the figures show, a real above a generated record.
 SHOWN = ("NORM", "AFIB", "CLBBB")
 RESULTS = "results.json"
-#: Stage of the clinic's simulated set.
+#: Name of the stage of the clinic's simulated set.
 CLINIC = "clinic"
 
 
-class Speaker(Protocol):
-    """Who draws the progress of a stage."""
+class StageReporter(Protocol):
+    """Shows the progress of stages."""
 
     def progress(self, task: str) -> AbstractContextManager[Callable[[int, int], None]]:
-        """A counter of (done, total)."""
+        """Show a task; the callback takes (done, total)."""
         ...
 
     def training(self, task: str) -> AbstractContextManager[Callable[[Progress], None]]:
-        """The same for a training."""
+        """Show a training; the callback takes its `Progress`."""
         ...
 
 
@@ -54,14 +54,15 @@ class DemoSettings:
     """Sizes of the demonstration; the defaults take minutes on two cores.
 
     Attributes:
-        source: the source model, as `find_source` knows it; its records are not needed.
-        target_records: simulated records of the clinic.
-        train_records: of these, to learn from; the others test.
-        ratio: synthetic records for each target record that is learned from.
-        sampler: how they are drawn.
-        transfer: sizes of the guidance and the domain classifiers.
-        utility: arms and sizes of the utility study; its classifier also embeds records.
-        seed: of everything.
+        source: source model, as for `find_source`; its records are not needed.
+        target_records: number of simulated records of the clinic.
+        train_records: number of training records among them; the others are test records.
+        ratio: synthetic records per training record.
+        sampler: settings of the sampler.
+        transfer: settings of the transfer.
+        utility: settings of the utility study; the features of fidelity and privacy come from
+            classifiers of the same size.
+        seed: seed of all stages.
     """
 
     source: str = "ptbxl-cascade"
@@ -117,7 +118,18 @@ class DemoSettings:
 
 @dataclass(frozen=True)
 class DemoSummary:
-    """What the demonstration came to, and where its files are."""
+    """Results of the demonstration and its files.
+
+    Attributes:
+        source: result of training the source model.
+        transfer: result of the transfer.
+        answers: results of the evaluations.
+        synthetic: folder of the synthetic set.
+        wfdb: folder of the same records in WFDB.
+        report: HTML report.
+        figures: figures on ECG paper.
+        results: JSON file of all results.
+    """
 
     source: SourceSummary
     transfer: TransferSummary
@@ -129,33 +141,38 @@ class DemoSummary:
     results: Path
 
 
-def run_demo(folder: Path, settings: DemoSettings, speaker: Speaker) -> DemoSummary:
-    """Simulate a clinic, transfer, generate, evaluate and draw; what is done already is kept.
+def run_demo(folder: Path, settings: DemoSettings, reporter: StageReporter) -> DemoSummary:
+    """Simulate a clinic, transfer, generate, evaluate and report; finished stages are kept.
+
+    Args:
+        folder: run folder, new or of an interrupted demonstration.
+        settings: sizes of the demonstration.
+        reporter: shows the progress of each stage.
 
     Raises:
-        RunError: the folder holds something else, or a demonstration with other settings.
+        RunError: the folder has other files, or a demonstration with other settings.
     """
     run = Run.create(folder)
-    adopt_source(run, find_source(settings.source))
+    import_source_model(run, find_source(settings.source))
     source = load_source(run)
     clinic = _clinic(run, settings)
-    target = settle_target(
+    target = split_target(
         run,
         source,
         TargetSettings(clinic, train_records=settings.train_records, seed=settings.seed),
     )
     transfer_summary = transfer(
-        run, source, target, replace(settings.transfer, seed=settings.seed), speaker.training
+        run, source, target, replace(settings.transfer, seed=settings.seed), reporter.training
     )
     method = settings.transfer.method
     generate = GenerateSettings(
         ratio=settings.ratio, method=method, sampler=settings.sampler, seed=settings.seed
     )
-    with speaker.progress("synthetic records") as counter:
+    with reporter.progress("synthetic records") as counter:
         synthetic = synthesise(run, source, generate, counter)
-    with speaker.progress("WFDB records") as counter:
+    with reporter.progress("WFDB records") as counter:
         wfdb = export(run, "synthetic", method, counter)
-    answers = evaluate_all(run, source, target, _questions(settings), speaker, available_cores())
+    answers = evaluate_all(run, source, target, _questions(settings), reporter, available_cores())
     report = report_run(run, source, target, ReportSettings(), run.folder / "report")
     figures = _figures(run, target, synthetic)
     results = run.folder / RESULTS
@@ -183,7 +200,7 @@ def run_demo(folder: Path, settings: DemoSettings, speaker: Speaker) -> DemoSumm
 
 
 def _questions(settings: DemoSettings) -> tuple[QuestionSettings, ...]:
-    """Utility, fidelity, physiology and privacy of the set."""
+    """Settings of the four evaluations of the synthetic set."""
     methods, seed = (settings.transfer.method,), settings.seed
     classifier = settings.utility.classifier
     return (
@@ -195,15 +212,15 @@ def _questions(settings: DemoSettings) -> tuple[QuestionSettings, ...]:
 
 
 def _clinic(run: Run, settings: DemoSettings) -> Path:
-    """The clinic's set, in the nine classes of ICBEB2018."""
+    """Simulate the clinic's set, in the nine classes of ICBEB2018; return its folder."""
     stage = run.stage(CLINIC)
     folder = stage.folder / "set"
-    asked = {
+    inputs = {
         "hospital": TARGET_HOSPITAL,
         "records": settings.target_records,
         "seed": settings.seed,
     }
-    if not stage.begin(asked):
+    if not stage.begin(inputs):
         ecgset = simulate_ecgset(
             folder,
             TARGET_HOSPITAL,
@@ -217,7 +234,7 @@ def _clinic(run: Run, settings: DemoSettings) -> Path:
 
 
 def _figures(run: Run, target: Target, synthetic: ECGSet) -> tuple[Path, ...]:
-    """For some diagnoses a record of the target above a generated one, on ECG paper."""
+    """Plot a target record above a generated one, on ECG paper, for each of `SHOWN`."""
     folder = run.folder / "figures"
     make_folder(folder)
     paths = []

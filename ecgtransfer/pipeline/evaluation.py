@@ -1,6 +1,6 @@
-"""Stages `<question>-<name>`: what synthetic sets are worth; one runner for every question.
+"""Stages `<question>-<name>`: the evaluations of synthetic sets, with one runner for all.
 
-RUN/<question>-<name>/card.json   the answer; its results are read back as the types they had
+RUN/<question>-<name>/card.json   settings and results of the evaluation of the sets of one name
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,32 +44,32 @@ from ecgtransfer.pipeline.surrogate import (
     source_cohort,
 )
 from ecgtransfer.pipeline.synthetic import SET, synthetic_stage
-from ecgtransfer.pipeline.target import Target, labels_in
+from ecgtransfer.pipeline.target import Target, project_labels
 from ecgtransfer.statistics import Verdict
 from ecgtransfer.storage import from_card, to_card
 from ecgtransfer.transfer.methods import METHODS, transfer_method
 
-#: Version of the statistics that verdicts rest on, and of the results that a card holds. Version 1
-#: compared arms of different recipes, kept rules by point estimates and passed what was undecided;
-#: cards of version 2 held the same numbers under other names.
+#: Version of the statistics and of the results on a card. Version 1 compared arms of different
+#: recipes, decided rules by point estimates, and passed undecided rules. Version 2 had the same
+#: numbers as version 3 under other names.
 ANSWER_VERSION = 3
 
-#: Source records that a question compares with: none, recorded ones alone, or surrogate ones where
-#: the recorded ones are not on this machine.
+#: Source records that an evaluation needs: none, recorded ones only, or "any": recorded ones, and
+#: surrogates if these are not on this machine.
 SourceRecords = Literal["none", "recorded", "any"]
 
 
 class QuestionSettings(Protocol):
-    """Settings that every question has."""
+    """Settings that all evaluations have."""
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Whose synthetic sets; none takes every method that has a set of that name."""
+        """Transfer methods to evaluate; empty for all that have a set of this name."""
         ...
 
     @property
     def name(self) -> str:
-        """Of the sets."""
+        """Name of the synthetic sets."""
         ...
 
 
@@ -77,24 +77,24 @@ class ProgressReporter(Protocol):
     """Shows the progress of a task."""
 
     def progress(self, task: str) -> AbstractContextManager[StepsDone]:
-        """A callback that takes (done, total)."""
+        """Show a task; the callback takes (done, total)."""
         ...
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question about synthetic sets, and the functions that answer and draw it.
+    """A question about synthetic sets, with the functions that answer and present it.
 
     Attributes:
         name: first part of the name of its stage.
-        asks: the question in words.
+        asks: the question in words, for the report.
         task: name of its progress bar.
         settings: type of its settings.
-        evaluation: type of its answer.
-        study: (settings, cohorts, folder, workers, progress) -> answer.
-        tables: of an answer.
-        figures: (answer, cohorts, with real records) -> figures.
-        source: which source records it compares with, by its settings.
+        evaluation: type of its result.
+        study: function (settings, cohorts, folder, workers, progress) -> result.
+        tables: function from a result to its tables.
+        figures: function (result, cohorts, with real records) -> figures.
+        source: function from its settings to the source records that it needs.
     """
 
     name: str
@@ -108,13 +108,13 @@ class Question:
     source: Callable[[Any], SourceRecords]
 
 
-#: The questions by name, in the order in which a report answers them.
+#: Questions by name, in the order of the report.
 QUESTIONS: Mapping[str, Question] = {
     question.name: question
     for question in (
         Question(
             name="utility",
-            asks="Do synthetic records help a classifier of patients that nobody learned from?",
+            asks="Do synthetic records improve a classifier of patients unseen in training?",
             task="classifiers",
             settings=UtilitySettings,
             evaluation=UtilityEvaluation,
@@ -125,7 +125,7 @@ QUESTIONS: Mapping[str, Question] = {
         ),
         Question(
             name="fidelity",
-            asks="Do synthetic records look like the target's?",
+            asks="Do synthetic records resemble the target's?",
             task="fidelity",
             settings=FidelitySettings,
             evaluation=FidelityEvaluation,
@@ -136,7 +136,7 @@ QUESTIONS: Mapping[str, Question] = {
         ),
         Question(
             name="physiology",
-            asks="Do synthetic records make physiological sense?",
+            asks="Are synthetic records physiologically plausible?",
             task="delineation",
             settings=PhysiologySettings,
             evaluation=PhysiologyEvaluation,
@@ -147,7 +147,7 @@ QUESTIONS: Mapping[str, Question] = {
         ),
         Question(
             name="privacy",
-            asks="Do synthetic records give training patients away?",
+            asks="Do synthetic records reveal training patients?",
             task="privacy",
             settings=PrivacySettings,
             evaluation=PrivacyEvaluation,
@@ -162,12 +162,12 @@ QUESTIONS: Mapping[str, Question] = {
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to a question about the synthetic sets of a run.
+    """Result of evaluating the synthetic sets of a run.
 
     Attributes:
-        question: its name.
-        evaluation: the results, by method where they are of one method.
-        surrogate_source: whether surrogate records took the place of the source's own.
+        question: name of the question.
+        evaluation: its result.
+        surrogate_source: whether surrogate records replaced the source's records.
     """
 
     question: str
@@ -176,27 +176,28 @@ class Answer:
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
-        """One a method, each a sentence."""
+        """One verdict per method."""
         return self.evaluation.verdicts()
 
     @property
     def tests(self) -> tuple[Verdict, ...]:
-        """What the verdicts rest on, each a sentence."""
+        """Verdicts of the single tests behind them, with a note on surrogate source records."""
         if not self.surrogate_source:
             return self.evaluation.tests()
         note = (
-            f"The source's records are not here: about {SURROGATE_RECORDS} that its model drew, in "
-            "the mix of labels of the target's training records, stand in for them."
+            "The source's records are not on this machine. About "
+            f"{SURROGATE_RECORDS} records sampled from the source model, with the class mix of the "
+            "target's training records, replace them."
         )
         return (*self.evaluation.tests(), Verdict(None, note))
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        """The numbers, for people."""
+        """Tables of the results."""
         return tuple(QUESTIONS[self.question].tables(self.evaluation))
 
     def to_card(self) -> dict[str, object]:
-        """Results of the stage, see `from_card`."""
+        """Return the results in the form that `from_card` reads."""
         return {
             "version": ANSWER_VERSION,
             "evaluation": to_card(self.evaluation),
@@ -204,7 +205,7 @@ class Answer:
         }
 
     def to_json(self) -> dict[str, object]:
-        """Verdicts, tables and every number, for other programs."""
+        """Return verdicts, tables and all numbers, for other programs."""
         return {
             "verdicts": to_card(self.verdicts),
             "tests": to_card(self.tests),
@@ -214,15 +215,15 @@ class Answer:
 
     @classmethod
     def from_card(cls, question: str, results: Mapping[str, Any], file: Path) -> "Answer":
-        """Read what `to_card` wrote.
+        """Read results that `to_card` wrote.
 
         Raises:
-            RunError: an answer of another version.
+            RunError: the results are of another version.
             StorageError: a field is missing, unknown or wrong.
         """
         if _version(results) != ANSWER_VERSION:
             raise RunError(
-                f"the question of {question} was answered by another version of ecgtransfer, whose "
+                f"the evaluation of {question} was made by another version of ecgtransfer, whose "
                 f"verdicts follow other rules; run 'ecgtransfer evaluate {question}' on this run "
                 "again, which keeps its trainings"
             )
@@ -235,7 +236,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class SyntheticSets:
-    """The finished synthetic sets of one name, by method, in the order of `METHODS`."""
+    """Finished synthetic sets of one name, by method, in the order of `METHODS`.
+
+    Attributes:
+        name: name of the sets.
+        folders: folder of each set, by method.
+        fingerprints: fingerprint of each set, by method.
+    """
 
     name: str
     folders: Mapping[str, Path]
@@ -243,20 +250,20 @@ class SyntheticSets:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Whose sets they are."""
+        """Transfer methods of the sets."""
         return tuple(self.folders)
 
     def open(self, method: str) -> ECGSet:
-        """The set of a method."""
+        """Open the set of a method."""
         return ECGSet.open(self.folders[method])
 
 
 def synthetic_sets(run: Run, name: str, methods: Sequence[str] = ()) -> SyntheticSets:
-    """The sets of that name by those methods; none named: all that are finished.
+    """Find the sets of a name by these methods, or by all methods with a finished set.
 
     Raises:
-        ConfigError: no such method.
-        RunError: a set that is not there, or no set at all.
+        ConfigError: a method is unknown.
+        RunError: a set is not finished, or there is none.
     """
     for method in methods:
         transfer_method(method)
@@ -264,7 +271,7 @@ def synthetic_sets(run: Run, name: str, methods: Sequence[str] = ()) -> Syntheti
     if not found:
         raise RunError(
             f"expected a finished synthetic set {name!r} in {run.folder}, found none; run "
-            f"'ecgtransfer generate' first"
+            "'ecgtransfer generate' first"
         )
     stages = {method: run.stage(synthetic_stage(name, method)) for method in found}
     return SyntheticSets(
@@ -282,20 +289,20 @@ def evaluate(
     workers: int = 1,
     progress: StepsDone | None = None,
 ) -> Answer:
-    """Answer a question about synthetic sets, or find it answered.
+    """Evaluate synthetic sets, or read the result if it exists.
 
     Args:
-        run: with the sets.
-        source: of the run.
-        target: of the run.
-        settings: of the question; their type says which one it is.
-        workers: processes or threads, where the question can use several.
+        run: run with the sets.
+        source: source of the run.
+        target: target of the run.
+        settings: settings; their type selects the question.
+        workers: number of processes or threads, if the evaluation can use several.
         progress: called with (done, total).
 
     Raises:
-        ConfigError: too few records for the question.
-        RunError: no such synthetic set, other settings in place, or no source records where the
-            question compares with them.
+        ConfigError: there are too few records.
+        RunError: a synthetic set is missing, the stage has other settings, or the evaluation needs
+            source records and there are none.
     """
     question = question_of(settings)
     sets = synthetic_sets(run, settings.name, settings.methods)
@@ -327,9 +334,22 @@ def evaluate_all(
     reporter: ProgressReporter,
     workers: int = 1,
 ) -> tuple[Answer, ...]:
-    """Answer several questions; draw the surrogate source set first if one of them needs it.
+    """Run several evaluations, after sampling the surrogate source set if one of them needs it.
 
-    Errors as of `evaluate`, all before anything is drawn where a set is missing.
+    Missing synthetic sets are refused before anything is sampled.
+
+    Args:
+        run: run with the sets.
+        source: source of the run.
+        target: target of the run.
+        questions: settings of each evaluation.
+        reporter: shows the progress.
+        workers: number of processes or threads, if an evaluation can use several.
+
+    Raises:
+        ConfigError: there are too few records.
+        RunError: a synthetic set is missing, a stage has other settings, or an evaluation needs
+            recorded source records and there are none.
     """
     for settings in questions:
         synthetic_sets(run, settings.name, settings.methods)
@@ -344,7 +364,7 @@ def evaluate_all(
 
 
 def needs_surrogate_source(run: Run, source: Source, settings: QuestionSettings) -> bool:
-    """Whether a question that is still to be answered compares with surrogate source records."""
+    """Whether an evaluation is not done yet and needs surrogate source records."""
     question = question_of(settings)
     if source.location is not None or question.source(settings) != "any":
         return False
@@ -352,10 +372,10 @@ def needs_surrogate_source(run: Run, source: Source, settings: QuestionSettings)
 
 
 def evaluation_cohorts(target: Target, sets: SyntheticSets) -> Cohorts:
-    """The target's records and the synthetic sets, in one label space."""
+    """Return the target's records and the synthetic sets, in one label space."""
 
     def synthetic(ecgset: ECGSet) -> Cohort:
-        labels = labels_in(target.label_space, ecgset)
+        labels = project_labels(target.label_space, ecgset)
         return Cohort(ecgset, labels, np.arange(len(ecgset)), None)
 
     return Cohorts(
@@ -367,31 +387,35 @@ def evaluation_cohorts(target: Target, sets: SyntheticSets) -> Cohorts:
 
 
 def question_of(settings: QuestionSettings) -> Question:
-    """The question that settings of this type belong to."""
+    """Return the question to which settings of this type belong."""
     return next(each for each in QUESTIONS.values() if isinstance(settings, each.settings))
 
 
 def question_stage(run: Run, question: str, name: str) -> Stage:
-    """The stage in which a question about the sets of a name is answered."""
+    """Return the stage of a question about the sets of a name."""
     return run.stage(f"{question}-{name}")
 
 
 def read_answer(stage: Stage, question: str) -> Answer:
-    """The answer that a finished stage holds; RunError for one of another version."""
+    """Read the result of a finished stage.
+
+    Raises:
+        RunError: the result is of another version.
+    """
     return Answer.from_card(question, stage.card["results"], stage.folder / CARD)
 
 
 def _is_answered(stage: Stage) -> bool:
-    """Whether a stage holds an answer of this version, or of a later one."""
+    """Whether a stage has a result of this version or of a later one."""
     return stage.is_done and _version(stage.card["results"]) >= ANSWER_VERSION
 
 
 def _set_aside(stage: Stage, inputs: object) -> None:
-    """Keep an answer of an earlier version as `card-1.json` beside its trainings; begin anew."""
+    """Rename a card of an earlier version, such as to `card-1.json`, and start the stage over."""
     stage.set_aside(f"card-{_version(stage.card['results'])}.json")
     stage.begin(inputs)
 
 
 def _version(results: Mapping[str, Any]) -> int:
-    """The version of an answer; the first one did not state it."""
+    """Version of a result; the first version did not state it."""
     return int(results.get("version", 1))

@@ -1,4 +1,4 @@
-"""Stages `transfer-<method>`: each ends in a `Denoiser` of the target."""
+"""Stages `transfer-<method>`: each transfer gives a denoiser of the target."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,9 +10,9 @@ import torch
 
 from ecgtransfer.diffusion import Denoiser, NoiseConfig, classifier_free, mean_denoising_loss
 from ecgtransfer.errors import ConfigError
+from ecgtransfer.pipeline.cascade_settings import CascadeSettings
 from ecgtransfer.pipeline.cascade_transfer import (
     CascadeChanges,
-    CascadeSettings,
     load_cascade_changes,
     transfer_cascade,
 )
@@ -35,21 +35,25 @@ from ecgtransfer.transfer.methods import (
 from ecgtransfer.transfer.methods.base import fold_folders
 from ecgtransfer.transfer.records import HeldOutDraws, refuse_folds_without_patients
 
-#: Noise draws per held-out target record behind the loss that a transfer is judged by.
-DRAWS_A_RECORD = 8
-#: Settings that a guidance network depends on, beside source and target.
+#: Noise draws per held-out target record for the loss on a transfer's card.
+DRAWS_PER_RECORD = 8
+#: Settings on which a guidance network depends, besides source and target.
 OF_GUIDANCE = ("source_records", "n_source", "tgdp", "classifier", "folds", "seed")
 
 
 @dataclass(frozen=True)
 class TransferSettings(MethodSettings):
-    """Settings of a transfer: those of the methods, and which of them on which source records.
+    """Settings of a transfer: method, source records, and the settings of all methods.
 
     Attributes:
-        method: of `METHODS`.
-        source_records: "real", or "model" for records drawn from the source model itself.
-        n_source: number of source records; their labels follow the target's, see `matched_source`.
-        cascade: training of rhythm and beat shapes, of a factorised source.
+        method: name of the method, a key of `METHODS`.
+        source_records: "real" for recorded source records, "model" for records sampled from the
+            source model.
+        n_source: number of source records, in the target's class mix (`matched_source`).
+        cascade: settings for rhythm and beat shapes of a factorised source.
+
+    Raises:
+        ConfigError: a setting is out of its range.
     """
 
     method: str = "tgdp"
@@ -62,32 +66,40 @@ class TransferSettings(MethodSettings):
         fewest = transfer_method(self.method).fewest_folds or 1
         if self.folds < fewest:
             raise ConfigError(
-                f"expected at least {fewest} folds for {self.method}, got {self.folds}"
+                f"expected at least {fewest} folds for {self.method}, got {self.folds}; raise folds"
             )
         if self.source_records not in ("real", "model"):
             raise ConfigError(
-                f"expected source records that are real or model, got {self.source_records!r}"
+                f"expected source records that are real or model, got {self.source_records!r}; "
+                "choose one of these"
             )
         if self.n_source < 8:
-            raise ConfigError(f"expected at least 8 source records, got {self.n_source}")
+            raise ConfigError(
+                f"expected at least 8 source records, got {self.n_source}; raise n_source"
+            )
 
 
 @dataclass(frozen=True)
 class TransferSummary:
-    """What a transfer came to.
+    """Result of a transfer.
+
+    The two losses use the same held-out target records and the same noise, which is not the noise
+    of the training's validation. These records also stop the training and calibrate the guidance
+    weight, so the loss of the method is optimistic; `benchmarks/test_loss.py` scores test records.
+    With several folds, each network is scored alone on the records that its fold leaves out. The
+    loss is convex, so the mean of the networks is expected to do no worse on new records.
 
     Attributes:
-        held_out_loss: denoising loss of the target's denoiser at label scale 1 on held-out target
-            records, with other noise than that which stopped and chose its training, and
-        source_loss: that of the source's denoiser on the same records with the same noise. Those
-            records also stop the training and calibrate the guidance weight, which flatters the
-            method: `benchmarks/test_loss.py` scores test records. Over folds each network is
-            judged alone, on the records that it missed; the loss is convex, so that on new records
-            their mean is expected to do no worse.
+        method: name of the method.
+        target_records: number of the target's training records.
+        trained_parameters: number of trained parameters.
+        held_out_loss: denoising loss of the target's denoiser at label scale 1.
+        source_loss: denoising loss of the source's denoiser.
+        seconds: duration of the trainings.
         warnings: sentences that the user should read.
-        details: diagnostics of the ratios that guide (`ratio` is their mean over folds, `ratios`
-            each of them) and the guidance weights at label scale 1, where the method has them; of a
-            factorised source also those of rhythm and beat shapes, "cascade".
+        details: diagnostics of the density ratios (`ratio` is the mean over folds, `ratios` has
+            each fold) and the guidance weights at label scale 1, if the method has them; for a
+            factorised source also the entry "cascade" on rhythm and beat shapes.
     """
 
     method: str
@@ -102,9 +114,14 @@ class TransferSummary:
 
 @dataclass(frozen=True)
 class TargetModel:
-    """A denoiser of the target with what generation has to know beside it.
+    """A denoiser of the target, with everything else that generation needs.
 
-    `cascade_changes` are the target's rhythm and beat shapes, where the transfer changed them.
+    Attributes:
+        denoise: the denoiser.
+        source: source of the run.
+        method: name of the transfer method.
+        fingerprint: fingerprint of the transfer, or of the source for "source".
+        cascade_changes: the target's rhythm and beat shapes; None if they are the source's.
     """
 
     denoise: Denoiser
@@ -115,18 +132,25 @@ class TargetModel:
 
 
 def stage_name(method: str) -> str:
-    """The stage folder of a method."""
+    """Name of the stage of a method."""
     return f"transfer-{method}"
 
 
 def transfer(
     run: Run, source: Source, target: Target, settings: TransferSettings, bars: Bars
 ) -> TransferSummary:
-    """Transfer the source model to the target by one method, or find it done.
+    """Transfer the source model to the target by one method, unless that is done already.
+
+    Args:
+        run: the run.
+        source: source of the run.
+        target: target of the run.
+        settings: settings of the transfer.
+        bars: makes a progress callback for each training, by its name.
 
     Raises:
-        CorpusError: more folds than patients; nothing is begun.
-        RunError: the run holds this method with other settings, or a training diverged.
+        CorpusError: there are more folds than patients; the stage is not started.
+        RunError: the run has this method with other settings, or a training diverged.
     """
     method = METHODS[settings.method]
     if method.fewest_folds is not None and settings.folds > 1:
@@ -183,18 +207,19 @@ def transfer(
 def load_target_model(
     run: Run, source: Source, method: str, label_scale: float = 1.0
 ) -> TargetModel:
-    """The denoiser that a finished transfer left; RunError where there is none.
+    """Load the denoiser of a finished transfer.
 
     Args:
         run: the run.
-        source: its source.
-        method: of `METHODS`; "source" needs no transfer.
-        label_scale: classifier-free guidance of the target's denoiser, 1 for none. Guidance
-            networks have learned of records without a label, and have a weight for them.
+        source: source of the run.
+        method: name of the method; "source" needs no transfer.
+        label_scale: scale of classifier-free guidance for the target's denoiser; 1 for none.
+            Guidance networks must be trained with label dropout for it, and have a separate weight
+            for records without a label.
 
     Raises:
-        ConfigError: a label scale other than 1 for guidance that was told every label.
-        RunError: no finished transfer by that method.
+        ConfigError: the label scale is not 1, but the guidance was trained without label dropout.
+        RunError: there is no finished transfer by this method.
     """
     stage = run.stage(stage_name(method))
     if method == "source" and not stage.is_done:
@@ -213,7 +238,7 @@ def load_target_model(
 def source_domain(
     source: Source, target: Target, settings: TransferSettings, bars: Bars = no_bars
 ) -> SourceDomain:
-    """The source as a method sees it, with source records whose labels follow the target's."""
+    """Return the source's input to a method, with source records in the target's class mix."""
     labels = target.labels[np.concatenate([target.fit, target.held_out])]
     wanted = (source, target.label_space, labels, settings.n_source, settings.seed)
 
@@ -230,13 +255,13 @@ def source_domain(
 def _finished_guidance(
     run: Run, method: str, settings: TransferSettings, inputs: dict[str, Any]
 ) -> Sequence[Path]:
-    """Folds of a finished tgdp of this run whose guidance was fitted with the same settings."""
+    """Folders of the guidance of a finished tgdp of this run, if its settings are the same."""
     stage = run.stage(stage_name("tgdp"))
     if method == "tgdp" or not METHODS[method].uses_source_records or not stage.is_done:
         return ()
-    theirs, ours = stage.read(dict[str, Any], "settings"), to_card(inputs)
-    same = all(theirs[name] == ours[name] for name in ("source", "target")) and all(
-        theirs["transfer"].get(name) == ours["transfer"][name] for name in OF_GUIDANCE
+    stored, wanted = stage.read(dict[str, Any], "settings"), to_card(inputs)
+    same = all(stored[name] == wanted[name] for name in ("source", "target")) and all(
+        stored["transfer"].get(name) == wanted["transfer"][name] for name in OF_GUIDANCE
     )
     return fold_folders(stage.folder, settings.folds) if same else ()
 
@@ -249,7 +274,7 @@ def _target_loss(
 ) -> float:
     """Denoising loss on target records, with the same noise for every method.
 
-    The best linear denoiser of records that the units fit scores 1.
+    It is 1 for the best linear denoiser if the units fit the records.
     """
     total = 0.0
     for denoise, records in evaluated:
@@ -262,6 +287,6 @@ def _target_loss(
 
 
 def judging_draws(records: DomainRecords, noise: NoiseConfig, seed: int) -> HeldOutDraws:
-    """Noise that judges a transfer: no training was stopped, chosen or weighed by it."""
+    """Noise for the losses on a transfer's card; no training or calibration uses it."""
     own = int(np.random.SeedSequence([seed, streams.JUDGING_NOISE]).generate_state(1)[0])
-    return HeldOutDraws.of(records, noise, draws=DRAWS_A_RECORD, seed=own)
+    return HeldOutDraws.of(records, noise, draws=DRAWS_PER_RECORD, seed=own)

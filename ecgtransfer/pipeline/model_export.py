@@ -1,4 +1,4 @@
-"""A trained source model in a form that can be given away, with its model card."""
+"""Export of a trained source model without its records, with a model card."""
 
 import shlex
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from ecgtransfer.statistics import Estimate
 from ecgtransfer.storage import atomic_folder, fingerprint, make_folder, read_json, write_json
 from ecgtransfer.training import save_weights
 
-#: Arithmetic of the network's weights on disk.
+#: Format of the network's weights on disk.
 STORED = "bfloat16"
 
 
@@ -25,28 +25,28 @@ def export_source(
     scores: Mapping[str, Any] | None = None,
     limits: str | None = None,
 ) -> PretrainedModel:
-    """Write the source model of a run so that it can be given away: no record and no path in it.
+    """Write the source model of a run for others: the folder has no record and no path.
 
-    Weights go to bfloat16, half the size; the model gets a fingerprint of its own.
+    Weights are stored in bfloat16, half the size. The model gets a new fingerprint.
 
     Args:
-        run: with a trained source.
-        folder: is made; the model is whole there or not at all.
-        scores: JSON values of what was measured on held-out patients, by question; for the card.
-        limits: a paragraph for the card on what the model cannot do.
+        run: run with a trained source.
+        folder: folder to write, atomically; it must not exist.
+        scores: scores on held-out patients for the card, as JSON values by evaluation.
+        limits: paragraph for the card on the limits of the model.
 
     Raises:
-        RunError: no finished source, a folder that is there already, or a disk that refuses.
+        RunError: the source is not finished, the folder exists, or the disk is full.
     """
     stage = run.stage(SOURCE)
     source = read_source(stage)
     stored = fingerprint({"training": source.fingerprint, "stored": STORED})
     with atomic_folder(folder) as partial:
         for name in (REQUEST, CARD):
-            held = read_json(stage.folder / name) | {"fingerprint": stored}
-            held["settings"]["source"]["source"] = source.settings.source.name
-            write_json(partial / name, held)
-        # The units stay as they were measured: rounding them would shift whole leads.
+            content = read_json(stage.folder / name) | {"fingerprint": stored}
+            content["settings"]["source"]["source"] = source.settings.source.name
+            write_json(partial / name, content)
+        # Units keep their precision: rounding them would shift whole leads.
         source.model.denoiser.to(torch.bfloat16)
         save_weights(source.model, partial / WEIGHTS)
         if source.cascade is not None:
@@ -56,7 +56,7 @@ def export_source(
             }
             shapes = source.cascade.beat_shapes
             for components in (shapes.ordinary, shapes.ventricular):
-                # Rounding a basis moves a shape by 0.2 % of its distance from the mean shape.
+                # Rounding a basis changes a shape by 0.2 % of its distance from the mean shape.
                 components.basis = components.basis.to(torch.bfloat16)
             for name, model in smaller.items():
                 make_folder(partial / name)
@@ -73,7 +73,7 @@ def export_source(
 
 
 def _model_card(name: str, source: Source, scores: Mapping[str, Any], limits: str | None) -> str:
-    """The card of a model in Markdown."""
+    """Model card in Markdown."""
     return "\n".join(_card_lines(name, source, scores, limits)) + "\n"
 
 
@@ -88,13 +88,14 @@ def _card_lines(
     yield ""
     yield (
         f"Conditional diffusion model of 12-lead ECGs, {config.samples} samples at "
-        f"{config.sampling_rate_hz} Hz, eight independent leads in millivolts; the other four "
-        f"follow by Einthoven's and Goldberger's laws. Synthetic ECGs are not for diagnosis."
+        f"{config.sampling_rate_hz} Hz. It generates eight independent leads in millivolts; the "
+        "other four follow from Einthoven's and Goldberger's laws. Synthetic ECGs are not for "
+        "diagnosis."
     )
     yield ""
     yield (
-        f"- Data: {corpus_in_words(summary.corpus)}. {summary.records} records; "
-        f"{summary.held_out} others only scored."
+        f"- Data: {corpus_in_words(summary.corpus)}. {summary.records} training records and "
+        f"{summary.held_out} held-out records."
     )
     yield (
         "- Labels (training records): "
@@ -106,19 +107,20 @@ def _card_lines(
         loss = _score(smaller.validation_loss)
         yield (
             f"- Model of {name.replace('_', ' ')}: {smaller.parameters:,} parameters, "
-            f"{smaller.steps} steps, {smaller.seconds / 60:.0f} minutes, held-out loss {loss}."
+            f"{smaller.steps} training steps, {smaller.seconds / 60:.0f} minutes, held-out loss "
+            f"{loss}."
         )
     yield (
         f"- Training: {summary.steps} steps of {train.batch_size * train.accumulate} records, "
         f"seed {settings.seed}, {summary.seconds / 3600:.1f} hours, {summary.precision}. "
-        f"Denoising loss of held-out records {_score(summary.validation_loss)} (the best linear "
+        f"Denoising loss on held-out records {_score(summary.validation_loss)} (best linear "
         f"denoiser: {summary.gaussian_loss:.3f})."
     )
     if source.start is not None:
         yield (
-            f"- Begun with the weights of training {source.start.fingerprint}: "
+            f"- Started from the weights of training {source.start.fingerprint}: "
             f"{source.start.steps} steps, {source.start.seconds / 3600:.1f} hours. Layers that it "
-            f"lacked began without effect."
+            "lacked started with zero effect."
         )
         chosen.append(("--start", f"training-{source.start.fingerprint[:6]}"))
     chosen += [("--preset", settings.preset), ("--steps", train.steps)]
@@ -149,7 +151,7 @@ def _card_lines(
 
 
 def _score_lines(scores: Mapping[str, Any], heading: str) -> Iterator[str]:
-    """Scores in Markdown: numbers in a list, rows as tables, what is nested below headings."""
+    """Scores in Markdown: numbers as a list, rows as tables, nested scores below headings."""
     plain = {key: _plain_score(value) for key, value in scores.items()}
     yield ""
     yield from (f"- {key}: {text}" for key, text in plain.items() if text is not None)
@@ -170,7 +172,7 @@ def _score_lines(scores: Mapping[str, Any], heading: str) -> Iterator[str]:
 
 
 def _plain_score(value: Any) -> str | None:
-    """A number, a word or an estimate with its interval; None for what takes several lines."""
+    """Format a number, a word or an estimate with its interval; None for other values."""
     if isinstance(value, Mapping):
         if {"value", "low", "high"} <= value.keys():
             return str(Estimate(value["value"], value["low"], value["high"]))

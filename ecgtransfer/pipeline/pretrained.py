@@ -1,8 +1,8 @@
-"""Source models that travel without their records: shipped with the package, or another's.
+"""Source models without their records: shipped with the package, or exported by others.
 
 Such a model is a folder with the source stage of a run (`request.json`, `card.json`,
-`weights.safetensors`), the weights in bfloat16, and `README.md`, its model card. No path of the
-machine that trained it and no record is in it.
+`weights.safetensors` in bfloat16) and `README.md`, its model card. It contains no records and no
+paths of the machine on which it was trained.
 """
 
 from collections.abc import Mapping
@@ -16,19 +16,19 @@ from ecgtransfer.pipeline.run import CARD, CONFIG, Run, Stage
 from ecgtransfer.pipeline.source_stage import SOURCE, WEIGHTS, SourceSummary, source_files
 from ecgtransfer.storage import read_json
 
-#: The model card for people, and the scores that it states.
+#: Files of the model card in Markdown and of its scores.
 MODEL_CARD, SCORES = "README.md", "scores.json"
 
 
 @dataclass(frozen=True)
 class PretrainedModel:
-    """A source model that came without its records.
+    """A source model without its records.
 
     Attributes:
-        name: of its folder.
-        folder: where it lies.
-        summary: what the training came to.
-        scores: what was measured on held-out patients, by question; empty where nothing was.
+        name: name of its folder.
+        folder: its folder.
+        summary: result of its training.
+        scores: scores on held-out patients, by evaluation; empty if there are none.
     """
 
     name: str
@@ -38,43 +38,43 @@ class PretrainedModel:
 
     @property
     def megabytes(self) -> float:
-        """Of the weights on disk."""
+        """Size of the weights on disk."""
         names = (name for name in source_files(Stage(self.folder)) if name.endswith(WEIGHTS))
         return sum((self.folder / name).stat().st_size for name in names) / 1e6
 
     @property
     def model_card(self) -> str:
-        """Data, folds, licence, command, seed, time, scores and limits, in Markdown."""
+        """Model card in Markdown: data, licence, command, seed, time, scores and limits."""
         return (self.folder / MODEL_CARD).read_text(encoding="utf-8")
 
     @classmethod
     def open(cls, folder: Path) -> "PretrainedModel":
-        """The model in a folder.
+        """Open the model in a folder.
 
         Raises:
-            RunError: none is there, or a source in its run, which has no model card.
+            RunError: the folder has no model, or the source of a run, which has no model card.
         """
         stage = Stage(folder)
         summary = stage.read(SourceSummary, "results")
         if not (folder / MODEL_CARD).exists():
             raise RunError(
-                f"{folder} is a source in its run and has no model card; write one with "
-                f"'ecgtransfer models export'"
+                f"expected an exported model in {folder}, which is the source of a run and has no "
+                "model card; write one with 'ecgtransfer models export'"
             )
         scores = read_json(folder / SCORES) if (folder / SCORES).exists() else {}
         return cls(folder.name, folder, summary, scores)
 
 
 def pretrained_models() -> tuple[PretrainedModel, ...]:
-    """The models that are shipped with the package, by name."""
+    """Return the models that are shipped with the package, sorted by name."""
     return tuple(PretrainedModel.open(folder) for folder in sorted(_shipped()))
 
 
 def find_source(name: str) -> Stage:
-    """The source stage that a name stands for.
+    """Find the source stage of a model.
 
     Args:
-        name: a shipped model, a run folder, or the folder of an exported model.
+        name: name of a shipped model, a run folder, or the folder of an exported model.
 
     Raises:
         RunError: it is none of these.
@@ -89,7 +89,7 @@ def find_source(name: str) -> Stage:
         return Stage(folder)
     raise RunError(
         f"expected a source model at {name!r}, found none; name a shipped model ({_names()}), a "
-        f"run with a trained source, or the folder of an exported model"
+        "run with a trained source, or the folder of an exported model"
     )
 
 

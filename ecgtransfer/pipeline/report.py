@@ -1,4 +1,4 @@
-"""The report of a run: the four answers on one page, for reviewers and clinicians."""
+"""HTML report of a run: the results of all evaluations on one page."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -39,20 +39,20 @@ from ecgtransfer.pipeline.target import Target
 from ecgtransfer.storage import to_card
 
 NOT_FOR_DIAGNOSIS = (
-    "A synthetic ECG is of no patient and not for diagnosis. It may look right and be wrong: use "
-    "it to train and to test software, never to decide on a person."
+    "A synthetic ECG does not come from a patient and is not for diagnosis. It may look right and "
+    "be wrong. Use it to train and test software, never for decisions about a person."
 )
 
 
 @dataclass(frozen=True)
 class ReportSettings:
-    """What a report is to show.
+    """Settings of a report.
 
     Attributes:
-        name: of the synthetic sets.
-        methods: whose; none takes all that were evaluated.
-        with_real: draw real records of the target beside synthetic ones. Without, the page may be
-            passed on as far as its numbers may.
+        name: name of the synthetic sets.
+        methods: transfer methods to show; empty for all that were evaluated.
+        with_real: whether to show real records of the target next to synthetic ones. Without them,
+            the page may be shared if its numbers may be shared.
     """
 
     name: str = "synthetic"
@@ -63,10 +63,20 @@ class ReportSettings:
 def report_run(
     run: Run, source: Source, target: Target, settings: ReportSettings, folder: Path
 ) -> Path:
-    """Write `report.html` and `report.json` on the answers that a run has; the page.
+    """Write `report.html` and `report.json` on the evaluations of a run.
+
+    Args:
+        run: run with evaluated synthetic sets.
+        source: source of the run.
+        target: target of the run.
+        settings: settings of the report.
+        folder: folder to write to.
+
+    Returns:
+        The path of the page.
 
     Raises:
-        RunError: no question was answered yet, no such set, or a disk that does not take it.
+        RunError: nothing was evaluated yet, a set is missing, or a file cannot be written.
     """
     sets = synthetic_sets(run, settings.name, settings.methods)
     answers = _answers(run, settings)
@@ -74,11 +84,11 @@ def report_run(
     sections = [_section(answer, cohorts, settings.with_real) for answer in answers]
     sections.append(_galleries(cohorts, settings.with_real))
     report = Report(
-        title="What are these synthetic ECGs worth?",
+        title="Evaluation of synthetic ECGs",
         subtitle=(
             f"Set “{settings.name}” by {', '.join(sets.methods)}, target "
-            f"{target.ecgset.folder.name}: {len(target.train)} records to learn from, "
-            f"{len(target.test)} to test"
+            f"{target.ecgset.folder.name}: {len(target.train)} training records, "
+            f"{len(target.test)} test records"
         ),
         made_on=date.today().isoformat(),
         sections=tuple(sections),
@@ -92,16 +102,16 @@ def report_run(
 
 
 def _answers(run: Run, settings: ReportSettings) -> tuple[Answer, ...]:
-    """The answers about the sets, in the order of `QUESTIONS`.
+    """Read the results for the sets, in the order of `QUESTIONS`.
 
-    Those of a report without real records name no training record.
+    For a report without real records, names of training records are removed.
     """
     stages = {name: question_stage(run, name, settings.name) for name in QUESTIONS}
     answers = tuple(read_answer(stage, name) for name, stage in stages.items() if stage.is_done)
     if not answers:
         raise RunError(
-            f"expected an answered question about the sets {settings.name!r} in {run.folder}, "
-            f"found none; run 'ecgtransfer evaluate all' first"
+            f"expected an evaluation of the sets {settings.name!r} in {run.folder}, found none; "
+            "run 'ecgtransfer evaluate all' first"
         )
     return answers if settings.with_real else tuple(map(_without_names, answers))
 
@@ -113,7 +123,7 @@ def _without_names(answer: Answer) -> Answer:
 
 
 def _section(answer: Answer, cohorts: Cohorts, with_real: bool) -> Section:
-    """The answer to a question, with its figures before its tables."""
+    """Section of one evaluation, with its figures before its tables."""
     question = QUESTIONS[answer.question]
     figures = question.figures(answer.evaluation, cohorts, with_real)
     return Section(
@@ -126,18 +136,19 @@ def _section(answer: Answer, cohorts: Cohorts, with_real: bool) -> Section:
 
 
 def _tests(answer: Answer) -> Table:
-    """What the verdicts rest on, a row each."""
+    """Table of the tests, one row each."""
     return Table(
-        "What the verdicts rest on",
+        "Tests behind the verdicts",
         ("outcome", "test"),
         tuple((OUTCOME_WORDS[test.outcome], test.sentence) for test in answer.tests),
     )
 
 
 def _galleries(cohorts: Cohorts, with_real: bool) -> Section:
-    """The first record of every label, synthetic and, where allowed, real: none chosen by eye."""
+    """Section with the first record of each label, synthetic and, if allowed, real."""
     body: list[Figure | str] = [
-        "The first record of each label that states it alone, where there is one. None was chosen."
+        "Each plot shows the first record that has this label only, or else the first record that "
+        "has it. The records were not selected in any other way."
     ]
     everyone = np.concatenate([cohorts.train.indices, cohorts.test.indices])
     real = replace(cohorts.train, indices=everyone)
@@ -156,13 +167,14 @@ def _galleries(cohorts: Cohorts, with_real: bool) -> Section:
 
 
 def _methods(source: Source, target: Target, sets: SyntheticSets) -> Iterator[str]:
-    """How the records came about, in paragraphs."""
+    """Yield paragraphs on how the records were made."""
     config = source.model.config
     yield (
         f"Source model: conditional diffusion model of eight independent leads, {config.samples} "
-        f"samples at {config.sampling_rate_hz:g} Hz, of {source.settings.source.name} "
+        f"samples at {config.sampling_rate_hz:g} Hz, trained on {source.settings.source.name} "
         f"(selection: {', '.join(source.settings.select) or 'all records'}; fingerprint "
-        f"{source.fingerprint}). The other four leads follow by Einthoven's and Goldberger's laws."
+        f"{source.fingerprint}). The other four leads follow from Einthoven's and Goldberger's "
+        "laws."
     )
     for method in sets.methods:
         card = sets.open(method).card
@@ -171,32 +183,32 @@ def _methods(source: Source, target: Target, sets: SyntheticSets) -> Iterator[st
             f"{sets.fingerprints[method][:12]}."
         )
     yield (
-        f"Target: {target.ecgset.folder.name}, {len(target.train)} records learned from and "
-        f"{len(target.test)} of other patients for tests (fingerprint {target.fingerprint}). "
+        f"Target: {target.ecgset.folder.name}, {len(target.train)} training records and "
+        f"{len(target.test)} test records of other patients (fingerprint {target.fingerprint}). "
         "Transfer: TGDP, Ouyang, Xie, Zha and Cheng, Transfer Learning for Diffusion Models, "
         "NeurIPS 2024, https://arxiv.org/abs/2405.16876."
     )
     yield (
-        "Every interval is at patient level and covers 95 % unless it says otherwise; every "
-        "distance stands beside the same distance between two groups of real patients."
+        "All intervals are 95 % intervals over patients unless stated otherwise. Every distance is "
+        "compared with the same distance between two groups of real patients."
     )
 
 
 def _settings(run: Run, name: str, sets: SyntheticSets) -> dict[str, object]:
-    """What each stage was asked for, as its card has it; and the versions."""
-    held: dict[str, object] = {"ecgtransfer": version("ecgtransfer")}
+    """Settings of each stage from its card, and the version of the package."""
+    found: dict[str, object] = {"ecgtransfer": version("ecgtransfer")}
     for question in QUESTIONS:
         stage = question_stage(run, question, name)
         if stage.is_done:
-            held[question] = stage.read(dict[str, Any], "settings.settings")
+            found[question] = stage.read(dict[str, Any], "settings.settings")
     for method in sets.methods:
         generated = run.stage(synthetic_stage(sets.name, method))
-        held[f"generate {method}"] = generated.read(dict[str, Any], "settings.generate")
-    return held
+        found[f"generate {method}"] = generated.read(dict[str, Any], "settings.generate")
+    return found
 
 
 def _licences(source: Source, target: Target) -> Iterator[str]:
-    """Where the records are from, under which licence, and what is to be cited."""
+    """Yield the corpus, licence and citations of source and target."""
     for role, corpus in (("Source", source.summary.corpus), ("Target", corpus_of(target.ecgset))):
         yield f"{role}: {corpus_in_words(corpus)}. {_citation(corpus['name'])}".strip()
 
@@ -209,23 +221,24 @@ def _citation(corpus: str) -> str:
 
 
 def _limits(settings: ReportSettings, target: Target, answers: Sequence[Answer]) -> Iterator[str]:
-    """What the page cannot say."""
+    """Yield paragraphs on the limits of the report."""
     yield NOT_FOR_DIAGNOSIS
     answered = {answer.question for answer in answers}
     missing = [question for question in QUESTIONS if question not in answered]
     if missing:
-        yield f"Not answered for this run: {', '.join(missing)}."
+        yield f"Not evaluated for this run: {', '.join(missing)}."
     if settings.with_real:
         yield (
             "This page shows real ECGs of the target's patients. Treat it as patient data; "
             "'ecgtransfer report --without-real' writes one without them."
         )
     yield (
-        f"One target, one split into {len(target.train)} and {len(target.test)} records, one "
-        "training of each model: intervals hold for this run's models and split, and say nothing "
-        "about other hospitals, recorders or seeds of the transfer."
+        f"This run has one target, one split into {len(target.train)} training and "
+        f"{len(target.test)} test records, and one training of each model. Intervals apply to "
+        "these models and this split. They say nothing about other hospitals, recorders or seeds "
+        "of the transfer."
     )
     yield (
-        "Passing the privacy tests means that these attacks found nothing with this many patients, "
-        "not that nobody can be found."
+        "If the privacy tests pass, these attacks found no training patient with this many "
+        "patients. Other attacks may still find one."
     )

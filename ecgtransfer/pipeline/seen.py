@@ -1,9 +1,9 @@
-"""Which patients and signals a source model has seen, so that no target tests on them.
+"""Patients and signals on which a source model was trained or validated.
 
-SOURCE/seen.parquet holds 64-bit hashes of the patients and of the signals of all records that the
-model was trained or validated on, those of the model that it was started from included. Patients
-are hashed with the name of their corpus: patient 17 of two corpora is two people, and patient 17 of
-two sets prepared from one corpus is one.
+They are excluded from every target, so that no transfer is tested on them. SOURCE/seen.parquet has
+64-bit hashes of the patients and signals of these records, including those of the model from which
+the training started. The hash of a patient includes the name of the corpus: patient 17 of two
+corpora is two patients, and patient 17 of two sets prepared from one corpus is one.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from ecgtransfer.errors import RunError
 from ecgtransfer.storage import atomic_file
 
 SEEN = "seen.parquet"
-#: Records that are read at a time.
+#: Number of records read at a time.
 READ_RECORDS = 1024
 
 Hashes = NDArray[np.uint64]
@@ -26,16 +26,21 @@ Hashes = NDArray[np.uint64]
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """Hashes of patients and signals, each sorted and without repeats."""
+    """Hashes of patients and signals, each sorted and without repeats.
+
+    Attributes:
+        patients: hashes of patients, `patient_hashes`.
+        signals: hashes of signals, `signal_hashes`.
+    """
 
     patients: Hashes
     signals: Hashes
 
     @classmethod
-    def of(cls, ecgset: ECGSet, numbers: NDArray[np.integer]) -> "Seen":
-        """Of some records of a set."""
+    def of(cls, ecgset: ECGSet, indices: NDArray[np.integer]) -> "Seen":
+        """Hash the patients and signals of the records at `indices` of a set."""
         return cls(
-            np.unique(patient_hashes(ecgset, numbers)), np.unique(signal_hashes(ecgset, numbers))
+            np.unique(patient_hashes(ecgset, indices)), np.unique(signal_hashes(ecgset, indices))
         )
 
     def __or__(self, other: "Seen") -> "Seen":
@@ -43,17 +48,21 @@ class Seen:
             np.union1d(self.patients, other.patients), np.union1d(self.signals, other.signals)
         )
 
-    def holds(self, ecgset: ECGSet, numbers: NDArray[np.integer]) -> NDArray[np.bool_]:
-        """Which of some records are of a patient seen, or have a signal seen: (n,) bool.
+    def holds(self, ecgset: ECGSet, indices: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Whether the patient or the signal of each record at `indices` was seen: (n,).
 
-        All records of a patient of whom one signal was seen count.
+        If one signal of a patient was seen, all records of that patient count as seen.
         """
-        own = patient_hashes(ecgset, numbers)
-        signal = np.isin(signal_hashes(ecgset, numbers), self.signals)
+        own = patient_hashes(ecgset, indices)
+        signal = np.isin(signal_hashes(ecgset, indices), self.signals)
         return np.isin(own, self.patients) | np.isin(own, own[signal])
 
     def write(self, folder: Path) -> None:
-        """Write `seen.parquet` into a folder; RunError where the disk does not take it."""
+        """Write `seen.parquet` into a folder.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
         import pyarrow
         import pyarrow.parquet
 
@@ -69,10 +78,10 @@ class Seen:
 
     @classmethod
     def read(cls, folder: Path) -> "Seen | None":
-        """What `write` wrote into a folder; None where nothing is there.
+        """Read the hashes that `write` wrote into a folder; None without such a file.
 
         Raises:
-            RunError: a file that cannot be read.
+            RunError: the file cannot be read.
         """
         import pyarrow
         import pyarrow.parquet
@@ -92,24 +101,27 @@ class Seen:
 
 
 def corpus_name(ecgset: ECGSet) -> str | None:
-    """Name of the corpus that a set was prepared from; None where its card does not state one."""
+    """Name of the corpus from which a set was prepared; None if its card does not state one."""
     corpus = ecgset.card.get("corpus")
     name = corpus.get("name") if isinstance(corpus, dict) else None
     return str(name) if name else None
 
 
-def patient_hashes(ecgset: ECGSet, numbers: NDArray[np.integer]) -> Hashes:
-    """Hash of corpus and patient of some records; of the set where it states no corpus: (n,)."""
+def patient_hashes(ecgset: ECGSet, indices: NDArray[np.integer]) -> Hashes:
+    """Hash of corpus and patient of each record at `indices`, (n,).
+
+    For a set that states no corpus, the fingerprint of the set takes its place.
+    """
     corpus = corpus_name(ecgset) or ecgset.fingerprint
-    names = ecgset.records.patient.astype(str).to_numpy()[numbers]
+    names = ecgset.records.patient.astype(str).to_numpy()[indices]
     return np.array([_hash(f"{corpus}\n{name}".encode()) for name in names], np.uint64)
 
 
-def signal_hashes(ecgset: ECGSet, numbers: NDArray[np.integer]) -> Hashes:
-    """Hash of the signal of some records, whole microvolts: (n,)."""
+def signal_hashes(ecgset: ECGSet, indices: NDArray[np.integer]) -> Hashes:
+    """Hash of the signal of each record at `indices`, in whole microvolts: (n,)."""
     found = []
-    for start in range(0, len(numbers), READ_RECORDS):
-        signals_mv = ecgset.independent_mv(np.asarray(numbers)[start : start + READ_RECORDS])
+    for start in range(0, len(indices), READ_RECORDS):
+        signals_mv = ecgset.independent_mv(np.asarray(indices)[start : start + READ_RECORDS])
         signals_uv = np.rint(signals_mv * 1000.0).astype(np.int16)
         found += [_hash(np.ascontiguousarray(signal).tobytes()) for signal in signals_uv]
     return np.array(found, np.uint64)

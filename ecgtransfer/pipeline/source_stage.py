@@ -1,4 +1,4 @@
-"""What lies in a finished source stage: its files, its summary and the corpus that it is from."""
+"""Contents of a finished source stage: its files, its summary and the corpus of its records."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,15 +17,22 @@ if TYPE_CHECKING:
 SOURCE = "source"
 #: Folders of the smaller models of a factorised source.
 RHYTHM, BEAT_SHAPES = "rhythm", "beat_shapes"
-#: The same name as in `training`, which needs torch.
+#: File of the weights, as in `training.WEIGHTS`; repeated here, because `training` imports torch.
 WEIGHTS = "weights.safetensors"
-#: What is told of the corpus that a set is from, in this order.
+#: Fields that are stated of a corpus, in this order.
 STATED_OF_CORPUS = ("name", "version", "licence", "url")
 
 
 @dataclass(frozen=True)
 class StageSummary:
-    """Training of one of the smaller models of a factorised source."""
+    """Result of training one of the smaller models of a factorised source.
+
+    Attributes:
+        parameters: number of parameters.
+        steps: number of training steps.
+        validation_loss: loss on held-out records; None if it was not measured.
+        seconds: duration of the training.
+    """
 
     parameters: int
     steps: int
@@ -34,17 +41,27 @@ class StageSummary:
 
     @classmethod
     def of(cls, model: "nn.Module", fitted: "FitResult") -> "StageSummary":
-        """Of a model that was just trained."""
+        """Summarise the training of a model."""
         size = sum(p.numel() for p in model.parameters())
         return cls(size, fitted.steps, fitted.validation, fitted.seconds)
 
 
 @dataclass(frozen=True)
 class SourceSummary:
-    """What training the source came to.
+    """Result of training the source model.
 
-    `labels` counts the training records of each label, `corpus` says where they are from,
-    `stages` are the models of rhythm and beat shapes, where the source has them.
+    Attributes:
+        records: number of training records.
+        held_out: number of held-out records.
+        parameters: number of parameters of the record model.
+        steps: number of training steps.
+        validation_loss: loss on held-out records; None if it was not measured.
+        gaussian_loss: loss of the best linear denoiser on the same records.
+        seconds: duration of the training.
+        precision: arithmetic of the network.
+        labels: number of training records of each label.
+        corpus: name, version, licence and address of the corpus.
+        stages: trainings of the rhythm and beat-shape models of a factorised source.
     """
 
     records: int
@@ -61,13 +78,13 @@ class SourceSummary:
 
 
 def source_files(stage: Stage) -> tuple[str, ...]:
-    """Files of a finished source stage, apart from where its records lie."""
+    """Files of a finished source stage, without the one that states where its records are."""
     optional = [*(f"{name}/{WEIGHTS}" for name in (RHYTHM, BEAT_SHAPES)), SEEN]
     return (REQUEST, WEIGHTS, CARD, *(n for n in optional if (stage.folder / n).exists()))
 
 
 def corpus_of(ecgset: ECGSet) -> dict[str, str]:
-    """Name, version, licence and address of the corpus of a set, as far as its card states them."""
+    """Name, version, licence and address of the corpus of a set, if its card states them."""
     stated = ecgset.card.get("corpus")
     known: Mapping[str, Any] = stated if isinstance(stated, Mapping) else {}
     named = {"name": str(known.get("name") or ecgset.folder.name)}
@@ -75,5 +92,5 @@ def corpus_of(ecgset: ECGSet) -> dict[str, str]:
 
 
 def corpus_in_words(corpus: Mapping[str, str]) -> str:
-    """What `corpus_of` found, in a line."""
+    """Format the result of `corpus_of` in one line."""
     return ", ".join(corpus[key] for key in STATED_OF_CORPUS if key in corpus)

@@ -1,4 +1,4 @@
-"""What a user asks of the rhythm and the patient of generated records."""
+"""Rhythm and patient that a user requests for generated records."""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,21 +14,25 @@ from ecgtransfer.pipeline.source import Source
 from ecgtransfer.signals import Beats, read_annotation, read_beats_csv
 from ecgtransfer.storage import to_card
 
-#: Heart rates that can be asked for, beats a minute.
+#: Range of heart rates that can be requested, in beats per minute.
 HEART_RATES_BPM = (15.0, 300.0)
-#: Ages that can be asked for, years.
+#: Range of ages that can be requested, in years.
 AGES = (0.0, 120.0)
 
 
 @dataclass(frozen=True)
 class Steering:
-    """Rhythm and patient of generated records; None leaves a choice to the model.
+    """Rhythm and patient of generated records; the model chooses each value that is None.
 
     Attributes:
-        heart_rate_bpm: lowest and highest heart rate, beats a minute.
-        beats: rhythms to take in turn: a set, a WFDB annotation, or a csv (`read_beats`).
-        age: years.
+        heart_rate_bpm: lowest and highest heart rate, in beats per minute.
+        beats: file of rhythms that are used in turn: a set, a WFDB annotation or a CSV file
+            (`read_beats`).
+        age: age in years.
         sex: male or female.
+
+    Raises:
+        ConfigError: a value is out of range, or both heart rate and beats are given.
     """
 
     heart_rate_bpm: tuple[float, float] | None = None
@@ -41,26 +45,34 @@ class Steering:
             low, high = self.heart_rate_bpm
             if not HEART_RATES_BPM[0] <= low <= high <= HEART_RATES_BPM[1]:
                 raise ConfigError(
-                    f"expected heart rates from {HEART_RATES_BPM[0]:g} to {HEART_RATES_BPM[1]:g} a "
-                    f"minute, the lower first, got {low:g} to {high:g}; ask for a range such as "
+                    f"expected heart rates from {HEART_RATES_BPM[0]:g} to {HEART_RATES_BPM[1]:g} "
+                    f"per minute, the lower first, got {low:g} to {high:g}; use a range such as "
                     "45-60"
                 )
             if self.beats is not None:
                 raise ConfigError(
-                    "expected either a heart rate or given beats, got both; leave one of them out"
+                    "expected either a heart rate or given beats, got both; omit one of them"
                 )
         if self.age is not None and not AGES[0] <= self.age <= AGES[1]:
-            raise ConfigError(f"expected an age of 0 to 120 years, got {self.age:g}")
+            raise ConfigError(
+                f"expected an age of 0 to 120 years, got {self.age:g}; change or omit it"
+            )
         if self.sex not in (None, "male", "female"):
-            raise ConfigError(f"expected a sex of male or female, got {self.sex!r}")
+            raise ConfigError(
+                f"expected a sex of male or female, got {self.sex!r}; change or omit it"
+            )
 
     @property
     def is_free(self) -> bool:
-        """Whether everything is left to the model."""
+        """Whether the model chooses everything."""
         return self == Steering()
 
     def inputs(self) -> dict[str, object]:
-        """What the steering depends on beside its own settings: the content of the beats' file."""
+        """Return the fingerprint of the file of beats, on which the records depend too.
+
+        Raises:
+            ConfigError: the file cannot be read.
+        """
         if self.beats is None:
             return {}
         if is_ecgset(self.beats):
@@ -70,15 +82,15 @@ class Steering:
         except OSError as error:
             raise ConfigError(
                 f"expected beats in {self.beats}, which cannot be read ({error.strerror}); name a "
-                "set, a WFDB annotation such as 100.atr, or a csv"
+                "set, a WFDB annotation such as 100.atr, or a CSV file"
             ) from None
 
 
 def parse_heart_rate(text: str) -> tuple[float, float]:
-    """A heart rate as the command line takes it: "45-60", or "60" for 59.5 to 60.5.
+    """Parse a heart rate of the command line: "45-60", or "60" for 59.5 to 60.5.
 
     Raises:
-        ConfigError: anything else.
+        ConfigError: the text has another form.
     """
     parts = text.split("-")
     try:
@@ -88,17 +100,21 @@ def parse_heart_rate(text: str) -> tuple[float, float]:
     if len(numbers) == 1:
         return numbers[0] - 0.5, numbers[0] + 0.5
     if len(numbers) != 2:
-        raise ConfigError(f"expected a heart rate such as 45-60 or 60, got {text!r}")
+        raise ConfigError(f"expected a heart rate such as 45-60 or 60, got {text!r}; change it")
     return numbers[0], numbers[1]
 
 
 def read_beats(path: Path, duration_s: float) -> list[Beats]:
-    """The rhythms in a set, a WFDB annotation or a csv.
+    """Read the rhythms of a set, a WFDB annotation or a CSV file.
+
+    Args:
+        path: folder of the set, or the file.
+        duration_s: length of the rhythms in seconds; later beats are ignored.
 
     Raises:
-        ConfigError: no rhythm with a beat in the first `duration_s` seconds.
-        CorpusError: a set of records shorter than that.
-        SignalError: a file that cannot be read.
+        ConfigError: no rhythm has a beat in the first `duration_s` seconds.
+        CorpusError: the records of the set are shorter than that.
+        SignalError: the file cannot be read.
     """
     if is_ecgset(path):
         ecgset = ECGSet.open(path)
@@ -128,23 +144,24 @@ def cascade_conditions(
     label_scale: float,
     changes: CascadeChanges | None = None,
 ) -> CascadeConditions | None:
-    """What generated records are conditioned on; None for a source that knows labels alone.
+    """Return the conditions of generated records; None for a source conditioned on labels only.
 
     Args:
-        source: of the run.
-        names: of the run's label space.
-        steering: what is asked of rhythm and patient.
-        label_scale: classifier-free guidance of the source's beat shapes, 1 for none.
-        changes: the target's rhythm and beat shapes; None for the source's.
+        source: source of the run.
+        names: names of the run's label space.
+        steering: requested rhythm and patient.
+        label_scale: scale of classifier-free guidance for the source's beat shapes; 1 for none.
+        changes: rhythm and beat shapes of the target; None for the source's.
 
     Raises:
-        RunError: steering of a source that knows labels alone.
+        RunError: `steering` requests something of a source conditioned on labels only.
     """
     if source.cascade is None:
         if not steering.is_free:
             raise RunError(
                 "expected a source model with a rhythm model to steer heart rate, beats, age or "
-                "sex, got one that knows labels alone; train one anew, or leave these options out"
+                "sex, got one that is conditioned on labels only; train another, or omit these "
+                "options"
             )
         return None
     changes = changes or CascadeChanges()
@@ -153,7 +170,7 @@ def cascade_conditions(
     return CascadeConditions(
         source.cascade,
         names,
-        # A changed denoiser follows its labels already.
+        # A changed denoiser includes the label scale already.
         label_scale=1.0 if changes.shape_denoiser is not None else label_scale,
         heart_rate_bpm=steering.heart_rate_bpm,
         beats=None if steering.beats is None else read_beats(steering.beats, duration_s),
@@ -165,14 +182,14 @@ def cascade_conditions(
 
 
 def steering_card(steering: Steering) -> dict[str, object]:
-    """What the card of a generated set says of its steering; nothing where it was left free."""
+    """Return the steering as an entry of a generated set's card; nothing if it is free."""
     if steering.is_free:
         return {}
     return {"steering": to_card(steering) | steering.inputs()}
 
 
 def patient_columns(steering: Steering) -> dict[str, str | float]:
-    """Columns of the generated set's table: age and sex, where they were asked for."""
+    """Return the columns age and sex of the generated set's table, if they were requested."""
     stated: dict[str, str | float | None] = {"age": steering.age, "sex": steering.sex}
     return {name: value for name, value in stated.items() if value is not None}
 

@@ -1,6 +1,7 @@
-"""Stage `stand-ins-source`: records that the source model draws in place of its training records.
+"""Surrogate source records: records sampled from the source model instead of its training records.
 
-A question that compares with the source's records uses them where these are not on this machine.
+Evaluations that compare with source records use them if the training records of the source are not
+on this machine. The name of their stage is `SURROGATE_SET` followed by the method "source".
 """
 
 from collections.abc import Callable
@@ -21,9 +22,9 @@ from ecgtransfer.pipeline.synthetic import (
     synthesise,
     synthetic_stage,
 )
-from ecgtransfer.pipeline.target import Target, labels_in
+from ecgtransfer.pipeline.target import Target, project_labels
 
-#: Surrogate records, about so many: one set for all questions about a run.
+#: Approximate number of surrogate records; all evaluations of a run share one set.
 SURROGATE_RECORDS = 500
 
 
@@ -33,9 +34,9 @@ def draw_surrogate_source(
     target: Target,
     progress: Callable[[int, int], None] | None = None,
 ) -> ECGSet:
-    """Draw records from the source model, or find them done.
+    """Sample the surrogate records of a run, unless they exist; an interrupted call is resumed.
 
-    They have the mix of labels of the target's training records. An interrupted call goes on.
+    They have the class mix of the target's training records.
     """
     ratio = SURROGATE_RECORDS / len(target.train)
     counts = counts_like(target, source, ratio, known=source.known_labels)
@@ -46,17 +47,17 @@ def draw_surrogate_source(
 
 
 def source_cohort(run: Run, source: Source, target: Target) -> Cohort:
-    """The training records of the source, or the surrogate ones where these are not here.
+    """Return the training records of the source, or the surrogate records if these are not here.
 
-    Patients of another corpus than the target's are other people, even where their names agree.
+    Patients of another corpus than the target's are different patients, even with equal names.
 
     Raises:
-        RunError: neither the source's records nor surrogate ones are there.
+        RunError: there are neither training nor surrogate records.
     """
     if source.location is None:
         return _surrogate_cohort(run, target)
     ecgset, train, _ = source.records()
-    labels = labels_in(target.label_space, ecgset, drop_others=True)
+    labels = project_labels(target.label_space, ecgset, drop_others=True)
     corpus = corpus_name(ecgset)
     same_people = ecgset.fingerprint == target.ecgset.fingerprint or (
         corpus is not None and corpus == corpus_name(target.ecgset)
@@ -69,8 +70,8 @@ def _surrogate_cohort(run: Run, target: Target) -> Cohort:
     stage = run.stage(synthetic_stage(SURROGATE_SET, "source"))
     if not stage.is_done:
         raise RunError(
-            f"expected surrogate source records in {stage.folder}, because the source's own are "
-            "not here, found none; draw them with `draw_surrogate_source` first"
+            f"expected surrogate source records in {stage.folder}, because the source's training "
+            "records are not here, found none; sample them with `draw_surrogate_source` first"
         )
     ecgset = ECGSet.open(stage.folder / SET)
-    return Cohort(ecgset, labels_in(target.label_space, ecgset), np.arange(len(ecgset)), None)
+    return Cohort(ecgset, project_labels(target.label_space, ecgset), np.arange(len(ecgset)), None)

@@ -1,9 +1,9 @@
-"""Stages `<name>-<method>`: labelled synthetic records, as a set and, if asked, as WFDB.
+"""Stages `<name>-<method>`: labelled synthetic records as a set and, on request, as WFDB.
 
 RUN/<name>-<method>/set           the set
-RUN/<name>-<method>/set.shards    while it is drawn in shards (`synthesis.shards`); all of them, on
-                                  whatever machines, share the stage's request.json
-RUN/<name>-<method>/wfdb          the same as WFDB
+RUN/<name>-<method>/set.shards    its shards until they are joined (`synthesis.shards`); shards on
+                                  several machines share the stage's request.json
+RUN/<name>-<method>/wfdb          the same records as WFDB
 """
 
 import math
@@ -43,9 +43,9 @@ from ecgtransfer.training import is_main_process, make_barrier, process_number
 from ecgtransfer.transfer.methods import METHODS, transfer_method
 
 SET, WFDB = "set", "wfdb"
-#: The surrogate source set, see `pipeline.surrogate`.
+#: Name of the surrogate source set on disk, see `pipeline.surrogate`.
 SURROGATE_SET = "stand-ins"
-#: First words of the names of other stages, which a set may not take.
+#: Prefixes of the names of other stages, which the name of a set may not have.
 TAKEN = (
     "transfer",
     "simulated",
@@ -61,7 +61,16 @@ TAKEN = (
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """How records are drawn from any denoiser."""
+    """Settings of the sampler.
+
+    Attributes:
+        steps: number of sampler steps.
+        solver: name of the solver, a key of `SOLVERS`.
+        classifier_free_scale: scale of classifier-free guidance by the label; 1 for none.
+
+    Raises:
+        ConfigError: a setting is out of its range.
+    """
 
     steps: int = RECORD_STEPS
     solver: str = RECORD_SOLVER
@@ -69,30 +78,36 @@ class SamplerSettings:
 
     def __post_init__(self) -> None:
         if self.steps < 2:
-            raise ConfigError(f"expected at least 2 sampler steps, got {self.steps}")
+            raise ConfigError(f"expected at least 2 sampler steps, got {self.steps}; raise them")
         if self.solver not in SOLVERS:
-            raise ConfigError(f"expected a solver of {', '.join(SOLVERS)}, got {self.solver!r}")
+            raise ConfigError(
+                f"expected a solver of {', '.join(SOLVERS)}, got {self.solver!r}; choose one of "
+                "these"
+            )
         if not 0 <= self.classifier_free_scale < math.inf:
             raise ConfigError(
-                f"expected a finite scale of the labels of at least 0, got "
-                f"{self.classifier_free_scale}"
+                "expected a finite label scale of at least 0, got "
+                f"{self.classifier_free_scale}; change it"
             )
 
 
 @dataclass(frozen=True)
 class GenerateSettings:
-    """What `generate` is asked for.
+    """Settings of a synthetic set: exactly one of `counts`, `per_class` and `ratio`.
 
     Attributes:
-        counts: such as "AFIB=200" or "CRBBB+PVC=20".
-        per_class: records of each label alone, in place of counts.
-        ratio: in place of both, so many times the target's training records, in their mix.
-        method: whose denoiser; None takes the only transfer of the run.
-        name: of the set.
-        sampler: solver and steps.
-        seed: of the set; each record has its own.
+        counts: records by label combination, such as "AFIB=200" or "CRBBB+PVC=20".
+        per_class: records of each single label.
+        ratio: records per training record of the target, in the target's class mix.
+        method: transfer method; None for the only transfer of the run.
+        name: name of the set.
+        sampler: settings of the sampler.
+        seed: seed of the set; each record has its own seed derived from it.
         steering: rhythm and patient of the records.
-        of_evaluation: whether an evaluation asks, which may take a name of its own.
+        of_evaluation: whether an evaluation makes the set; only then may it be `SURROGATE_SET`.
+
+    Raises:
+        ConfigError: a setting is out of its range, or the settings contradict each other.
     """
 
     counts: tuple[str, ...] = ()
@@ -110,18 +125,20 @@ class GenerateSettings:
         if sum(ways) != 1:
             raise ConfigError(
                 "expected either counts such as AFIB=200, a number of records per class or a ratio "
-                f"to the target's records, got {'several' if any(ways) else 'none'} of them"
+                f"to the target's records, got {'several' if any(ways) else 'none'} of them; give "
+                "one"
             )
         if self.ratio is not None and not 0 < self.ratio < math.inf:
-            raise ConfigError(f"expected a positive ratio, got {self.ratio}")
+            raise ConfigError(f"expected a positive ratio, got {self.ratio}; change it")
         if not self.name or not self.name.replace("-", "").replace("_", "").isalnum():
             raise ConfigError(
-                f"expected a name of letters, digits, - and _ for the set, got {self.name!r}"
+                f"expected a name of letters, digits, - and _ for the set, got {self.name!r}; "
+                "change it"
             )
         if f"{self.name}-".startswith(tuple(f"{word}-" for word in TAKEN)) and not of_evaluation:
             raise ConfigError(
                 f"expected a name for the set that no other stage has, got {self.name!r}; choose "
-                f"one that does not begin with {', '.join(TAKEN)}"
+                f"one that does not start with {', '.join(TAKEN)}"
             )
         if self.method is not None:
             transfer_method(self.method)
@@ -136,42 +153,42 @@ def synthesise(
     shard: Shard | None = None,
     disk: Callable[[DiskSpace], None] | None = None,
 ) -> ECGSet:
-    """Draw the records asked for, or find them done; an interrupted call goes on.
+    """Generate the records of a synthetic set, unless it exists; an interrupted call is resumed.
 
-    In one of several processes (`torchrun`, `accelerate launch`) each draws a shard, and the main
-    one joins them.
+    With several processes (`torchrun`, `accelerate launch`), each generates a shard, and the main
+    process joins them.
 
     Args:
-        run: with a finished transfer, or to draw from the source as it is.
-        source: of the run.
-        settings: what is asked for.
-        progress: called with (records finished, records asked for) of this process.
-        shard: the only part to draw; the stage is done when all of them are joined, by a call
-            without it.
-        disk: called before the start with what the disk is to take.
+        run: run with a finished transfer; the method "source" needs none.
+        source: source of the run.
+        settings: settings of the set.
+        progress: called with (records finished, records requested) of this process.
+        shard: shard to generate; None for all. A call without `shard` joins finished shards, and
+            only then is the stage done.
+        disk: called before the start with the disk space that is needed.
 
     Returns:
-        The set; with `shard` that part of it, unless the whole set is there.
+        The set, or with `shard` this part of it, unless the joined set exists.
 
     Raises:
-        ConfigError: a count that cannot be read, a label that the model never saw, or more shards
-            than there is work for.
-        RunError: no transfer by that method, no room on the disk, other settings in place, or
-            shards to be joined of which one is missing.
+        ConfigError: a count cannot be parsed, the model was not trained on a label, or there are
+            more shards than batches.
+        RunError: there is no transfer by this method, the disk is full, the stage has other
+            settings, or a shard to be joined is missing.
     """
     process, processes = process_number()
     if shard is not None and processes > 1:
         raise ConfigError(
             f"expected either a shard or one of several processes, got shard {shard} in "
-            f"{processes} processes, which take a shard each; leave one of them out"
+            f"{processes} processes, which take a shard each; omit one of them"
         )
     method = settings.method or only_method(run)
-    settings = replace(settings, method=method, of_evaluation=True)  # its name was checked before
+    settings = replace(settings, method=method, of_evaluation=True)  # the name is checked already
     request = _request(run, source, settings)
     space = run_label_space(run, source)
     target_model = load_target_model(run, source, method, settings.sampler.classifier_free_scale)
     stage = run.stage(synthetic_stage(settings.name, method))
-    asked = {"generate": settings, "model": target_model.fingerprint} | settings.steering.inputs()
+    inputs = {"generate": settings, "model": target_model.fingerprint} | settings.steering.inputs()
     conditions = cascade_conditions(
         source,
         space.names,
@@ -179,7 +196,7 @@ def synthesise(
         settings.sampler.classifier_free_scale,
         target_model.cascade_changes,
     )
-    done = stage.begin(asked, alone=False)  # `generate` keeps others out, shard by shard
+    done = stage.begin(inputs, alone=False)  # `generate` locks each shard
     config = source.model.config
     whole = stage.folder / SET
     draw = partial(
@@ -209,17 +226,17 @@ def synthesise(
     if processes == 1:
         ecgset = draw(progress=progress, disk=disk)
     else:
-        meet = make_barrier()
+        barrier = make_barrier()
         if not done:
             both = 2 * disk_bytes(request.total, request.total, config.samples, len(space))
-            room = require_space(whole, both - bytes_below(stage.folder))
+            needed = require_space(whole, both - bytes_below(stage.folder))
             if disk is not None and is_main_process():
-                disk(room)
+                disk(needed)
         draw(shard=Shard(process + 1, processes), progress=progress)
-        meet()
+        barrier()
         if is_main_process():
             draw()
-        meet()
+        barrier()
         ecgset = ECGSet.open(whole)
     if not done:
         stage.finish({"records": len(ecgset), "fingerprint": ecgset.fingerprint})
@@ -229,33 +246,37 @@ def synthesise(
 def export(
     run: Run, name: str, method: str, progress: Callable[[int, int], None] | None = None
 ) -> Path:
-    """Write a finished synthetic set as WFDB records and a PTB-XL-shaped csv; its folder."""
+    """Write a finished synthetic set as WFDB records with a CSV table like PTB-XL's.
+
+    Returns:
+        The folder of the records.
+    """
     stage = run.stage(synthetic_stage(name, method))
     return export_wfdb(ECGSet.open(stage.folder / SET), stage.folder / WFDB, progress=progress)
 
 
 def run_label_space(run: Run, source: Source) -> LabelSpace:
-    """The label space of a run: its target's where it has one, else its source's."""
+    """Return the label space of a run: that of its target if it has one, else of its source."""
     if source.cascade is None or not run.stage(TARGET).is_done:
         return source.label_space
     return load_target(run, source).label_space
 
 
 def unfinished_shards(run: Run, name: str, method: str, of: int) -> tuple[Shard, ...]:
-    """The shards of a synthetic set in `of` of them that are still to be drawn."""
+    """Return the missing shards of a synthetic set that is generated in `of` shards."""
     return missing_shards(run.stage(synthetic_stage(name, method)).folder / SET, of)
 
 
 def synthetic_stage(name: str, method: str) -> str:
-    """The stage folder of a synthetic set."""
+    """Name of the stage of a synthetic set."""
     return f"{name}-{method}"
 
 
 def only_method(run: Run) -> str:
-    """The method of the only finished transfer of a run.
+    """Return the method of the only finished transfer of a run.
 
     Raises:
-        RunError: none, or several; the sentence names them.
+        RunError: there is none, or there are several.
     """
     done = [method for method in METHODS if run.stage(stage_name(method)).is_done]
     if len(done) != 1:
@@ -272,8 +293,8 @@ def counts_like(
 ) -> tuple[str, ...]:
     """Counts such as "CRBBB+PVC=20" of the target's training records, times a ratio.
 
-    Rounded up, so that every combination of labels that the target has comes at least once; with
-    `known`, every combination of those labels.
+    Counts are rounded up, so that every combination of labels of the target occurs. With `known`,
+    combinations with other labels are ignored.
     """
     combinations = Counter(
         "+".join(names)

@@ -1,4 +1,7 @@
-"""Stage `target`: which records of the target may be learned from, and which only test."""
+"""Stage `target`: split of the target set into training and test records.
+
+RUN/target/split.csv    index ("number"), name and part of each record: fit, held_out or test
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,24 +31,27 @@ from ecgtransfer.transfer import DomainRecords
 
 TARGET = "target"
 SPLIT = "split.csv"
-#: Share of the target's training records that stop trainings early and calibrate the guidance.
+#: Share of the training records that are held out for early stopping and calibration.
 HELD_OUT_SHARE = 0.2
-#: The fewest held-out records that a calibration can be fitted on.
+#: Fewest held-out records for a calibration.
 FEWEST_HELD_OUT = 2
 
 
 @dataclass(frozen=True)
 class TargetSettings:
-    """What the run's target is.
+    """Target set of a run and its split.
 
     Attributes:
         target: folder of the prepared target set.
-        select: which of its records take part, as `select_records` reads it.
-        train_records: records to learn from, whole patients; None takes three quarters.
-        protocol: "split" at random, or one of `corpus.protocol_splits`: "paper" and "standard"
-            by the published folds, "cross-validation", of which a run has one part.
-        part: of a cross-validation, (2, 5) for the second of five, which is tested on.
-        seed: of the split.
+        select: selection of its records, in the form of `select_records`.
+        train_records: number of training records, of whole patients; None for three quarters.
+        protocol: "split" for a random split, or a protocol of `corpus.protocol_splits`: "paper" and
+            "standard" use published folds; for "cross-validation" a run has one part.
+        part: test part of a cross-validation, such as (2, 5) for the second of five.
+        seed: seed of the split.
+
+    Raises:
+        ConfigError: a setting is out of its range, or the settings contradict each other.
     """
 
     target: Path
@@ -58,34 +64,38 @@ class TargetSettings:
     def __post_init__(self) -> None:
         if self.protocol not in get_args(SplitProtocol):
             raise ConfigError(
-                f"expected a protocol of {', '.join(get_args(SplitProtocol))}, "
-                f"got {self.protocol!r}"
+                f"expected a protocol of {', '.join(get_args(SplitProtocol))}, got "
+                f"{self.protocol!r}; choose one of these"
             )
         if self.protocol != "split" and self.train_records is not None:
             raise ConfigError(
-                f"expected either a number of records to learn from or a protocol, got "
-                f"{self.train_records} and {self.protocol!r}"
+                "expected either a number of training records or a protocol, got "
+                f"{self.train_records} and {self.protocol!r}; omit one of them"
             )
         if (self.protocol == "cross-validation") != (self.part is not None):
             raise ConfigError(
                 "expected the part of a cross-validation, such as 2/5, with that protocol and with "
-                f"no other, got {self.protocol!r} and {'one' if self.part else 'none'}"
+                f"no other, got {self.protocol!r} and {'one' if self.part else 'none'}; give both "
+                "or neither"
             )
         if self.part is not None and not 1 <= self.part[0] <= self.part[1]:
-            raise ConfigError(f"expected a part such as 2/5, got {self.part[0]}/{self.part[1]}")
+            raise ConfigError(
+                f"expected a part such as 2/5, got {self.part[0]}/{self.part[1]}; change it"
+            )
 
 
 @dataclass(frozen=True)
 class Target:
-    """The target set of a run, in a label space whose every name the source model knows.
+    """Target set of a run, split, with labels that the source model knows.
 
     Attributes:
-        ecgset: all of it.
-        label_space: of the run, see `Source.label_space_for`.
-        labels: (N, K), columns in the order of `label_space`.
-        fit: record numbers to fit on. held_out: of other patients, to stop and calibrate on.
-            Together they are the training records.
-        test: record numbers that no training and no choice ever sees.
+        ecgset: the whole set.
+        label_space: label space of the run, see `Source.label_space_for`.
+        labels: labels (N, K) of all records, in that space.
+        fit: indices of the records that are trained on.
+        held_out: indices of records of other patients, for early stopping and calibration.
+        test: indices of the test records, used by no training and no selection.
+        fingerprint: fingerprint of the set and its split settings.
     """
 
     ecgset: ECGSet
@@ -98,38 +108,43 @@ class Target:
 
     @property
     def train(self) -> np.ndarray:
-        """All records that may be learned from."""
+        """Indices of all training records: `fit` and `held_out`."""
         return np.sort(np.concatenate([self.fit, self.held_out]))
 
 
-def settle_target(run: Run, source: Source, settings: TargetSettings) -> Target:
-    """Split the target once for the whole run, or read the split back.
-
-    Raises:
-        ConfigError: too few records to learn from.
-        CorpusError: a set of another rate, length or label space than the source's, or more
-            records to learn from than there are.
-        RunError: the run has another target already, or the disk is full.
+def split_target(run: Run, source: Source, settings: TargetSettings) -> Target:
+    """Split the target once for the whole run, or read the split if it exists.
 
     Nothing is written for a target that is refused.
+
+    Args:
+        run: the run.
+        source: source of the run.
+        settings: target set and split.
+
+    Raises:
+        ConfigError: there are too few training records.
+        CorpusError: the set has another rate, length or label space than the source, or fewer
+            records than `train_records`.
+        RunError: the run has another target already, or the disk is full.
     """
     settings, ecgset, space, labels = _opened(source, settings)
     stage = run.stage(TARGET)
-    # Whatever is refused is refused before anything is written.
+    # Check everything before anything is written.
     parts, known = ({}, 0) if stage.is_done else _parts(source, ecgset, labels, settings)
     if not stage.begin({"target": settings, "set": ecgset.fingerprint}):
         listed = [
-            (int(number), str(ecgset.records.name.iloc[number]), part)
-            for part, numbers in parts.items()
-            for number in numbers
+            (int(index), str(ecgset.records.name.iloc[index]), part)
+            for part, indices in parts.items()
+            for index in indices
         ]
         frame = pd.DataFrame(listed, columns=["number", "name", "part"]).sort_values("number")
         with atomic_file(stage.folder / SPLIT) as partial:
             frame.to_csv(partial, index=False)
-        counts = {part: len(numbers) for part, numbers in parts.items()}
+        counts = {part: len(indices) for part, indices in parts.items()}
         stage.finish(counts | {"left_out_as_patients_of_the_source": known})
     rows = pd.read_csv(stage.folder / SPLIT)
-    numbers_of = {
+    indices_of = {
         part: rows.number[rows.part == part].to_numpy(np.int64)
         for part in ("fit", "held_out", "test")
     }
@@ -137,33 +152,47 @@ def settle_target(run: Run, source: Source, settings: TargetSettings) -> Target:
         ecgset=ecgset,
         label_space=space,
         labels=labels,
-        fit=numbers_of["fit"],
-        held_out=numbers_of["held_out"],
-        test=numbers_of["test"],
+        fit=indices_of["fit"],
+        held_out=indices_of["held_out"],
+        test=indices_of["test"],
         fingerprint=stage.read(str, "fingerprint"),
     )
 
 
 def check_target(source: Source, settings: TargetSettings) -> None:
-    """Raise what `settle_target` would, without a run and without writing anything."""
+    """Check a target without a run and without writing anything.
+
+    Raises:
+        ConfigError: there are too few training records.
+        CorpusError: the set does not suit the source, or has too few records.
+    """
     settings, ecgset, _, labels = _opened(source, settings)
     _parts(source, ecgset, labels, settings)
 
 
 def load_target(run: Run, source: Source) -> Target:
-    """The target that a transfer of this run settled; RunError where there is none yet."""
+    """Load the target of a run.
+
+    Raises:
+        RunError: the run has no target yet.
+    """
     stage = run.stage(TARGET)
     if not stage.is_done:
         raise RunError(
             f"expected a target in {run.folder}, found none; run 'ecgtransfer transfer' first"
         )
-    return settle_target(run, source, stage.read(TargetSettings, "settings.target"))
+    return split_target(run, source, stage.read(TargetSettings, "settings.target"))
 
 
 def _opened(
     source: Source, settings: TargetSettings
 ) -> tuple[TargetSettings, ECGSet, LabelSpace, np.ndarray]:
-    """Settings with an absolute path, the set, the label space of the run and the labels in it."""
+    """Open the target set and check its format.
+
+    Returns:
+        The settings with an absolute path, the set, the label space of the run, and the labels in
+        this space.
+    """
     settings = replace(settings, target=absolute(settings.target))
     ecgset = ECGSet.open(settings.target)
     if ecgset.origin in ("generated", "mixed"):
@@ -174,21 +203,27 @@ def _opened(
     config = source.model.config
     if (ecgset.sampling_rate_hz, ecgset.n_samples) != (config.sampling_rate_hz, config.samples):
         raise CorpusError(
-            f"expected a target of {config.samples} samples at {config.sampling_rate_hz} Hz as "
-            f"the source model was trained on, got {ecgset.n_samples} at "
-            f"{ecgset.sampling_rate_hz:g} Hz; prepare {settings.target} with the source's rate"
+            f"expected a target of {config.samples} samples at {config.sampling_rate_hz} Hz as in "
+            f"the training of the source model, got {ecgset.n_samples} at "
+            f"{ecgset.sampling_rate_hz:g} Hz; prepare {settings.target} at the source's rate and "
+            "length"
         )
     space = source.label_space_for(ecgset)
-    return settings, ecgset, space, labels_in(space, ecgset)
+    return settings, ecgset, space, project_labels(space, ecgset)
 
 
 def _parts(
     source: Source, ecgset: ECGSet, labels: np.ndarray, settings: TargetSettings
 ) -> tuple[dict[str, np.ndarray], int]:
-    """Record numbers of each part, and how many records were left out as the source's patients."""
+    """Split the selected records.
+
+    Returns:
+        The record indices of each part, and the number of records that were excluded because they
+        are of patients of the source.
+    """
     selected = select_records(ecgset.records, settings.select)
-    strangers = _without_source_patients(source, ecgset, selected)
-    known, selected = len(selected) - len(strangers), strangers
+    unseen = _without_source_patients(source, ecgset, selected)
+    known, selected = len(selected) - len(unseen), unseen
     table = ecgset.records.iloc[selected]
     split = _split(table, labels[selected], settings)
     if split.validation is None:
@@ -203,8 +238,8 @@ def _parts(
         fit, held_out = split.train, split.validation
     if len(held_out) < FEWEST_HELD_OUT:
         raise ConfigError(
-            f"expected target records enough to hold {FEWEST_HELD_OUT} out of those that are "
-            f"learned from, got {len(held_out)} of {len(split.train)}; learn from more records"
+            f"expected at least {FEWEST_HELD_OUT} held-out target records for calibration, got "
+            f"{len(held_out)} of {len(split.train)} training records; raise --train-records"
         )
     parts = {
         "fit": selected[fit],
@@ -215,13 +250,13 @@ def _parts(
 
 
 def _split(table: pd.DataFrame, labels: np.ndarray, settings: TargetSettings) -> Split:
-    """Row numbers to learn from, to hold out where the protocol says so, and to test on."""
+    """Split the rows into training, test, and for some protocols validation."""
     if settings.protocol == "split":
         n_train = settings.train_records
         if n_train is None:
             n_train = round(0.75 * len(table))
         return Split("split", *take_patients(table, labels, n_train, settings.seed))
-    number, parts = settings.part or (1, 2)
+    part, parts = settings.part or (1, 2)
     splits = protocol_splits(
         settings.protocol,
         table.fold.to_numpy(np.float64),
@@ -230,18 +265,18 @@ def _split(table: pd.DataFrame, labels: np.ndarray, settings: TargetSettings) ->
         parts=parts,
         seed=settings.seed,
     )
-    return splits[number - 1]
+    return splits[part - 1]
 
 
 def _without_source_patients(source: Source, ecgset: ECGSet, selected: np.ndarray) -> np.ndarray:
-    """The selected records of patients that the source model was neither trained nor validated on.
+    """Exclude records of patients on whom the source model was trained or validated.
 
-    Patients are compared within a corpus, whatever sets were prepared from it, and signals in any
-    case (`seen`).
+    Patients are compared within a corpus, across all sets prepared from it. Signals are always
+    compared (`seen`).
 
     Raises:
-        CorpusError: nobody is left, or the source does not state whom of the target's corpus it
-            has seen.
+        CorpusError: no record is left, or the source model does not state which patients of the
+            target's corpus it was trained on.
     """
     if source.seen is not None:
         left = selected[~source.seen.holds(ecgset, selected)]
@@ -250,42 +285,44 @@ def _without_source_patients(source: Source, ecgset: ECGSet, selected: np.ndarra
         left = selected[~Seen.of(ecgset, np.concatenate([train, held_out])).holds(ecgset, selected)]
     elif corpus_name(ecgset) is not None and corpus_name(ecgset) == source.summary.corpus["name"]:
         raise CorpusError(
-            f"expected a source model that states which patients of {corpus_name(ecgset)} it has "
-            "seen, got one of an earlier version that does not; train or export it anew, or name "
-            "the very set that it was trained on as the target"
+            f"expected a source model that states which patients of {corpus_name(ecgset)} it was "
+            "trained on, got one of an earlier version that does not; train or export it again, or "
+            "use the set that it was trained on as the target"
         )
     else:
         return selected
     if len(left) == 0:
         raise CorpusError(
-            f"expected target patients whom the source model never met, all {len(selected)} "
-            f"selected records are of patients it did; select other records with --select"
+            "expected target patients on whom the source model was not trained, but it was trained "
+            f"on the patients of all {len(selected)} selected records; select other records with "
+            "--select"
         )
     return left
 
 
-def labels_in(space: LabelSpace, ecgset: ECGSet, *, drop_others: bool = False) -> np.ndarray:
-    """Labels of a set in another label space, joined by name: (N, K) float32.
+def project_labels(space: LabelSpace, ecgset: ECGSet, *, drop_others: bool = False) -> np.ndarray:
+    """Return the labels of a set in another label space, matched by name: (N, K), float32.
 
     Args:
         space: the other label space.
         ecgset: the set.
-        drop_others: leave out the labels that the space does not know, in place of refusing them.
+        drop_others: whether to ignore labels that the space does not have, instead of refusing
+            them.
 
     Raises:
-        CorpusError: the set has records of a label that the space does not know.
+        CorpusError: a record has a label that the space does not have.
     """
     names = ecgset.label_space.names
-    strangers = [
+    unknown = [
         name
         for column, name in enumerate(names)
         if name not in space.names and ecgset.labels[:, column].any()
     ]
-    if strangers and not drop_others:
+    if unknown and not drop_others:
         raise CorpusError(
             f"expected labels that the source model knows ({', '.join(space.names)}), "
-            f"{ecgset.folder} also has {', '.join(strangers)}; prepare it in the source's label "
-            f"space"
+            f"{ecgset.folder} also has {', '.join(unknown)}; prepare it in the source's label "
+            "space"
         )
     joined = np.zeros((len(ecgset), len(space.names)), np.float32)
     for column, name in enumerate(names):
@@ -299,26 +336,26 @@ def domain_records(
     ecgset: ECGSet,
     label_space: LabelSpace,
     labels: np.ndarray,
-    numbers: np.ndarray,
+    indices: np.ndarray,
 ) -> DomainRecords:
-    """Records of a set as the transfer sees them: in model units, each with its condition.
+    """Return records of a set for a transfer, in model units and with their conditions.
 
     Args:
-        source: whose units they are in.
-        ecgset: the records.
-        label_space: of the run.
-        labels: (N, K) of all records of the set, in that space.
-        numbers: of the records to take.
+        source: source model, whose units are used.
+        ecgset: set of the records.
+        label_space: label space of the run.
+        labels: labels (N, K) of all records of the set, in that space.
+        indices: indices of the records.
     """
     x0, conditions = [], []
     with torch.no_grad():
-        for part in np.array_split(numbers, 1 + len(numbers) // 512):
+        for part in np.array_split(indices, 1 + len(indices) // 512):
             signals = torch.from_numpy(ecgset.independent_mv(part)).to(source.device)
             condition = source.condition(ecgset, label_space, labels, part)
-            in_units, told = source.model.to_model(signals, condition)
+            in_units, complete = source.model.to_model(signals, condition)
             x0.append(in_units.cpu())
-            conditions.append(told.to("cpu"))
-    patients = ecgset.records.patient.iloc[numbers].astype(str)
+            conditions.append(complete.to("cpu"))
+    patients = ecgset.records.patient.iloc[indices].astype(str)
     condition = Condition.cat(conditions)
     return DomainRecords(
         torch.cat(x0),
@@ -327,6 +364,6 @@ def domain_records(
     )
 
 
-def target_records(source: Source, target: Target, numbers: np.ndarray) -> DomainRecords:
-    """Some of the target's records as the transfer sees them."""
-    return domain_records(source, target.ecgset, target.label_space, target.labels, numbers)
+def target_records(source: Source, target: Target, indices: np.ndarray) -> DomainRecords:
+    """Return target records for a transfer, in model units and with their conditions."""
+    return domain_records(source, target.ecgset, target.label_space, target.labels, indices)

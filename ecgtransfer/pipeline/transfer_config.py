@@ -12,17 +12,17 @@ from ecgtransfer.storage import from_card
 
 T = TypeVar("T")
 
-#: Settings that the command line has options for.
+#: Settings with an option of the command line.
 OPTIONS = ("method", "source_records", "seed")
 
 
 def read_transfer_config(path: Path, settings: TransferSettings) -> TransferSettings:
-    """Settings with those of a TOML file in their place; keys that it lacks stay as they are.
+    """Replace settings by those of a TOML file; settings without a key are unchanged.
 
     Args:
-        path: of the file. Its keys are the fields of `TransferSettings`, apart from `OPTIONS`; a
-            field with settings of its own is a table.
-        settings: to start from.
+        path: path of the file. Its keys are the fields of `TransferSettings`, except `OPTIONS`;
+            nested settings are tables.
+        settings: settings to start from.
 
     Raises:
         ConfigError: the file cannot be read, or a key or value is not valid.
@@ -30,9 +30,13 @@ def read_transfer_config(path: Path, settings: TransferSettings) -> TransferSett
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"expected a TOML file at {path}, got: {error.strerror}") from None
+        raise ConfigError(
+            f"expected a TOML file at {path}, got: {error.strerror}; check the path"
+        ) from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"expected a TOML file at {path}, got an error ({error})") from None
+        raise ConfigError(
+            f"expected a TOML file at {path}, got an error ({error}); correct the file"
+        ) from None
     for name in OPTIONS:
         if name in table:
             option = name.replace("_", "-")
@@ -43,7 +47,7 @@ def read_transfer_config(path: Path, settings: TransferSettings) -> TransferSett
 def _replaced(
     settings: T, table: Mapping[str, Any], path: Path, prefix: str, hidden: tuple[str, ...] = ()
 ) -> T:
-    """A dataclass with the values of a table in place of its own."""
+    """Replace the values of a dataclass by those of a table."""
     assert is_dataclass(settings)
     types = get_type_hints(type(settings))
     known = [each.name for each in fields(settings) if each.name not in hidden]
@@ -51,11 +55,13 @@ def _replaced(
     for key, value in table.items():
         name = prefix + key
         if key not in known:
-            raise ConfigError(f"{path} has the unknown key {name}; expected {', '.join(known)}")
+            raise ConfigError(f"{path} has the unknown key {name}; use one of {', '.join(known)}")
         current = getattr(settings, key)
         if is_dataclass(current):
             if not isinstance(value, dict):
-                raise ConfigError(f"expected a table [{name}] in {path}, got {value!r}")
+                raise ConfigError(
+                    f"expected a table [{name}] in {path}, got {value!r}; correct the file"
+                )
             changes[key] = _replaced(current, value, path, f"{name}.")
         else:
             changes[key] = _read(types[key], value, path, name)
@@ -68,7 +74,7 @@ def _replaced(
 
 
 def _read(kind: Any, value: Any, path: Path, name: str) -> Any:
-    """A value of the type that the field has."""
+    """Convert a value to the type of its field."""
     nested = value
     for part in reversed(name.split(".")):
         nested = {part: nested}

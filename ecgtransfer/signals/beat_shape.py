@@ -1,6 +1,6 @@
 """Beat shapes, and the layout that repeats them: x = layout(shapes, beats) + residual.
 
-A beat shape is the median over the beats of one kind, 8 leads by 0.96 s. A record has two: one for
+A beat shape is the average over the beats of one kind, 8 leads by 0.96 s. A record has two: one for
 ordinary beats, which supraventricular beats share, and one for ventricular beats.
 """
 
@@ -21,7 +21,8 @@ ORDINARY_ROW, VENTRICULAR_ROW = 0, 1
 SHAPE_ROWS = 2
 #: Duration of the cross-fade between consecutive beats in the layout, seconds.
 BLEND_S = 0.05
-#: Fraction of the beats of a kind, those that agree best, over which the median is taken.
+#: Fraction of the beats of a kind, those nearest to their median, that are averaged. Their mean is
+#: less noisy than a median, whose noise looks like a P wave in records without one.
 AGREEING_SHARE = 2 / 3
 #: Minimum number of beats in that selection.
 FEWEST_AGREEING = 3
@@ -116,11 +117,11 @@ def layout(beats: Beats, samples: int, sampling_rate_hz: float) -> Layout:
 def beat_shapes(
     signal_mv: NDArray[np.floating], beats: Beats, sampling_rate_hz: float
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Compute the median beats of a record.
+    """Compute the average beats of a record.
 
     Each beat contributes only the samples that the layout takes from it, so that the P wave and QRS
-    of the next beat do not leak into the end of a shape. The median is over the two thirds of the
-    beats that agree best.
+    of the next beat do not leak into the end of a shape. The average is the mean over the two
+    thirds of the beats that are nearest to their median.
 
     Args:
         signal_mv: (8, T), the independent leads in millivolts.
@@ -155,7 +156,7 @@ def beat_shapes(
         single = _single_beats(signal, beats, indices, placed.owner, sampling_rate_hz)
         if np.isnan(single).all(axis=(1, 2)).all():
             continue
-        shapes[row] = _agreed_median(single)
+        shapes[row] = _agreed_mean(single)
         found[row] = True
     return shapes, found
 
@@ -222,18 +223,19 @@ def _single_beats(
     return single
 
 
-def _agreed_median(single: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Median over the beats that agree best, (8, W), with gaps filled along time."""
+def _agreed_mean(single: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over the beats nearest to their median, (8, W), with gaps filled along time."""
     if len(single) > FEWEST_AGREEING:
-        middle = _median(single)
-        with np.errstate(invalid="ignore"):
-            off = np.square(single - middle)
+        off = np.square(single - _median(single))
         seen = ~np.isnan(off)
         distance = np.where(seen, off, 0).sum(axis=(1, 2)) / np.maximum(seen.sum(axis=(1, 2)), 1)
         distance[seen.mean(axis=(1, 2)) < 0.5] = np.inf  # cut off at the record's edge
         kept = max(FEWEST_AGREEING, int(np.ceil(AGREEING_SHARE * len(single))))
         single = single[np.sort(np.argsort(distance, kind="stable")[:kept])]
-    return _filled(_median(single))
+    seen = ~np.isnan(single)
+    count = seen.sum(axis=0)
+    total = np.where(seen, single, 0.0).sum(axis=0)
+    return _filled(np.where(count > 0, total / np.maximum(count, 1), np.nan))
 
 
 def _median(single: NDArray[np.float64]) -> NDArray[np.float64]:

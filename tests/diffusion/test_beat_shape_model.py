@@ -17,7 +17,8 @@ from ecgtransfer.diffusion import (
     shape_loss,
 )
 from ecgtransfer.diffusion.beat_shape_training import calibrate_sampling_noise
-from ecgtransfer.diffusion.shape_augmentation import AUGMENTATION_PARAMETERS, wave_windows
+from ecgtransfer.diffusion.beat_windows import wave_windows
+from ecgtransfer.diffusion.shape_augmentation import AUGMENTATION_PARAMETERS
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.signals.beats import BeatKind, Beats
 from ecgtransfer.training import TrainConfig, load_weights, seeded_initialisation
@@ -369,7 +370,7 @@ def test_shapes_of_another_rate_are_refused():
     ("changes", "sentence"),
     [
         ({"components": 193}, r"1 to 192 components of either beat, got 193 and 4"),
-        ({"p_wave_components": 7}, r"0 to 6 of the components in the P window, got 7"),
+        ({"p_wave_components": 7}, r"0 to 6 components of the P wave, got 7"),
         ({"ventricular_components": 0}, r"1 to 192 components of either beat, got 6 and 0"),
         ({"whitening": 1.5}, r"0 <= whitening <= 1 and 0 <= label_balance <= 1, got 1.5 and 0.75"),
         ({"label_balance": -1.0}, r"got 0.5 and -1.0"),

@@ -49,7 +49,7 @@ def windowed(rng):
     window = np.repeat([1.0, 0.0], [4, 8])
     plain, rotated = PrincipalComponents(12, 9), PrincipalComponents(12, 9)
     plain.fit(vectors)
-    rotated.fit(vectors, window, inside=3)
+    rotated.fit(vectors, np.diag(window), inside=3)
     return plain, rotated, window, torch.from_numpy(vectors)
 
 

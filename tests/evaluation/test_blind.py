@@ -135,7 +135,7 @@ def test_the_folder_holds_drawings_a_sheet_a_key_and_a_page_for_the_reader(drawn
     assert header == ["ecg", "synthetic", "confidence", "remarks"]
     assert rows == [[name, "", "", ""] for name in names]
     readme = (drawn.folder / "README.txt").read_text()
-    for words in ("001.png to 006.png", "real patients", "not for\npassing on", "for diagnosis"):
+    for words in ("001.png to 006.png", "real patients", "Do not pass", "Do not use any of them"):
         assert words in readme
     assert list(drawn.folder.parent.iterdir()) == [drawn.folder]
 
@@ -258,7 +258,7 @@ def test_recorded_ecgs_are_drawn_among_those_that_may_be(sets, undrawn, tmp_path
     with pytest.raises(CorpusError, match="there are 4 patients"):
         write_blind_test(*sets, tmp_path / "more", 5, seed=1, among=among)
     for outside in ([0, 60], [-1, 3], [0.5, 2], []):
-        with pytest.raises(CorpusError, match=r"record numbers of .* from 0 to 59"):
+        with pytest.raises(CorpusError, match=r"record indices of .* from 0 to 59"):
             write_blind_test(*sets, tmp_path / "more", 1, seed=1, among=outside)
 
 
@@ -326,7 +326,9 @@ def test_an_all_knowing_reader_is_always_right(drawn):
     sheet.unlink()
     assert reader.reader == "anna"
     assert (reader.sensitivity.value, reader.specificity.value, reader.accuracy.value) == (1, 1, 1)
-    assert reader.sentence().startswith("anna could tell them apart: accuracy 1.00 [0.54, 1.00]")
+    assert reader.sentence().startswith(
+        "anna could tell generated from recorded ECGs: accuracy 1.00 "
+    )
 
 
 def test_sensitivity_is_of_the_generated_and_specificity_of_the_recorded(large):
@@ -366,15 +368,17 @@ def test_a_coin_could_not_tell_them_apart(large):
     assert np.mean([r.accuracy.low <= 0.5 <= r.accuracy.high for r in told]) >= 0.93
     assert np.mean(["could tell" in r.sentence() for r in told]) <= 0.07
     near = min(told, key=lambda r: abs(r.accuracy.value - 0.5))
-    assert near.sentence().startswith("answers could not tell them apart: accuracy 0.50 [0.39, 0.")
+    assert near.sentence().startswith(
+        "answers could not tell generated from recorded ECGs: accuracy 0.50 [0.39, 0."
+    )
 
 
 @pytest.mark.parametrize(
     ("right", "words"),
     [
-        (60, "answers could tell them apart: accuracy 0.75"),
-        (20, "answers could tell them apart and took the one for the other: accuracy 0.25"),
-        (46, "It is open whether answers can tell them apart: accuracy 0.57 [0.46, 0.68]"),
+        (60, "answers could tell generated from recorded ECGs: accuracy 0.75"),
+        (20, "answers could tell the ECGs apart, but took each kind for the other: accuracy 0.25"),
+        (46, "It is open whether answers can tell generated from recorded ECGs: accuracy 0.57 "),
     ],
 )
 def test_sentences_say_what_intervals_allow(right, words, large):
@@ -487,7 +491,7 @@ def test_readers_who_always_say_the_same_have_no_kappa(large):
         fill_in(large.folder, lambda ecg: "yes", f"answers-{name}.csv")
     score = score_blind_test(large.folder)
     assert score.agreement is None
-    assert "cannot be stated" in score.sentences()[-1]
+    assert "cannot be computed" in score.sentences()[-1]
 
 
 def test_sheets_of_spreadsheets_are_read(large):
@@ -534,13 +538,13 @@ def test_a_score_is_told_in_a_table_and_read_back_from_its_card(large):
     ("text", "message"),
     [
         ("ecg,remarks\n001,x\n", "needs the columns ecg and synthetic .* add synthetic"),
-        ("", "needs the columns ecg and synthetic once each, and it has none"),
+        ("", "needs the columns ecg and synthetic once each, it has none"),
         ("ecg,synthetic\n081,yes\n", "row 2: unknown ECG '081'; expected one of 001 to 080"),
         ("ecg,synthetic\n001,yes\n001,no\n", "row 3: ECG 001 comes twice"),
         ("ecg,synthetic\n001,maybe\n", "expected yes, no or nothing in synthetic, got 'maybe'"),
         ("ecg,synthetic,confidence\n001,yes,6\n", "expected 1 to 5 or nothing in confidence"),
-        ("ecg,synthetic\n001,\n", "has no answer"),
-        ('ecg,synthetic\n001,"' + "x" * 200_000, "is no csv"),
+        ("ecg,synthetic\n001,\n", "expected answers in"),
+        ('ecg,synthetic\n001,"' + "x" * 200_000, "is not a CSV file"),
     ],
 )
 def test_bad_sheets_are_refused(text, message, large):
@@ -579,7 +583,7 @@ def test_a_changed_key_is_refused(large):
     with pytest.raises(CorpusError, match="does not state the SHA-256"):
         score_blind_test(large.folder)
     for content, message in (
-        (b"no key\n", "no key of a blind test"),
+        (b"no key\n", "is not the key of a blind test"),
         (kit._seal({"format": "ecgtransfer.blind", "format_version": 9}), "this program reads"),
     ):
         key.write_bytes(content)
@@ -609,8 +613,8 @@ def test_enough_records_are_the_fewest_that_clear_a_set_nobody_can_tell_apart():
 def test_a_test_that_is_too_small_says_so(tmp_path):
     few, enough = (BlindTest(tmp_path, n, 3, 0, "0" * 64) for n in (20, 50))
     assert few.warning() == (
-        "20 ECGs of each kind are few: a set that nobody can tell from recorded ones would be "
-        "called so in 42 % of readings; take 48 of each for 80 %."
+        "20 ECGs of each kind are few: even if no one can distinguish the kinds, only 42 % of "
+        "readings would show it; use 48 of each for 80 %."
     )
     assert str(few).endswith(few.warning())
     assert enough.warning() == ""
@@ -624,9 +628,10 @@ def test_an_open_answer_of_few_ecgs_says_how_little_they_could_show():
         return ReaderScore("anna", None, None, accuracy, None, {}, answered, 0, 0.5).sentence()
 
     assert reader(40, 21).endswith(
-        "So few ECGs show in 42 % of readings that nobody can tell them apart; 96 do in 80 %."
+        " With 40 ECGs, even if no one can distinguish the kinds, only 42 % of readings show it; "
+        "with 96, 80 % do."
     )
     assert reader(100, 58).startswith("It is open")
     assert reader(100, 58).endswith("over 100 ECGs.")
-    assert reader(40, 38).startswith("anna could tell them apart")
-    assert "So few" not in reader(40, 38)
+    assert reader(40, 38).startswith("anna could tell generated from recorded ECGs")
+    assert "even if no one" not in reader(40, 38)

@@ -136,20 +136,20 @@ def test_a_pass_needs_features_that_see_ecgs_played_backwards(hospitals, sees_ti
     )
     whole, *_, backwards, chest = result.verdicts()
     assert chest.passed is True
-    assert "seen at 100 records a side by" in chest.sentence
+    assert "detected with 100 records per side by" in chest.sentence
     assert "lead correlation" in chest.sentence
     if sees_time:
         assert result.unseen == ()
         assert result.passed is True
         assert whole.sentence.endswith(
-            "at 100 records a side, which ECGs played backwards and V1 to V6 of another patient "
-            "are not."
+            "with 100 records per side, and negative controls (ECGs played backwards and V1 to V6 "
+            "of another patient) are detected."
         )
     else:
         assert result.unseen == ("ECGs played backwards",)
         assert (result.passed, whole.passed, backwards.passed) == (None, None, None)
         assert whole.sentence == (
-            "Fidelity is open: ECGs played backwards would be taken for real at 100 records a "
+            "Fidelity is open: ECGs played backwards would pass as real with 100 records per "
             "side; test on more records."
         )
         assert "within the limits of all rules" in backwards.sentence
@@ -455,7 +455,7 @@ def test_classes_with_too_few_records_are_left_out_with_the_reason(rng):
     )
     assert result.per_class.keys() == {"a", "c"}
     assert result.not_measured["class b"] == (
-        "39 real and 40 generated records allow 19 a side, 20 are needed"
+        "39 real and 40 generated records allow 19 per side, but 20 are needed"
     )
     assert result.per_class["a"].real_records == 40
     assert result.per_class["c"].frechet.records == 20
@@ -510,7 +510,7 @@ def expected_frechet_1d(step, ratio, n):
 def test_the_interval_of_the_frechet_distance_covers_its_expectation_in_closed_form(
     rng, step, ratio
 ):
-    """1,000 repetitions of 40 records a side, of which 20 are compared."""
+    """1,000 repetitions of 40 records per side, of which 20 are compared."""
     comparisons = [
         compare_with_halves(
             rng.normal(size=(40, 1)), step + ratio * rng.normal(size=(40, 1)), repeats=20
@@ -568,7 +568,7 @@ def test_the_interval_of_mmd_covers_that_of_the_laws(rng):
 
 @pytest.mark.slow
 def test_the_intervals_of_neighbour_measures_cover_and_are_too_wide_rather_than_too_narrow(rng):
-    """The expected value at 20 records a side by 4,000 draws of that many."""
+    """The expected value at 20 records per side by 4,000 draws of that many."""
 
     def draw(n):
         return rng.normal(size=(n, 2)), 0.6 * rng.normal(size=(n, 2)) + 0.5
@@ -625,7 +625,7 @@ def test_patients_of_the_generated_side_count_as_patients(rng):
 
 
 def test_the_interval_of_a_mean_is_its_standard_error_however_many_records_are_compared(rng):
-    """Var = σ²/n + σ²/m for the whole sets, at 50 or 20 of 100 records a side."""
+    """Var = σ²/n + σ²/m for the whole sets, at 50 or 20 of 100 records per side."""
     real, generated = rng.normal(size=(100, 1)), 2 * rng.normal(size=(100, 1))
     expected = np.sqrt(real.var(ddof=1) / 100 + generated.var(ddof=1) / 100)
     for records in (50, 20):
@@ -674,7 +674,7 @@ def test_a_source_with_few_records_has_a_spread_or_is_left_out(rng):
     assert none.frechet.source_interval is None
     assert none.source_records == 0
     assert none.not_measured["source against target"] == (
-        "30 records a side are compared, of the source there are 29"
+        "30 records per side are compared, but the source has 29"
     )
 
 
@@ -780,12 +780,12 @@ def test_few_records_have_no_two_sample_test_and_no_extrapolation_and_say_so(rng
     result = measure_fidelity(features, features, signals, signals, 100, repeats=2)
     assert result.two_sample == {}
     assert (
-        "10 patients a side are needed in each repeat, got 9"
+        "10 patients per side are needed in each repeat, got 9"
         in (result.not_measured["two-sample AUC"])
     )
     assert result.frechet_limit is None
     assert result.not_measured["Frechet, n = ∞"] == (
-        "12 records a side are needed for 6 features, got 9"
+        "12 records per side are needed for 6 features, got 9"
     )
     assert through_a_card(result) == result
 
@@ -825,7 +825,7 @@ def test_patients_of_other_records_are_refused():
         compare_with_halves(np.zeros((20, 2)), features, records=5)
     with pytest.raises(ConfigError, match="at least 2 repeats"):
         compare_with_halves(features, features, repeats=1)
-    with pytest.raises(CorpusError, match="at least 2 records a set, got 4 and 1"):
+    with pytest.raises(CorpusError, match="at least 2 records per set, got 4 and 1"):
         compare_with_halves(features, features[:1])
 
 

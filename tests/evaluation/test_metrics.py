@@ -252,7 +252,7 @@ def test_a_record_where_nothing_fires_gets_its_highest_class():
         ([[1], [0]], [[0.1]], "one score per record and class"),
         ([[1], [0]], [0.1, 0.2], "one score per record and class"),
         ([[1], [0]], [[0.1], [np.nan]], "1 that are not"),
-        ([[1], [1]], [[0.1], [0.2]], "no class has both"),
+        ([[1], [1]], [[0.1], [0.2]], "a class with both"),
     ],
 )
 def test_bad_labels_and_scores_are_refused(y_true, y_score, message):

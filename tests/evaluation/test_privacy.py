@@ -111,8 +111,8 @@ def test_a_generator_of_fresh_patients_passes(training, hold_out, fresh):
         assert found.membership.auc.low < 0.5 < found.membership.auc.high
     whole = result.verdicts()[0].sentence
     assert whole.startswith("Passed: none of 5 tests")
-    assert "Looked for: copies shifted by up to 2 s, whatever their amplitude" in whole
-    assert "both in signal and embedding space. Not looked for: copies shifted further" in whole
+    assert "Tested: copies shifted by up to 2 s, with any amplitude" in whole
+    assert "both in signal and embedding space. Not tested: copies with a larger shift" in whole
     assert whole.endswith("and patients of the source.")
 
 
@@ -275,23 +275,29 @@ def test_a_generator_of_few_prototypes_does_not_fail_by_chance(prototypes, rng):
     assert failed <= 4
 
 
-def test_counts_are_worth_as_many_records_as_patients_attract():
-    assert closeness._worth(np.array([100.0] + [0.0] * 49)) == pytest.approx(1)
+def test_counts_are_effective_records_as_many_records_as_patients_attract():
+    assert closeness._effective_records(np.array([100.0] + [0.0] * 49)) == pytest.approx(1)
     five = np.r_[np.full(5, 20.0), np.zeros(995)]
-    assert closeness._worth(five) == pytest.approx(5, rel=0.01)
-    assert closeness._worth(np.full(20, 5.0)) > 1e9  # no patient attracts more than another
+    assert closeness._effective_records(five) == pytest.approx(5, rel=0.01)
+    assert (
+        closeness._effective_records(np.full(20, 5.0)) > 1e9
+    )  # no patient attracts more than another
 
 
-def test_the_worth_of_counts_is_the_variance_of_a_random_part(rng):
+def test_the_effective_records_of_counts_is_the_variance_of_a_random_part(rng):
     counts = rng.integers(0, 9, size=30).astype(float)
     shares = [rng.permutation(counts)[:12].sum() / counts.sum() for _ in range(20_000)]
-    assert 0.4 * 0.6 / closeness._worth(counts) == pytest.approx(np.var(shares), rel=0.05)
+    assert 0.4 * 0.6 / closeness._effective_records(counts) == pytest.approx(
+        np.var(shares), rel=0.05
+    )
 
 
 def test_the_share_of_few_is_wilsons_for_equal_numbers_of_patients():
     found = closeness._share_of_few(np.array([5.0] + [0.0] * 9), np.array([5.0] + [0.0] * 9))
     assert found.value == 0.5
-    expected = wilson_estimate(0.5, closeness._worth(np.r_[5.0, np.zeros(9), 5.0, np.zeros(9)]))
+    expected = wilson_estimate(
+        0.5, closeness._effective_records(np.r_[5.0, np.zeros(9), 5.0, np.zeros(9)])
+    )
     assert (found.low, found.high) == (expected.low, expected.high)
     uneven = closeness._share_of_few(np.full(80, 1.0), np.full(20, 1.0))
     assert uneven.value == pytest.approx(0.5)
@@ -497,7 +503,7 @@ def test_a_recording_under_two_names_is_told_and_is_no_stranger(training, hold_o
     result = measure(training, fresh, mixed)
     assert result.copies.hold_out.largest < 0.95
     assert result.copies.threshold == COPY_CORRELATION
-    assert any("such as 20, which is 5" in note for note in result.notes)
+    assert any("such as 20, which equals 5" in note for note in result.notes)
 
 
 def test_a_result_is_told_in_words_and_read_back_from_its_card(training, hold_out, fresh):
@@ -522,7 +528,7 @@ def test_a_result_is_told_in_words_and_read_back_from_its_card(training, hold_ou
     assert len(signal.closest_pairs) == 12
     assert [verdict.passed for verdict in result.verdicts()] == [True] * 6
     assert again.tests() == evaluation.tests()
-    assert f"{detectable_auc(TRAINING, HOLD_OUT):.2f} or more with a chance of 0.8" in str(result)
+    assert f"{detectable_auc(TRAINING, HOLD_OUT):.2f} or more with a power of 0.8" in str(result)
 
 
 def test_names_of_training_records_can_be_left_out(training, hold_out):
@@ -598,9 +604,9 @@ def test_sides_that_cannot_be_compared_are_refused(training, hold_out, fresh):
             side(fresh),
             sampling_rate_hz=100,
         )
-    with pytest.raises(CorpusError, match="at least 5 patients a side, got 4"):
+    with pytest.raises(CorpusError, match="at least 5 patients per side, got 4"):
         measure(training, fresh, hold_out[:4])
-    with pytest.raises(CorpusError, match="at least 5 patients a side, got 1"):
+    with pytest.raises(CorpusError, match="at least 5 patients per side, got 1"):
         measure_privacy(
             side(training, np.zeros(TRAINING)), side(hold_out), side(fresh), sampling_rate_hz=100
         )

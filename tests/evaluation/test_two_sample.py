@@ -151,7 +151,7 @@ def test_a_resample_draws_whole_patients(rng):
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [0.0, 1.0])
 def test_the_interval_covers_the_expected_auc(rng, step, monkeypatch):
-    """Nominal 95 %: 1,000 repetitions of 40 records a side, two normals a step apart.
+    """Nominal 95 %: 1,000 repetitions of 40 records per side, two normals a step apart.
 
     With a classifier that learns in microseconds: the difference of the means as direction.
     """
@@ -288,11 +288,11 @@ def test_bad_tests_are_refused(rng):
         two_sample_test(a, a, kind="forest")
     with pytest.raises(ConfigError, match="at least 2 resamples"):
         two_sample_test(a, a, resamples=1)
-    with pytest.raises(CorpusError, match=r"at least 10 patients a side, got \[9, 9\]"):
+    with pytest.raises(CorpusError, match=r"at least 10 patients per side, got \[9, 9\]"):
         two_sample_test(a[:9], a)
-    with pytest.raises(CorpusError, match=r"at least 10 patients a side, got \[4, 20\]"):
+    with pytest.raises(CorpusError, match=r"at least 10 patients per side, got \[4, 20\]"):
         two_sample_test(a, a, np.repeat(np.arange(4), 5))
-    with pytest.raises(CorpusError, match=r"at least 5 patients a side, got \[3, 20\]"):
+    with pytest.raises(CorpusError, match=r"at least 5 patients per side, got \[3, 20\]"):
         cross_validated_auc(a[:3], a, np.arange(23), "linear", 0)
     with pytest.raises(CorpusError, match="one patient per record, 20"):
         two_sample_test(a, a, np.arange(3))

@@ -318,11 +318,11 @@ def test_a_verdict_names_what_the_arm_is_held_against(study):
     assert "adjusted for 4 comparisons [+0." in helped
     assert helped.endswith("over 3 training seeds and 250 test patients.")
     assert control.startswith(f"{SHUFFLED}, a control with shuffled labels, ")
-    assert alone.startswith("fresh only, without the target's records, ")
+    assert alone.startswith("fresh only, without target records, ")
     lucky = dataclasses.replace(
         result, differences=(dataclasses.replace(result.differences[0], seeds=1),)
     )
-    assert lucky.verdicts()[0].endswith("take 2 seeds or more.")
+    assert lucky.verdicts()[0].endswith("use 2 seeds or more.")
 
 
 # What is compared with what: simulated predictions
@@ -375,11 +375,11 @@ def test_useless_records_in_a_weaker_recipe_do_not_harm():
         ("oversampled", "helps"),
     ]
     assert overall.sentence().startswith(
-        "The best of 2 ways with set records by its training score, target only + set, has a macro "
+        "The best of 2 arms with set records by its training score, target only + set, has a macro "
         "AUROC of 0."
     )
     assert ": better than oversampled (+0." in overall.sentence()
-    assert "; not told apart from target only (" in overall.sentence()
+    assert "; no evidence of a difference from target only (" in overall.sentence()
 
 
 def test_useful_records_in_a_weaker_recipe_help_without_being_the_best_way():
@@ -421,7 +421,7 @@ def test_fewer_than_50_test_patients_are_warned_about(study):
     _, result, _ = study
     assert result.warnings() == ()
     few = dataclasses.replace(result, test_patients=49)
-    assert few.warnings()[0].startswith("49 test patients are few: below 50 ")
+    assert few.warnings()[0].startswith("49 test patients are few: with fewer than 50, ")
     assert str(few).endswith(few.warnings()[0])
 
 
@@ -643,13 +643,13 @@ def test_a_class_without_test_records_is_left_out_and_named(given, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": ""}, "needs a name"),
+        ({"name": ""}, "expected a name for each arm"),
         ({"balance": 2.0}, "balance in"),
         ({"source": "mixed"}, 'expected source "pooled"'),
         ({"synthetic": "s", "ratio": 0.0}, "positive ratio"),
         ({"ratio": 1.0}, "no synthetic set"),
         ({"shuffled": True}, "no synthetic set"),
-        ({"target": False}, "nothing to be trained on"),
+        ({"target": False}, "no records to be trained on"),
         ({"synthetic": "s", "tested_on": "s"}, "trained and tested on synthetic"),
         ({"synthetic": "s", "source": "pooled"}, "pools the source with a synthetic set"),
     ],
@@ -670,7 +670,7 @@ def test_arms_that_contradict_themselves_are_refused(changes, message):
             (Arm("a"), Arm("b", balance=1.0, synthetic="fresh", ratio=1.0)),
             "no arm has the same recipe without them",
         ),
-        ((Arm("a", source="pooled"),), "needs the source's records"),
+        ((Arm("a", source="pooled"),), "needs source records"),
         ((Arm("a", augmented=True),), "needs sampling_rate_hz"),
         (
             (Arm("a"), Arm("b", synthetic="fresh", ratio=99.0)),

@@ -20,7 +20,7 @@ from ecgtransfer.pipeline import (
     export_source,
     load_source,
     load_target,
-    settle_target,
+    split_target,
     synthesise,
     train_source,
     transfer,
@@ -88,7 +88,7 @@ def settled(tmp_path_factory, trained, source, clinic):
     folder = tmp_path_factory.mktemp("runs") / "settled"
     shutil.copytree(trained.folder, folder)
     run = Run.open(folder)
-    settle_target(run, source, TargetSettings(clinic.folder, train_records=16))
+    split_target(run, source, TargetSettings(clinic.folder, train_records=16))
     return run
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ecgtransfer.evaluation import ClassifierConfig
 from ecgtransfer.pipeline import SamplerSettings, TransferSettings, UtilitySettings
-from ecgtransfer.pipeline.cascade_transfer import CascadeSettings, shape_guidance
+from ecgtransfer.pipeline.cascade_settings import CascadeSettings, shape_guidance
 from ecgtransfer.training import TrainConfig
 from ecgtransfer.transfer import DomainClassifierConfig, FinetuneConfig, TgdpConfig
 

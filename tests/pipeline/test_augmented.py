@@ -342,7 +342,7 @@ def test_settings_are_checked():
         AugmentSettings(name="transfer")
     with pytest.raises(ConfigError, match="'nothing'"):
         AugmentSettings(method="nothing")
-    with pytest.raises(ConfigError, match=r"that does not begin with .* augment"):
+    with pytest.raises(ConfigError, match=r"that does not start with .* augment"):
         GenerateSettings(per_class=1, name="augment-x")
 
 

@@ -7,12 +7,12 @@ import torch
 from torch.testing import assert_close
 
 from ecgtransfer.diffusion import BeatShapeConfig, BeatShapeModel, Condition
-from ecgtransfer.pipeline.cascade_transfer import (
-    CascadeSettings,
+from ecgtransfer.pipeline.beat_shape_transfer import (
     ShapeWork,
     guide_beat_shapes,
     tune_beat_shapes,
 )
+from ecgtransfer.pipeline.cascade_settings import CascadeSettings
 from ecgtransfer.training import seeded_initialisation
 from ecgtransfer.transfer import DomainRecords
 from tests.pipeline.small_run import no_bars

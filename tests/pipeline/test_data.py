@@ -71,8 +71,8 @@ def test_a_folder_of_wfdb_records_and_arrays_become_the_same_set(tmp_path):
     ("corpus", "description", "sentence"),
     [
         ("ptbxl", Description(vocabulary="scp"), "ptbxl states its vocabulary itself"),
-        ("wfdb", Description(unit="mV"), "wfdb states its unit itself; leave it out"),
-        ("arrays", Description(unit="mV"), "arrays do not state their sampling rate and unit"),
+        ("wfdb", Description(unit="mV"), "wfdb states its unit itself; omit this"),
+        ("arrays", Description(unit="mV"), "the sampling rate and the unit of the arrays"),
     ],
 )
 def test_a_description_that_is_not_for_the_corpus_is_refused(

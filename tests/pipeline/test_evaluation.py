@@ -99,7 +99,7 @@ def test_an_answer_of_another_version_is_refused(answered, question):
     card = answered.answers[question].to_card()
     for version in ({"version": 4}, {"version": 2}, {}):
         held = {key: value for key, value in card.items() if key != "version"} | version
-        with pytest.raises(RunError, match=f"answered by another version .* evaluate {question}'"):
+        with pytest.raises(RunError, match=f"made by another version .* evaluate {question}'"):
             Answer.from_card(question, held, Path("card.json"))
 
 
@@ -114,9 +114,9 @@ def test_a_summary_leaves_out_controls_and_sets_without_the_target():
 
     helping, neither, harming = (0.01, 0.03), (-0.01, 0.01), (-0.03, -0.01)
     for plain, alone, passed, told in (
-        (neither, harming, None, "of 1 ways to train with its records 0 help and 0 harm"),
-        (helping, harming, True, "of 1 ways to train with its records 1 help and 0 harm"),
-        (harming, helping, False, "of 1 ways to train with its records 0 help and 1 harm"),
+        (neither, harming, None, "of 1 arms with its records 0 help and 0 harm"),
+        (helping, harming, True, "of 1 arms with its records 1 help and 0 harm"),
+        (harming, helping, False, "of 1 arms with its records 0 help and 1 harm"),
     ):
         changes = (
             change("target only + tgdp x1", *plain),
@@ -131,8 +131,8 @@ def test_a_summary_leaves_out_controls_and_sets_without_the_target():
         (found,) = UtilityEvaluation(("tgdp",), result).verdicts()
         assert found.passed is passed
         assert told in found.sentence
-        assert "each against the same way without them (49 test patients)." in found.sentence
-        assert "The best of 1 ways with tgdp records by its training score" in found.sentence
+        assert "each compared with the same arm without them (49 test patients)." in found.sentence
+        assert "The best of 1 arms with tgdp records by its training score" in found.sentence
         assert "49 test patients are few" in found.sentence
 
 

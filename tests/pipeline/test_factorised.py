@@ -22,7 +22,7 @@ from ecgtransfer.pipeline import (
     load_source,
     load_target_model,
     read_source,
-    settle_target,
+    split_target,
     synthesise,
     train_source,
     transfer,
@@ -34,7 +34,8 @@ from ecgtransfer.pipeline.cascade_transfer import (
     source_trains,
 )
 from ecgtransfer.pipeline.conditioned import ages, record_shapes, sexes
-from ecgtransfer.pipeline.source import adopt_source, learned_labels, source_files
+from ecgtransfer.pipeline.source import import_source_model, source_files
+from ecgtransfer.pipeline.source_training import learned_labels
 from ecgtransfer.pipeline.target import target_records
 from ecgtransfer.signals import Beats, read_annotation
 from ecgtransfer.storage import read_card
@@ -184,9 +185,9 @@ def test_a_target_that_states_three_names_leaves_the_others_unknown(
     tmp_path, run, factorised, few_labels
 ):
     own = Run.create(tmp_path / "clinic")
-    adopt_source(own, run.stage("source"))
+    import_source_model(own, run.stage("source"))
     source = load_source(own)
-    target = settle_target(own, source, TargetSettings(few_labels.folder, train_records=12))
+    target = split_target(own, source, TargetSettings(few_labels.folder, train_records=12))
     assert target.label_space.names == ("PVC", "NORM", "AFIB")
     records = target_records(source, target, target.train)
     names = source.model.config.label_names
@@ -205,9 +206,9 @@ def test_a_target_that_states_three_names_leaves_the_others_unknown(
 @pytest.mark.parametrize("method", ["source", "finetune", "tgdp"])
 def test_every_method_carries_a_factorised_source_over(tmp_path, run, few_labels, method):
     own = Run.create(tmp_path / "clinic")
-    adopt_source(own, run.stage("source"))
+    import_source_model(own, run.stage("source"))
     source = load_source(own)
-    target = settle_target(own, source, TargetSettings(few_labels.folder, train_records=12))
+    target = split_target(own, source, TargetSettings(few_labels.folder, train_records=12))
     summary = transfer(
         own, source, target, replace(transfer_settings(method), source_records="model"), no_bars
     )

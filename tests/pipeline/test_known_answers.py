@@ -22,7 +22,7 @@ from ecgtransfer.pipeline import (
     UtilitySettings,
     evaluate,
     load_source,
-    settle_target,
+    split_target,
     train_source,
 )
 from ecgtransfer.simulation import simulate_ecgset
@@ -110,7 +110,7 @@ def asked(folder):
     )
     train_source(run, untrained)
     source = load_source(run)
-    target = settle_target(run, source, TargetSettings(clinic.folder, train_records=TRAINING))
+    target = split_target(run, source, TargetSettings(clinic.folder, train_records=TRAINING))
     training = Cohort(target.ecgset, target.labels, target.train).load()
     others = Cohort(strangers, strangers.labels, np.arange(len(strangers))).load()
     for generator in PLACES:

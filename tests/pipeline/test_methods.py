@@ -16,7 +16,7 @@ from ecgtransfer.pipeline import (
     METHODS,
     Run,
     TransferSettings,
-    adopt_source,
+    import_source_model,
     load_source,
     load_target,
     load_target_model,
@@ -24,9 +24,9 @@ from ecgtransfer.pipeline import (
     transfer,
 )
 from ecgtransfer.pipeline import methods as methods_module
-from ecgtransfer.pipeline.methods import DRAWS_A_RECORD, judging_draws
+from ecgtransfer.pipeline.methods import DRAWS_PER_RECORD, judging_draws
 from ecgtransfer.pipeline.source_records import matched_source
-from ecgtransfer.pipeline.target import labels_in, target_records
+from ecgtransfer.pipeline.target import project_labels, target_records
 from ecgtransfer.storage import from_card
 from ecgtransfer.training import WEIGHTS, load_weights
 from ecgtransfer.transfer import NoiseLevelWeight, RatioDiagnostics, guided, patient_folds
@@ -97,7 +97,7 @@ def test_a_transfer_is_judged_by_other_noise_than_chose_its_training(transferred
     noise = source.model.config.noise
     held_out = target_records(source, target, target.held_out)
     judging = judging_draws(held_out, noise, seed=0)
-    choosing = HeldOutDraws.of(held_out, noise, draws=DRAWS_A_RECORD, seed=0)
+    choosing = HeldOutDraws.of(held_out, noise, draws=DRAWS_PER_RECORD, seed=0)
     assert not torch.isin(judging.sigma, choosing.sigma).any()
     chosen = min(validations(transferred.run.folder / "transfer-finetune"))
     assert transferred.summaries["finetune"].held_out_loss != pytest.approx(chosen, rel=1e-3)
@@ -527,7 +527,7 @@ def test_matched_source_records_have_just_the_labels_of_the_target(source, targe
     wanted = target.labels[target.train]
     numbers, labels = matched_source(source, source.label_space, wanted, 2000, seed=0)
     ecgset, train, _ = source.records()
-    assert np.array_equal(labels, labels_in(source.label_space, ecgset))
+    assert np.array_equal(labels, project_labels(source.label_space, ecgset))
     assert set(numbers.tolist()) <= set(train.tolist())
     here, there, drawn = (
         {tuple(row) for row in rows} for rows in (labels[train], wanted, labels[numbers])
@@ -592,7 +592,7 @@ def test_what_the_sentence_advises_works_in_the_same_run(
 
 def test_an_adopted_source_serves_another_run(tmp_path, trained, target):
     run = Run.create(tmp_path / "other")
-    adopt_source(run, trained.stage("source"))
+    import_source_model(run, trained.stage("source"))
     summary = transfer(run, load_source(run), target, transfer_settings("source"), no_bars)
     assert summary.held_out_loss == summary.source_loss
     assert summary.trained_parameters == 0

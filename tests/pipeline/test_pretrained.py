@@ -12,21 +12,21 @@ from ecgtransfer.pipeline import (
     ReportSettings,
     Run,
     TargetSettings,
-    adopt_source,
     draw_surrogate_source,
     evaluate,
     evaluate_all,
     evaluation,
     export_source,
     find_source,
+    import_source_model,
     load_source,
     model_export,
     pretrained,
     pretrained_models,
     read_source,
     report_run,
-    settle_target,
     source_records,
+    split_target,
     surrogate,
     synthesise,
     train_source,
@@ -59,7 +59,7 @@ def exported(tmp_path, trained):
 def received(tmp_path, exported):
     """A run at another hospital, which has the model and none of its records."""
     run = Run.create(tmp_path / "run")
-    adopt_source(run, find_source(str(exported.folder)))
+    import_source_model(run, find_source(str(exported.folder)))
     return run
 
 
@@ -95,7 +95,7 @@ def test_a_model_card_states_data_command_scores_and_limits(exported, source):
     card = exported.model_card
     for words in (
         "# our-hospital",
-        f"{source.summary.records} records",
+        f"{source.summary.records} training records",
         f"NORM {source.summary.labels['NORM']}",
         f"--preset tiny --steps {STEPS} --batch-size 4 --precision float32 --seed 0 --plain`",
         "- AUROC: 0.900 [0.850, 0.930]\n- records: 40\n",
@@ -142,7 +142,7 @@ def test_a_source_is_a_shipped_model_a_run_or_an_exported_model(
     assert pretrained_models() == (PretrainedModel.open(exported.folder),)
     with pytest.raises(RunError, match=r"a source model at 'magic'.*\(our-hospital\)"):
         find_source("magic")
-    with pytest.raises(RunError, match="is a source in its run and has no model card"):
+    with pytest.raises(RunError, match="is the source of a run and has no model card"):
         PretrainedModel.open(find_source(str(trained.folder)).folder)
 
 
@@ -166,7 +166,7 @@ def test_a_hospital_without_the_source_records_transfers_draws_and_asks(
 ):
     source = load_source(received)
     assert source.location is None
-    target = settle_target(received, source, TargetSettings(clinic.folder, train_records=16))
+    target = split_target(received, source, TargetSettings(clinic.folder, train_records=16))
     with pytest.raises(RunError, match=r"which are not here; .*--source-records model"):
         transfer(received, source, target, transfer_settings(), no_bars)
     settings = transfer_settings(source_records="model", n_source=12)
@@ -179,7 +179,9 @@ def test_a_hospital_without_the_source_records_transfers_draws_and_asks(
             evaluate(received, source, target, settings)
     answers = evaluate_all(received, source, target, about, Silent())
     for answer in answers:
-        assert "30 that its model drew" in " ".join(test.sentence for test in answer.tests)
+        assert "About 30 records sampled from the source model" in " ".join(
+            test.sentence for test in answer.tests
+        )
     card = received.folder / "stand-ins-source/set/card.json"
     before = card.stat().st_mtime_ns
     assert evaluate_all(received, source, target, about, Silent()) == answers
@@ -194,7 +196,7 @@ def test_a_baseline_of_source_records_is_refused_where_there_are_none(
     received, clinic, quick, tmp_path
 ):
     source = load_source(received)
-    target = settle_target(received, source, TargetSettings(clinic.folder, train_records=16))
+    target = split_target(received, source, TargetSettings(clinic.folder, train_records=16))
     transfer(received, source, target, transfer_settings("source"), no_bars)
     synthesise(received, source, GenerateSettings(ratio=1.0, method="source", sampler=SAMPLER))
     with pytest.raises(RunError, match=r"are not here; .*--source-set.*--arm other than source"):
@@ -206,17 +208,17 @@ def test_records_that_come_later_are_found_where_they_are_said_to_be(
     received, exported, trained, ecgset, clinic, tmp_path
 ):
     with pytest.raises(CorpusError):
-        adopt_source(received, find_source(str(exported.folder)), tmp_path / "nowhere")
+        import_source_model(received, find_source(str(exported.folder)), tmp_path / "nowhere")
     with pytest.raises(RunError, match="the set that the source model was trained on"):
-        adopt_source(received, find_source(str(exported.folder)), clinic.folder)
+        import_source_model(received, find_source(str(exported.folder)), clinic.folder)
     assert load_source(received).location is None
-    adopt_source(received, find_source(str(exported.folder)), ecgset.folder)
+    import_source_model(received, find_source(str(exported.folder)), ecgset.folder)
     found, train, held_out = load_source(Run.open(received.folder)).records()
     assert found.fingerprint == ecgset.fingerprint
     _, same, others = load_source(trained).records()
     assert (train.tolist(), held_out.tolist()) == (same.tolist(), others.tolist())
     third = Run.create(tmp_path / "third")
-    adopt_source(third, received.stage("source"))
+    import_source_model(third, received.stage("source"))
     assert load_source(third).location == ecgset.folder
 
 

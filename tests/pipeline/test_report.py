@@ -58,7 +58,9 @@ def test_a_page_for_passing_on_draws_no_real_record(answered, source, tmp_path, 
 
 def test_a_run_without_answers_is_told_what_to_do(copied, source, answered, tmp_path):
     run = copied(answered.run, "source", "target", "mixed-tgdp")
-    with pytest.raises(RunError, match=r"an answered question .* none; run 'ecgtransfer evaluate"):
+    with pytest.raises(
+        RunError, match=r"an evaluation of the sets .* none; run 'ecgtransfer evaluate"
+    ):
         report_run(run, source, answered.target, ReportSettings("mixed"), tmp_path / "report")
     assert not (tmp_path / "report").exists()
 
@@ -68,8 +70,8 @@ def test_a_question_that_was_not_asked_is_named(copied, answered, source, tmp_pa
     run = copied(answered.run, *stages)
     written = report_run(run, source, answered.target, ReportSettings("mixed"), tmp_path / "r")
     html = written.read_text()
-    assert "Not answered for this run: utility, fidelity, physiology." in html
-    assert "Do synthetic records give training patients away?" in html
+    assert "Not evaluated for this run: utility, fidelity, physiology." in html
+    assert "Do synthetic records reveal training patients?" in html
 
 
 def test_an_answer_of_an_earlier_version_is_refused_in_a_sentence(
@@ -80,6 +82,6 @@ def test_an_answer_of_an_earlier_version_is_refused_in_a_sentence(
     card = json.loads(path.read_text())
     del card["results"]["version"]
     path.write_text(json.dumps(card))
-    with pytest.raises(RunError, match=r"privacy was answered by another version .* again"):
+    with pytest.raises(RunError, match=r"privacy was made by another version .* again"):
         report_run(run, source, answered.target, ReportSettings("mixed"), tmp_path / "r")
     assert not (tmp_path / "r").exists()

@@ -12,11 +12,11 @@ from ecgtransfer.pipeline import (
     export_source,
     load_source,
     read_source,
-    settle_target,
+    split_target,
     train_source,
 )
 from ecgtransfer.pipeline.seen import SEEN, Seen, patient_hashes, signal_hashes
-from ecgtransfer.pipeline.source import adopt_source
+from ecgtransfer.pipeline.source import import_source_model
 
 
 def part_of(ecgset, folder, numbers, corpus="ptbxl", patient=None, change_mv=0.0):
@@ -48,22 +48,24 @@ def trained_on(tmp_path, ecgset, source_settings):
 
 def target_run(tmp_path, theirs):
     own = Run.create(tmp_path / "own")
-    adopt_source(own, theirs.stage("source"))
+    import_source_model(own, theirs.stage("source"))
     return own, load_source(own)
 
 
 def test_a_target_of_the_same_records_in_another_set_is_refused(tmp_path, ecgset, trained_on):
     again = part_of(ecgset, tmp_path / "again", np.arange(15))  # one fewer: another fingerprint
     own, source = target_run(tmp_path, trained_on)
-    with pytest.raises(CorpusError, match="expected target patients whom the source model never"):
-        settle_target(own, source, TargetSettings(again.folder, train_records=8))
+    with pytest.raises(
+        CorpusError, match="expected target patients on whom the source model was not"
+    ):
+        split_target(own, source, TargetSettings(again.folder, train_records=8))
 
 
 def test_known_patients_are_left_out_by_corpus_and_name(tmp_path, ecgset, trained_on):
     # Other signals of eight of its patients in the same corpus, beside patients who are new.
     mixed = part_of(ecgset, tmp_path / "mixed", np.arange(8, len(ecgset)), change_mv=0.001)
     own, source = target_run(tmp_path, trained_on)
-    target = settle_target(own, source, TargetSettings(mixed.folder, train_records=10))
+    target = split_target(own, source, TargetSettings(mixed.folder, train_records=10))
     used = np.concatenate([target.train, target.test])
     known = set(ecgset.records.patient.iloc[:16])
     assert not known & set(mixed.records.patient.iloc[used])
@@ -73,7 +75,7 @@ def test_known_patients_are_left_out_by_corpus_and_name(tmp_path, ecgset, traine
 def test_patients_of_another_corpus_are_other_people(tmp_path, ecgset, trained_on):
     other = part_of(ecgset, tmp_path / "other", np.arange(16), "clinic", change_mv=0.001)
     own, source = target_run(tmp_path, trained_on)
-    target = settle_target(own, source, TargetSettings(other.folder, train_records=8))
+    target = split_target(own, source, TargetSettings(other.folder, train_records=8))
     assert len(target.train) + len(target.test) == 16
 
 
@@ -82,7 +84,7 @@ def test_a_known_signal_is_left_out_under_any_name(tmp_path, ecgset, trained_on)
         ecgset, tmp_path / "renamed", np.arange(8, len(ecgset)), "clinic", "x{}".format
     )
     own, source = target_run(tmp_path, trained_on)
-    target = settle_target(own, source, TargetSettings(renamed.folder, train_records=10))
+    target = split_target(own, source, TargetSettings(renamed.folder, train_records=10))
     used = np.concatenate([target.train, target.test])
     assert used.min() >= 8
     assert len(used) == len(ecgset) - 16
@@ -98,8 +100,10 @@ def test_what_the_start_of_a_training_has_seen_counts(
     )
     again = part_of(ecgset, tmp_path / "again", np.arange(15))
     own, source = target_run(tmp_path, run)
-    with pytest.raises(CorpusError, match="expected target patients whom the source model never"):
-        settle_target(own, source, TargetSettings(again.folder, train_records=8))
+    with pytest.raises(
+        CorpusError, match="expected target patients on whom the source model was not"
+    ):
+        split_target(own, source, TargetSettings(again.folder, train_records=8))
 
 
 def test_a_model_that_is_given_away_still_knows_whom_it_has_seen(tmp_path, trained_on):
@@ -114,7 +118,7 @@ def test_a_source_that_does_not_say_cannot_be_tested_on_its_corpus(tmp_path, ecg
     (trained_on.folder / "source" / SEEN).unlink()
     own, source = target_run(tmp_path, trained_on)
     with pytest.raises(CorpusError, match="expected a source model that states which patients of"):
-        settle_target(own, source, TargetSettings(again.folder, train_records=8))
+        split_target(own, source, TargetSettings(again.folder, train_records=8))
 
 
 def test_hashes_come_back_from_disk(tmp_path, ecgset):

@@ -16,10 +16,11 @@ from ecgtransfer.errors import CorpusError, RunError
 from ecgtransfer.pipeline import (
     Run,
     SourceSettings,
-    adopt_source,
     config,
     export_source,
+    import_source_model,
     load_source,
+    source_training,
     train_source,
 )
 from ecgtransfer.pipeline import source as source_module
@@ -63,7 +64,7 @@ def test_the_source_trains_and_tells_what_it_came_to(trained, source, ecgset):
 
 def test_a_source_that_is_done_is_not_trained_again(trained, source_settings, monkeypatch):
     before = content(trained.folder)
-    monkeypatch.setattr(source_module, "fit_diffusion", None)
+    monkeypatch.setattr(source_training, "fit_diffusion", None)
     summary = train_source(trained, source_settings)
     assert summary.steps == STEPS
     assert content(trained.folder) == before
@@ -96,7 +97,7 @@ def test_a_finished_training_is_kept_by_what_comes_after_it(
         raise KeyboardInterrupt
 
     run = Run.create(tmp_path / "run")
-    monkeypatch.setattr(source_module, "gaussian_identity", pressed)
+    monkeypatch.setattr(source_training, "gaussian_identity", pressed)
     with pytest.raises(KeyboardInterrupt):
         train_source(run, source_settings)
     monkeypatch.undo()
@@ -185,12 +186,12 @@ def test_a_training_does_not_begin_with_a_model_that_it_cannot_hold(
 
 def test_another_run_takes_a_source_over(tmp_path, trained, source):
     run = Run.create(tmp_path / "other")
-    adopt_source(run, trained.stage("source"))
+    import_source_model(run, trained.stage("source"))
     taken = load_source(Run.open(run.folder))
     assert taken.fingerprint == source.fingerprint
     assert (run.folder / WEIGHTS).read_bytes() == (trained.folder / WEIGHTS).read_bytes()
     before = content(run.folder)
-    adopt_source(run, trained.stage("source"))
+    import_source_model(run, trained.stage("source"))
     assert content(run.folder) == before
 
 
@@ -199,14 +200,14 @@ def test_one_run_holds_one_source(tmp_path, trained, source_settings):
     train_source(run, replace(source_settings, steps=1))
     before = content(run.folder)
     with pytest.raises(RunError, match=r"already holds another source than .*another run folder"):
-        adopt_source(run, trained.stage("source"))
+        import_source_model(run, trained.stage("source"))
     assert content(run.folder) == before
 
 
 def test_a_source_that_is_not_finished_cannot_be_taken_over(tmp_path):
     other = Run.create(tmp_path / "other")
     with pytest.raises(RunError, match="expected a finished stage 'source'"):
-        adopt_source(Run.create(tmp_path / "run"), other.stage("source"))
+        import_source_model(Run.create(tmp_path / "run"), other.stage("source"))
     with pytest.raises(RunError, match="expected a finished stage 'source'"):
         load_source(other)
     assert list(tmp_path.iterdir()) == []
@@ -219,10 +220,10 @@ def test_a_full_disk_leaves_no_half_source(tmp_path, trained, monkeypatch):
     run = Run.create(tmp_path / "run")
     monkeypatch.setattr(source_module.shutil, "copy2", full_disk)
     with pytest.raises(RunError, match=r"source could not be written .*No space left .*make room"):
-        adopt_source(run, trained.stage("source"))
+        import_source_model(run, trained.stage("source"))
     assert list(content(run.folder)) == ["config.json"]
     monkeypatch.undo()
-    adopt_source(run, trained.stage("source"))
+    import_source_model(run, trained.stage("source"))
     assert run.stage("source").is_done
 
 

@@ -18,7 +18,7 @@ def test_heart_rates_as_users_write_them():
     ("asked", "sentence"),
     [
         ({"heart_rate_bpm": (60, 45)}, "the lower first, got 60 to 45"),
-        ({"heart_rate_bpm": (45, 400)}, "expected heart rates from 15 to 300 a minute"),
+        ({"heart_rate_bpm": (45, 400)}, "expected heart rates from 15 to 300 per minute"),
         ({"age": 130}, "expected an age of 0 to 120 years, got 130"),
         ({"sex": "f"}, "expected a sex of male or female, got 'f'"),
     ],

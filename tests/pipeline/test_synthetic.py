@@ -116,7 +116,7 @@ def test_shards_become_the_set_and_only_then_is_the_stage_done(tmp_path, run, so
 
 def test_a_shard_of_one_of_several_processes_is_refused(run, source, monkeypatch):
     monkeypatch.setattr(synthetic, "process_number", lambda: (0, 2))
-    with pytest.raises(ConfigError, match=r"got shard 1/3 in 2 processes, .*; leave one of them"):
+    with pytest.raises(ConfigError, match=r"got shard 1/3 in 2 processes, .*; omit one of them"):
         synthesise(run, source, asked("AFIB=60"), shard=Shard(1, 3))
     assert not run.folder.exists()
 
@@ -178,8 +178,8 @@ def test_what_is_asked_for_is_checked_at_birth(wrong, sentence):
     [
         ({"steps": 1}, "at least 2 sampler steps, got 1"),
         ({"solver": "euler"}, "a solver of adams, dpmpp2m, heun, got 'euler'"),
-        ({"classifier_free_scale": float("nan")}, "finite scale .* got nan"),
-        ({"classifier_free_scale": -1.0}, "finite scale .* got -1.0"),
+        ({"classifier_free_scale": float("nan")}, "finite label scale .* got nan"),
+        ({"classifier_free_scale": -1.0}, "finite label scale .* got -1.0"),
     ],
 )
 def test_the_sampler_is_checked_at_birth(wrong, sentence):

@@ -7,7 +7,7 @@ import torch
 
 from ecgtransfer.corpus import LabelSpace, microvolts, write_ecgset
 from ecgtransfer.errors import ConfigError, CorpusError, RunError
-from ecgtransfer.pipeline import Run, TargetSettings, load_target, settle_target
+from ecgtransfer.pipeline import Run, TargetSettings, load_target, split_target
 from ecgtransfer.pipeline.target import domain_records
 
 
@@ -34,10 +34,10 @@ def test_labels_are_joined_by_name_whatever_their_order(tmp_path, run, source, c
     order = np.random.default_rng(1).permutation(9)
     names = [clinic.label_space.names[column] for column in order]
     permuted = rewritten(clinic, tmp_path / "permuted", names=names, labels=clinic.labels[:, order])
-    target = settle_target(run, source, TargetSettings(permuted.folder, train_records=16))
+    target = split_target(run, source, TargetSettings(permuted.folder, train_records=16))
     assert np.array_equal(target.labels, clinic.labels)
     other = Run.create(tmp_path / "other")
-    straight = settle_target(other, source, TargetSettings(clinic.folder, train_records=16))
+    straight = split_target(other, source, TargetSettings(clinic.folder, train_records=16))
     for part in ("fit", "held_out", "test"):
         assert np.array_equal(getattr(target, part), getattr(straight, part))
 
@@ -46,7 +46,7 @@ def test_a_label_that_the_source_does_not_know_is_refused(tmp_path, run, source,
     names = ["WPW" if name == "AFIB" else name for name in clinic.label_space.names]
     strange = rewritten(clinic, tmp_path / "strange", names=names)
     with pytest.raises(CorpusError, match=r"knows \(NORM, AFIB, .*\), .* also has WPW; prepare it"):
-        settle_target(run, source, TargetSettings(strange.folder))
+        split_target(run, source, TargetSettings(strange.folder))
     assert not run.folder.exists()
 
 
@@ -55,7 +55,7 @@ def test_a_label_that_no_record_has_does_no_harm(tmp_path, run, source, clinic):
     wider = rewritten(
         clinic, tmp_path / "wider", names=["WPW", *clinic.label_space.names], labels=labels
     )
-    target = settle_target(run, source, TargetSettings(wider.folder))
+    target = split_target(run, source, TargetSettings(wider.folder))
     assert np.array_equal(target.labels, clinic.labels)
 
 
@@ -69,13 +69,13 @@ def test_a_label_that_no_record_has_does_no_harm(tmp_path, run, source, clinic):
 def test_another_rate_or_length_is_refused(tmp_path, run, source, clinic, changes, sentence):
     other = rewritten(clinic, tmp_path / "other", **changes)
     with pytest.raises(CorpusError, match=sentence):
-        settle_target(run, source, TargetSettings(other.folder))
+        split_target(run, source, TargetSettings(other.folder))
 
 
 def test_no_patient_is_in_two_parts(tmp_path, run, source, clinic):
     patients = [f"p{number // 2}" for number in range(len(clinic))]
     pairs = rewritten(clinic, tmp_path / "pairs", patients=patients)
-    target = settle_target(run, source, TargetSettings(pairs.folder, train_records=16))
+    target = split_target(run, source, TargetSettings(pairs.folder, train_records=16))
     parts = {name: set(getattr(target, name).tolist()) for name in ("fit", "held_out", "test")}
     assert sorted(number for part in parts.values() for number in part) == list(range(36))
     assert len(target.train) == 16
@@ -86,8 +86,8 @@ def test_no_patient_is_in_two_parts(tmp_path, run, source, clinic):
 
 def test_the_split_is_read_back_and_the_same_elsewhere(tmp_path, settled, source, clinic):
     held = load_target(settled, source)
-    again = settle_target(settled, source, TargetSettings(clinic.folder, train_records=16))
-    elsewhere = settle_target(
+    again = split_target(settled, source, TargetSettings(clinic.folder, train_records=16))
+    elsewhere = split_target(
         Run.create(tmp_path / "run"), source, TargetSettings(clinic.folder, train_records=16)
     )
     for part in ("fit", "held_out", "test"):
@@ -101,11 +101,11 @@ def test_the_split_is_read_back_and_the_same_elsewhere(tmp_path, settled, source
 
 def test_a_run_has_one_target(settled, source, clinic):
     with pytest.raises(RunError, match=r"target\.seed 0, asked for 1"):
-        settle_target(settled, source, TargetSettings(clinic.folder, train_records=16, seed=1))
+        split_target(settled, source, TargetSettings(clinic.folder, train_records=16, seed=1))
 
 
 def test_three_quarters_are_learned_from_unless_told_otherwise(run, source, clinic):
-    target = settle_target(run, source, TargetSettings(clinic.folder, select=("fold=1-5",)))
+    target = split_target(run, source, TargetSettings(clinic.folder, select=("fold=1-5",)))
     selected = len(target.train) + len(target.test)
     assert 10 < selected < 36
     assert len(target.train) == round(0.75 * selected)
@@ -114,7 +114,7 @@ def test_three_quarters_are_learned_from_unless_told_otherwise(run, source, clin
 @pytest.mark.parametrize(
     ("train_records", "error", "sentence"),
     [
-        (5, ConfigError, "enough to hold 2 out .* got 1 of 5; learn from more"),
+        (5, ConfigError, "at least 2 held-out target records .* got 1 of 5 .*; raise --train"),
         (0, CorpusError, "between 1 and 35 of 36 records, got 0"),
         (99, CorpusError, "between 1 and 35 of 36 records, got 99"),
     ],
@@ -123,8 +123,8 @@ def test_a_number_that_cannot_be_does_not_spoil_the_run(
     run, source, clinic, train_records, error, sentence
 ):
     with pytest.raises(error, match=sentence):
-        settle_target(run, source, TargetSettings(clinic.folder, train_records=train_records))
-    target = settle_target(run, source, TargetSettings(clinic.folder, train_records=10))
+        split_target(run, source, TargetSettings(clinic.folder, train_records=train_records))
+    target = split_target(run, source, TargetSettings(clinic.folder, train_records=10))
     assert len(target.train) == 10
 
 
@@ -139,13 +139,13 @@ def test_published_folds_decide_who_learns_and_who_tests(tmp_path, source, clini
         100,
         "simulated",
     )
-    paper = settle_target(
+    paper = split_target(
         Run.create(tmp_path / "paper"), source, TargetSettings(folded.folder, protocol="paper")
     )
     assert set(fold[paper.train]) == {10}
     assert set(fold[paper.test]) == set(range(1, 9))
     run = Run.create(tmp_path / "standard")
-    standard = settle_target(run, source, TargetSettings(folded.folder, protocol="standard"))
+    standard = split_target(run, source, TargetSettings(folded.folder, protocol="standard"))
     assert set(fold[standard.fit]) == set(range(1, 9))
     assert (set(fold[standard.held_out]), set(fold[standard.test])) == ({9}, {10})
     assert np.array_equal(load_target(run, source).test, standard.test)
@@ -154,7 +154,7 @@ def test_published_folds_decide_who_learns_and_who_tests(tmp_path, source, clini
 def test_the_parts_of_a_cross_validation_test_every_record_once(tmp_path, source, clinic):
     runs = [Run.create(tmp_path / f"{number}") for number in (1, 2, 3)]
     targets = [
-        settle_target(
+        split_target(
             run,
             source,
             TargetSettings(clinic.folder, protocol="cross-validation", part=(number, 3)),
@@ -191,7 +191,7 @@ def test_a_target_that_was_never_settled_is_asked_for(trained, source):
 def test_patients_that_the_source_met_are_left_out_of_the_target(run, narrow, ecgset):
     _, train, held_out = narrow.records()
     met = {*train, *held_out}
-    target = settle_target(run, narrow, TargetSettings(ecgset.folder))
+    target = split_target(run, narrow, TargetSettings(ecgset.folder))
     assert len(met) + len(target.train) + len(target.test) == len(ecgset)
     assert not met & {*target.train, *target.test}
     card = run.stage("target").card
@@ -199,8 +199,10 @@ def test_patients_that_the_source_met_are_left_out_of_the_target(run, narrow, ec
 
 
 def test_a_target_of_the_sources_own_patients_is_refused(run, source, ecgset):
-    with pytest.raises(CorpusError, match="whom the source model never met, all 32 selected"):
-        settle_target(run, source, TargetSettings(ecgset.folder))
+    with pytest.raises(
+        CorpusError, match=r"on whom the source model was not trained, .* all 32 selected"
+    ):
+        split_target(run, source, TargetSettings(ecgset.folder))
 
 
 def test_records_come_in_model_units_with_labels_and_patients(source, clinic):

@@ -37,8 +37,8 @@ def test_keys_of_the_file_replace_settings_and_no_others(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("fold = 2", r"toml has the unknown key fold; expected tgdp, classifier, .*, cascade$"),
-        ("[tgdp]\neta = 1", r"unknown key tgdp\.eta; expected form, resample, "),
+        ("fold = 2", r"toml has the unknown key fold; use one of tgdp, classifier, .*, cascade$"),
+        ("[tgdp]\neta = 1", r"unknown key tgdp\.eta; use one of form, resample, "),
         ("[lora]\nrank = 'two'", r"a whole number as the field lora\.rank of .*'two'; correct the"),
         ("lora = 4", r"expected a table \[lora\] in .*toml, got 4"),
         ("[lora]\nrank = 0", r"\[lora\] of .*toml is not valid: expected a rank of at least 1"),

@@ -50,4 +50,4 @@ def test_without_source_records_the_guidance_learns_from_the_models_own(
     request_transfer(
         tmp_path / "other", replace(asked, settings=transfer_settings()), warn=warned.append
     )
-    assert "the guidance learns from records that the source model draws" in warned[0]
+    assert "the guidance is trained on records sampled from the source model" in warned[0]

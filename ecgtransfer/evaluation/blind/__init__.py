@@ -1,4 +1,4 @@
-"""Can a clinician tell synthetic ECGs from recorded ones?"""
+"""Blind reading: can a clinician distinguish synthetic from recorded ECGs?"""
 
 from ecgtransfer.evaluation.blind.figures import describe_blind_test, reader_table
 from ecgtransfer.evaluation.blind.kit import write_blind_test

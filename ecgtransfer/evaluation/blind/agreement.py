@@ -1,6 +1,4 @@
-"""Agreement of readers beyond chance: Cohen's kappa of two, Fleiss' of more."""
-
-from typing import TYPE_CHECKING
+"""Agreement of readers beyond chance: Cohen's kappa for two readers, Fleiss' kappa for more."""
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +10,17 @@ from ecgtransfer.statistics import (
     estimate,
 )
 
-if TYPE_CHECKING:
-    pass
-
 
 def cohen_kappa(first: npt.ArrayLike, second: npt.ArrayLike, weights: npt.ArrayLike) -> FloatArray:
-    """Agreement of two readers beyond chance under every row of weights (R, N): (R,).
+    """Cohen's kappa of two readers for each row of weights (R, N): (R,).
 
-    (p_o - p_e) / (1 - p_e) with p_e from each reader's own share of yes (Cohen 1960); first and
-    second (N,) of 0 and 1. nan where p_e is 1: both give one and the same answer throughout.
+    (p_o - p_e) / (1 - p_e), where p_e follows from each reader's share of positive answers (Cohen
+    1960). NaN if p_e is 1, that is, if both readers give the same answer for all ECGs.
+
+    Args:
+        first: answers of one reader, (N,), 0 or 1.
+        second: answers of the other reader, (N,), 0 or 1.
+        weights: weights of the ECGs, (R, N), one row per resample.
     """
     rows = np.asarray(weights, dtype=np.float64)
     rows = rows / rows.sum(axis=1, keepdims=True)
@@ -30,11 +30,15 @@ def cohen_kappa(first: npt.ArrayLike, second: npt.ArrayLike, weights: npt.ArrayL
 
 
 def fleiss_kappa(counts: npt.ArrayLike, weights: npt.ArrayLike) -> FloatArray:
-    """Agreement of more readers beyond chance under every row of weights (R, N): (R,).
+    """Fleiss' kappa of several readers for each row of weights (R, N): (R,).
 
-    counts (N, categories): how many of the readers, the same number of each of N subjects, chose
-    each category. p_o is the mean share of agreeing pairs of readers, p_e the sum of the squared
-    shares of the categories (Fleiss 1971). nan where p_e is 1.
+    (p_o - p_e) / (1 - p_e), where p_o is the mean share of agreeing pairs of readers and p_e the
+    sum of the squared shares of the categories (Fleiss 1971). NaN if p_e is 1.
+
+    Args:
+        counts: number of readers that chose each category for each ECG, (N, categories); each ECG
+            has the same number of readers.
+        weights: weights of the ECGs, (R, N), one row per resample.
     """
     rows = np.asarray(weights, dtype=np.float64)
     rows = rows / rows.sum(axis=1, keepdims=True)
@@ -46,7 +50,7 @@ def fleiss_kappa(counts: npt.ArrayLike, weights: npt.ArrayLike) -> FloatArray:
 
 
 def agreement(answers: npt.NDArray[np.bool_], seed: int, resamples: int) -> Estimate | None:
-    """Kappa of answers (readers, N), with its interval over resampled ECGs."""
+    """Kappa of answers (readers, N) with its bootstrap interval over ECGs; None if undefined."""
     ecgs = answers.shape[1]
     if ecgs == 0:
         return None
@@ -65,14 +69,14 @@ def agreement(answers: npt.NDArray[np.bool_], seed: int, resamples: int) -> Esti
     value = float(kappa(np.ones((1, ecgs)))[0])
     if np.isnan(value):
         return None
-    # Every ECG is a class that is never missed: no resample is drawn again.
+    # With one label that every ECG has, no resample lacks a class, and none is drawn again.
     drawn = kappa(draw_resamples(np.ones((ecgs, 1)), resamples=resamples, seed=seed))
     return estimate(value, drawn[~np.isnan(drawn)])
 
 
 def _beyond_chance(observed: FloatArray, by_chance: FloatArray) -> FloatArray:
-    """(p_o - p_e) / (1 - p_e), nan where p_e is 1."""
-    room = 1 - by_chance
-    kappa: FloatArray = np.full(room.shape, np.nan)
-    np.divide(observed - by_chance, room, out=kappa, where=room > 1e-12)
+    """(p_o - p_e) / (1 - p_e); NaN if p_e is 1."""
+    headroom = 1 - by_chance
+    kappa: FloatArray = np.full(headroom.shape, np.nan)
+    np.divide(observed - by_chance, headroom, out=kappa, where=headroom > 1e-12)
     return kappa

@@ -6,7 +6,7 @@ from ecgtransfer.statistics import Estimate
 
 
 def describe_blind_test(test: BlindTest) -> dict[str, object]:
-    """A test in names and values, for people and for other programs."""
+    """Describe a blind test by names and values, for the terminal and for JSON."""
     return {
         "folder": str(test.folder),
         "recorded": test.records,
@@ -19,7 +19,7 @@ def describe_blind_test(test: BlindTest) -> dict[str, object]:
 
 
 def reader_table(score: BlindScore, title: str = "Readers") -> Table:
-    """Measures down, readers across."""
+    """Table with one row per measure and one column per reader."""
     readers = score.readers
     labels = dict.fromkeys(label for reader in readers for label in reader.by_label)
     rows: tuple[tuple[Cell, ...], ...] = (

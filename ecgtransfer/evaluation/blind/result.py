@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import beta, binom
@@ -12,27 +11,27 @@ from ecgtransfer.statistics import (
     Estimate,
 )
 
-if TYPE_CHECKING:
-    pass
-
-
-#: A reader could not tell them apart where the interval of the accuracy holds chance and ends no
-#: further above it than this: 65 of 100 right at most. A longer one leaves it open.
+#: A reader "could not distinguish" the kinds if the interval of the accuracy contains chance and
+#: ends at most this far above it: at 65 % correct answers. With a wider interval it is open.
 NEAR_CHANCE = 0.15
 
-#: A test should call a set that nobody can tell apart so with this chance ...
+#: Wanted power: probability to find "could not distinguish" if the kinds are indistinguishable.
 CLEAR = 0.8
 
-#: ... which takes so many ECGs of each kind (`chance_of_no_difference`: 0.42 at 20, 0.77 at 40).
+#: ECGs of each kind that this power needs (`chance_of_no_difference`: 0.42 with 20, 0.77 with 40).
 ENOUGH_RECORDS = 48
 
 
 @dataclass(frozen=True)
 class BlindTest:
-    """A folder for a blind reading, as it was written.
+    """A blind test that was written.
 
-    records: of each kind, recorded and generated. matched: pairs of a recorded and a generated ECG
-    with the same labels. key_sha256: what README.txt states of the key.
+    Attributes:
+        folder: its folder.
+        records: number of ECGs of each kind, recorded and generated.
+        matched: number of pairs of a recorded and a generated ECG with the same labels.
+        seed: seed of the selection and of the order.
+        key_sha256: SHA-256 of the key, which README.txt states.
     """
 
     folder: Path
@@ -43,36 +42,43 @@ class BlindTest:
 
     @property
     def power(self) -> float:
-        """Chance with which a set that nobody can tell apart will be called so."""
+        """Probability that a reader who guesses is found to be unable to distinguish the kinds."""
         return chance_of_no_difference(2 * self.records)
 
     def warning(self) -> str:
-        """A sentence where the test is too small to find that nobody can tell them apart."""
+        """Return a sentence if the test has too few ECGs to show that the kinds look the same."""
         if self.power >= CLEAR:
             return ""
         return (
-            f"{self.records} ECGs of each kind are few: a set that nobody can tell from recorded "
-            f"ones would be called so in {100 * self.power:.0f} % of readings; take "
-            f"{ENOUGH_RECORDS} of each for {100 * CLEAR:.0f} %."
+            f"{self.records} ECGs of each kind are few: even if no one can distinguish the kinds, "
+            f"only {100 * self.power:.0f} % of readings would show it; use {ENOUGH_RECORDS} of "
+            f"each for {100 * CLEAR:.0f} %."
         )
 
     def __str__(self) -> str:
-        told = (
+        summary = (
             f"{self.folder}: {self.records} recorded and {self.records} generated ECGs, "
             f"{self.matched} pairs with the same labels; key {self.key_sha256[:12]}"
         )
-        return f"{told}. {self.warning()}".removesuffix(". ")
+        return f"{summary}. {self.warning()}".removesuffix(". ")
 
 
 @dataclass(frozen=True)
 class ReaderScore:
-    """How well one reader told generated from recorded ECGs.
+    """How well one reader distinguished generated from recorded ECGs.
 
-    sensitivity: share of the generated ECGs that were called so; specificity: share of the recorded
-    ones; accuracy: share of right answers, also by label. Intervals are exact (Clopper and Pearson
-    1934), over the answered ECGs; none where there is no such ECG. auroc: of the answers ordered by
-    their confidence, where every answer has one. chance: accuracy of whoever gives every ECG the
-    same answer, 0.5 where all are answered.
+    Scores use the answered ECGs. Intervals of shares are exact (Clopper and Pearson 1934).
+
+    Attributes:
+        reader: name of the reader.
+        sensitivity: share of the generated ECGs that were called generated; None without such ECGs.
+        specificity: share of the recorded ECGs that were called recorded; None without such ECGs.
+        accuracy: share of correct answers.
+        auroc: AUROC of the answers ordered by confidence; None if an answer has no confidence.
+        by_label: accuracy on the ECGs with each label.
+        answered: number of answered ECGs.
+        unanswered: number of other ECGs.
+        chance: accuracy of giving every ECG the more frequent answer; 0.5 if all are answered.
     """
 
     reader: str
@@ -86,34 +92,39 @@ class ReaderScore:
     chance: float
 
     def sentence(self) -> str:
-        """Whether the reader could tell them apart."""
+        """Return a sentence on whether the reader could distinguish the kinds."""
         if self.accuracy.low > self.chance:
-            found = f"{self.reader} could tell them apart"
+            found = f"{self.reader} could tell generated from recorded ECGs"
         elif self.accuracy.high < 1 - self.chance:
-            found = f"{self.reader} could tell them apart and took the one for the other"
+            found = f"{self.reader} could tell the ECGs apart, but took each kind for the other"
         elif self.accuracy.high <= self.chance + NEAR_CHANCE:
-            found = f"{self.reader} could not tell them apart"
+            found = f"{self.reader} could not tell generated from recorded ECGs"
         else:
-            found = f"It is open whether {self.reader} can tell them apart"
+            found = f"It is open whether {self.reader} can tell generated from recorded ECGs"
         left = f", {self.unanswered} unanswered" if self.unanswered else ""
-        told = f"{found}: accuracy {_two(self.accuracy)} over {self.answered} ECGs{left}."
+        sentence = f"{found}: accuracy {_two(self.accuracy)} over {self.answered} ECGs{left}."
         power = chance_of_no_difference(self.answered)
         balanced = self.chance < 0.5 + NEAR_CHANCE / 2
         if found.startswith("It is open") and balanced and power < CLEAR:
-            told += (
-                f" So few ECGs show in {100 * power:.0f} % of readings that nobody can tell them "
-                f"apart; {2 * ENOUGH_RECORDS} do in {100 * CLEAR:.0f} %."
+            sentence += (
+                f" With {self.answered} ECGs, even if no one can distinguish the kinds, only "
+                f"{100 * power:.0f} % of readings show it; with {2 * ENOUGH_RECORDS}, "
+                f"{100 * CLEAR:.0f} % do."
             )
-        return told
+        return sentence
 
 
 @dataclass(frozen=True)
 class BlindScore:
     """Scores of all readers of one blind test.
 
-    agreement: Cohen's kappa of two readers, Fleiss' of more, over the ECGs that all of them
-    answered, with its bootstrap interval over these ECGs; none for one reader, or where all answers
-    are the same. compared: how many ECGs that are.
+    Attributes:
+        readers: score of each reader.
+        agreement: Cohen's kappa for two readers, Fleiss' kappa for more, over the ECGs that all
+            readers answered, with a bootstrap interval over these ECGs; None for one reader or if
+            all answers are the same.
+        compared: number of ECGs that all readers answered.
+        records: number of ECGs of each kind.
     """
 
     readers: tuple[ReaderScore, ...]
@@ -122,13 +133,13 @@ class BlindScore:
     records: int
 
     def sentences(self) -> tuple[str, ...]:
-        """One sentence a reader, and one on their agreement."""
+        """Return one sentence per reader, and one on their agreement."""
         found = [reader.sentence() for reader in self.readers]
         if len(self.readers) > 1:
             kind = "Cohen's" if len(self.readers) == 2 else "Fleiss'"
             found.append(
                 f"Agreement of the {len(self.readers)} readers over {self.compared} ECGs cannot be "
-                "stated, for all their answers are the same or none is of all of them."
+                "computed, because they gave all these ECGs the same answer or share no ECG."
                 if self.agreement is None
                 else f"Agreement of the {len(self.readers)} readers over {self.compared} ECGs: "
                 f"{kind} kappa {_two(self.agreement)}."
@@ -140,13 +151,16 @@ class BlindScore:
 
 
 def chance_of_no_difference(ecgs: int) -> float:
-    """Chance with which so many guesses, of as many ECGs of each kind, are called what they are.
+    """Probability that a reader who guesses is found to be unable to distinguish the kinds.
 
-    The probability that a binomial of `ecgs` trials of 1/2 has an exact interval (`proportion`)
-    that holds 1/2 and ends at 1/2 + `NEAR_CHANCE` at most. 0 for no ECG.
+    This is the probability that a binomial variable with `ecgs` trials of probability 1/2 has an
+    exact interval (`proportion`) that contains 1/2 and ends at 1/2 + `NEAR_CHANCE` at most.
+
+    Args:
+        ecgs: number of answered ECGs, half of them of each kind; for 0 the result is 0.
     """
     right = np.arange(ecgs + 1)
-    # The ends of Clopper and Pearson, as `proportion` has them one by one.
+    # Ends of the Clopper-Pearson interval, as in `proportion`, for all counts at once.
     tail = (1 - CONFIDENCE) / 2
     high = np.where(right < ecgs, beta.ppf(1 - tail, right + 1, np.maximum(ecgs - right, 1)), 1.0)
     low = np.where(right > 0, beta.ppf(tail, np.maximum(right, 1), ecgs - right + 1), 0.0)
@@ -155,5 +169,5 @@ def chance_of_no_difference(ecgs: int) -> float:
 
 
 def _two(score: Estimate) -> str:
-    """A score with two digits, as few readings allow."""
+    """Format a score with two digits; a reading has too few ECGs for more."""
     return f"{score.value:.2f} [{score.low:.2f}, {score.high:.2f}]"

@@ -1,8 +1,8 @@
-"""Can a clinician tell generated ECGs from recorded ones? A blind reading on paper, and its score.
+"""Score a blind reading: can a clinician distinguish generated from recorded ECGs?
 
-`write_blind_test` makes a folder for the readers: ECGs on paper in an order of chance, an answer
-sheet to be filled in, README.txt, and a sealed key with the truth, which nobody reads by accident
-and whose SHA-256 stands in README.txt. `score_blind_test` opens the key and scores the sheets.
+`write_blind_test` writes a folder for the readers with ECGs on paper in random order, an empty
+answer sheet, README.txt and a sealed key. README.txt states the SHA-256 of the key.
+`score_blind_test` opens the key and scores the answer sheets.
 """
 
 import csv
@@ -11,12 +11,14 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from ecgtransfer.errors import ConfigError, CorpusError
+from ecgtransfer.evaluation.blind.agreement import agreement
+from ecgtransfer.evaluation.blind.kit import ANSWERS, COLUMNS, SealedECG, open_key
+from ecgtransfer.evaluation.blind.result import BlindScore, ReaderScore
 from ecgtransfer.evaluation.metrics import (
     weighted_macro_auroc,
 )
@@ -26,18 +28,10 @@ from ecgtransfer.statistics import (
     proportion,
 )
 
-if TYPE_CHECKING:
-    pass
-
-
-from ecgtransfer.evaluation.blind.agreement import agreement
-from ecgtransfer.evaluation.blind.kit import ANSWERS, COLUMNS, SealedECG, open_key
-from ecgtransfer.evaluation.blind.result import BlindScore, ReaderScore
-
-#: Answers in the column `synthetic`; an empty one is no answer.
+#: Words allowed in the column `synthetic`; an empty cell is no answer.
 WORDS = {"yes": True, "no": False}
 
-#: Answers in the column `confidence`, from a guess to certainty; an empty one is no answer.
+#: Values allowed in the column `confidence`, from a guess to certainty; an empty cell is no answer.
 CONFIDENCES = tuple("12345")
 
 
@@ -50,31 +44,42 @@ def score_blind_test(
 ) -> BlindScore:
     """Score the answer sheets of a blind test against its key.
 
-    answer_files: one sheet a reader; none takes `answers.csv`, where anything is filled in, and
-    `answers-*.csv` of the folder. A reader is called as the file is, without `answers-`. Rows that
-    are missing or empty count as unanswered.
+    Args:
+        folder: folder that `write_blind_test` wrote.
+        answer_files: one sheet per reader. The default is `answers-*.csv` of the folder, and
+            `answers.csv` if it is not empty. The name of a reader is the file's name without
+            `answers-`. A missing or empty row counts as unanswered.
+        seed: seed of the bootstrap.
+        resamples: number of bootstrap resamples.
 
     Raises:
-        CorpusError: no test in the folder, a key that README.txt does not state the SHA-256 of, no
-            filled-in sheet, one that lacks a column, names an unknown ECG or one twice, or has
-            another word than yes, no, or 1 to 5.
-        ConfigError: fewer than 2 resamples.
+        CorpusError: the folder has no blind test, the key does not match its SHA-256 in README.txt,
+            there is no filled-in sheet, or a sheet lacks a column, has an unknown ECG or one ECG
+            twice, or a value other than yes, no, or 1 to 5.
+        ConfigError: there are fewer than 2 resamples.
     """
     folder = Path(folder)
     if resamples < 2:
-        raise ConfigError(f"an interval needs at least 2 resamples, got {resamples}")
+        raise ConfigError(
+            f"an interval needs at least 2 resamples, got {resamples}; raise resamples"
+        )
     truth = open_key(folder)
-    numbers = {ecg.name: number for number, ecg in enumerate(truth)}
+    positions = {ecg.name: position for position, ecg in enumerate(truth)}
     sheets = {}
     for path in _sheets(folder) if answer_files is None else map(Path, answer_files):
-        sheet = _read_sheet(path, numbers)
+        sheet = _read_sheet(path, positions)
         if answer_files is None and path.name == ANSWERS and not sheet.answered.any():
             continue
         reader = path.stem.removeprefix("answers-")
         if reader in sheets:
-            raise CorpusError(f"two sheets of a reader {reader}; give each file a name of its own")
+            raise CorpusError(
+                f"expected one sheet per reader, got two sheets of a reader {reader}; rename one "
+                "of the files"
+            )
         if not sheet.answered.any():
-            raise CorpusError(f"{path} has no answer; write yes or no into the column synthetic")
+            raise CorpusError(
+                f"expected answers in {path}, got none; write yes or no into the column synthetic"
+            )
         sheets[reader] = sheet
     if not sheets:
         raise CorpusError(
@@ -95,7 +100,7 @@ def score_blind_test(
 
 @dataclass(frozen=True, eq=False)
 class _Sheet:
-    """Answers of one reader in the order of the key, (N,) each; confidence 0 where not stated."""
+    """Answers of one reader in the order of the key, (N,) each; confidence is 0 if not given."""
 
     answered: npt.NDArray[np.bool_]
     called_synthetic: npt.NDArray[np.bool_]
@@ -103,66 +108,67 @@ class _Sheet:
 
 
 def _sheets(folder: Path) -> list[Path]:
-    """`answers.csv` and `answers-*.csv` of a folder, as far as they are there."""
+    """Existing files `answers.csv` and `answers-*.csv` of a folder."""
     own = folder / ANSWERS
     return [*([own] if own.is_file() else []), *sorted(folder.glob("answers-*.csv"))]
 
 
-def _read_sheet(path: Path, numbers: Mapping[str, int]) -> _Sheet:
-    """An answer sheet; `numbers` places each ECG."""
+def _read_sheet(path: Path, positions: Mapping[str, int]) -> _Sheet:
+    """Read an answer sheet; `positions` maps the name of an ECG to its position in the key."""
     try:
-        # What a spreadsheet writes in another encoding can only be a remark, which is not scored.
+        # Only remarks, which are not scored, can contain bytes of another encoding.
         text = path.read_text(encoding="utf-8-sig", errors="replace")
     except FileNotFoundError:
         raise CorpusError(f"no such answer sheet: {path}; check its path") from None
     except OSError as error:
-        raise CorpusError(f"{path} cannot be read ({error.strerror}); check it") from None
+        raise CorpusError(f"{path} cannot be read ({error.strerror}); check the file") from None
     first = text.split("\n", 1)[0]
     separator = next((sign for sign in ",;\t" if sign in first), ",")
     try:
         header, *rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator)) or [[]]
     except csv.Error as error:
-        raise CorpusError(f"{path} is no csv ({error}); export it again") from None
+        raise CorpusError(f"{path} is not a CSV file ({error}); export it again") from None
     header = [name.strip().casefold() for name in header]
     if missing := [name for name in COLUMNS[:2] if header.count(name) != 1]:
         raise CorpusError(
-            f"{path} needs the columns {' and '.join(COLUMNS[:2])} once each, and it has "
+            f"{path} needs the columns {' and '.join(COLUMNS[:2])} once each, it has "
             f"{', '.join(header)[:120] or 'none'}; add {' and '.join(missing)}"
         )
     sheet = _Sheet(
-        answered=np.zeros(len(numbers), dtype=np.bool_),
-        called_synthetic=np.zeros(len(numbers), dtype=np.bool_),
-        confidence=np.zeros(len(numbers), dtype=np.int64),
+        answered=np.zeros(len(positions), dtype=np.bool_),
+        called_synthetic=np.zeros(len(positions), dtype=np.bool_),
+        confidence=np.zeros(len(positions), dtype=np.int64),
     )
     seen = set()
     for line, row in enumerate(rows, start=2):
         cells = {name: cell.strip() for name, cell in zip(header, row, strict=False)}
-        # Spreadsheets make the number 1 of 001.
-        ecg = cells.get("ecg", "").rjust(len(next(iter(numbers))), "0")
+        # Spreadsheet programs turn 001 into 1.
+        ecg = cells.get("ecg", "").rjust(len(next(iter(positions))), "0")
         if not any(cells.values()):
             continue
-        if ecg not in numbers:
+        if ecg not in positions:
             raise CorpusError(
                 f"{path}, row {line}: unknown ECG {cells.get('ecg', '')[:20]!r}; expected one of "
-                f"{min(numbers)} to {max(numbers)}"
+                f"{min(positions)} to {max(positions)}"
             )
         if ecg in seen:
-            raise CorpusError(f"{path}, row {line}: ECG {ecg} comes twice; keep one row of it")
+            raise CorpusError(f"{path}, row {line}: ECG {ecg} comes twice; delete one of its rows")
         seen.add(ecg)
         word, confidence = cells.get("synthetic", "").casefold(), cells.get("confidence", "")
         if word and word not in WORDS:
             raise CorpusError(
-                f"{path}, row {line}: expected yes, no or nothing in synthetic, got {word[:20]!r}"
+                f"{path}, row {line}: expected yes, no or nothing in synthetic, got "
+                f"{word[:20]!r}; change the answer"
             )
         if confidence and confidence not in CONFIDENCES:
             raise CorpusError(
                 f"{path}, row {line}: expected 1 to 5 or nothing in confidence, got "
-                f"{confidence[:20]!r}"
+                f"{confidence[:20]!r}; change the answer"
             )
         if word:
-            sheet.answered[numbers[ecg]] = True
-            sheet.called_synthetic[numbers[ecg]] = WORDS[word]
-            sheet.confidence[numbers[ecg]] = int(confidence or 0)
+            sheet.answered[positions[ecg]] = True
+            sheet.called_synthetic[positions[ecg]] = WORDS[word]
+            sheet.confidence[positions[ecg]] = int(confidence or 0)
     return sheet
 
 
@@ -174,7 +180,7 @@ def _reader_score(
     resamples: int,
 ) -> ReaderScore:
     answered = np.flatnonzero(sheet.answered)
-    truth = np.array([ecgs[int(number)].synthetic for number in answered])
+    truth = np.array([ecgs[int(position)].synthetic for position in answered])
     called = sheet.called_synthetic[answered]
     right = truth == called
     confidence = sheet.confidence[answered]
@@ -188,13 +194,15 @@ def _reader_score(
             seed=seed,
         )
     by_label: dict[str, list[bool]] = defaultdict(list)
-    for number, is_right in zip(answered, right, strict=True):
-        for label in ecgs[int(number)].labels:
+    for position, is_right in zip(answered, right, strict=True):
+        for label in ecgs[int(position)].labels:
             by_label[label].append(bool(is_right))
     found = {label: proportion(sum(marks), len(marks)) for label, marks in by_label.items()}
     accuracy = proportion(int(right.sum()), len(right))
     if accuracy is None:
-        raise CorpusError(f"{reader} has answered nothing; leave the sheet out")
+        raise CorpusError(
+            f"expected answers of {reader}, got none; remove the sheet from the answer files"
+        )
     return ReaderScore(
         reader=reader,
         sensitivity=proportion(int(called[truth].sum()), int(truth.sum())),

@@ -1,4 +1,4 @@
-"""Do synthetic records look like the target's?"""
+"""Fidelity: how close is the distribution of synthetic records to the target's?"""
 
 from ecgtransfer.evaluation.fidelity.feature_map import FeatureMap, Projection, projection
 from ecgtransfer.evaluation.fidelity.result import FidelityEvaluation, FidelityResult

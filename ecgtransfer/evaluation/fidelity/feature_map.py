@@ -1,4 +1,4 @@
-"""A map of feature space in two dimensions: t-SNE, or principal components."""
+"""Two-dimensional map of feature space, by t-SNE or principal components."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,17 +10,19 @@ from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.evaluation.distances import checked_pair
 from ecgtransfer.statistics import FloatArray
 
-#: Points of a picture: more cover each other, and t-SNE needs seconds for each further thousand.
+#: Largest number of points of a map: more would cover each other, and t-SNE needs seconds for each
+#: further thousand.
 LARGEST_PICTURE = 1500
 
-#: Principal components that t-SNE starts from (van der Maaten and Hinton 2008, section 4.2, took
-#: 30): distances keep, noise and time go.
+#: Principal components to which features are reduced before t-SNE, to save time and remove noise
+#: (van der Maaten and Hinton 2008, section 4.2, took 30).
 COMPONENTS = 50
 
-#: Perplexity of t-SNE, its authors' middle (5 to 50); lower where there are too few points.
+#: Perplexity of t-SNE, in the middle of the range its authors recommend (5 to 50); lower for few
+#: points.
 PERPLEXITY = 30.0
 
-#: Neighbours of each point whose ranks the trustworthiness of a picture looks at.
+#: Number of neighbours of each point for the trustworthiness of a map.
 TRUSTED_NEIGHBOURS = 5
 
 Integers = npt.NDArray[np.int64]
@@ -28,9 +30,12 @@ Integers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """Two coordinates for each record of a picture, to 4 digits, by set: real, generated, source.
+    """Two coordinates for each record of a map, as they are stored on a card.
 
-    method, trustworthiness: as of `Projection`.
+    Attributes:
+        method: "tsne" or "pca".
+        trustworthiness: see `Projection`.
+        points: coordinates to 4 digits by set: "real", "generated", and "source" if given.
     """
 
     method: str
@@ -39,24 +44,30 @@ class FeatureMap:
 
     @property
     def caption(self) -> str:
-        """How the picture was made, and what it cannot tell."""
+        """Method of the map, and its limits."""
         made = {"tsne": "t-SNE", "pca": "First two principal components"}[self.method]
         return (
-            f"{made} of {len(self.points['real'])} records of each set; it keeps neighbours with a "
-            f"trustworthiness of {self.trustworthiness:.2f} (1 is all of them). Sets that lie "
-            "apart differ; sets that overlap may differ all the same, and sizes, densities and "
-            "gaps mean little: the table of distances decides."
+            f"{made} of {len(self.points['real'])} records of each set. The map preserves "
+            f"neighbours with a trustworthiness of {self.trustworthiness:.2f} (1 is perfect). Sets "
+            "that lie apart differ. Sets that overlap may differ too, and sizes, densities and "
+            "gaps mean little; rely on the table of distances instead."
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """Two coordinates for each record of a picture, and which records they are.
+    """Two coordinates for each record of a map, and the indices of the records.
 
-    real, generated, source (n, 2): coordinates, in the order of `real_index`, `generated_index`,
-    `source_index` (n,), which number the records given; source is empty where none was given.
-    trustworthiness: of the picture, 1 where neighbours in it are neighbours in feature space,
-    about 0.5 where they are any records (Venna and Kaski 2001).
+    Attributes:
+        method: "tsne" or "pca".
+        real: coordinates of real records, (n, 2).
+        generated: coordinates of generated records, (n, 2).
+        source: coordinates of source records, (n, 2), or (0, 2) if none were given.
+        real_index: indices of the real records, (n,).
+        generated_index: indices of the generated records, (n,).
+        source_index: indices of the source records, (n,) or (0,).
+        trustworthiness: 1 if neighbours on the map are neighbours in feature space, about 0.5 if
+            they are random records (Venna and Kaski 2001).
     """
 
     method: str
@@ -69,7 +80,7 @@ class Projection:
     trustworthiness: float
 
     def feature_map(self) -> FeatureMap:
-        """The picture as a result that a card holds."""
+        """Return the coordinates in the form that is stored on a card."""
         sets = {"real": self.real, "generated": self.generated, "source": self.source}
         points = {
             name: tuple((float(x), float(y)) for x, y in np.round(each, 4))
@@ -87,21 +98,29 @@ def projection(
     method: Literal["tsne", "pca"] = "tsne",
     seed: int = 0,
 ) -> Projection:
-    """Two coordinates for features (n, F), (m, F), (l, F): for a picture, not for a judgement.
+    """Project features of two or three sets to two dimensions, for illustration only.
 
-    t-SNE (van der Maaten and Hinton 2008) of the first 50 principal components, or the first two
-    components themselves ("pca"), of all sets together; as many records of each, drawn at random,
-    1,500 points in all at most.
+    The sets are projected together, with equal numbers of records drawn at random, at most
+    `LARGEST_PICTURE` in total.
 
-    What the picture cannot tell: distances between clusters, their sizes and densities, and how
-    many there are (t-SNE makes up all four, and other seeds make up others); whether two sets that
-    overlap here overlap in feature space, for two dimensions cannot hold the neighbours of many;
-    how much is missing where few points are anyway. Two sets seen through one classifier look
-    alike as soon as it finds the same classes in them. Sets that lie apart here do differ. Read the
-    numbers instead: `neighbour_mixing`, `prdc`, `two_sample_test`, each beside real against real;
-    `trustworthiness` says what the picture kept of each point's neighbours.
+    The map has limits. Distances between clusters and their sizes, densities and number are
+    artefacts of t-SNE and change with the seed. Sets that overlap on the map may be separate in
+    feature space, because two dimensions cannot preserve all neighbours. Missing records are hard
+    to see in sparse regions. The features of a classifier also look similar as soon as both sets
+    have the same classes. Only sets that lie apart are known to differ. For a verdict use
+    `neighbour_mixing`, `prdc` and `two_sample_test`, each compared with real against real.
 
-    ConfigError for another method; CorpusError for fewer than 6 records a set or bad features.
+    Args:
+        real: features (n, F).
+        generated: features (m, F).
+        source: features (l, F), or None.
+        method: "tsne" for t-SNE (van der Maaten and Hinton 2008) of the first 50 principal
+            components, "pca" for the first two components.
+        seed: seed of the draws and of t-SNE.
+
+    Raises:
+        ConfigError: the method is unknown.
+        CorpusError: a set has fewer than 6 records, another shape, or values that are not finite.
     """
     if method not in ("tsne", "pca"):
         raise ConfigError(f'unknown projection {method!r}; expected "tsne" or "pca"')
@@ -110,8 +129,8 @@ def projection(
         sets.append(checked_pair(real, source)[1])
     if min(len(features) for features in sets) <= TRUSTED_NEIGHBOURS:
         raise CorpusError(
-            f"a picture needs at least {TRUSTED_NEIGHBOURS + 1} records of each set, got "
-            f"{[len(features) for features in sets]}"
+            f"a map needs at least {TRUSTED_NEIGHBOURS + 1} records of each set, got "
+            f"{[len(features) for features in sets]}; give more"
         )
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE, trustworthiness
@@ -129,14 +148,14 @@ def projection(
         tsne = TSNE(2, perplexity=perplexity, init="pca", random_state=seed)
         flat = np.asarray(tsne.fit_transform(reduced.astype(np.float32)), dtype=np.float64)
     placed = [*np.split(flat, len(sets)), np.empty((0, 2))]
-    numbers = [*(index.astype(np.int64) for index in chosen), np.empty(0, dtype=np.int64)]
+    indices = [*(index.astype(np.int64) for index in chosen), np.empty(0, dtype=np.int64)]
     return Projection(
         method=method,
         real=placed[0],
         generated=placed[1],
         source=placed[2],
-        real_index=numbers[0],
-        generated_index=numbers[1],
-        source_index=numbers[2],
+        real_index=indices[0],
+        generated_index=indices[1],
+        source_index=indices[2],
         trustworthiness=float(trustworthiness(points, flat, n_neighbors=TRUSTED_NEIGHBOURS)),
     )

@@ -1,4 +1,4 @@
-"""Tables and figures of the fidelity question."""
+"""Tables and figures of the fidelity evaluation."""
 
 from collections.abc import Iterator
 
@@ -17,18 +17,18 @@ from ecgtransfer.evaluation.fidelity.result import (
 from ecgtransfer.evaluation.halves import Interval
 from ecgtransfer.statistics import Estimate
 
-#: Records behind a spectrum at most.
+#: Largest number of records of a spectrum.
 SPECTRUM_RECORDS = 500
 
-#: Segment of a spectrum in seconds: 0.5 Hz apart, smooth enough for a small figure.
+#: Length of a Welch segment in seconds: a resolution of 0.5 Hz is smooth enough for a small figure.
 SEGMENT_S = 2.0
 
-#: Measures of a class that its row shows.
+#: Measures in the table of classes.
 SHOWN_OF_CLASSES = ("Frechet distance", "precision", "recall", "coverage", "diversity")
 
 
 def tables(evaluation: FidelityEvaluation) -> Iterator[Table]:
-    """Distances, negative controls and classes of each method."""
+    """Yield the tables of distances, negative controls and classes of each method."""
     for method, result in evaluation.methods.items():
         yield distance_table(result, f"Distances, {method}")
         yield control_table(result, f"Negative controls, {method}")
@@ -36,7 +36,7 @@ def tables(evaluation: FidelityEvaluation) -> Iterator[Table]:
 
 
 def figures(evaluation: FidelityEvaluation, cohorts: Cohorts, with_real: bool) -> Iterator[Figure]:
-    """Spectra of lead II, and a map of the feature space."""
+    """Yield the spectra of lead II and the map of the feature space."""
     rate_hz = float(cohorts.sampling_rate_hz)
     rng = np.random.default_rng(0)
     wanted = cohorts.test.own_labels
@@ -53,8 +53,8 @@ def figures(evaluation: FidelityEvaluation, cohorts: Cohorts, with_real: bool) -
             for c in curves
         ],
         title="Power spectrum of lead II",
-        caption="Medians over records in the class mix of the test records; bands hold the central "
-        "half of them.",
+        caption="Medians over records, with the class mix of the test records. Bands contain the "
+        "central half of the records.",
     )
     if evaluation.feature_map is not None:
         yield scatter_svg(
@@ -65,10 +65,10 @@ def figures(evaluation: FidelityEvaluation, cohorts: Cohorts, with_real: bool) -
 
 
 def distance_table(result: FidelityResult, title: str = "Distances") -> Table:
-    """Every measure: generated, real against real, and source against target where there is one.
+    """Table of all measures: generated, real against real, and source against target if known.
 
-    An interval that is not of confidence is followed by "(spread)"; that of real against real never
-    is one.
+    "(spread)" marks an interval that is not a confidence interval. The interval of real against
+    real is always a spread and has no mark.
     """
     compared = result.measures()
     header = ("measure", "generated", "real against real", "source against target")
@@ -88,7 +88,7 @@ def distance_table(result: FidelityResult, title: str = "Distances") -> Table:
 
 
 def control_table(result: FidelityResult, title: str = "Negative controls") -> Table:
-    """The measures that have a rule: real against real, generated, and each negative control."""
+    """Table of the measures with a rule: real against real, generated, and negative controls."""
     rows: tuple[tuple[Cell, ...], ...] = tuple(
         (
             name,
@@ -102,9 +102,9 @@ def control_table(result: FidelityResult, title: str = "Negative controls") -> T
 
 
 def class_table(result: FidelityResult, title: str = "By class") -> Table:
-    """Records a side of each class, and generated beside real against real in brackets.
+    """Table of classes: records per side and measures, with real against real in brackets.
 
-    `not_measured` says how many a class that has too few would need.
+    For a class with too few records, `not_measured` states how many are needed.
     """
     measured: list[tuple[Cell, ...]] = [
         (name, own.frechet.records, *(_of_class(own, key) for key in SHOWN_OF_CLASSES))
@@ -115,7 +115,7 @@ def class_table(result: FidelityResult, title: str = "By class") -> Table:
         for name in result.not_measured
         if name.startswith(CLASS)
     ]
-    return Table(title, ("class", "records a side", *SHOWN_OF_CLASSES), (*measured, *left_out))
+    return Table(title, ("class", "records per side", *SHOWN_OF_CLASSES), (*measured, *left_out))
 
 
 def _of_class(result: FidelityMeasures, name: str) -> Formatted:
@@ -124,7 +124,7 @@ def _of_class(result: FidelityMeasures, name: str) -> Formatted:
 
 
 def _score(name: str, score: Estimate, interval: Interval | None = None) -> Formatted:
-    """An estimate in the form of its measure."""
+    """Format an estimate as is usual for its measure."""
     after = "(spread)" if interval == "spread" else ""
     if name.startswith("log10"):
         return Formatted.of(score, "+.2f", after)
@@ -135,7 +135,7 @@ def _score(name: str, score: Estimate, interval: Interval | None = None) -> Form
 
 
 def _curve(name: str, cohort: Cohort, rate_hz: float) -> Curve:
-    """Spectrum of lead II over the records of a cohort: median and quartiles."""
+    """Spectrum of lead II of a cohort: median and quartiles over its records."""
     from scipy.signal import welch
 
     lead_mv: npt.NDArray[np.float64] = cohort.signals_mv()[:, 1].astype(np.float64)

@@ -1,4 +1,4 @@
-"""What the fidelity question measures of each record of a set, and of the members of a class."""
+"""Measurements of the single records of a set, and of the records of a class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from ecgtransfer.evaluation.fidelity.result import (
 )
 from ecgtransfer.evaluation.halves import (
     Indices,
-    numbered_patients,
+    patient_indices,
 )
 from ecgtransfer.evaluation.signal_distances import (
     lead_correlations,
@@ -27,12 +27,12 @@ from ecgtransfer.statistics import (
     FloatArray,
 )
 
-#: Records of a set that take part at most, drawn at random: five matrices of their distances are
-#: 320 MiB, and more change the third digit.
+#: Largest number of records of a set; of more, this many are drawn at random. Five matrices of
+#: their distances need 320 MiB, and more records change the third digit only.
 LARGEST_SET = 4000
 
-#: Fewest records a side in a class that is measured on its own: with 5 neighbours each, a ball
-#: around one of fewer reaches through most of the class.
+#: Fewest records per side of a class that is measured on its own. With fewer, a ball that contains
+#: 5 neighbours contains a large part of the class.
 FEWEST_IN_A_CLASS = 20
 
 Distance32 = npt.NDArray[np.float32]
@@ -40,7 +40,16 @@ Distance32 = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class RecordMeasures:
-    """What is measured of each record of a set: n rows everywhere."""
+    """Measurements of the n records of a set.
+
+    Attributes:
+        features: features (n, F).
+        spectra: result of `log_spectra`, (n, leads, bins).
+        bands: result of `log_band_power`, (n, bands).
+        correlations: result of `lead_correlations`, (n, pairs of leads).
+        patients: patients (n,); None if every record is its own patient.
+        labels: labels (n, K), or None.
+    """
 
     features: FloatArray
     spectra: npt.NDArray[np.float32]
@@ -53,7 +62,7 @@ class RecordMeasures:
         return len(self.features)
 
     def select(self, index: Indices) -> "RecordMeasures":
-        """The records at `index`."""
+        """Return the measurements of the records at `index`."""
         return RecordMeasures(
             self.features[index],
             self.spectra[index],
@@ -65,7 +74,7 @@ class RecordMeasures:
 
 
 def thinned_indices(records: int, rng: np.random.Generator) -> Indices | slice:
-    """All of so many records, or `LARGEST_SET` of them drawn at random."""
+    """Indices of all records, or of `LARGEST_SET` drawn at random if there are more."""
     if records <= LARGEST_SET:
         return slice(None)
     return np.sort(rng.permutation(records)[:LARGEST_SET])
@@ -79,19 +88,37 @@ def measured_records(
     sampling_rate_hz: float,
     kept: Indices | slice,
 ) -> RecordMeasures:
-    """The kept records of a set, with what is measured of each."""
+    """Measure the records of a set at the indices `kept`.
+
+    Args:
+        features: features (n, F) of all records.
+        signals_mv: signals (n, leads, T) in millivolts.
+        patients: patients (n,), or None.
+        labels: labels (n, K), or None.
+        sampling_rate_hz: sampling rate of the signals.
+        kept: indices of the records to measure.
+
+    Raises:
+        CorpusError: the numbers of features, signals, patients and labels differ.
+    """
     values, signals = np.asarray(features, dtype=np.float64), np.asarray(signals_mv)
     if len(values) != len(signals):
         raise CorpusError(
             f"expected features and signals of the same records, got {len(values)} and "
-            f"{len(signals)}"
+            f"{len(signals)}; embed the same records"
         )
     names = None if patients is None else np.asarray(patients)
     hot = None if labels is None else np.asarray(labels) > 0
     if names is not None and names.shape != (len(values),):
-        raise CorpusError(f"expected one patient per record, {len(values)}, got {names.shape}")
+        raise CorpusError(
+            f"expected one patient per record, {len(values)}, got shape {names.shape}; pass one "
+            "name for each"
+        )
     if hot is not None and (hot.ndim != 2 or len(hot) != len(values)):
-        raise CorpusError(f"expected labels ({len(values)} records, K), got shape {hot.shape}")
+        raise CorpusError(
+            f"expected labels ({len(values)} records, K), got shape {hot.shape}; pass those of the "
+            "same records"
+        )
     signals = signals[kept]
     return RecordMeasures(
         features=values[kept],
@@ -109,45 +136,49 @@ def class_members(
     source: RecordMeasures | None,
     label_names: Sequence[str] | None,
 ) -> tuple[dict[str, tuple[RecordMeasures, RecordMeasures, RecordMeasures | None]], dict[str, str]]:
-    """Members of each class that can be measured, and why others cannot."""
+    """Select the records of each class.
+
+    Returns:
+        Real, generated and source records of each class that can be measured, and the reason for
+        each class that cannot.
+    """
     members: dict[str, tuple[RecordMeasures, RecordMeasures, RecordMeasures | None]] = {}
     left_out = {}
-    for number, name in enumerate(label_names or ()):
-        sides = [
-            None if side is None else _members(side, number, len(label_names or ()))
+    for column, name in enumerate(label_names or ()):
+        of_real, of_generated, of_source = (
+            None if side is None else _members(side, column, len(label_names or ()))
             for side in (real, generated, source)
-        ]
-        mine, theirs, others = sides
-        if mine is None or theirs is None:
+        )
+        if of_real is None or of_generated is None:
             continue
         allowed = min(
-            largest_half(numbered_patients(side.patients, len(side))) if len(side) else 0
-            for side in (mine, theirs)
+            largest_half(patient_indices(side.patients, len(side))) if len(side) else 0
+            for side in (of_real, of_generated)
         )
         if allowed < FEWEST_IN_A_CLASS:
             left_out[CLASS + name] = (
-                f"{len(mine)} real and {len(theirs)} generated records allow {allowed} a side, "
-                f"{FEWEST_IN_A_CLASS} are needed"
+                f"{len(of_real)} real and {len(of_generated)} generated records allow {allowed} "
+                f"per side, but {FEWEST_IN_A_CLASS} are needed"
             )
         else:
-            members[name] = mine, theirs, others
+            members[name] = of_real, of_generated, of_source
     return members, left_out
 
 
-def _members(side: RecordMeasures, number: int, classes: int) -> RecordMeasures | None:
-    """The records of a class; None for a set without labels."""
+def _members(side: RecordMeasures, column: int, classes: int) -> RecordMeasures | None:
+    """Select the records of a class; None for a set without labels."""
     if side.labels is None:
         return None
     if side.labels.shape[1] != classes:
         raise CorpusError(
-            f"expected labels (records, {classes}), one column for each name, got "
-            f"{side.labels.shape}"
+            f"expected labels (records, {classes}), one column for each name, got shape "
+            f"{side.labels.shape}; encode all sets with one LabelSpace"
         )
-    return side.select(np.flatnonzero(side.labels[:, number]))
+    return side.select(np.flatnonzero(side.labels[:, column]))
 
 
 def distance_matrix(a: FloatArray, b: FloatArray) -> Distance32:
-    """All distances (n, m) in float32: half the memory, and no measure sees the difference."""
+    """All distances (n, m), in float32: half the memory, and precise enough for all measures."""
     matrix = np.empty((len(a), len(b)), dtype=np.float32)
     for rows, distance in Distances.between(a, b).blocks():
         matrix[rows] = distance

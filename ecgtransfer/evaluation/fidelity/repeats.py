@@ -1,4 +1,4 @@
-"""Every measure of fidelity over repeated halves, and the two-sample tests of each repeat."""
+"""All measures of fidelity over repeated halves, with the two-sample tests of each repeat."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -47,7 +47,7 @@ from ecgtransfer.evaluation.halves import (
     Indices,
     Plan,
     Scale,
-    numbered_patients,
+    patient_indices,
     plan_halves,
 )
 from ecgtransfer.evaluation.signal_distances import (
@@ -60,16 +60,17 @@ from ecgtransfer.statistics import (
     streams,
 )
 
-#: Of those, how many the boosted classifier sees: each costs it seconds.
+#: Number of repeats with a boosted two-sample test, which takes seconds.
 BOOSTED_HALVES = 10
 
-#: Records a side behind the diversity at most: eigenvalues cost their cube.
+#: Largest number of records per side for the diversity: the cost of eigenvalues grows with its
+#: cube.
 DIVERSITY_RECORDS = 500
 
 
 @dataclass(frozen=True, eq=False)
 class _Drawn:
-    """What one repeat needs to know of the records it drew of one set."""
+    """Statistics of the records that one repeat drew of one set; `variety` is the Vendi score."""
 
     moments: Moments
     half_moments: tuple[Moments, Moments] | None
@@ -84,14 +85,14 @@ class _Drawn:
 
 @dataclass
 class Ticker:
-    """Counts repeats towards `total`."""
+    """Counter of repeats that reports progress."""
 
     progress: StepsDone | None
     total: int
     done: int = 0
 
     def __call__(self) -> None:
-        """Count one repeat."""
+        """Count one repeat and report it."""
         self.done += 1
         if self.progress is not None:
             self.progress(self.done, self.total)
@@ -109,22 +110,34 @@ def compare_sets(
     seed: int,
     tick: Ticker,
 ) -> tuple[FidelityMeasures, dict[str, FidelityMeasures]]:
-    """The measures of a generated set, and those of each control.
+    """Measure a generated set and each negative control against the real set.
 
-    A control is the real records altered, row by row: each repeat compares the left half with the
-    altered right half.
+    A control has the altered real records in the same order. Each repeat compares the left half of
+    the real records with the altered right half.
+
+    Args:
+        real: measurements of the real records.
+        generated: measurements of the generated records.
+        source: measurements of the source records, or None.
+        controls: measurements of the negative controls, by name.
+        kinds: classifiers of the two-sample test.
+        k: number of neighbours.
+        records: records per side; None for half of the smaller set.
+        repeats: number of repeats.
+        seed: seed of the draws.
+        tick: called after each repeat.
     """
     not_measured = {}
     plan = plan_halves(
-        numbered_patients(real.patients, len(real)),
-        numbered_patients(generated.patients, len(generated)),
-        None if source is None else numbered_patients(source.patients, len(source)),
+        patient_indices(real.patients, len(real)),
+        patient_indices(generated.patients, len(generated)),
+        None if source is None else patient_indices(source.patients, len(source)),
         records,
         repeats,
     )
     if source is not None and plan.source is None:
         not_measured["source against target"] = (
-            f"{plan.records} records a side are compared, of the source there are {len(source)}"
+            f"{plan.records} records per side are compared, but the source has {len(source)}"
         )
         source = None
     check_neighbours(plan.records, plan.records, k, "prdc")
@@ -132,7 +145,7 @@ def compare_sets(
     with_limit = plan.records >= least
     if not with_limit:
         not_measured["Frechet, n = ∞"] = (
-            f"{least} records a side are needed for {real.features.shape[1]} features, got "
+            f"{least} records per side are needed for {real.features.shape[1]} features, got "
             f"{plan.records}"
         )
     bandwidth = median_distance(real.features)
@@ -155,7 +168,7 @@ def compare_sets(
     values: dict[str, list[Mapping[str, float]]] = {"score": [], "reference": [], "source": []}
     altered: dict[str, list[Mapping[str, float]]] = {name: [] for name in controls}
     tests = _TwoSampleTests(real, others, kinds, seed)
-    for number, draw in enumerate(plan.draws(seed)):
+    for repeat, draw in enumerate(plan.draws(seed)):
         left = drawn(real, draw.left, within_real)
         right = drawn(real, draw.right, within_real)
         matrix = within_real[np.ix_(draw.left, draw.right)]
@@ -167,7 +180,7 @@ def compare_sets(
             matrix = between[name][np.ix_(draw.left, index)]
             scored[name] = _pair(left, other, matrix, k, bandwidth)
         for name, found in scored.items():
-            values[name].append({**found, **tests(name, draw, number)})
+            values[name].append({**found, **tests(name, draw, repeat)})
         for name, (side, within_control, to_control) in of_controls.items():
             other = drawn(side, draw.right, within_control)
             matrix = to_control[np.ix_(draw.left, draw.right)]
@@ -196,7 +209,7 @@ def _result(
     source: RecordMeasures | None,
     not_measured: dict[str, str],
 ) -> FidelityMeasures:
-    """Summaries of the values of all repeats, by side and name."""
+    """Summarise the values of all repeats, given by side and name."""
 
     def of(side: str, name: str) -> FloatArray:
         return np.array([found[name] for found in values[side] if name in found])
@@ -215,7 +228,7 @@ def _result(
     counts = of("score", "tested")
     tested = int(min(counts.min(), of("reference", "tested").min())) if len(counts) else 0
     if not len(counts):
-        not_measured["two-sample AUC"] = "of a control no rule asks for it"
+        not_measured["two-sample AUC"] = "not needed: no rule for controls uses it"
     elif all(np.isfinite(of(side, "linear")).all() for side in ("score", "reference")):
         two_sample = {
             kind: replace(compared(kind, "share"), records=tested)
@@ -224,7 +237,7 @@ def _result(
         }
     else:
         not_measured["two-sample AUC"] = (
-            f"{FEWEST_TESTED} patients a side are needed in each repeat, got {tested} records of "
+            f"{FEWEST_TESTED} patients per side are needed in each repeat, got {tested} records of "
             "matching classes"
         )
     with_limit = "frechet limit" in values["score"][0]
@@ -260,7 +273,7 @@ def _drawn(
     bandwidth: float,
     with_limit: bool,
 ) -> _Drawn:
-    """The records `index` of a set whose distances to one another are `matrix`."""
+    """Statistics of the records `index` of a set with the distance matrix `matrix`."""
     features = side.features[index]
     within = matrix[np.ix_(index, index)]
     distances = Distances.stored(within)
@@ -281,7 +294,7 @@ def _drawn(
 def _pair(
     real: _Drawn, other: _Drawn, matrix: Distance32, k: int, bandwidth: float
 ) -> dict[str, float]:
-    """Every measure of two drawn sets by its name, from the distances real to other."""
+    """All measures of two drawn sets by name; `matrix` has the distances from real to other."""
     between = Distances.stored(matrix)
     scores = {"frechet": frechet_of_moments(real.moments, other.moments)}
     if real.half_moments is not None and other.half_moments is not None:
@@ -310,7 +323,7 @@ def _pair(
 
 
 class _TwoSampleTests:
-    """The classifier two-sample tests of each repeat, class-matched where there are labels."""
+    """Classifier two-sample tests of each repeat, with matched classes if there are labels."""
 
     def __init__(
         self,
@@ -330,14 +343,16 @@ class _TwoSampleTests:
         labels = {name: side.labels for name, side in self.sides.items() if side.labels is not None}
         self.patterns = dict(zip(labels, label_patterns(*labels.values()), strict=True))
 
-    def __call__(self, name: str, draw: Draw, number: int) -> dict[str, float]:
-        """AUC by kind for the left half against another set, and "tested" records a side.
+    def __call__(self, name: str, draw: Draw, repeat: int) -> dict[str, float]:
+        """Test the left half against another set.
 
-        NaN where fewer are left than a test needs.
+        Returns:
+            The AUC of each kind of classifier, and the number of records per side as "tested". The
+            AUC is NaN if there are too few patients.
         """
-        left, right = self._records(name, draw, number)
+        left, right = self._records(name, draw, repeat)
         groups = self.groups["reference"][left], self.groups[name][right]
-        kinds = [kind for kind in self.kinds if kind == "linear" or number < BOOSTED_HALVES]
+        kinds = [kind for kind in self.kinds if kind == "linear" or repeat < BOOSTED_HALVES]
         if min(len(np.unique(patients)) for patients in groups) < FEWEST_TESTED:
             return {"tested": len(left), **dict.fromkeys(kinds, np.nan)}
         first = self.sides["reference"].features[left]
@@ -351,16 +366,16 @@ class _TwoSampleTests:
             },
         }
 
-    def _records(self, name: str, draw: Draw, number: int) -> tuple[Indices, Indices]:
-        """Of the left half, and of what it is tested against."""
+    def _records(self, name: str, draw: Draw, repeat: int) -> tuple[Indices, Indices]:
+        """Indices of records of the left half and of the other set, with matched classes."""
         drawn = {"reference": draw.right, "score": draw.generated, "source": draw.source}[name]
         assert drawn is not None
         if name not in self.patterns:
             return draw.left, drawn
-        rng = streams.generator(self.seed, streams.FIDELITY_LABEL_MIX, number)
-        mine, theirs = self.patterns["reference"][draw.left], self.patterns[name]
+        rng = streams.generator(self.seed, streams.FIDELITY_LABEL_MIX, repeat)
+        of_left, of_other = self.patterns["reference"][draw.left], self.patterns[name]
         if name == "reference":
-            left, right = matched(mine, theirs[draw.right], rng)
+            left, right = matched(of_left, of_other[draw.right], rng)
             return draw.left[left], draw.right[right]
-        left, right = matched(mine, theirs, rng, most_of_second=0.5)
+        left, right = matched(of_left, of_other, rng, most_of_second=0.5)
         return draw.left[left], right

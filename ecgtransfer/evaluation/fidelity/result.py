@@ -1,4 +1,4 @@
-"""Result of the fidelity question: comparisons, rules, and verdicts on them."""
+"""Result of the fidelity evaluation: comparisons, rules, and verdicts on them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,64 +11,72 @@ from ecgtransfer.statistics import (
     Verdict,
 )
 
-#: Frechet distance at most this multiple of real against real. 1 is as close as another sample of
-#: the same patients comes; twice that is as much again.
+#: Largest Frechet distance, as a multiple of real against real; 1 is as close as another sample of
+#: the same patients.
 FRECHET_LIMIT = 2.0
 
-#: Precision, recall and coverage at least this share of real against real: below one half, most of
-#: what one side has is missing on the other.
+#: Smallest precision, recall and coverage, as a share of real against real; below one half, most of
+#: one set is missing in the other.
 NEIGHBOUR_SHARE = 0.5
 
-#: Effective number of different records at least this share of real against real: a quarter of the
-#: variety is as much as may be missing.
+#: Smallest effective number of different records, as a share of real against real: a quarter of
+#: the diversity may be missing.
 DIVERSITY_SHARE = 0.75
 
-#: Log spectral distance at most this many dB, a factor of two in power ...
+#: Largest log spectral distance in dB; 3 dB are a factor of two in power.
 SPECTRAL_LIMIT_DB = 3.0
 
-#: ... difference of mean lead correlations at most this, of a scale from −1 to 1 ...
+#: Largest difference of mean lead correlations, which range from −1 to 1.
 CORRELATION_LIMIT = 0.1
 
-#: ... or, for both, this multiple of real against real where few records make that large.
+#: The last two limits are at least this multiple of real against real, which is large for few
+#: records.
 REFERENCE_FACTOR = 2.0
 
 
 class Rule(NamedTuple):
-    """A rule of fidelity: which measure, whether it is kept, and a sentence with the numbers.
+    """Result of a rule of fidelity.
 
-    kept: True where the whole interval is within the limit, False where the whole interval is
-        beyond it, else None. asked: False for what is reported without a rule. beyond: whether the
-        value itself is beyond the limit.
+    Attributes:
+        measure: name of the measure.
+        kept: True if the whole interval is within the limit, False if it is beyond, else None.
+        sentence: result in words.
+        required: False for a measure that is reported without a limit.
+        beyond: whether the value itself is beyond the limit.
     """
 
     measure: str
     kept: bool | None
     sentence: str
-    asked: bool = True
+    required: bool = True
     beyond: bool = False
 
 
 @dataclass(frozen=True)
 class FidelityMeasures:
-    """Every measure of a generated set, each number beside what real records score.
+    """All measures of a generated set, each compared with real against real.
 
     Attributes:
-        frechet, prdc, mmd: distances of features; see the functions of those names.
-        band_power: the errors of `band_power_error`, signed, by band; its reference lies around 0
-            and tells by its spread which errors are noise.
-        frechet_limit: `frechet_limit`, the Frechet distance extrapolated to infinitely many
-            records: unlike `frechet` it can be set beside a value from other numbers of records.
-            None for fewer than two records a side for each feature.
-        diversity: `vendi_score` of the generated over that of the real half, with the kernel of
-            `mmd`; 0 to 1 for less variety, real against real 1.
+        frechet: `frechet_distance`.
+        prdc: precision, recall, density and coverage; see `prdc`.
+        band_power: signed errors of `band_power_error` by band. The reference is around 0, and its
+            spread shows which errors are noise.
+        real_records: number of real records.
+        generated_records: number of generated records.
+        mmd: squared maximum mean discrepancy; see `mmd`.
+        diversity: `vendi_score` of the generated records divided by that of the real half, with the
+            kernel of `mmd`; below 1 for less diversity.
         mixing: `neighbour_mixing`.
-        two_sample: AUC of `two_sample_test` by kind of classifier, refitted in every repeat. Far
-            below 1/2 it betrays copies of real records: the twin of a record that is asked about
-            was learned with the other answer.
         lead_correlation: `lead_correlation_difference`.
         spectral_distance: `log_spectral_distance` in dB by lead, "all leads" first.
-        real_records, generated_records, source_records: that took part.
-        not_measured: for measures and classes that are missing, by name, the reason.
+        frechet_limit: `frechet_limit`, the Frechet distance extrapolated to infinitely many
+            records. Unlike `frechet` it can be compared with values for other numbers of records.
+            None for fewer than two records per side and feature.
+        two_sample: AUC of `two_sample_test` by kind of classifier, which is fitted in every repeat.
+            A value far below 1/2 reveals copies of real records: the classifier was trained on the
+            original with one answer and is tested on its copy with the other.
+        source_records: number of source records.
+        not_measured: reason for each missing measure or class, by name.
     """
 
     frechet: Comparison
@@ -87,7 +95,7 @@ class FidelityMeasures:
     not_measured: dict[str, str] = field(default_factory=dict)
 
     def ruled(self) -> dict[str, Comparison]:
-        """The measures of the whole set that have a rule, by the names of the rules."""
+        """Return the measures of the whole set that have a rule, by the names of the rules."""
         return {
             "Frechet distance": self.frechet,
             **{name: self.prdc[name] for name in ("precision", "recall", "coverage")},
@@ -97,7 +105,7 @@ class FidelityMeasures:
         }
 
     def rules_of_set(self) -> tuple[Rule, ...]:
-        """The rules of the set as a whole, see `FidelityResult.rules`."""
+        """Apply the rules for the whole set; see `FidelityResult.rules`."""
         spectrum = self.spectral_distance["all leads"]
         return (
             _at_most("Frechet distance", self.frechet, 0.0, FRECHET_LIMIT),
@@ -113,7 +121,7 @@ class FidelityMeasures:
         )
 
     def measures(self) -> dict[str, Comparison]:
-        """Every comparison by the name it has in a table, in its order."""
+        """Return all comparisons by name, in the order of the table."""
         limit = {} if self.frechet_limit is None else {"Frechet, n = ∞": self.frechet_limit}
         return {
             "Frechet distance": self.frechet,
@@ -134,10 +142,10 @@ class FidelityResult(FidelityMeasures):
     """Fidelity of a generated set.
 
     Attributes:
-        per_class: the measures of the records of one class, by name, but without the boosted test,
-            which needs more of them.
-        controls: negative controls by name: the measures of one half of the real records against
-            the other half altered in a way that a sound test must see.
+        per_class: measures of the records of each class, by label, without the boosted two-sample
+            test, which needs more records.
+        controls: negative controls, by name: measures of one half of the real records against the
+            other half, altered in a way that a sound evaluation must detect.
     """
 
     per_class: dict[str, FidelityMeasures] = field(default_factory=dict)
@@ -145,18 +153,18 @@ class FidelityResult(FidelityMeasures):
 
     @property
     def passed(self) -> bool | None:
-        """False where one of `rules` is broken, True where all are kept, else None.
+        """False if one of `rules` is broken, True if all are kept, else None.
 
-        None too where a negative control is `unseen`: what so few records let pass proves nothing.
+        None also if a negative control is `unseen`: then there are too few records for a verdict.
         """
-        kept = [rule.kept for rule in self.rules() if rule.asked]
+        kept = [rule.kept for rule in self.rules() if rule.required]
         if False in kept:
             return False
         return None if None in kept or self.unseen else True
 
     @property
     def unseen(self) -> tuple[str, ...]:
-        """The negative controls whose values are within the limit of every rule."""
+        """Negative controls that are not detected: their values are within all limits."""
         return tuple(
             name
             for name, control in self.controls.items()
@@ -164,24 +172,26 @@ class FidelityResult(FidelityMeasures):
         )
 
     def verdicts(self) -> tuple[Verdict, ...]:
-        """The whole first, then each of `rules`, then the negative controls."""
+        """Return the verdict on the set, then those on each rule and on each negative control."""
         rules = self.rules()
-        asked = [rule for rule in rules if rule.asked]
-        broken = [rule.measure for rule in asked if rule.kept is False]
-        undecided = [rule.measure for rule in asked if rule.kept is None]
-        records = f"at {self.frechet.records} records a side"
+        required = [rule for rule in rules if rule.required]
+        broken = [rule.measure for rule in required if rule.kept is False]
+        undecided = [rule.measure for rule in required if rule.kept is None]
+        records = f"{self.frechet.records} records per side"
         if broken:
-            whole = f"Fidelity fails {len(broken)} of {len(asked)} rules: {', '.join(broken)}."
+            whole = f"Fidelity fails {len(broken)} of {len(required)} rules: {', '.join(broken)}."
         elif self.unseen or undecided:
             reasons = []
             if undecided:
                 reasons.append(f"{', '.join(undecided)} undecided")
             if self.unseen:
-                reasons.append(f"{' and '.join(self.unseen)} would be taken for real {records}")
+                controls = " and ".join(self.unseen)
+                reasons.append(f"{controls} would pass as real with {records}")
             whole = f"Fidelity is open: {'; '.join(reasons)}; test on more records."
         else:
-            whole = f"Fidelity passes: all {len(asked)} rules are kept {records}"
-            whole += f", which {' and '.join(self.controls)} are not." if self.controls else "."
+            whole = f"Fidelity passes: all {len(required)} rules are kept with {records}"
+            controls = " and ".join(self.controls)
+            whole += f", and negative controls ({controls}) are detected." if controls else "."
         return (
             Verdict(self.passed, whole),
             *(Verdict(rule.kept, rule.sentence) for rule in rules),
@@ -195,21 +205,24 @@ class FidelityResult(FidelityMeasures):
         return "\n".join(verdict.sentence for verdict in self.verdicts())
 
     def _on_control(self, name: str) -> str:
-        """Which rules show that a negative control is not real."""
+        """Return a sentence on the rules that detect a negative control."""
         beyond = [rule.measure for rule in self.controls[name].rules_of_set() if rule.beyond]
-        records = f"at {self.controls[name].frechet.records} records a side"
+        records = f"{self.controls[name].frechet.records} records per side"
         if not beyond:
-            return f"Negative control, {name}: within the limits of all rules {records}."
-        return f"Negative control, {name}: seen {records} by {', '.join(beyond)}."
+            return (
+                f"Negative control, {name}: not detected with {records}; it is within the limits "
+                "of all rules."
+            )
+        return f"Negative control, {name}: detected with {records} by {', '.join(beyond)}."
 
     def rules(self) -> tuple[Rule, ...]:
-        """Every rule with its numbers, then what has none.
+        """Apply all rules; measures without a limit follow at the end.
 
-        Rules compare scores to the constants `FRECHET_LIMIT`, `NEIGHBOUR_SHARE`,
-        `DIVERSITY_SHARE`, `SPECTRAL_LIMIT_DB` and `CORRELATION_LIMIT` of this module. They ask for
-        a set that could stand in for real records, not for one that nobody can tell apart: the AUC
-        of the two-sample test is reported without a rule. A rule of the classes is broken where
-        the interval of one of them lies wholly beyond the limit, and undecided where a value does.
+        Rules compare scores with `FRECHET_LIMIT`, `NEIGHBOUR_SHARE`, `DIVERSITY_SHARE`,
+        `SPECTRAL_LIMIT_DB` and `CORRELATION_LIMIT`. They require a set that can replace real
+        records, not one that is indistinguishable from them; so the AUC of the two-sample test has
+        no limit. A rule for the classes is broken if the whole interval of a class is beyond the
+        limit, and undecided if only a value is.
         """
         rules = [*self.rules_of_set()]
         if self.per_class:
@@ -233,20 +246,20 @@ class FidelityResult(FidelityMeasures):
             Rule(
                 f"two-sample AUC, {kind}",
                 None,
-                f"A {kind} classifier tells generated from real records with an AUC of "
-                f"{test.score}, real from real with {test.reference}; 0.5 is chance, and no rule "
-                "is set.",
-                asked=False,
+                f"A {kind} classifier distinguishes generated from real records with an AUC of "
+                f"{test.score}, and two halves of the real records with {test.reference}; 0.5 is "
+                "chance, and there is no limit.",
+                required=False,
             )
             for kind, test in self.two_sample.items()
         ]
         return *rules, *reported
 
 
-#: What the name of a class in `FidelityResult.not_measured` begins with.
+#: Prefix of a class in `FidelityResult.not_measured`.
 CLASS = "class "
 
-#: The row of the mean discrepancy, whose interesting values are thousandths.
+#: Name of the maximum mean discrepancy in a table; its typical values are thousandths.
 MMD = "MMD² × 1000"
 
 
@@ -254,16 +267,16 @@ def _at_most(name: str, measure: Comparison, floor: float, factor: float, unit: 
     limit = max(floor, factor * measure.reference.value)
     score = measure.score
     kept = True if score.high <= limit else False if score.low > limit else None
-    told = f"{_told(name, measure, kept, unit)}; at most {limit:.3f}{unit} is asked."
-    return Rule(name, kept, told, beyond=score.value > limit)
+    sentence = f"{_outcome(name, measure, kept, unit)}; it must be at most {limit:.3f}{unit}."
+    return Rule(name, kept, sentence, beyond=score.value > limit)
 
 
 def _at_least(name: str, measure: Comparison, share: float) -> Rule:
     limit = share * measure.reference.value
     score = measure.score
     kept = True if score.low >= limit else False if score.high < limit else None
-    told = f"{_told(name, measure, kept, '')}; at least {limit:.3f} is asked."
-    return Rule(name, kept, told, beyond=score.value < limit)
+    sentence = f"{_outcome(name, measure, kept, '')}; it must be at least {limit:.3f}."
+    return Rule(name, kept, sentence, beyond=score.value < limit)
 
 
 def _of_classes(
@@ -273,7 +286,15 @@ def _of_classes(
     better_end: Callable[[Comparison], float],
     where: str,
 ) -> Rule:
-    """`better_end`: the end of an interval that is farther from the limit on its good side."""
+    """Apply a rule to all classes.
+
+    Args:
+        name: name of the rule.
+        measures: the measure of each class.
+        is_beyond: whether a value of a class is beyond the limit.
+        better_end: end of the interval that is on the good side of the value.
+        where: "beyond the limit" in words, for the sentence.
+    """
     broken = [
         label for label, measure in measures.items() if is_beyond(better_end(measure), measure)
     ]
@@ -283,22 +304,22 @@ def _of_classes(
     named = name[0].upper() + name[1:]
     kept = False if broken else None if beyond else True
     if kept:
-        told = f"keeps the rule: none of {len(measures)} values is {where}."
+        outcome = f"keeps the rule: none of {len(measures)} values is {where}."
     else:
-        told = (
+        outcome = (
             f"breaks the rule: the whole interval is {where} in "
             if broken
             else f"is undecided: the value, but not the whole interval, is {where} in "
         )
-        told += ", ".join(
+        outcome += ", ".join(
             f"{label} ({measures[label].score}, real against real {measures[label].reference})"
             for label in broken or beyond
         )
-        told += "."
-    return Rule(name, kept, f"{named} {told}", beyond=bool(beyond))
+        outcome += "."
+    return Rule(name, kept, f"{named} {outcome}", beyond=bool(beyond))
 
 
-def _told(name: str, measure: Comparison, kept: bool | None, unit: str) -> str:
+def _outcome(name: str, measure: Comparison, kept: bool | None, unit: str) -> str:
     named = name[0].upper() + name[1:]
     found = {True: "keeps the rule", False: "breaks the rule", None: "is undecided"}[kept]
     return f"{named} {found}: {measure.score}{unit}, real against real {measure.reference}{unit}"
@@ -306,18 +327,20 @@ def _told(name: str, measure: Comparison, kept: bool | None, unit: str) -> str:
 
 @dataclass(frozen=True)
 class FidelityEvaluation:
-    """Fidelity of the synthetic sets of a run, by the method that made them.
+    """Fidelity of the synthetic sets of a run.
 
-    feature_map: of all sets together; None where there are too few records for one.
+    Attributes:
+        methods: result by transfer method.
+        feature_map: map of all sets together; None if a set has too few records.
     """
 
     methods: dict[str, FidelityResult]
     feature_map: FeatureMap | None
 
     def verdicts(self) -> tuple[Verdict, ...]:
-        """One a method."""
+        """Return one verdict per method."""
         return whole_verdicts(self.methods)
 
     def tests(self) -> tuple[Verdict, ...]:
-        """What the verdicts rest on."""
+        """Return the verdicts of the single tests behind them."""
         return single_verdicts(self.methods)

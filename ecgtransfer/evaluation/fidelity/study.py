@@ -1,15 +1,14 @@
-"""Does a generated set look like the real one? Every measure beside real against real.
+"""Measure how close a generated set is to the real one, compared with real against real.
 
-An absolute distance says little: with fewer records than feature dimensions the Frechet distance
-of two samples of one law is far from 0. So each measure of `distances` and `two_sample` is read at
-one number of records three times: generated against real, one half of the real patients against
-the other, and the source's real records against the target's (`measure_fidelity`,
-`compare_with_halves`).
+An absolute distance says little: with fewer records than features, the Frechet distance of two
+samples of one distribution is far from 0. So each measure is computed three times with the same
+number of records: generated against real, one half of the real patients against the other, and the
+source's real records against the target's (`measure_fidelity`, `compare_with_halves`).
 
-Few records let nearly anything pass: the distances of a classifier's features are then mostly
-chance. So the same rules are asked of negative controls, at the same number of records: real ECGs
-altered in ways that no heart allows (`negative_controls`). Where one keeps all rules, a set that
-keeps them too is not known to be any better, and the answer is open.
+With few records nearly any set would pass, because distances of features are then dominated by
+chance. So the rules are also applied to negative controls with the same number of records: real
+ECGs altered in physiologically impossible ways (`negative_controls`). If a control keeps all rules,
+a set that keeps them may be no better than the control, and the verdict is open.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,7 +53,7 @@ from ecgtransfer.evaluation.fidelity.two_sample import (
 )
 from ecgtransfer.evaluation.halves import (
     HALVES,
-    numbered_patients,
+    patient_indices,
 )
 from ecgtransfer.evaluation.labelled import LabelledRecords
 from ecgtransfer.signals import INDEPENDENT_LEADS
@@ -63,12 +62,13 @@ from ecgtransfer.statistics import (
     streams,
 )
 
-#: Fewest records a side that have 5 neighbours each.
+#: Fewest records per side, so that each has 5 neighbours.
 FEWEST_COMPARED = 6
 
-#: Names of the negative controls, as they stand in a sentence, and where the chest leads begin.
+#: Names of the negative controls, for use in sentences.
 BACKWARDS, CHEST_OF_ANOTHER = "ECGs played backwards", "V1 to V6 of another patient"
 
+#: Index of the first chest lead.
 FIRST_CHEST_LEAD = INDEPENDENT_LEADS.index("V1")
 
 
@@ -78,26 +78,39 @@ def negative_controls(
     *,
     seed: int = 0,
 ) -> dict[str, npt.NDArray[np.floating]]:
-    """Real records altered so that no heart could have made them, by name: (n, 8, T) each.
+    """Alter real records in physiologically impossible ways.
 
-    signals_mv (n, 8, T) the independent leads, patients (n,) or none. "ECGs played backwards" have
-    the waves in the wrong order; "V1 to V6 of another patient" have limb and chest leads that
-    never beat together. Both keep each lead's spectrum and amplitudes. CorpusError for another
-    shape or fewer than 2 patients.
+    "ECGs played backwards" have the waves in the wrong order. "V1 to V6 of another patient" have
+    limb and chest leads with different beats. Both preserve the power spectrum and the amplitudes
+    of each lead.
+
+    Args:
+        signals_mv: independent leads (n, 8, T) of the real records.
+        patients: patients (n,); None if every record is its own patient.
+        seed: seed of the exchange of chest leads.
+
+    Returns:
+        Altered signals (n, 8, T) by the name of the control.
+
+    Raises:
+        CorpusError: the signals have another shape, or there are fewer than 2 patients.
     """
     signals = np.asarray(signals_mv)
     if signals.ndim != 3 or signals.shape[1] != len(INDEPENDENT_LEADS):
         raise CorpusError(
             f"expected signals (records, {len(INDEPENDENT_LEADS)} independent leads, samples), got "
-            f"shape {signals.shape}"
+            f"shape {signals.shape}; select them with independent_leads"
         )
-    names = numbered_patients(patients, len(signals))
+    names = patient_indices(patients, len(signals))
     if len(np.unique(names)) < 2:
-        raise CorpusError("expected records of at least 2 patients, whose leads can be exchanged")
+        raise CorpusError(
+            "expected records of at least 2 patients, whose leads can be exchanged, got 1; give "
+            "more records"
+        )
     order = in_patient_order(names, streams.generator(seed, streams.NEGATIVE_CONTROLS))
     other = np.empty(len(signals), dtype=np.intp)
-    # Patient after patient, the record as many places on as one patient fills at most is another's
-    # (unless one patient has more than half of all records).
+    # Records are sorted by patient and shifted by the largest number of records of a patient, so
+    # each gets the leads of another patient (unless one has more than half of all records).
     _, of_patient = np.unique(names, return_counts=True)
     other[order] = np.roll(order, -int(of_patient.max()))
     exchanged = signals.copy()
@@ -128,29 +141,51 @@ def measure_fidelity(
     seed: int = 0,
     progress: StepsDone | None = None,
 ) -> FidelityResult:
-    """All measures of this module for one generated set against one real set.
+    """Compare a generated set with a real set by all measures, overall and per class.
 
-    Features (n, F) and (m, F) of one embedding, signals (n, leads, T) and (m, leads, T) of the same
-    records in millivolts, best the eight independent leads; of the source too, which is measured
-    where it has at least `records`. Patients and `records` as in `compare_with_halves`. Give sets
-    of one class mix: all measures see a difference, the two-sample test alone matches classes
-    itself, where labels are given.
+    Both sets should have one class mix, because all measures but the two-sample test respond to a
+    difference of class mix; that test matches classes if there are labels. Of a set with more than
+    `records.LARGEST_SET` records, this many are drawn at random.
 
-    labels (n, K), generated_labels (m, K), label_names (K): with them the same is measured for the
-    records of each class of which both sides allow 20 records a side; source_labels (l, K) add the
-    source. controls: features (n, F) and signals (n, leads, T) of `negative_controls` of the real
-    records, by name; without them a pass says less. Of more than 4,000 records a set as many are
-    drawn at random. progress(done, total) counts repeats.
+    Args:
+        real_features: features (n, F).
+        generated_features: features (m, F) of the same embedding.
+        real_mv: signals (n, leads, T) in millivolts, preferably the eight independent leads.
+        generated_mv: signals (m, leads, T) in millivolts.
+        sampling_rate_hz: sampling rate of all signals.
+        patients: patients (n,); None if every record is its own patient.
+        source_features: features (l, F) of source records, or None; used if l is at least
+            `records`.
+        source_mv: signals (l, leads, T) of the source records.
+        generated_patients: patients (m,), as `patients`.
+        source_patients: patients (l,), as `patients`.
+        labels: labels (n, K). With labels, each class is measured for which both sets allow 20
+            records per side.
+        generated_labels: labels (m, K).
+        source_labels: labels (l, K).
+        label_names: names of the K labels.
+        controls: features (n, F) and signals (n, leads, T) of the `negative_controls` of the real
+            records, by name. Without them a pass is weaker evidence.
+        k: number of neighbours.
+        records: records per side; None for half of the smaller set.
+        repeats: number of repeats of `compare_with_halves`.
+        seed: seed of all random draws.
+        progress: called with (repeats done, repeats in total).
 
-    Errors as in `compare_with_halves`, `prdc`, `median_distance` and `band_power_error`;
-    CorpusError also where features, signals, patients, labels or controls differ in number, or
-    labels or source come without what belongs to them.
+    Raises:
+        CorpusError: numbers of features, signals, patients, labels or controls differ; labels or
+            source records are incomplete; or a set is one that `compare_with_halves`, `prdc`,
+            `median_distance` or `band_power_error` refuses.
+        ConfigError: a setting is one that these functions refuse.
     """
     if (source_features is None) != (source_mv is None):
-        raise CorpusError("expected features and signals of the source or neither; add the others")
+        raise CorpusError(
+            "expected both features and signals of the source or neither, got one; add the other"
+        )
     if (labels is None) != (generated_labels is None) or (labels is None) != (label_names is None):
         raise CorpusError(
-            "expected labels, generated_labels and label_names or none of them; add the others"
+            "expected all of labels, generated_labels and label_names or none of them, got some; "
+            "add the others"
         )
     checked_pair(real_features, generated_features)
     given = [
@@ -173,7 +208,7 @@ def measure_fidelity(
         if len(np.asarray(features)) != len(np.asarray(real_features)):
             raise CorpusError(
                 f"expected {len(np.asarray(real_features))} records of the control {name!r}, one "
-                f"of each real record, got {len(np.asarray(features))}"
+                f"for each real record, got {len(np.asarray(features))}; use negative_controls"
             )
         checked_pair(real_features, features)
         altered[name] = measured_records(
@@ -181,7 +216,10 @@ def measure_fidelity(
         )
     sides_of_all = [*sides, *altered.values()]
     if len({side.spectra.shape[1] for side in sides_of_all}) > 1:
-        raise CorpusError("expected signals with the same leads in every set")
+        raise CorpusError(
+            "expected signals with the same leads in every set, got different numbers; select the "
+            "same leads of all"
+        )
     real, generated = sides[:2]
     source = sides[2] if len(sides) > 2 else None
     classes, left_out = class_members(real, generated, source, label_names)
@@ -199,13 +237,14 @@ def measure_fidelity(
 
 @dataclass(frozen=True)
 class FidelitySettings:
-    """Settings of the fidelity question.
+    """Settings of the fidelity evaluation.
 
     Attributes:
-        methods: whose synthetic sets; none takes every method that has a set of that name.
-        name: of the sets.
-        classifier: of the target's training records, whose features are compared.
-        seed: of everything that is drawn.
+        methods: transfer methods to evaluate; empty for all that have a set of this name.
+        name: name of the synthetic sets.
+        classifier: settings of the classifier whose features are compared; it is trained on the
+            target's training records.
+        seed: seed of all random draws.
     """
 
     methods: tuple[str, ...] = ()
@@ -223,22 +262,30 @@ def evaluate_fidelity(
 ) -> FidelityEvaluation:
     """Compare each synthetic set with the target's test records.
 
-    In the feature space of a classifier of the target's training records, in spectra and between
-    leads; beside two halves of the test records, the source's records, all in the class mix of the
-    test records, and negative controls made from them. `workers` are not used.
+    The measures use the features of a classifier trained on the target's training records, power
+    spectra, and correlations between leads. They are also computed for two halves of the test
+    records, for source records, and for negative controls made from the test records. Synthetic and
+    source records are subsampled to the class mix of the test records.
+
+    Args:
+        settings: settings.
+        cohorts: records to compare.
+        folder: folder of the evaluation; the classifier is trained in it.
+        workers: not used.
+        progress: called with (repeats done, repeats in total).
 
     Raises:
-        ConfigError: too few test records, or too few synthetic ones of their classes.
+        ConfigError: there are too few test records, or too few synthetic records of their classes.
     """
     rng = streams.generator(settings.seed, streams.FIDELITY_SIDES)
     cohort = cohorts.test.subsample(LARGEST_COHORT, rng)
-    in_its_mix = [
+    matching = [
         each.select(match_class_mix(each.own_labels, cohort.own_labels, rng))
         for each in (*cohorts.synthetic.values(), *([cohorts.source] if cohorts.source else []))
     ]
-    compared = _records_a_side(cohort, dict(zip(cohorts.synthetic, in_its_mix, strict=False)))
+    compared = _records_per_side(cohort, dict(zip(cohorts.synthetic, matching, strict=False)))
     features = _Features.trained(settings, cohorts, folder / "embedding")
-    test, *others = (_Embedded.of(each, features) for each in (cohort, *in_its_mix))
+    test, *others = (_Embedded.of(each, features) for each in (cohort, *matching))
     sides = dict(zip(cohorts.synthetic, others, strict=False))
     source = others[-1] if cohorts.source else None
     controls = {
@@ -277,7 +324,7 @@ def evaluate_fidelity(
 
 @dataclass(frozen=True, eq=False)
 class _Features:
-    """Features of signals in the standard units of a classifier's training records."""
+    """Features of a classifier, standardised by those of its training records."""
 
     classifier: Classifier
     scale: FeatureScale
@@ -307,9 +354,12 @@ class _Embedded:
         return cls(records, features(records.signals_mv))
 
 
-def _records_a_side(test: Cohort, sides: Mapping[str, Cohort]) -> int:
-    """As many as every comparison can have, for a distance depends on it."""
-    _, of_patient = np.unique(numbered_patients(test.patients, len(test)), return_counts=True)
+def _records_per_side(test: Cohort, sides: Mapping[str, Cohort]) -> int:
+    """Largest number of records per side that all comparisons can have.
+
+    All must have the same number, because distances depend on it.
+    """
+    _, of_patient = np.unique(patient_indices(test.patients, len(test)), return_counts=True)
     half = (len(test) + 1 - int(of_patient.max())) // 2
     fewest = min(sides, key=lambda method: len(sides[method]))
     require_at_least(
@@ -320,14 +370,14 @@ def _records_a_side(test: Cohort, sides: Mapping[str, Cohort]) -> int:
         FEWEST_COMPARED,
         f"records with the test records' diagnoses in the set of {fewest} to measure fidelity",
     )
-    # Twice as many as are compared make a confidence interval; of fewer there is a spread.
+    # A confidence interval needs twice as many generated records as are compared.
     return min(half, max(len(sides[fewest]) // 2, FEWEST_COMPARED))
 
 
 def _feature_map(
     real: _Embedded, generated: Sequence[_Embedded], source: _Embedded | None, seed: int
 ) -> FeatureMap | None:
-    """A map of all sets; None where there are too few records for one."""
+    """Map of all sets; None if a set has too few records."""
     sets = [each.features for each in (real, *generated, *([source] if source else []))]
     if min(map(len, sets)) < FEWEST_COMPARED:
         return None

@@ -1,4 +1,4 @@
-"""Do synthetic records make physiological sense?"""
+"""Physiology: are intervals and class rules of synthetic records as in real ones?"""
 
 from ecgtransfer.evaluation.physiology.result import PhysiologyEvaluation, PhysiologyResult
 from ecgtransfer.evaluation.physiology.study import (

@@ -1,4 +1,4 @@
-"""Tables and figures of the physiology question."""
+"""Tables and figures of the physiology evaluation."""
 
 from collections.abc import Iterator, Mapping
 
@@ -13,7 +13,7 @@ from ecgtransfer.statistics import (
     Estimate,
 )
 
-#: Measures whose distributions are drawn, with the limits that textbooks set.
+#: Measures whose distributions are plotted, with the limits of textbooks.
 DRAWN_INTERVALS: Mapping[str, Mapping[str, float]] = {
     "heart rate": {},
     "PR": {"200 ms": 200.0},
@@ -23,7 +23,7 @@ DRAWN_INTERVALS: Mapping[str, Mapping[str, float]] = {
 
 
 def tables(evaluation: PhysiologyEvaluation) -> Iterator[Table]:
-    """Rules and distributions of each method."""
+    """Yield the tables of rules and of distributions of each method."""
     for method, result in evaluation.methods.items():
         yield rule_table(result, f"Rules of the classes, {method}")
         yield interval_table(result, f"Intervals, {method}")
@@ -32,7 +32,7 @@ def tables(evaluation: PhysiologyEvaluation) -> Iterator[Table]:
 def figures(
     evaluation: PhysiologyEvaluation, cohorts: Cohorts, with_real: bool
 ) -> Iterator[Figure]:
-    """How often the rules of the classes are obeyed, and intervals by class, of each method."""
+    """Yield for each method how often class rules are met, and intervals by class."""
     for method, result in evaluation.methods.items():
         tested = [rule for rule in result.rules if rule.shares]
         if tested:
@@ -42,8 +42,8 @@ def figures(
                     for rule in result.rules
                     if rule.shares
                 ],
-                title=f"Records that obey the rule of their class, {method}",
-                axis="records that pass",
+                title=f"Records that meet the rule of their class, {method}",
+                axis="records that meet the rule",
             )
         for measure, limits in DRAWN_INTERVALS.items():
             rows = [row for row in result.intervals if row.measure == measure]
@@ -58,9 +58,10 @@ def figures(
 
 
 def rule_table(result: PhysiologyResult, title: str = "Rules of the classes") -> Table:
-    """How often records obey the rule of their class: generated, real, and real of other classes.
+    """Table of how often records meet a class rule: generated, real, and real of other classes.
 
-    The difference has its own 95 % interval, and then the adjusted one.
+    The difference has two intervals: the plain 95 % interval, and the one adjusted for the number
+    of rules.
     """
     header = ("label", "rule", "generated", "real", "difference", "real, other classes", "verdict")
     rows = tuple(
@@ -79,7 +80,7 @@ def rule_table(result: PhysiologyResult, title: str = "Rules of the classes") ->
 
 
 def interval_table(result: PhysiologyResult, title: str = "Intervals") -> Table:
-    """Distributions of each measure in each group, and how far apart they are."""
+    """Table of the distribution of each measure in each group, and of the distance between them."""
     header = (
         "measure",
         "group",
@@ -105,7 +106,7 @@ def interval_table(result: PhysiologyResult, title: str = "Intervals") -> Table:
 
 
 def _shares(shares: ShareComparison | None) -> tuple[Formatted | None, ...]:
-    """Generated, real, and their difference in percentage points with both intervals."""
+    """Cells for generated, real, and their difference in percentage points with both intervals."""
     if shares is None:
         return (None, None, None)
     value = 100 * shares.difference.value

@@ -1,4 +1,4 @@
-"""Result of the physiology question: shares, distributions, rules, and verdicts on them."""
+"""Result of the physiology evaluation: shares, distributions, rules, and verdicts on them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,17 +11,17 @@ from ecgtransfer.statistics import (
     Verdict,
 )
 
-#: Generated records may obey a rule, and be delineated, this much less often than real ones: two
-#: samples of 100 real records that obey in four cases of five differ by as much (twice the standard
-#: error, 11 points) through chance alone, so nothing smaller is a fault that can be told.
+#: Generated records may meet a rule, or be delineated, this much less often than real ones. Two
+#: samples of 100 real records of which 80 % meet a rule differ as much by chance (twice the
+#: standard error is 11 percentage points), so a smaller difference could not be detected.
 MARGIN = 0.10
 
-#: Fewest records of either side, and of different real patients, of which a share or a distribution
-#: is told: from fewer, an interval is wider than any margin.
+#: Fewest records, and patients, of a side for which a share or a distribution is reported. With
+#: fewer, an interval is wider than any margin.
 FEWEST_RECORDS = 10
 
-#: Limb leads disagree by rounding alone; beyond this a recording has been damaged (the limit at
-#: which the preparation of a corpus reports a record).
+#: Limb leads of an intact recording disagree by rounding errors only; above this limit in
+#: millivolts, the preparation of a corpus reports a record.
 LIMB_LEADS_MV = 0.005
 
 #: Group of all records, in the tables.
@@ -32,12 +32,17 @@ RuleVerdict = Literal["kept", "broken", "undecided", "not tested"]
 
 @dataclass(frozen=True)
 class IntervalComparison:
-    """One measure in one group: its distribution in real and generated records.
+    """Distributions of one measure in the real and generated records of one group.
 
-    shift: median of the generated minus median of the real, with the bootstrap interval over
-        patients.
-    distance: 1-Wasserstein distance in the unit of the measure, beside that of two halves of the
-        real patients at the same number of records (`compare_with_halves`).
+    Attributes:
+        measure: name of the measure.
+        unit: unit of the measure.
+        group: label of the records, or `ALL`.
+        real: quantiles of the real records.
+        generated: quantiles of the generated records.
+        shift: generated minus real median, with the bootstrap interval over patients.
+        distance: 1-Wasserstein distance in the unit of the measure, compared with that of two
+            halves of the real patients (`compare_with_halves`).
     """
 
     measure: str
@@ -51,11 +56,19 @@ class IntervalComparison:
 
 @dataclass(frozen=True)
 class ShareComparison:
-    """A share of records, real and generated, and generated minus real.
+    """A share of records, real and generated, and their difference.
 
-    real, generated: with Wilson's intervals; the records of a patient count as one where they all
-        agree (`effective_records`). difference: with Newcombe's 95 % interval. adjusted: the same
-        at the confidence that holds for all verdicts of the study together (Bonferroni).
+    The number of records behind an interval is `effective_records`, which counts the records of a
+    patient as one if they all agree.
+
+    Attributes:
+        real: share of the real records, with Wilson's interval.
+        generated: share of the generated records, with Wilson's interval.
+        difference: generated minus real, with Newcombe's 95 % interval.
+        adjusted: same difference, with the interval that has 95 % confidence for all verdicts of
+            the study together (Bonferroni).
+        real_records: number of real records.
+        generated_records: number of generated records.
     """
 
     real: Estimate
@@ -68,15 +81,22 @@ class ShareComparison:
 
 @dataclass(frozen=True)
 class RuleResult:
-    """How often the records of a class obey its rule.
+    """How often the records of a class meet its rule.
 
-    others: share of the real records without the label that would obey it too, None where there
-        are none. contrast: the share of the real records with the label minus `others`, with
-        Newcombe's interval. Where its lower end is not above the margin the rule tells nothing, and
-        the verdict is "not tested".
-    shares: None, and the verdict "not tested", for fewer than 10 records or patients a side.
-    verdict: "kept" where the interval of the difference lies above -10 percentage points; "broken"
-        where it lies below that, and the adjusted one below 0; else "undecided".
+    Attributes:
+        label: label of the class.
+        sentence: the rule in words.
+        shares: shares of records that meet the rule; None, with the verdict "not tested", if a side
+            has fewer than 10 records or patients.
+        others: share of the real records without the label that meet the rule; None without such
+            records.
+        contrast: share of the real records with the label minus `others`, with Newcombe's interval.
+            If its lower end is not above the margin, the rule does not separate the classes, and
+            the verdict is "not tested".
+        real_records: number of real records of the class.
+        generated_records: number of generated records of the class.
+        verdict: "kept" if the interval of the difference lies above -10 percentage points; "broken"
+            if it lies below, and the adjusted interval below 0; else "undecided".
     """
 
     label: str
@@ -92,15 +112,19 @@ class RuleResult:
         if self.shares is None:
             return (
                 f"{self.label} not tested: {self.real_records} real and {self.generated_records} "
-                f"generated records, of {FEWEST_RECORDS} needed"
+                f"generated records, but {FEWEST_RECORDS} of each are needed"
             )
         if self.verdict == "not tested":
             return (
-                f"{self.label} not tested: the rule tells nothing, for "
-                f"{percent_text(self.shares.real)} of its real records and "
-                f"{100 * (self.others or 0):.0f} % of the other ones show {self.sentence}"
+                f"{self.label} not tested: the rule does not separate the classes, because "
+                f"{percent_text(self.shares.real)} of the real records with this label and "
+                f"{100 * (self.others or 0):.0f} % of the others show {self.sentence}"
             )
-        others = "" if self.others is None else f" ({100 * self.others:.0f} % of the other ones)"
+        others = (
+            ""
+            if self.others is None
+            else f" ({100 * self.others:.0f} % of real records without the label)"
+        )
         return (
             f"{self.label} {self.verdict}: {percent_text(self.shares.generated)} of the generated "
             f"and {percent_text(self.shares.real)} of the real records{others} show {self.sentence}"
@@ -109,16 +133,17 @@ class RuleResult:
 
 @dataclass(frozen=True)
 class PhysiologyResult:
-    """Physiology of a generated set beside that of real records; `verdicts` says it in words.
+    """Physiology of a generated set compared with real records; `verdicts` gives sentences.
 
     Attributes:
         failed: share of records that could not be delineated, `ALL` first, then by label.
-        failure_verdict: of all records, as `RuleResult.verdict` with delineated for obeying.
-        reasons: why, and how many, real and generated.
-        intervals: distributions by measure and group, where both sides have enough records.
-        rules: one a label that has a rule.
-        limb_leads_mv: largest departure from Einthoven's and Goldberger's laws, (real, generated);
-            None where records were eight leads, of which the others are computed.
+        failure_verdict: verdict on that share for all records, with the rules of
+            `RuleResult.verdict`.
+        reasons: number of failed records by reason, (real, generated).
+        intervals: distributions by measure and group, if both sides have enough records.
+        rules: result of each rule.
+        limb_leads_mv: largest deviation from Einthoven's and Goldberger's laws, (real, generated);
+            None for records with eight leads, from which the others are computed.
     """
 
     failed: dict[str, ShareComparison]
@@ -130,10 +155,10 @@ class PhysiologyResult:
 
     @property
     def passed(self) -> bool | None:
-        """True where all that was tested is kept, False where one thing is broken, else None.
+        """True if all requirements are met, False if one is broken, else None.
 
-        What is asked for: the tested rules, delineation as often as of real records, and limb leads
-        that agree within 5 microvolts. None too where no rule could be tested.
+        The requirements are the tested rules, delineation as often as for real records, and limb
+        leads that agree within 5 microvolts. None also if no rule could be tested.
         """
         rules = [rule.verdict for rule in self.rules if rule.verdict != "not tested"]
         found = [self.failure_verdict, *rules]
@@ -142,15 +167,15 @@ class PhysiologyResult:
         return True if rules and set(found) == {"kept"} else None
 
     def verdicts(self) -> tuple[Verdict, ...]:
-        """The whole first, then failures, limb leads and each rule, in sentences."""
+        """Return the verdict on the set, then those on failures, limb leads and each rule."""
         found = [Verdict(self.passed, self._on_all()), self._on_failures()]
         disagreement = self.limb_leads_mv[1]
         if disagreement is not None:
             found.append(
                 Verdict(
                     disagreement <= LIMB_LEADS_MV,
-                    "The limb leads of generated records depart from Einthoven's and Goldberger's "
-                    f"laws by up to {1000 * disagreement:.1f} microvolts; rounding explains "
+                    "The limb leads of generated records deviate from Einthoven's and Goldberger's "
+                    f"laws by up to {1000 * disagreement:.1f} microvolts; rounding explains up to "
                     f"{1000 * LIMB_LEADS_MV:.0f}.",
                 )
             )
@@ -167,52 +192,52 @@ class PhysiologyResult:
         if not tested:
             on_rules = "no class has a rule that could be tested"
         else:
-            told = [
+            parts = [
                 f"{', '.join(labels[verdict])} {verdict}"
                 for verdict in ("broken", "undecided", "kept")
                 if verdict in labels
             ]
-            on_rules = f"of the rules of {tested} classes {'; '.join(told)}"
+            on_rules = f"rules of {tested} classes: {'; '.join(parts)}"
         if tested and "not tested" in labels:
             on_rules += f" (not tested: {', '.join(labels['not tested'])})"
         word = {True: "Passed", False: "Failed", None: "Open"}[self.passed]
         return (
-            f"{word}: {on_rules}; generated records may obey them {100 * MARGIN:.0f} percentage "
-            "points less often than real ones."
+            f"{word}: {on_rules}; generated records may meet a rule up to {100 * MARGIN:.0f} "
+            "percentage points less often than real ones."
         )
 
     def _on_failures(self) -> Verdict:
         share = self.failed[ALL]
-        limit = f"the limit is {100 * MARGIN:.0f} percentage points more"
-        told = {"kept": limit, "broken": f"too many, {limit}", "undecided": f"unclear, {limit}"}
+        limit = f"the limit is {100 * MARGIN:.0f} percentage points more than real records"
+        judged = {"kept": limit, "broken": f"too many: {limit}", "undecided": f"undecided: {limit}"}
         return Verdict(
             passed_of(self.failure_verdict),
             f"{percent_text(share.generated)} of the generated and {percent_text(share.real)} of "
-            f"the real records could not be delineated; {told[self.failure_verdict]}.",
+            f"the real records could not be delineated; {judged[self.failure_verdict]}.",
         )
 
 
 @dataclass(frozen=True)
 class PhysiologyEvaluation:
-    """Physiology of the synthetic sets of a run, by the method that made them."""
+    """Physiology of the synthetic sets of a run, by transfer method."""
 
     methods: dict[str, PhysiologyResult]
 
     def verdicts(self) -> tuple[Verdict, ...]:
-        """One a method."""
+        """Return one verdict per method."""
         return whole_verdicts(self.methods)
 
     def tests(self) -> tuple[Verdict, ...]:
-        """What the verdicts rest on."""
+        """Return the verdicts of the single tests behind them."""
         return single_verdicts(self.methods)
 
 
 def passed_of(verdict: RuleVerdict) -> bool | None:
-    """Whether a rule is kept; None where it is undecided or not tested."""
+    """Whether a rule is kept; None if it is undecided or not tested."""
     return {"kept": True, "broken": False}.get(verdict)
 
 
 def percent_text(share: Estimate) -> str:
-    """A share in per cent with its interval."""
+    """Format a share in per cent with its interval."""
     value, low, high = (100 * x for x in (share.value, share.low, share.high))
     return f"{value:.0f} % [{low:.0f}, {high:.0f}]"

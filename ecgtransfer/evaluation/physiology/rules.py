@@ -1,4 +1,4 @@
-"""What every record of a diagnosis must show, with the source of each limit."""
+"""Rules that every record of a diagnosis must meet, with the source of each limit."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -7,43 +7,47 @@ from typing import NamedTuple
 from ecgtransfer.evaluation.delineation import Intervals
 from ecgtransfer.signals import LEADS
 
-#: PR of a conducted sinus beat, both ends normal; above it is first degree block (Kusumoto et al.,
-#: 2018 ACC/AHA/HRS guideline on bradycardia, table of definitions).
+#: Normal PR interval of a conducted sinus beat; a longer one is first-degree block (Kusumoto et
+#: al., 2018 ACC/AHA/HRS guideline on bradycardia, table of definitions).
 PR_NORMAL_MS = (120.0, 200.0)
 
-#: Complete bundle branch block begins here (Surawicz et al., AHA/ACCF/HRS recommendations part III,
-#: Circulation 2009) ...
+#: Shortest QRS of complete bundle branch block (Surawicz et al., AHA/ACCF/HRS recommendations part
+#: III, Circulation 2009).
 BLOCK_QRS_MS = 120.0
 
-#: ... less what the delineation reads too short on real records, one sampling interval at 100 Hz:
-#: the healthy of PTB-XL have 82 ms in the median, the recommendations about 90. Not a textbook's
-#: number: with it 95 % of the real right bundle branch blocks obey their rule, without it 86 %. On
-#: simulated records, whose QRS ends sharply, the error has the other sign.
+#: Tolerance for this limit: the delineation underestimates QRS on real records by about one
+#: sampling interval at 100 Hz. Healthy records of PTB-XL have a median of 82 ms, the
+#: recommendations state about 90. With the tolerance 95 % of the real right bundle branch blocks
+#: meet their rule, without it 86 %. On simulated records, whose QRS ends sharply, the error has the
+#: opposite sign.
 QRS_TOLERANCE_MS = 10.0
 
-#: So a reading is either that of a normal QRS, which ends below this, or that of a wide one.
+#: Limit between a normal and a wide QRS, as measured by the delineation.
 WIDE_QRS_MS = BLOCK_QRS_MS - QRS_TOLERANCE_MS
 
-#: Root mean square of successive RR differences over mean RR from which on a rhythm is irregular
-#: (the statistic: Dash et al., Ann Biomed Eng 2009). Simulated sinus rhythm has 0.03 in the median,
-#: atrial fibrillation 0.28.
+#: A rhythm is irregular if the root mean square of successive RR differences over the mean RR is at
+#: least this (statistic: Dash et al., Ann Biomed Eng 2009). The median is 0.03 in simulated sinus
+#: rhythm and 0.28 in atrial fibrillation.
 IRREGULAR_RR = 0.1
 
-#: P waves are absent when fewer beats than this have the same one.
+#: P waves are absent if a smaller share of beats than this has the same P wave.
 P_PRESENT = 0.5
 
-#: ST depression in two contiguous leads, horizontal or downsloping, so that it still stands 60 ms
-#: after J, and ST elevation there at J, in V2 and V3 more (Thygesen et al., Fourth Universal
-#: Definition of Myocardial Infarction, 2018; of the limits for V2 and V3 that of men from 40 years
-#: on, since sex and age are not part of a signal). Of 120 healthy records of PTB-XL 19 % are so
-#: depressed at J itself, 2 % at J + 60 ms; elevated are 2 % at J, 17 % at J + 60 ms.
+#: Limit of ST depression at J + 60 ms in two contiguous leads. There, only horizontal and
+#: downsloping depressions remain (Thygesen et al., Fourth Universal Definition of Myocardial
+#: Infarction, 2018). Of 120 healthy records of PTB-XL, 2 % are below it at J + 60 ms, but 19 % at
+#: the J point.
 ST_DEPRESSION_MV = -0.05
 
+#: Limit of ST elevation at the J point in two contiguous leads (same source). Of the same records,
+#: 2 % are above it at the J point, but 17 % at J + 60 ms.
 ST_ELEVATION_MV = 0.1
 
+#: Limit of ST elevation in V2 and V3: the one for men from 40 years on, because sex and age are not
+#: part of a signal.
 ST_ELEVATION_V2_V3_MV = 0.2
 
-#: Leads that look at neighbouring regions, limb leads in Cabrera's order (Wagner et al.,
+#: Pairs of leads that show neighbouring regions, limb leads in Cabrera's order (Wagner et al.,
 #: AHA/ACCF/HRS recommendations part VI, 2009).
 CONTIGUOUS_LEADS = (
     ("aVL", "I"), ("I", "-aVR"), ("-aVR", "II"), ("II", "aVF"), ("aVF", "III"),
@@ -52,22 +56,25 @@ CONTIGUOUS_LEADS = (
 
 
 class ClassRule(NamedTuple):
-    """What every record of a class must show, in a sentence and as a test of its `Intervals`.
+    """Rule that every record of a class must meet.
 
-    The rule is not asked of records that have one of the labels `unless` as well.
+    Attributes:
+        sentence: the rule in words.
+        holds: the rule as a test of the `Intervals` of a record.
+        unless: the rule does not apply to records that also have one of these labels.
     """
 
     sentence: str
     holds: Callable[[Intervals], bool]
     unless: tuple[str, ...] = ()
 
-    def obeyed_by(self, intervals: Intervals) -> bool:
-        """True where it holds; a record that could not be delineated does not obey."""
+    def met_by(self, intervals: Intervals) -> bool:
+        """Whether a record meets the rule; one that could not be delineated does not."""
         return intervals.failed is None and self.holds(intervals)
 
 
 def number_or_nan(value: float | None) -> float:
-    """The value, or NaN where none was found: no comparison with NaN holds."""
+    """Return the value, or NaN for None; every comparison with NaN is false."""
     return math.nan if value is None else value
 
 
@@ -130,7 +137,7 @@ def _elevated(found: Intervals) -> bool:
     return any({*pair} <= high for pair in CONTIGUOUS_LEADS)
 
 
-#: The rules by label name; labels that are not here have none.
+#: Rules by label name; other labels have no rule.
 RULES: Mapping[str, ClassRule] = {
     "NORM": ClassRule(
         "PR 120 to 200 ms, QRS below 120 ms (110 within the error at 100 Hz), regular RR (RMSSD "
@@ -139,7 +146,7 @@ RULES: Mapping[str, ClassRule] = {
         ("AFIB", "1AVB", "CLBBB", "CRBBB", "PAC", "PVC"),
     ),
     "AFIB": ClassRule(
-        "irregular RR (RMSSD at least 0.1 of the mean), same P wave in fewer than half of the "
+        "irregular RR (RMSSD at least 0.1 of the mean), the same P wave in fewer than half of the "
         "beats",
         _fibrillation,
     ),
@@ -155,7 +162,7 @@ RULES: Mapping[str, ClassRule] = {
         _right_block,
     ),
     "PAC": ClassRule(
-        "an early beat (RR below 0.8 of its neighbours) with the usual QRS or a narrow one",
+        "an early beat (RR below 0.8 of its neighbours) with the usual or a narrow QRS",
         _early_narrow,
         ("AFIB",),
     ),

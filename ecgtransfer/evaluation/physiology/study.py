@@ -1,17 +1,20 @@
-"""Does a generated set make physiological sense? Intervals and the rules of each class.
+"""Compare intervals and class rules of generated records with those of real records.
 
-Every number of the generated records stands beside that of real records that went through the same
-delineation, because a rule that a textbook gives to hearts is broken by real records too: by wrong
-labels, by wrong delineation, by a finding that has gone when the record is made. What is asked of a
-generator is to break it no more often than they do, within a margin of 10 percentage points.
+Real records are delineated in the same way. They do not always meet a textbook rule either: labels
+and delineation have errors, and a finding may be absent when the record is made. We therefore
+require that generated records meet a rule as often as real ones, within a margin of 10 percentage
+points.
 
-Verdicts are those of a non-inferiority study. A rule is kept where the whole 95 % interval of the
-difference (Newcombe 1998) lies above minus the margin. It is broken where that interval lies below
-minus the margin and the one adjusted for the number of verdicts (Bonferroni) below 0, so that of
-sets as good as real ones no more than 2.5 % fail by all rules together. Otherwise it is undecided.
-The set passes where every rule is kept, which needs no adjustment (intersection-union test, Berger
-1982), and fails where one is broken. A rule that real records of other classes obey about as often
-cannot be broken by a generator that ignores the class, so it is not tested.
+The verdicts are those of a non-inferiority study:
+- A rule is "kept" if the whole 95 % interval of the difference (Newcombe 1998) lies above minus the
+  margin.
+- It is "broken" if that interval lies below minus the margin, and the interval adjusted for the
+  number of verdicts (Bonferroni) lies below 0. Thus at most 2.5 % of the sets that are as good as
+  real ones fail by any rule.
+- Otherwise it is "undecided".
+The set passes if every rule is kept, which needs no adjustment (intersection-union test, Berger
+1982), and fails if one is broken. A rule that real records of other classes meet about as often is
+"not tested", because a generator that ignores the class would meet it too.
 """
 
 from collections import Counter
@@ -60,7 +63,7 @@ from ecgtransfer.statistics import (
 
 
 class Measure(NamedTuple):
-    """What is compared as a distribution: name, unit, and where it stands in `Intervals`."""
+    """A measure whose distributions are compared: name, unit, and its value in `Intervals`."""
 
     name: str
     unit: str
@@ -68,7 +71,7 @@ class Measure(NamedTuple):
 
 
 def _axis(found: Intervals) -> float | None:
-    # The circle is cut at -150 degrees, where the fewest hearts are.
+    # The circle is cut at -150 degrees, the rarest axis.
     return None if found.qrs_axis_deg is None else (found.qrs_axis_deg + 150) % 360 - 150
 
 
@@ -89,9 +92,9 @@ MEASURES = (
     Measure("QTc", "ms", lambda found: found.qtc_ms),
     Measure("beats with the P wave", "share", lambda found: found.p_wave_share),
     Measure("QRS axis", "degrees", _axis),
-    Measure("likeness of beats", "correlation", lambda found: found.beat_correlation),
-    Measure("spread of R over beats", "of mean R", lambda found: found.r_spread),
-    Measure("PR jitter over beats", "ms", lambda found: found.pr_jitter_ms),
+    Measure("similarity of beats", "correlation", lambda found: found.beat_correlation),
+    Measure("R amplitude variation between beats", "of mean R", lambda found: found.r_spread),
+    Measure("PR variation between beats", "ms", lambda found: found.pr_jitter_ms),
     Measure("lowest ST at J + 60 ms of twelve leads", "mV", _lowest_st),
     Measure("highest ST at J of twelve leads", "mV", _highest_st),
 )
@@ -99,13 +102,13 @@ MEASURES = (
 
 @dataclass(frozen=True)
 class PhysiologySettings:
-    """Settings of the physiology question.
+    """Settings of the physiology evaluation.
 
     Attributes:
-        methods: whose synthetic sets; none takes every method that has a set of that name.
-        name: of the sets.
-        records: of a side, at most, drawn at random.
-        seed: of everything that is drawn.
+        methods: transfer methods to evaluate; empty for all that have a set of this name.
+        name: name of the synthetic sets.
+        records: largest number of records per side; more are subsampled at random.
+        seed: seed of all random draws.
     """
 
     methods: tuple[str, ...] = ()
@@ -121,10 +124,17 @@ def evaluate_physiology(
     workers: int = 1,
     progress: StepsDone | None = None,
 ) -> PhysiologyEvaluation:
-    """Delineate each synthetic set and the target's records, and compare the two.
+    """Delineate each synthetic set and the target's records, and compare them.
 
-    All of the target's records count as real, the training records too: the rules of the classes
-    come from textbooks, and rare classes have few test records. `folder` stays empty.
+    The real side has training and test records of the target: the rules come from textbooks, not
+    from training, and rare classes have few test records.
+
+    Args:
+        settings: settings.
+        cohorts: records to compare.
+        folder: folder of the evaluation, which stays empty.
+        workers: number of processes for the delineation.
+        progress: called with (records done, records in total).
     """
     rng = streams.generator(settings.seed, streams.PHYSIOLOGY_SIDES)
     both = np.concatenate([cohorts.train.indices, cohorts.test.indices])
@@ -163,7 +173,14 @@ def evaluate_physiology(
 
 @dataclass(frozen=True, eq=False)
 class _Side:
-    """Records of one origin: what was measured, labels (n, K), patients (n,), seed."""
+    """Records of one origin.
+
+    Attributes:
+        intervals: measurements of each record.
+        labels: labels (n, K).
+        patients: patients (n,).
+        seed: seed of the bootstrap.
+    """
 
     intervals: tuple[Intervals, ...]
     labels: BoolArray
@@ -171,19 +188,19 @@ class _Side:
     seed: int
 
     def draws(self, rows: npt.NDArray[np.intp], resamples: int) -> npt.NDArray[np.uint16]:
-        """How often each of these records occurs in each resample of their patients."""
+        """Resample the patients; return the count of each of these records, (resamples, n)."""
         everyone = np.ones((len(rows), 1))
         return draw_resamples(everyone, self.patients[rows], resamples=resamples, seed=self.seed)
 
     def share(
         self, rows: npt.NDArray[np.intp], counts: Callable[[Intervals], bool]
     ) -> tuple[float, float]:
-        """Share of these records for which `counts` is true, and how many they are worth."""
+        """Share of these records for which `counts` is true, and their effective number."""
         counted = [counts(self.intervals[row]) for row in rows]
         return float(np.mean(counted)), effective_records(self.patients[rows])
 
     def enough(self, rows: npt.NDArray[np.intp]) -> bool:
-        """Records, and patients, that carry a share or a distribution."""
+        """Whether these records have enough patients for a share or a distribution."""
         return len(np.unique(self.patients[rows])) >= FEWEST_RECORDS
 
 
@@ -205,16 +222,28 @@ def measure_physiology(
     repeats: int = HALVES,
     seed: int = 0,
 ) -> PhysiologyResult:
-    """Distributions, failures and class rules of generated records beside those of real ones.
+    """Compare distributions, failed delineations and class rules of generated and real records.
 
-    `real` (n) and `generated` (m) from `measure_intervals`, labels (n, K) and (m, K) of 0 and 1 in
-    the order of `label_names` (K), patients (n,) and (m,) or none (every record its own). Intervals
-    of shares are Wilson's, of their differences Newcombe's; those of shifts are 95 % percentile
-    intervals over resampled patients, each side apart; those of distances are of
-    `compare_with_halves` with `repeats`. Rules: `RULES`, by label name.
+    Intervals of shares are Wilson's, those of their differences Newcombe's. Intervals of shifts are
+    95 % percentile intervals over resampled patients of each side. Intervals of distances come from
+    `compare_with_halves`. The rules are `RULES`.
 
-    Raises CorpusError where numbers of records, labels and names differ, or a side has fewer than
-    10 records or patients; ConfigError for fewer than 2 resamples or repeats.
+    Args:
+        real: measurements of the n real records, from `measure_intervals`.
+        real_labels: labels (n, K) of 0 and 1.
+        generated: measurements of the m generated records.
+        generated_labels: labels (m, K) of 0 and 1.
+        label_names: names of the K labels, in order.
+        real_patients: patients (n,); None if every record is its own patient.
+        generated_patients: patients (m,); None if every record is its own patient.
+        resamples: bootstrap resamples.
+        repeats: repeats of `compare_with_halves`.
+        seed: seed of all random draws.
+
+    Raises:
+        CorpusError: the numbers of records, labels and names differ, or a side has fewer than 10
+            records or patients.
+        ConfigError: there are fewer than 2 resamples or repeats.
     """
     sides = (
         _side(real, real_labels, label_names, real_patients, "real", 2 * seed),
@@ -252,13 +281,14 @@ def _side(
     origin: str,
     seed: int,
 ) -> _Side:
-    """One origin, checked."""
+    """Check the records of one origin."""
     known = checked_labels(labels)
     names = np.arange(len(intervals)) if patients is None else np.asarray(patients)
     if known.shape != (len(intervals), len(label_names)) or names.shape != (len(intervals),):
         raise CorpusError(
             f"expected labels and patients of {len(intervals)} {origin} records and "
-            f"{len(label_names)} label names, got shapes {known.shape} and {names.shape}"
+            f"{len(label_names)} label names, got shapes {known.shape} and {names.shape}; pass "
+            "those of the same records"
         )
     side = _Side(tuple(intervals), known, names, seed)
     if not side.enough(np.arange(len(names))):
@@ -275,7 +305,14 @@ def _shares(
     counts: Mapping[str, Callable[[Intervals], bool]],
     comparisons: int,
 ) -> dict[str, ShareComparison]:
-    """Share of each group's records for which `counts` is true; too small groups are left out."""
+    """Share of each group's records for which `counts` is true, without groups that are too small.
+
+    Args:
+        sides: real and generated records.
+        groups: indices of the records of each group, by name, real and generated.
+        counts: condition of each group.
+        comparisons: number of verdicts that the adjusted interval accounts for.
+    """
     shares = {}
     for name, rows in groups.items():
         if not all(side.enough(at) for side, at in zip(sides, rows, strict=True)):
@@ -305,7 +342,7 @@ def _compared(
     resamples: int,
     repeats: int,
 ) -> IntervalComparison | None:
-    """One measure in one group; None where it was found in too few records."""
+    """Compare one measure in one group; None if too few records have a value."""
     spreads, values, drawn, patients = [], [], [], []
     for side, at in zip(sides, rows, strict=True):
         found = np.array([number_or_nan(measure.of(side.intervals[row])) for row in at])
@@ -338,43 +375,47 @@ def _compared(
 
 
 def _rules(sides: _Sides, label_names: Sequence[str]) -> tuple[tuple[RuleResult, ...], int]:
-    """How often the records of each class obey its rule; the number of verdicts of the study."""
-    numbers = {name: number for number, name in enumerate(label_names)}
+    """Compare how often the records of each class meet its rule.
+
+    Returns:
+        The result of each rule, and the number of verdicts of the study.
+    """
+    columns = {name: column for column, name in enumerate(label_names)}
     groups: dict[str, _Rows] = {}
     others: dict[str, float | None] = {}
     contrasts: dict[str, Estimate | None] = {}
     for label in RULES:
-        if label not in numbers:
+        if label not in columns:
             continue
-        excused = [numbers[name] for name in RULES[label].unless if name in numbers]
+        exempt = [columns[name] for name in RULES[label].unless if name in columns]
         real, generated = (
-            np.flatnonzero(side.labels[:, numbers[label]] & ~side.labels[:, excused].any(axis=1))
+            np.flatnonzero(side.labels[:, columns[label]] & ~side.labels[:, exempt].any(axis=1))
             for side in sides
         )
         groups[label] = (real, generated)
-        without = np.flatnonzero(~sides[0].labels[:, numbers[label]])
+        without = np.flatnonzero(~sides[0].labels[:, columns[label]])
         others[label], contrasts[label] = None, None
         if len(without):
-            other = sides[0].share(without, RULES[label].obeyed_by)
+            other = sides[0].share(without, RULES[label].met_by)
             others[label] = other[0]
             if len(real):
-                own = sides[0].share(real, RULES[label].obeyed_by)
+                own = sides[0].share(real, RULES[label].met_by)
                 contrasts[label] = newcombe_difference(*other, *own)
-    telling = {
+    specific = {
         label for label, contrast in contrasts.items() if contrast is None or contrast.low > MARGIN
     }
     tested = [
         label
-        for label in telling
+        for label in specific
         if all(side.enough(at) for side, at in zip(sides, groups[label], strict=True))
     ]
-    comparisons = len(tested) + 1  # the failures of all records are judged as well
-    shares = _shares(sides, groups, {name: RULES[name].obeyed_by for name in groups}, comparisons)
+    comparisons = len(tested) + 1  # failed delineations have a verdict as well
+    shares = _shares(sides, groups, {name: RULES[name].met_by for name in groups}, comparisons)
     results = []
     for label, rows in groups.items():
         share = shares.get(label)
         verdict: RuleVerdict = "not tested"
-        if share is not None and label in telling:
+        if share is not None and label in specific:
             verdict = judge(share.difference, share.adjusted)
         results.append(
             RuleResult(
@@ -392,7 +433,12 @@ def _rules(sides: _Sides, label_names: Sequence[str]) -> tuple[tuple[RuleResult,
 
 
 def judge(difference: Estimate, adjusted: Estimate) -> RuleVerdict:
-    """What a share that should not be lower than the real one says by its difference to it."""
+    """Verdict on a share that should not be below the real one.
+
+    Args:
+        difference: generated minus real share, with its 95 % interval.
+        adjusted: same difference, with the interval adjusted for the number of verdicts.
+    """
     if difference.low > -MARGIN:
         return "kept"
     return "broken" if difference.high < -MARGIN and adjusted.high < 0 else "undecided"
@@ -403,7 +449,7 @@ def _is_failed(found: Intervals) -> bool:
 
 
 def _not_negative(distance: Estimate) -> Estimate:
-    """A distance whose interval, by Student, does not reach below what distances can be."""
+    """A distance with its Student interval clipped at 0."""
     return Estimate(distance.value, max(0.0, distance.low), distance.high)
 
 
@@ -412,7 +458,7 @@ def _negative(value: Estimate) -> Estimate:
 
 
 def _median(_: npt.ArrayLike, values: npt.ArrayLike, weights: npt.ArrayLike) -> FloatArray:
-    """Weighted lower median of values (N,) under each row of weights (R, N): (R,)."""
+    """Weighted lower median of values (N,) for each row of weights (R, N): (R,)."""
     order = np.argsort(values, axis=0).ravel()
     reached = np.cumsum(np.asarray(weights, dtype=np.float64)[:, order], axis=1)
     half = (reached >= reached[:, -1:] / 2).argmax(axis=1)
@@ -420,7 +466,7 @@ def _median(_: npt.ArrayLike, values: npt.ArrayLike, weights: npt.ArrayLike) -> 
 
 
 def _largest_disagreement(side: _Side) -> float | None:
-    """Of the limb leads over all records, None where none had twelve leads."""
+    """Largest disagreement of the limb leads over all records; None without twelve-lead records."""
     measured = [
         found.limb_lead_disagreement_mv
         for found in side.intervals
@@ -430,7 +476,7 @@ def _largest_disagreement(side: _Side) -> float | None:
 
 
 def _reasons(sides: _Sides) -> dict[str, tuple[int, int]]:
-    """How many records of each origin could not be delineated, by reason."""
-    told = [Counter(found.failed for found in side.intervals if found.failed) for side in sides]
-    reasons = sorted({reason for counted in told for reason in counted})
-    return {reason: (told[0][reason], told[1][reason]) for reason in reasons}
+    """Number of real and of generated records that could not be delineated, by reason."""
+    counts = [Counter(found.failed for found in side.intervals if found.failed) for side in sides]
+    reasons = sorted({reason for counted in counts for reason in counted})
+    return {reason: (counts[0][reason], counts[1][reason]) for reason in reasons}

@@ -1,4 +1,4 @@
-"""Do synthetic records give training patients away?"""
+"""Privacy: do synthetic records reveal training patients?"""
 
 from ecgtransfer.evaluation.privacy.result import PrivacyEvaluation, PrivacyResult
 from ecgtransfer.evaluation.privacy.sides import PrivacySide

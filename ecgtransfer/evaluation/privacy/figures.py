@@ -1,4 +1,4 @@
-"""Tables and figures of the privacy question."""
+"""Tables and figures of the privacy evaluation."""
 
 from collections.abc import Iterator
 
@@ -15,18 +15,18 @@ from ecgtransfer.evaluation.privacy.result import (
     word_of,
 )
 
-#: Pairs of closest records that are drawn for each method.
+#: Number of closest pairs that are plotted per method.
 PAIRS = 3
 
 
 def tables(evaluation: PrivacyEvaluation) -> Iterator[Table]:
-    """The tests of each method."""
+    """Yield the table of tests of each method."""
     for method, result in evaluation.methods.items():
         yield privacy_table(result, f"Tests, {method}")
 
 
 def figures(evaluation: PrivacyEvaluation, cohorts: Cohorts, with_real: bool) -> Iterator[Figure]:
-    """The closest pairs, real above synthetic; without real records their synthetic halves."""
+    """Yield plots of the closest pairs, real above synthetic, or of the synthetic records alone."""
     real = cohorts.train.ecgset
     for method, result in evaluation.methods.items():
         ecgset = cohorts.synthetic[method].ecgset
@@ -43,7 +43,7 @@ def figures(evaluation: PrivacyEvaluation, cohorts: Cohorts, with_real: bool) ->
                     ecgset.recording(generated),
                     title=title,
                     description=labels,
-                    caption="The real record of this pair is left out of this report.",
+                    caption="This report does not show the real record of this pair.",
                 )
                 continue
             training = _index_of(real, pair.training_name)
@@ -59,7 +59,7 @@ def figures(evaluation: PrivacyEvaluation, cohorts: Cohorts, with_real: bool) ->
 
 
 def privacy_table(result: PrivacyResult, title: str = "Tests") -> Table:
-    """Each measure with its value without a leak, its limit and its verdict."""
+    """Table of each measure with its expected value without a leak, its limit and its verdict."""
     limit = f"lower end at most {0.5 + TOLERANCE:.2f}"
     rows: list[tuple[Cell, ...]] = []
     for found in result.spaces:
@@ -117,7 +117,7 @@ def privacy_table(result: PrivacyResult, title: str = "Tests") -> Table:
 
 
 def _index_of(ecgset: ECGSet, name: str) -> int:
-    """The index of the record of that name."""
+    """Index of the record with this name."""
     return int(np.flatnonzero(ecgset.records.name.astype(str).to_numpy() == name)[0])
 
 

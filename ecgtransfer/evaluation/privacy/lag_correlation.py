@@ -1,4 +1,4 @@
-"""How alike two recordings are, whichever of the two began earlier: correlation over time lags."""
+"""Largest correlation of two recordings over time lags, so that a shifted copy is found too."""
 
 import itertools
 import math
@@ -14,69 +14,79 @@ from scipy.signal import butter, sosfiltfilt
 
 from ecgtransfer.errors import ConfigError
 
-#: Waves above this are left out, in hertz: nearly all of a P, QRS and T wave lies below, and muscle
-#: noise or hum of another kind makes a copy no less of a copy.
+#: Cut-off of the low-pass filter in hertz: P, QRS and T lie mostly below, and added muscle noise or
+#: hum must not hide a copy.
 HIGHEST_HZ = 20.0
 
-#: Order of the Butterworth filter that does so, run forwards and backwards.
+#: Order of this Butterworth filter, which runs forwards and backwards.
 FILTER_ORDER = 4
 
-#: The baseline, which is taken off, is a moving mean of this many seconds, taken twice. A filter of
-#: long memory would carry the step where a rolled copy begins anew through the whole record.
+#: The baseline is removed by subtracting a moving mean of this many seconds, applied twice. A
+#: longer impulse response would spread the step at the seam of a circularly shifted copy over the
+#: whole record.
 BASELINE_S = 0.6
 
-#: Signals are compared on the slowest grid of at least this rate, so lags are 10 ms apart or less.
+#: Signals are decimated to the lowest rate of at least this, so lags are at most 10 ms apart.
 GRID_HZ = 100.0
 
-#: Twice the upper edge of the band, and room for the filter to fall.
+#: Lowest sampling rate: above twice the cut-off, with a margin for the slope of the filter.
 LOWEST_RATE_HZ = 50.0
 
-#: The overlap of two records counts at least this share of the record's mean power: what is left
-#: between beats, or of a lead that fell off, is not blown up to look like something.
+#: The power of an overlap is replaced by this share of the record's mean power if it is lower, so
+#: that a quiet overlap (between beats, or a disconnected lead) is not scaled up.
 QUIET_POWER = 0.1
 
-#: Pairs of records correlated at once: 2**12 need 60 MiB a worker at 10 s and 100 Hz.
+#: Pairs of records correlated at a time: 2**12 need 60 MiB per worker at 10 s and 100 Hz.
 PAIRS_AT_ONCE = 2**12
 
-#: Records whose spectra are held at once: 2**11 need 80 MiB.
+#: Records whose spectra are in memory at a time: 2**11 need 80 MiB.
 SPECTRA_AT_ONCE = 2**11
 
-#: Records filtered at once, in float64.
+#: Records filtered at a time, in float64.
 FILTERED_AT_ONCE = 2**8
 
 Float32Array = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.intp]
 
-#: (pairs of records compared, pairs in all).
+#: Progress callback: (pairs of records compared, pairs in total).
 PairsDone = Callable[[int, int], None]
 
 
 class Waves(NamedTuple):
-    """Signals in the band, (n, leads, T) float32, and the rate of their grid."""
+    """Filtered and decimated signals.
+
+    Attributes:
+        values: signals (n, leads, T), float32.
+        rate_hz: sampling rate after decimation.
+    """
 
     values: Float32Array
     rate_hz: float
 
 
 class Tally:
-    """Counts compared pairs for `progress`."""
+    """Counter of compared pairs that reports progress."""
 
     def __init__(self, total: int, progress: PairsDone | None) -> None:
         self.done, self.total, self.progress = 0, total, progress
 
     def add(self, pairs: int) -> None:
-        """Count pairs, and tell."""
+        """Count pairs and report progress."""
         self.done += pairs
         if self.progress is not None:
             self.progress(self.done, self.total)
 
 
 def filtered_waves(signals_mv: npt.NDArray[np.floating], sampling_rate_hz: float) -> Waves:
-    """Without baseline and what is above `HIGHEST_HZ`, without delay, every so-many-th sample."""
+    """Remove baseline and frequencies above `HIGHEST_HZ` without delay, and decimate.
+
+    Raises:
+        ConfigError: the sampling rate is below `LOWEST_RATE_HZ`.
+    """
     if not LOWEST_RATE_HZ <= sampling_rate_hz < math.inf:
         raise ConfigError(
             f"waves up to {HIGHEST_HZ:g} Hz need a sampling rate of at least {LOWEST_RATE_HZ:g} "
-            f"Hz, got {sampling_rate_hz}"
+            f"Hz, got {sampling_rate_hz}; use records at a higher rate"
         )
     sections = butter(FILTER_ORDER, HIGHEST_HZ, fs=sampling_rate_hz, output="sos")
     window = 2 * round(BASELINE_S * sampling_rate_hz / 2) + 1
@@ -94,36 +104,46 @@ def filtered_waves(signals_mv: npt.NDArray[np.floating], sampling_rate_hz: float
 
 
 def common_lags(waves: Waves, largest_lag_s: float) -> IntArray:
-    """0 ... M, -M ... -1 samples of the grid: the order in which an inverse transform has them."""
+    """Lags in samples, in the order of an inverse Fourier transform: 0 ... M, -M ... -1.
+
+    Raises:
+        ConfigError: the largest lag is negative or longer than half of a record.
+    """
     samples = waves.values.shape[2]
     most = math.floor(largest_lag_s * waves.rate_hz) if 0 <= largest_lag_s < math.inf else -1
     if not 0 <= most <= samples // 2:
         raise ConfigError(
             f"expected a largest lag between 0 and half of the {samples / waves.rate_hz:g} s of a "
-            f"record, got {largest_lag_s} s"
+            f"record, got {largest_lag_s} s; change it"
         )
     return np.concatenate([np.arange(most + 1), np.arange(-most, 0)])
 
 
 def parts_of(count: int, size: int) -> list[slice]:
-    """`count` things, `size` at a time."""
+    """Slices of `size` that cover `count` elements."""
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def correlations_over_lags(
     first: Waves, second: Waves, lags: IntArray, workers: int, tally: Tally
 ) -> Float32Array:
-    """Largest correlation over time lags of every record of one set with every one of another.
+    """Largest correlation over time lags of each record of one set with each record of another.
 
-    max_l Σ a(t) b(t + l) / sqrt(Σ a(t)² Σ b(t + l)²), sums over the leads, which all have the same
-    lag, and over the times at which both records have samples; a and b are the records without
-    their baseline (`BASELINE_S`) and what is above 20 Hz (`HIGHEST_HZ`), on a grid of at least 100
-    Hz (`filtered_waves`). So a record that is shifted, scaled or has another baseline has a
-    correlation of nearly 1 with itself. Where the overlap has less than a tenth of a record's mean
-    power, that tenth is put in (`QUIET_POWER`); a flat record has 0 with all.
+    max_l Σ a(t) b(t + l) / sqrt(Σ a(t)² Σ b(t + l)²), with sums over all leads, which share the
+    lag, and over the times at which both records have samples. a and b are filtered signals
+    (`filtered_waves`), so a record has a correlation of nearly 1 with a copy that is shifted,
+    scaled or has another baseline. The power of a quiet overlap is replaced (`QUIET_POWER`). A flat
+    record has a correlation of 0 with all others.
 
-    first (n, leads, T), second (m, leads, T) -> (n, m), block by block: memory is bounded beside
-    the result.
+    Args:
+        first: signals (n, leads, T).
+        second: signals (m, leads, T).
+        lags: lags in samples, from `common_lags`.
+        workers: number of threads.
+        tally: counter of compared pairs.
+
+    Returns:
+        Correlations (n, m). They are computed in blocks, so all other memory is bounded.
     """
     largest = np.empty((len(first.values), len(second.values)), dtype=np.float32)
 
@@ -143,7 +163,13 @@ def correlations_over_lags(
 
 
 class Spectra(NamedTuple):
-    """Spectra (F, n, leads) complex64 of padded records, and 1 / sqrt(energy) by lag, (L, n)."""
+    """Fourier transforms of padded records.
+
+    Attributes:
+        values: spectra (F, n, leads), complex64.
+        scale: 1 / sqrt(energy of the overlap) for each lag, (L, n).
+        length: length of the padded records.
+    """
 
     values: npt.NDArray[np.complex64]
     scale: Float32Array
@@ -151,7 +177,13 @@ class Spectra(NamedTuple):
 
     @classmethod
     def of(cls, waves: Float32Array, lags: IntArray, *, later: bool) -> "Spectra":
-        """Of records (n, leads, T): `later` for those read at t + lag, else conjugate spectra."""
+        """Transform records (n, leads, T).
+
+        Args:
+            waves: filtered signals.
+            lags: lags in samples, (L,).
+            later: True for the records that are read at t + lag; the others get conjugate spectra.
+        """
         samples = waves.shape[2]
         length = fft.next_fast_len(samples + int(lags.max()), real=True)
         spectra = fft.rfft(waves, length, axis=2)
@@ -174,7 +206,7 @@ class Spectra(NamedTuple):
 
 
 def correlation_by_lag(first: Spectra, second: Spectra, lags: IntArray) -> Float32Array:
-    """Correlation of every pair at every lag, (L, n, m)."""
+    """Correlation of each pair at each lag, (L, n, m)."""
     product = np.matmul(first.values, second.values.transpose(0, 2, 1))
     sums = fft.irfft(product, first.length, axis=0, overwrite_x=True)
     correlation = np.asarray(sums[lags], dtype=np.float32)

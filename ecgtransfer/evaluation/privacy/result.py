@@ -1,4 +1,4 @@
-"""Result of the privacy question: copies, closeness, membership, and verdicts on them."""
+"""Result of the privacy evaluation: copies, closeness, membership, and verdicts on them."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -12,20 +12,20 @@ from ecgtransfer.statistics import (
     Verdict,
 )
 
-#: Copies that a set may hold: one patient given away is one too many.
+#: Largest number of suspected copies of a set that passes: every revealed patient is one too many.
 ALLOWED_COPIES = 0
 
-#: A share or an AUC fails when the lower end of its interval is above 0.5 by more than this. Any
-#: fitted model is a little nearer to the sample it was fitted to; at 0.55 an attacker who is shown
-#: one member and one stranger is right 55 times in 100.
+#: A share or an AUC fails if the lower end of its interval is above 0.5 by more than this. Every
+#: fitted model is slightly closer to its training sample. At an AUC of 0.55, an attacker who sees
+#: one member and one non-member identifies the member in 55 of 100 cases.
 TOLERANCE = 0.05
 
-#: What no test here finds.
+#: Leaks that these tests cannot find.
 NOT_LOOKED_FOR = (
-    "copies shifted further, stretched in time or cut into pieces, and patients of the source"
+    "copies with a larger shift, stretched in time or cut into pieces, and patients of the source"
 )
 
-#: Chance with which a leak of the stated size would have been found.
+#: Power with which the membership test detects an AUC of `Membership.detectable`.
 POWER = 0.8
 
 Space = Literal["signal", "embedding"]
@@ -35,9 +35,14 @@ Space = Literal["signal", "embedding"]
 class ClosePair:
     """A generated record and the training record closest to it.
 
-    The generated record shows `lag_s` later what the training record shows; `correlation` is that
-    of `correlations_over_lags` at this lag, `distance` that of the space the pair was found in.
-    training, training_name: None in a result without names of real records.
+    Attributes:
+        generated: index of the generated record.
+        generated_name: name of the generated record.
+        training: index of the training record; None in a result without real names.
+        training_name: name of the training record; None in a result without real names.
+        distance: their distance in the space in which the pair was found.
+        correlation: their correlation at `lag_s` (`correlations_over_lags`).
+        lag_s: lag of the largest correlation; positive if the generated record is later.
     """
 
     generated: int
@@ -51,13 +56,18 @@ class ClosePair:
 
 @dataclass(frozen=True)
 class Closeness:
-    """How near generated records are to each side, at equal numbers of patients a side.
+    """Closeness of generated records to training and to hold-out patients (`measure_closeness`).
 
-    share: of generated records that are closer to a training than to a hold-out patient, were there
-    as many of both (`measure_closeness`); 0.5 without a leak. ratio_training, ratio_hold_out: mean
-    of the distance to the nearest patient over that to the second nearest; a copy has a ratio near
-    0. ratio_excess: hold-out minus training, above 0 where generated records cling to single
-    training patients.
+    Attributes:
+        share: share of generated records closer to a training than to a hold-out patient, for equal
+            numbers of patients; 0.5 without a leak.
+        ratio_training: mean ratio of the distances to the nearest and the second nearest training
+            patient; near 0 for a copy.
+        ratio_hold_out: same ratio for hold-out patients.
+        ratio_excess: `ratio_hold_out` minus `ratio_training`; above 0 if generated records are
+            close to single training patients.
+        training_patients: number of training patients.
+        hold_out_patients: number of hold-out patients.
     """
 
     share: Estimate
@@ -69,16 +79,20 @@ class Closeness:
 
     @property
     def passed(self) -> bool:
-        """Whether the share's interval does not lie above 0.5 by more than `TOLERANCE`."""
+        """Whether the lower end of the share's interval is at most 0.5 + `TOLERANCE`."""
         return self.share.low <= 0.5 + TOLERANCE
 
 
 @dataclass(frozen=True)
 class Membership:
-    """An attacker who takes for members the patients that the generated set comes closest to.
+    """Result of the membership inference attack (`infer_membership`).
 
-    auc: with its interval over patients, given this generated set; 0.5 without a leak. detectable:
-    the smallest AUC that so many patients fail with a chance of `POWER`.
+    Attributes:
+        auc: AUC of the attack with its interval over patients, for this generated set; 0.5 without
+            a leak.
+        members: number of training patients.
+        non_members: number of hold-out patients.
+        detectable: smallest AUC that the test detects with power `POWER`.
     """
 
     auc: Estimate
@@ -88,13 +102,13 @@ class Membership:
 
     @property
     def passed(self) -> bool:
-        """Whether the interval does not lie above 0.5 by more than `TOLERANCE`."""
+        """Whether the lower end of the AUC's interval is at most 0.5 + `TOLERANCE`."""
         return self.auc.low <= 0.5 + TOLERANCE
 
 
 @dataclass(frozen=True)
 class SpacePrivacy:
-    """Closeness, membership and the closest pairs in one space."""
+    """Closeness, membership inference and closest pairs in one space: "signal" or "embedding"."""
 
     space: Space
     closeness: Closeness
@@ -104,7 +118,13 @@ class SpacePrivacy:
 
 @dataclass(frozen=True)
 class ClosestCorrelation:
-    """Correlation of records with the training record most like them."""
+    """Correlation of records with their closest training record.
+
+    Attributes:
+        median: median over the records.
+        high: 95th percentile.
+        largest: largest value.
+    """
 
     median: float
     high: float
@@ -112,7 +132,7 @@ class ClosestCorrelation:
 
     @classmethod
     def of(cls, correlations: npt.ArrayLike) -> "ClosestCorrelation":
-        """Median, 95th percentile and largest of correlations (n,)."""
+        """Summarise correlations (n,)."""
         median, high, largest = np.quantile(np.asarray(correlations, np.float64), [0.5, 0.95, 1.0])
         return cls(float(median), float(high), float(largest))
 
@@ -122,13 +142,17 @@ class ClosestCorrelation:
 
 @dataclass(frozen=True)
 class CopySearch:
-    """Generated records that repeat a training record, shifted or not.
+    """Search for generated records that are shifted or unshifted copies of training records.
 
-    threshold: correlation above which a record is a suspected copy, the larger of
-    `COPY_CORRELATION` and what the most similar real strangers ask for (`copy_threshold`).
-    generated, hold_out: correlation with the closest training record; hold_out is none where every
-    hold-out record is a training record under another name. copied_patients: training patients
-    whose records are repeated.
+    Attributes:
+        threshold: correlation above which a record is a suspected copy (`copy_threshold`).
+        largest_lag_s: largest shift in seconds.
+        generated: correlation of generated records with their closest training record.
+        hold_out: same correlation of hold-out records; None if every hold-out record is a training
+            record under another name.
+        generated_records: number of generated records.
+        suspected: suspected copies, each with its training record.
+        copied_patients: number of training patients with a suspected copy.
     """
 
     threshold: float
@@ -141,13 +165,21 @@ class CopySearch:
 
     @property
     def passed(self) -> bool:
-        """Whether there are no more than `ALLOWED_COPIES`."""
+        """Whether there are at most `ALLOWED_COPIES` suspected copies."""
         return len(self.suspected) <= ALLOWED_COPIES
 
 
 @dataclass(frozen=True)
 class PrivacyResult:
-    """Privacy of the training patients of a generated set; `verdicts` says it in words."""
+    """Privacy of the training patients of a generated set; `verdicts` gives sentences.
+
+    Attributes:
+        spaces: closeness and membership in each space.
+        copies: result of the search for copies.
+        notes: sentences on problems of the comparison itself.
+        training_records: number of training records.
+        hold_out_records: number of hold-out records.
+    """
 
     spaces: tuple[SpacePrivacy, ...]
     copies: CopySearch
@@ -163,7 +195,7 @@ class PrivacyResult:
         )
 
     def verdicts(self) -> tuple[Verdict, ...]:
-        """The whole first, then each test with its threshold, then notes, which judge nothing."""
+        """Return the verdict on the set, then each test, then the notes without a verdict."""
         tests = [Verdict(self.copies.passed, self._on_copies())]
         for found in self.spaces:
             tests.append(Verdict(found.closeness.passed, _on_closeness(found)))
@@ -173,7 +205,7 @@ class PrivacyResult:
         of_patients = f"of {members} training and {others} hold-out patients"
         whole = (
             f"Failed: {failed} of {len(tests)} tests {of_patients} found training patients in the "
-            "generated set; do not pass it on."
+            "generated set; do not share it."
             if failed
             else f"Passed: none of {len(tests)} tests {of_patients} found a training patient in "
             "the generated set."
@@ -183,20 +215,20 @@ class PrivacyResult:
         return (Verdict(not failed, whole), *tests, *notes)
 
     def scope(self) -> str:
-        """What was looked for and what was not: a pass says nothing about the latter."""
+        """Return a sentence on what the tests cover; a pass says nothing about anything else."""
         spaces = " and ".join(found.space for found in self.spaces)
         return (
-            f"Looked for: copies shifted by up to {self.copies.largest_lag_s:g} s, whatever their "
-            "amplitude and baseline; generated records closer to training than to hold-out "
-            f"patients, and an attacker who tells the two apart, both in {spaces} space. Not "
-            f"looked for: {NOT_LOOKED_FOR}."
+            f"Tested: copies shifted by up to {self.copies.largest_lag_s:g} s, with any amplitude "
+            "and baseline; closeness of generated records to training rather than hold-out "
+            f"patients, and membership inference, both in {spaces} space. Not tested: "
+            f"{NOT_LOOKED_FOR}."
         )
 
     def __str__(self) -> str:
         return "\n".join(verdict.sentence for verdict in self.verdicts())
 
     def without_training_names(self) -> "PrivacyResult":
-        """The same without the names and numbers of training records."""
+        """Return a copy without the names and indices of training records."""
         spaces = tuple(
             replace(found, closest_pairs=_unnamed(found.closest_pairs)) for found in self.spaces
         )
@@ -205,10 +237,8 @@ class PrivacyResult:
 
     def _on_copies(self) -> str:
         copies = self.copies
-        strangers = (
-            ""
-            if copies.hold_out is None
-            else f"; hold-out records reach {copies.hold_out.largest:.3f}"
+        reference = (
+            "" if copies.hold_out is None else f" (hold-out records: {copies.hold_out.largest:.3f})"
         )
         found = (
             f"No generated record of {copies.generated_records} is a suspected copy"
@@ -217,57 +247,57 @@ class PrivacyResult:
             f"suspected copies of {copies.copied_patients} training patients"
         )
         return (
-            f"{found}: largest correlation with a training record within "
-            f"{copies.largest_lag_s:g} s {copies.generated.largest:.3f}{strangers}; a copy is "
-            f"above {copies.threshold:.3f}, and {ALLOWED_COPIES} are allowed."
+            f"{found}: the largest correlation with a training record within "
+            f"{copies.largest_lag_s:g} s is {copies.generated.largest:.3f}{reference}; a suspected "
+            f"copy is above {copies.threshold:.3f}, and {ALLOWED_COPIES} are allowed."
         )
 
 
 def _on_closeness(found: SpacePrivacy) -> str:
     near = found.closeness
     return (
-        f"In {found.space} space {near.share} of the generated records are closer to training than "
-        f"to hold-out, reckoned to equal numbers of patients ({_limit(near.passed)}); their "
-        f"nearest-neighbour distance ratio is {near.ratio_training} against training and "
-        f"{near.ratio_hold_out} against hold-out."
+        f"In {found.space} space a share of {near.share} of the generated records is closer to "
+        f"training than to hold-out patients, for equal numbers of patients "
+        f"({_limit(near.passed)}); the nearest-neighbour distance ratio is {near.ratio_training} "
+        f"for training and {near.ratio_hold_out} for hold-out patients."
     )
 
 
 def _on_membership(found: SpacePrivacy) -> str:
     attack = found.membership
     return (
-        f"In {found.space} space an attacker tells the {attack.members} training from the "
+        f"In {found.space} space an attacker distinguishes the {attack.members} training from the "
         f"{attack.non_members} hold-out patients with an AUC of {attack.auc} "
-        f"({_limit(attack.passed)}); so many patients fail an AUC of {attack.detectable:.2f} or "
-        f"more with a chance of {POWER:g}."
+        f"({_limit(attack.passed)}); with this many patients the test detects an AUC of "
+        f"{attack.detectable:.2f} or more with a power of {POWER:g}."
     )
 
 
 def _limit(passed: bool) -> str:
-    return f"{word_of(passed)}: the lower end may be up to {0.5 + TOLERANCE:.2f}"
+    return f"{word_of(passed)}: the lower end must be at most {0.5 + TOLERANCE:.2f}"
 
 
 def word_of(passed: bool) -> str:
-    """The verdict of a test in a word."""
+    """Verdict of a test in one word."""
     return "pass" if passed else "FAIL"
 
 
 @dataclass(frozen=True)
 class PrivacyEvaluation:
-    """Privacy of the synthetic sets of a run, by the method that made them."""
+    """Privacy of the synthetic sets of a run, by transfer method."""
 
     methods: dict[str, PrivacyResult]
 
     def verdicts(self) -> tuple[Verdict, ...]:
-        """One a method."""
+        """Return one verdict per method."""
         return whole_verdicts(self.methods)
 
     def tests(self) -> tuple[Verdict, ...]:
-        """What the verdicts rest on."""
+        """Return the verdicts of the single tests behind them."""
         return single_verdicts(self.methods)
 
     def without_training_names(self) -> "PrivacyEvaluation":
-        """The same without the names and numbers of training records."""
+        """Return a copy without the names and indices of training records."""
         return PrivacyEvaluation(
             {method: result.without_training_names() for method, result in self.methods.items()}
         )

@@ -1,20 +1,19 @@
-"""Does a generated set give away the patients that its generator learned from? (numpy and scipy)
+"""Test whether a generated set reveals the patients on which its generator was trained.
 
-Training records, which the generator or its guidance learned from, are held against hold-out
-records of other patients of the same hospital, which it never saw. A generator that has learned the
-hospital and not its patients is as near to the one as to the other. Every test asks for a
-difference between the two sides; none asks whether a distance is small, for hearts resemble each
-other.
+Training records are compared with hold-out records of other patients of the same hospital. A
+generator that has learned the hospital, but not its patients, is as close to the hold-out as to the
+training records. Every test looks for a difference between the two sides. No test looks for small
+distances as such, because ECGs of different patients can be very similar.
 
-What is random is the patients. A few of them attract most generated records, and those would be
-others in another sample of the hospital; more generated records do not mend that. So patients are
-drawn, subsampled and resampled, never records, and each side apart, because how many patients it
-has was decided and did not happen.
+Intervals account for the random choice of patients. A few patients are closest to most generated
+records, and in another sample of the hospital these would be other patients; more generated records
+do not reduce this variance. So patients are subsampled and resampled, not records. The two sides
+are resampled separately, because their numbers of patients are fixed by the split.
 
-Two spaces: the signal itself (`correlations_over_lags`) finds copied recordings; the features of a
-classifier find resemblance that a shifted or redrawn beat hides. The classifier must not have
-learned from either side: one trained on the training records knows them, and tells them from the
-hold-out whatever the generator did.
+There are two spaces. The signal space (`correlations_over_lags`) finds copied recordings. The
+features of a classifier find similarity that remains if beats are shifted or changed. That
+classifier must not be trained on either side: otherwise its features could distinguish training
+from hold-out records whatever the generator did.
 """
 
 from collections.abc import Sequence
@@ -67,25 +66,26 @@ from ecgtransfer.statistics import (
     streams,
 )
 
-#: Largest shift at which a copy is looked for, in seconds. Further ones leave less of 10 s to
-#: compare, which makes strangers alike: the closest of 2.25 million pairs of PTB-XL patients
-#: correlate at 0.90 within 2 s and at 0.95 within 5 s.
+#: Largest shift in seconds at which copies are searched. With larger shifts the overlap is shorter
+#: and correlations of different patients are higher: the largest of 2.25 million pairs of PTB-XL
+#: patients is 0.90 within 2 s and 0.95 within 5 s.
 LARGEST_LAG_S = 2.0
 
-#: Correlation above which a generated record can be a copy. White noise of 50 microvolts leaves a
-#: copy at 0.99 (median of 106 ICBEB records; 0.975 at the fifth percentile); different PTB-XL
-#: patients stay at 0.90 and below (see `LARGEST_LAG_S`).
+#: Smallest correlation of a suspected copy. A copy with white noise of 50 microvolts has 0.99
+#: (median of 106 ICBEB records; 0.975 at the fifth percentile); different PTB-XL patients have at
+#: most 0.90 (see `LARGEST_LAG_S`).
 COPY_CORRELATION = 0.95
 
-#: And a copy is at most this part as far (in 1 - correlation) from a training record as the most
-#: similar real stranger is: where real people are very much alike, likeness proves less.
+#: The distance 1 - correlation of a suspected copy is also at most this share of the smallest
+#: distance between a hold-out and a training record: if real patients are very similar, similarity
+#: is weaker evidence.
 COPY_MARGIN = 0.5
 
-#: Records of two real patients above this are one recording under two names, a fault of the table
-#: and no measure of how much strangers resemble each other.
+#: Two records of different real patients with a larger correlation are one recording under two
+#: names, an error of the table. They are not used for the threshold.
 SAME_RECORDING = 0.99
 
-#: Closest pairs kept for the report.
+#: Number of closest pairs that the result keeps for the report.
 GALLERY = 12
 
 
@@ -103,31 +103,42 @@ def measure_privacy(
     workers: int = 1,
     progress: PairsDone | None = None,
 ) -> PrivacyResult:
-    """Copies, closeness and membership inference of one generated set, in both spaces.
+    """Search copies in one generated set, and measure closeness and membership inference.
 
-    training: the private records that the generator or its guidance learned from; hold_out: of
-    other patients of the same hospital, with the same mix of diagnoses; generated: the set that is
-    judged, whose patients are not looked at. The embedding space is left out unless all three have
-    features. workers: threads; the result does not depend on them. Deterministic for a seed.
+    Args:
+        training: private records on which the generator or its guidance was trained.
+        hold_out: records of other patients of the same hospital, with the same class mix.
+        generated: the generated set; its patients are ignored.
+        sampling_rate_hz: sampling rate of all signals.
+        largest_lag_s: largest shift at which copies are searched.
+        seed: seed of all random draws.
+        resamples: bootstrap resamples.
+        subsamples: subsamples of `measure_closeness`.
+        gallery: number of closest pairs in the result.
+        workers: number of threads; the result does not depend on it.
+        progress: called with (pairs compared, pairs in total).
+
+    Returns:
+        The result in signal space, and in embedding space if all three sides have features.
 
     Raises:
-        CorpusError: sides that differ in leads, samples or features, a patient on both sides,
-            fewer than 5 patients on one.
-        ConfigError: a rate below 50 Hz, a lag longer than half of a record, fewer than 1 worker,
-            subsample or pair, fewer than 2 resamples.
+        CorpusError: the sides differ in leads, samples or features, a patient is on both sides, or
+            a side has fewer than 5 patients.
+        ConfigError: the sampling rate is below 50 Hz; the lag is longer than half of a record;
+            there is fewer than 1 worker, subsample or pair; or there are fewer than 2 resamples.
     """
-    for what, number in (
+    for what, count in (
         ("worker", workers),
         ("subsample", subsamples),
         ("pair in the gallery", gallery),
     ):
-        if number < 1:
-            raise ConfigError(f"expected at least 1 {what}, got {number}")
+        if count < 1:
+            raise ConfigError(f"expected at least 1 {what}, got {count}; raise the number")
     sides = (training, hold_out, generated)
     embedded = [side.features for side in sides if side.features is not None]
     check_alike(sides)
-    members, strangers = patients_of(training), patients_of(hold_out)
-    check_patients(training, hold_out, members, strangers)
+    members, non_members = patients_of(training), patients_of(hold_out)
+    check_patients(training, hold_out, members, non_members)
 
     waves = [filtered_waves(side.signals_mv, sampling_rate_hz) for side in sides]
     lags = common_lags(waves[0], largest_lag_s)
@@ -138,12 +149,12 @@ def measure_privacy(
     )
 
     def pairs(
-        numbers: IntArray, closest: IntArray, distances: Float32Array
+        records: IntArray, closest: IntArray, distances: Float32Array
     ) -> tuple[ClosePair, ...]:
         return tuple(
             _close_pair(generated, training, waves[2], waves[0], lags, record, other, distance)
             for record, other, distance in zip(
-                numbers.tolist(), closest.tolist(), distances.tolist(), strict=True
+                records.tolist(), closest.tolist(), distances.tolist(), strict=True
             )
         )
 
@@ -163,7 +174,7 @@ def measure_privacy(
                     near,
                     far,
                     members,
-                    strangers,
+                    non_members,
                     seed=seed,
                     resamples=resamples,
                     subsamples=subsamples,
@@ -172,7 +183,7 @@ def measure_privacy(
                     near.min(axis=0),
                     far.min(axis=0),
                     members,
-                    strangers,
+                    non_members,
                     seed=seed,
                     resamples=resamples,
                 ),
@@ -181,7 +192,7 @@ def measure_privacy(
         )
 
     closest, closest_real = to_training.max(axis=1), real.max(axis=1)
-    strangers_only = closest_real[closest_real <= SAME_RECORDING]
+    different = closest_real[closest_real <= SAME_RECORDING]
     threshold = copy_threshold(closest_real)
     suspected = np.flatnonzero(closest > threshold)
     originals = to_training[suspected].argmax(axis=1)
@@ -189,7 +200,7 @@ def measure_privacy(
         threshold=threshold,
         largest_lag_s=largest_lag_s,
         generated=ClosestCorrelation.of(closest),
-        hold_out=ClosestCorrelation.of(strangers_only) if len(strangers_only) else None,
+        hold_out=ClosestCorrelation.of(different) if len(different) else None,
         generated_records=len(generated),
         suspected=pairs(suspected, originals, distances["signal"][0][suspected, originals]),
         copied_patients=len(set(members[originals].tolist())),
@@ -204,7 +215,7 @@ def measure_privacy(
 
 
 def correlation_distance(correlation: npt.ArrayLike) -> Float32Array:
-    """sqrt(2 - 2 correlation): the Euclidean distance of the overlaps, each scaled to length 1."""
+    """sqrt(2 - 2 correlation): Euclidean distance of the overlaps, each normalised to length 1."""
     squared = 2 - 2 * np.asarray(correlation, dtype=np.float32)
     return np.asarray(np.sqrt(np.maximum(squared, 0)), dtype=np.float32)
 
@@ -212,13 +223,15 @@ def correlation_distance(correlation: npt.ArrayLike) -> Float32Array:
 def copy_threshold(real: npt.ArrayLike) -> float:
     """Correlation above which a generated record is a suspected copy of a training record.
 
-    real (n,): correlation of hold-out records with the training record most like them. The larger
-    of `COPY_CORRELATION` and 1 - `COPY_MARGIN` (1 - largest of `real`), without the records that
-    are above `SAME_RECORDING`.
+    It is the larger of `COPY_CORRELATION` and 1 - `COPY_MARGIN` (1 - largest of `real`), where
+    records above `SAME_RECORDING` are ignored.
+
+    Args:
+        real: correlation of each hold-out record with its closest training record, (n,).
     """
     correlations = np.asarray(real, dtype=np.float64)
-    strangers = correlations[correlations <= SAME_RECORDING]
-    largest = float(strangers.max(initial=-1.0))
+    different = correlations[correlations <= SAME_RECORDING]
+    largest = float(different.max(initial=-1.0))
     return max(COPY_CORRELATION, 1 - COPY_MARGIN * (1 - largest))
 
 
@@ -228,18 +241,18 @@ def _close_pair(
     generated_waves: Waves,
     training_waves: Waves,
     lags: IntArray,
-    number: int,
+    record: int,
     closest: int,
     distance: float,
 ) -> ClosePair:
-    """Names, lag and correlation of a pair."""
-    mine = Spectra.of(generated_waves.values[number : number + 1], lags, later=False)
+    """Describe the pair of a generated and a training record."""
+    mine = Spectra.of(generated_waves.values[record : record + 1], lags, later=False)
     other = Spectra.of(training_waves.values[closest : closest + 1], lags, later=True)
     by_lag = correlation_by_lag(mine, other, lags)[:, 0, 0]
     best = int(by_lag.argmax())
     return ClosePair(
-        generated=number,
-        generated_name=generated.name(number),
+        generated=record,
+        generated_name=generated.name(record),
         training=closest,
         training_name=training.name(closest),
         distance=distance,
@@ -249,7 +262,7 @@ def _close_pair(
 
 
 def _gallery(distances: Float32Array, most: int) -> tuple[IntArray, IntArray]:
-    """Closest pairs of distances (G, n), each generated and each training record at most once."""
+    """Closest pairs by distances (G, n); each generated and training record occurs at most once."""
     closest = distances.argmin(axis=1)
     order = np.argsort(distances.min(axis=1), kind="stable")
     first = np.sort(np.unique(closest[order], return_index=True)[1])
@@ -258,7 +271,7 @@ def _gallery(distances: Float32Array, most: int) -> tuple[IntArray, IntArray]:
 
 
 def _euclidean(first: npt.ArrayLike, second: npt.ArrayLike) -> Float32Array:
-    """Distances of features (n, F) and (m, F): (n, m) float32."""
+    """Euclidean distances of features (n, F) and (m, F): (n, m), float32."""
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     distances = np.empty((len(a), len(b)), dtype=np.float32)
     for rows in parts_of(len(a), FILTERED_AT_ONCE):
@@ -272,7 +285,7 @@ def _notes(
     real: Float32Array,
     spaces: Sequence[SpacePrivacy],
 ) -> tuple[str, ...]:
-    """What makes the comparison itself doubtful, in sentences."""
+    """Sentences on problems of the comparison itself."""
     notes = []
     twice = np.flatnonzero(real.max(axis=1) > SAME_RECORDING)
     if len(twice):
@@ -280,7 +293,8 @@ def _notes(
         original = training.name(int(real[first].argmax()))
         notes.append(
             f"{len(twice)} hold-out records are training records under another patient's name, "
-            f"such as {hold_out.name(first)}, which is {original}; remove them and measure again."
+            f"such as {hold_out.name(first)}, which equals {original}; remove them and evaluate "
+            "again."
         )
     for found in spaces:
         if found.closeness.share.high < 0.5 - TOLERANCE:
@@ -294,14 +308,14 @@ def _notes(
 
 @dataclass(frozen=True)
 class PrivacySettings:
-    """Settings of the privacy question.
+    """Settings of the privacy evaluation.
 
     Attributes:
-        methods: whose synthetic sets; none takes every method that has a set of that name.
-        name: of the sets.
-        classifier: of the source's records, whose features are one of the two spaces: it has seen
-            neither side of the target, so that knowing one side cannot look like a leak.
-        seed: of everything that is drawn.
+        methods: transfer methods to evaluate; empty for all that have a set of this name.
+        name: name of the synthetic sets.
+        classifier: settings of the classifier whose features are the embedding space. It is trained
+            on source records, so its features know neither side of the target.
+        seed: seed of all random draws.
     """
 
     methods: tuple[str, ...] = ()
@@ -317,18 +331,23 @@ def evaluate_privacy(
     workers: int = 1,
     progress: StepsDone | None = None,
 ) -> PrivacyEvaluation:
-    """Look for the target's training patients in each synthetic set.
+    """Search for the target's training patients in each synthetic set.
 
-    The target's test patients are those whom no generator has seen. The features are those of a
-    classifier of the source's records, which is trained in `folder`.
+    Args:
+        settings: settings.
+        cohorts: records to compare; the target's test patients are the hold-out, and the source
+            records train the classifier of the features.
+        folder: folder of the evaluation; the classifier is trained in it.
+        workers: number of threads.
+        progress: called with (pairs compared, pairs in total).
 
     Raises:
-        CorpusError: fewer than five patients on a side.
+        CorpusError: a side has fewer than five patients.
+        ConfigError: there are no source records.
     """
     if cohorts.source is None:
         raise ConfigError(
-            "expected records of the source, whose classifier gives the features, got none; give "
-            "some"
+            "expected source records to train the classifier of the features, got none; give some"
         )
     rng = streams.generator(settings.seed, streams.PRIVACY_SIDES)
     known = cohorts.source.subsample(

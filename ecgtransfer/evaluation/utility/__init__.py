@@ -1,4 +1,4 @@
-"""Do synthetic records help a classifier of held-out target patients?"""
+"""Utility: do synthetic records improve a classifier of held-out target patients?"""
 
 from ecgtransfer.defaults import ARMS
 from ecgtransfer.evaluation.utility.arms import (

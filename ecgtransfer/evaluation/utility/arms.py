@@ -1,4 +1,4 @@
-"""What a classifier is trained on: the arms of a utility study, and the records of each."""
+"""The arms of a utility study: on which records each classifier is trained."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,34 +11,35 @@ import numpy.typing as npt
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.statistics import streams
 
-#: Name of the arm that is trained on the target's records as they are.
+#: Name of the arm that is trained on the target's records and nothing else.
 TARGET_ONLY = "target only"
 
-#: Synthetic records for each target record, in the arms that are made by default.
+#: Synthetic records per target record in the default arms.
 RATIOS = (0.5, 1.0, 2.0, 4.0)
 
 
 @dataclass(frozen=True)
 class Arm:
-    """What a classifier is trained on.
+    """Training and test records of one classifier.
 
     Attributes:
-        name: in results; every arm of a study has its own.
-        target: whether it sees the target's training records.
-        balance: power of `training.label_weights`, 1 draws every class as often; none leaves it
-            to the classifier's settings.
-        augmented: classic augmentation of all records, anew each time one is drawn.
-        source: "pooled" with the target, in batches shared as `added_share` says, or "pretrained"
-            on before training goes on without it (or, where there is nothing else, ends).
-        synthetic: name of the synthetic set, none for an arm without.
-        ratio: synthetic records for each target record, in the target's class mix and drawn by
-            number with them; none takes the whole set as it is, drawn with `added_share`.
-        shuffled: the synthetic records have their labels permuted among them: a control, whose
-            gain has nothing to do with what the records show.
-        tested_on: name of the synthetic set that it is tested on; none for the test records.
+        name: name in results, unique in a study.
+        target: whether the classifier is trained on the target's training records.
+        balance: power of `training.label_weights`, 1 for balanced classes; None for the power in
+            the classifier's settings.
+        augmented: whether all records get classic augmentation each time they are drawn.
+        source: "pooled" to train on source and target records together, with the source share
+            `added_share` in each batch; "pretrained" to train on the source first, then on the
+            other records, if any; None to ignore the source.
+        synthetic: name of the synthetic set; None for an arm without.
+        ratio: synthetic records per target record, in the target's class mix and added to the
+            target records; None for the whole set, drawn with the share `added_share`.
+        shuffled: whether the labels of the synthetic records are permuted. Such an arm is a
+            control: its gain cannot come from what the records show.
+        tested_on: name of the synthetic set for the test; None for the test records.
 
     Raises:
-        ConfigError: an arm without any records or that contradicts itself.
+        ConfigError: the arm has no records or contradicts itself.
     """
 
     name: str
@@ -53,24 +54,28 @@ class Arm:
 
     def __post_init__(self) -> None:
         if not self.name:
-            raise ConfigError("an arm needs a name, got an empty one")
+            raise ConfigError("expected a name for each arm, got an empty one; name the arm")
         if self.balance is not None and not 0 <= self.balance <= 1:
-            raise ConfigError(f"expected balance in [0, 1] for {self.name!r}, got {self.balance}")
+            raise ConfigError(
+                f"expected balance in [0, 1] for {self.name!r}, got {self.balance}; change it"
+            )
         if self.source not in (None, "pooled", "pretrained"):
             raise ConfigError(
-                f'expected source "pooled", "pretrained" or none for {self.name!r}, got '
-                f"{self.source!r}"
+                f'expected source "pooled", "pretrained" or None for {self.name!r}, got '
+                f"{self.source!r}; choose one of these"
             )
         if self.ratio is not None and not 0 < self.ratio < float("inf"):
-            raise ConfigError(f"expected a positive ratio for {self.name!r}, got {self.ratio}")
+            raise ConfigError(
+                f"expected a positive ratio for {self.name!r}, got {self.ratio}; change it"
+            )
         if self.synthetic is None and (self.ratio is not None or self.shuffled):
             raise ConfigError(
-                f"{self.name!r} has a ratio or shuffled labels, and no synthetic set; name the set"
+                f"{self.name!r} has a ratio or shuffled labels, but no synthetic set; name the set"
             )
         if not self.target and self.synthetic is None and self.source != "pretrained":
             raise ConfigError(
-                f"{self.name!r} has nothing to be trained on; give it target records, a synthetic "
-                "set or pre-training on the source"
+                f"{self.name!r} has no records to be trained on; give it target records, a "
+                "synthetic set or pre-training on the source"
             )
         if self.synthetic is not None and self.tested_on is not None:
             raise ConfigError(
@@ -78,32 +83,32 @@ class Arm:
             )
         if self.source == "pooled" and self.synthetic and (self.ratio is None or not self.target):
             raise ConfigError(
-                f"{self.name!r} pools the source with a synthetic set; give target records and a "
-                "ratio"
+                f"{self.name!r} pools the source with a synthetic set, which needs target records "
+                "and a ratio; give both"
             )
 
     @property
     def compared(self) -> bool:
-        """Whether it has synthetic records and is tested on real ones."""
+        """Whether it is trained on synthetic records, and so compared with an arm without."""
         return self.synthetic is not None
 
     @property
     def baseline(self) -> bool:
-        """Whether it has no synthetic records and is tested on real ones."""
+        """Whether it is trained and tested without synthetic records."""
         return self.synthetic is None and self.tested_on is None
 
     @property
     def source_only(self) -> bool:
-        """Whether pre-training on the source is all the training that it gets."""
+        """Whether it is trained on the source only."""
         return not self.target and self.synthetic is None
 
     @property
     def has_recipe_without(self) -> bool:
-        """Whether anything is left to be trained on without the synthetic records."""
+        """Whether it has other records to be trained on than the synthetic ones."""
         return self.target or self.source == "pretrained"
 
     def without(self, arms: Sequence["Arm"]) -> str | None:
-        """Name of the arm that has the same recipe without synthetic records; None for no such."""
+        """Name of the arm with the same recipe without synthetic records, or None."""
         for arm in arms:
             if arm.baseline and all(
                 getattr(arm, part) == getattr(self, part)
@@ -114,7 +119,7 @@ class Arm:
 
     @property
     def recipe(self) -> "Arm":
-        """The arm but for name and test: arms with equal recipes share their trainings."""
+        """The arm without its name and test set; arms with equal recipes share their trainings."""
         return dataclasses.replace(self, name="recipe", tested_on=None)
 
 
@@ -129,14 +134,23 @@ def default_arms(
     synthetic_only: bool = True,
     control: bool = True,
 ) -> tuple[Arm, ...]:
-    """The arms of a whole study; fewer switches, fewer trainings (`count_trainings`).
+    """Arms of a study; each group that is switched off saves trainings (`count_trainings`).
 
-    Without synthetic records: target only, oversampled (every class as often), augmented, source
-    pooled with the target, pre-trained on the source and then trained on the target, and source
-    only. With each of the `synthetic` sets: all of these but the last (`every_baseline`, else
-    target only) at each of `ratios`; the set alone and its reverse, target only tested on the set
-    (`synthetic_only`); target only with the labels of the set shuffled, at ratio 1 or, where it is
-    not asked for, the first of `ratios` (`control`).
+    "Target only" is always part of the study.
+
+    Args:
+        synthetic: names of the synthetic sets.
+        ratios: synthetic records per target record.
+        oversampled: add an arm with balanced classes.
+        augmented: add an arm with classic augmentation.
+        source: add three arms: source pooled with the target, pre-trained on the source and
+            fine-tuned on the target, and source only.
+        every_baseline: combine each set at each ratio with all arms above but "source only",
+            instead of with "target only" alone.
+        synthetic_only: add, for each set, an arm that is trained on the set alone, and "target
+            only" tested on the set.
+        control: add, for each set, "target only" with the set's labels shuffled, at the ratio 1 if
+            it is among `ratios`, else at the first.
     """
     baselines = [Arm(TARGET_ONLY)]
     if oversampled:
@@ -178,34 +192,46 @@ def matched_records(
     seed: int,
     label_names: Sequence[str],
 ) -> npt.NDArray[np.int64]:
-    """Numbers of round(ratio · n) records of a set, in the class mix of n target records: (m,).
+    """Draw round(ratio · n) records of a set in the class mix of n target records.
 
-    pool (M, K) and target (n, K) are multi-hot labels. Every combination of labels comes as often
-    as `ratio` times in the target, rounded so that the sum holds (largest remainder, the rarer
-    first), drawn without repeats. Where the set has too few of a combination (AFIB+CRBBB, say), the
-    records of its rarest label that are nearest to it stand in. ConfigError where the set has too
-    few of these as well.
+    Each combination of labels occurs `ratio` times as often as in the target, rounded so that the
+    sum is right (largest remainder, rarer combinations first). If the set has too few records of a
+    combination, such as AFIB+CRBBB, they are replaced by records with its rarest label and the most
+    similar other labels.
+
+    Args:
+        pool: labels (M, K) of the set.
+        target: labels (n, K) of the target records.
+        ratio: records per target record.
+        seed: seed of the draw.
+        label_names: names of the K labels, for errors.
+
+    Returns:
+        Increasing indices into `pool`, without repeats, (round(ratio · n),).
+
+    Raises:
+        ConfigError: the set has too few records for a combination, replacements included.
     """
-    held, wanted = np.asarray(pool, dtype=bool), np.asarray(target, dtype=bool)
+    available, wanted = np.asarray(pool, dtype=bool), np.asarray(target, dtype=bool)
     rows, counts = np.unique(wanted, axis=0, return_counts=True)
     exact = ratio * counts
     quota = np.floor(exact).astype(np.int64)
     short = int(np.floor(ratio * len(wanted) + 0.5)) - int(quota.sum())
     quota[np.lexsort((counts, -np.round(exact - quota, 9)))[:short]] += 1
-    order = streams.generator(seed, streams.ARM_RECORDS).permutation(len(held))
-    distance = (held[order, None, :] != rows).sum(axis=2)
+    order = streams.generator(seed, streams.ARM_RECORDS).permutation(len(available))
+    distance = (available[order, None, :] != rows).sum(axis=2)
     taken = np.zeros(len(order), dtype=bool)
     for j, count in enumerate(quota):
         taken[np.flatnonzero(distance[:, j] == 0)[:count]] = True
     frequency = np.where(rows, wanted.sum(axis=0), len(wanted) + 1)
     for j, count in enumerate(quota - np.minimum(quota, (distance == 0).sum(axis=0))):
-        fits = held[order, frequency[j].argmin()] & rows[j].any() & ~taken
+        fits = available[order, frequency[j].argmin()] & rows[j].any() & ~taken
         places = np.flatnonzero(fits)
         places = places[np.argsort(distance[places, j], kind="stable")][:count]
         if len(places) < count:
             name = "+".join(np.asarray(label_names)[rows[j]]) or "no label"
             raise ConfigError(
-                f"a ratio of {ratio:g} needs {quota[j]} synthetic records of {name}, and the set "
+                f"a ratio of {ratio:g} needs {quota[j]} synthetic records of {name}, but the set "
                 f"lacks {count - len(places)} of them; generate more or lower the ratio"
             )
         taken[places] = True

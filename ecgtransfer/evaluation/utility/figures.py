@@ -1,4 +1,4 @@
-"""Tables and figures of the utility question."""
+"""Tables and figures of the utility evaluation."""
 
 from collections.abc import Iterator
 
@@ -13,22 +13,22 @@ from ecgtransfer.evaluation.utility.result import (
 
 
 def tables(evaluation: UtilityEvaluation) -> Iterator[Table]:
-    """Scores of the arms."""
+    """Yield the table of scores of the arms."""
     yield arm_table(evaluation.result)
 
 
 def figures(evaluation: UtilityEvaluation, cohorts: Cohorts, with_real: bool) -> Iterator[Figure]:
-    """Differences of the arms with synthetic records to the same without, and of the best ones."""
+    """Yield the differences of each arm with synthetic records, and of the best arm of each set."""
     result = evaluation.result
     if result.differences:
         yield forest_svg(
             [(change.name, change.macro_auroc) for change in result.differences],
             title="Difference in macro AUROC to the same classifier without synthetic records",
-            favours=("synthetic records harm", "they help"),
+            favours=("synthetic records harm", "synthetic records help"),
             caption=(
-                "Paired over the same resamples of test patients and trainings; 95 % intervals, "
-                "not adjusted for the number of comparisons. The verdicts go by adjusted ones. A "
-                "set alone stands against the target only."
+                "Differences are paired over resampled test patients and trainings. The 95 % "
+                "intervals are not adjusted for the number of comparisons; the verdicts use "
+                "adjusted intervals. A set alone is compared with target only."
             ),
         )
     for overall in result.overall:
@@ -38,8 +38,9 @@ def figures(evaluation: UtilityEvaluation, cohorts: Cohorts, with_real: bool) ->
             title=f"{chosen} against every classifier without synthetic records",
             favours=("it is worse", "it is better"),
             caption=(
-                f"The best of {overall.candidates} ways with {overall.synthetic} records by its "
-                "training score; differences in macro AUROC, 95 % intervals, not adjusted."
+                f"This is the best of {overall.candidates} arms with {overall.synthetic} records "
+                "by its training score. Differences in macro AUROC with 95 % intervals, not "
+                "adjusted."
             ),
         )
 
@@ -47,7 +48,7 @@ def figures(evaluation: UtilityEvaluation, cohorts: Cohorts, with_real: bool) ->
 def arm_table(
     result: UtilityResult, title: str = "Classifiers of held-out target patients"
 ) -> Table:
-    """Arms down; records, scores, difference to the same without, and verdict across."""
+    """Table of the arms: records, scores, difference to the same arm without, and verdict."""
     header = (
         "arm",
         "target",
@@ -75,7 +76,7 @@ def arm_table(
             )
         )
     note = (
-        "Differences are to the same way without synthetic records; of sets alone, to the target "
+        "The difference is to the same arm without synthetic records; for a set alone, to target "
         "only."
     )
     return Table(title, header, tuple(rows), note)

@@ -1,4 +1,4 @@
-"""Result of the utility question: scores of its arms, differences, verdicts."""
+"""Result of the utility evaluation: scores of the arms, differences, verdicts."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,10 +11,24 @@ from ecgtransfer.statistics import Estimate, Verdict
 class ArmResult:
     """Scores of one arm, means over its trainings (seeds).
 
-    The scores: macro AUROC, macro average precision (area under the precision-recall curve), F2 and
-    G2 of the benchmark, macro expected calibration error (`weighted_calibration_error`). baseline:
-    without synthetic records, and tested on real ones. training_score is the macro AUROC of the
-    out-of-fold predictions that chose the thresholds, None where no class could be scored.
+    Attributes:
+        name: name of the arm.
+        baseline: whether it is trained and tested without synthetic records.
+        tested_on: name of the synthetic set for the test; None for the test records.
+        target_records: number of target records in training.
+        source_records: number of source records in training.
+        synthetic_records: number of synthetic records in training.
+        test_records: number of test records.
+        training_score: macro AUROC of the out-of-fold predictions from which the thresholds are
+            chosen; None if no class could be scored.
+        macro_auroc: macro AUROC.
+        macro_average_precision: macro average precision (area under the precision-recall curve).
+        f2: macro F2 of the CPSC / PTB-XL benchmark.
+        g2: macro G2 of the benchmark.
+        calibration_error: macro expected calibration error (`weighted_calibration_error`).
+        per_class_auroc: AUROC by label.
+        per_class_average_precision: average precision by label.
+        macro_auroc_by_seed: macro AUROC of each training.
     """
 
     name: str
@@ -37,16 +51,26 @@ class ArmResult:
 
 @dataclass(frozen=True)
 class ArmDifference:
-    """An arm minus another, on the same resampled patients and seeds.
+    """Scores of an arm minus those of another, paired over resampled patients and seeds.
 
-    name: the arm. against: the other, in `UtilityResult.differences` the same recipe without
-    synthetic records.
-
-    adjusted: the difference of macro AUROC with the interval that holds for all `compared` arms at
-    once (`simultaneous_estimates`); the verdict goes by it. seeds: trainings of each arm; of a
-    single one nobody knows how lucky it was, so that it is no evidence whatever its patients say.
-    control: the arm has shuffled labels. alone: it has no target records, so that it differs by
-    more than the synthetic ones. synthetic: name of its synthetic set; none in `Overall`.
+    Attributes:
+        name: name of the arm.
+        against: name of the other arm; in `UtilityResult.differences` the one with the same recipe
+            without synthetic records.
+        compared: number of comparisons that `adjusted` accounts for.
+        seeds: number of trainings of each arm. With one training, its variation is unknown, and the
+            verdict is "no evidence".
+        macro_auroc: difference of macro AUROC.
+        adjusted: same difference, with a simultaneous interval for all comparisons
+            (`simultaneous_estimates`); the verdict uses it.
+        macro_average_precision: difference of macro average precision.
+        f2: difference of F2.
+        g2: difference of G2.
+        calibration_error: difference of the calibration error.
+        control: whether the arm has shuffled labels.
+        alone: whether the arm has no target records, so that it differs in more than synthetic
+            records.
+        synthetic: name of the arm's synthetic set; None in `Overall`.
     """
 
     name: str
@@ -65,7 +89,7 @@ class ArmDifference:
 
     @property
     def verdict(self) -> Literal["helps", "no evidence", "harms"]:
-        """By the adjusted interval of the macro AUROC difference: above 0, around 0, below 0."""
+        """Verdict by the adjusted interval of the macro AUROC difference."""
         if self.seeds < 2:
             return "no evidence"
         if self.adjusted.low > 0:
@@ -73,11 +97,11 @@ class ArmDifference:
         return "harms" if self.adjusted.high < 0 else "no evidence"
 
 
-#: Test patients below which intervals are not to be trusted with a decision: those of a macro AUROC
-#: of nine classes then rest on classes of one or two records.
+#: With fewer test patients, intervals are too uncertain for decisions: some of nine classes then
+#: have one or two records only.
 FEW_TEST_PATIENTS = 50
 
-#: Scores of an arm and of a difference: heading and field.
+#: Scores of an arm and of a difference: (heading in tables, attribute).
 MEASURES = (
     ("macro AUROC", "macro_auroc"),
     ("macro AUPRC", "macro_average_precision"),
@@ -96,11 +120,14 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Overall:
-    """The best way to train with a synthetic set against every way without.
+    """The best arm with a synthetic set, compared with every arm without synthetic records.
 
-    chosen: of `candidates` arms with records of `synthetic` (the controls aside) the one with the
-    best training score, one for each split. macro_auroc: of it on the test records. differences: it
-    minus each arm without synthetic records, adjusted for their number.
+    Attributes:
+        synthetic: name of the set.
+        chosen: name of the arm with the best training score, one per split; controls are ignored.
+        candidates: number of arms from which it was chosen.
+        macro_auroc: its macro AUROC on the test records.
+        differences: it minus each arm without synthetic records, adjusted for their number.
     """
 
     synthetic: str
@@ -110,36 +137,45 @@ class Overall:
     differences: tuple[ArmDifference, ...]
 
     def sentence(self) -> str:
-        """Which arms without synthetic records it is better or worse than."""
+        """Return a sentence on the arms without synthetic records that it beats or not."""
         found: dict[str, list[str]] = {"helps": [], "harms": [], "no evidence": []}
         for change in self.differences:
             found[change.verdict].append(f"{change.against} ({signed_text(change.macro_auroc)})")
-        told = [
+        comparisons = [
             f"{words} {', '.join(found[verdict])}"
             for verdict, words in (
                 ("helps", "better than"),
                 ("harms", "worse than"),
-                ("no evidence", "not told apart from"),
+                ("no evidence", "no evidence of a difference from"),
             )
             if found[verdict]
         ]
         chosen = " / ".join(dict.fromkeys(self.chosen))
         return (
-            f"The best of {self.candidates} ways with {self.synthetic} records by its training "
-            f"score, {chosen}, has a macro AUROC of {self.macro_auroc}: {'; '.join(told)}."
+            f"The best of {self.candidates} arms with {self.synthetic} records by its training "
+            f"score, {chosen}, has a macro AUROC of {self.macro_auroc}: {'; '.join(comparisons)}."
         )
 
 
 @dataclass(frozen=True)
 class UtilityResult:
-    """What synthetic records do for a classifier of held-out target patients.
+    """Effect of synthetic records on a classifier of held-out target patients.
 
-    arms: in the order of the study. best: the arm without synthetic records with the best training
-    score, one for each split. differences: each arm with synthetic records against the same recipe
-    without them, one without target records against the target only;
-    differences_to_target_only: each against the target only (empty where no arm is that). overall:
-    for each synthetic set its best arm against every one without synthetic records.
-    left_out: classes that cannot be scored, because the test records hold none or nothing but them.
+    Attributes:
+        arms: scores of each arm, in the order of the study.
+        best: name of the arm without synthetic records with the best training score, one per split.
+        best_macro_auroc: its macro AUROC on the test records.
+        differences: each arm with synthetic records minus the same recipe without them; an arm
+            without target records minus target only.
+        differences_to_target_only: each arm with synthetic records minus target only; empty if the
+            study has no such arm.
+        overall: for each synthetic set, its best arm compared with every arm without synthetic
+            records.
+        seeds: seeds of the trainings.
+        test_records: number of test records.
+        test_patients: number of test patients.
+        left_out: classes that cannot be scored, because no test record or every test record has
+            them.
     """
 
     arms: tuple[ArmResult, ...]
@@ -154,16 +190,21 @@ class UtilityResult:
     left_out: tuple[str, ...]
 
     def arm(self, name: str) -> ArmResult:
-        """The arm of that name; ConfigError where there is none."""
+        """Return the scores of the arm with this name.
+
+        Raises:
+            ConfigError: there is no such arm.
+        """
         for arm in self.arms:
             if arm.name == name:
                 return arm
         raise ConfigError(
-            f"expected an arm of {', '.join(arm.name for arm in self.arms)}, got {name!r}"
+            f"expected an arm of {', '.join(arm.name for arm in self.arms)}, got {name!r}; choose "
+            "one of these"
         )
 
     def verdicts(self) -> tuple[str, ...]:
-        """One sentence for each arm with synthetic records."""
+        """Return one sentence per arm with synthetic records."""
         sentences = []
         for change in self.differences:
             score = self.arm(change.name).macro_auroc.value
@@ -172,13 +213,16 @@ class UtilityResult:
             if change.control:
                 kind = ", a control with shuffled labels,"
             elif change.alone:
-                kind = ", without the target's records,"
+                kind = ", without target records,"
             if change.compared > 1:
                 adjusted = (
                     f", adjusted for {change.compared} comparisons {span_text(change.adjusted)}"
                 )
             if change.seeds < 2:
-                warning = " One training tells nothing of its luck: take 2 seeds or more."
+                warning = (
+                    " With one training, the variation between trainings is unknown: use 2 seeds "
+                    "or more."
+                )
             sentences.append(
                 f"{change.name}{kind} {_WORDS[change.verdict]}: macro AUROC {score:.3f} against "
                 f"{other:.3f} with {change.against}, difference {signed_text(change.macro_auroc)}"
@@ -188,12 +232,12 @@ class UtilityResult:
         return tuple(sentences)
 
     def warnings(self) -> tuple[str, ...]:
-        """What makes the scores themselves doubtful, in sentences."""
+        """Return sentences on problems of the scores themselves."""
         if self.test_patients >= FEW_TEST_PATIENTS:
             return ()
         return (
-            f"{self.test_patients} test patients are few: below {FEW_TEST_PATIENTS} intervals rest "
-            "on one or two records of the rare classes; test on more before anything is concluded.",
+            f"{self.test_patients} test patients are few: with fewer than {FEW_TEST_PATIENTS}, "
+            "rare classes have one or two records; test on more before you draw conclusions.",
         )
 
     def __str__(self) -> str:
@@ -203,34 +247,34 @@ class UtilityResult:
 
 
 def signed_text(change: Estimate) -> str:
-    """A difference with its sign and interval."""
+    """Format a difference with its sign and interval."""
     return f"{change.value:+.3f} {span_text(change)}"
 
 
 def span_text(change: Estimate) -> str:
-    """The interval of a difference."""
+    """Format the interval of a difference."""
     return f"[{change.low:+.3f}, {change.high:+.3f}]"
 
 
 @dataclass(frozen=True)
 class UtilityEvaluation:
-    """Utility of the synthetic sets of a run: one study of the sets of all `methods`."""
+    """Utility of the synthetic sets of a run: one study of the sets of all methods."""
 
     methods: tuple[str, ...]
     result: UtilityResult
 
     def verdicts(self) -> tuple[Verdict, ...]:
-        """One a method: how many of the ways to train with its set help or harm, and the best one.
+        """Return one verdict per method: how many arms with its set help or harm, and the best arm.
 
-        Controls and the arm without target records, which differs by more than synthetic ones, are
-        left out.
+        Controls are not counted, nor is the arm without target records, which differs in more than
+        synthetic records.
         """
         return tuple(self._verdict(method) for method in self.methods)
 
     def tests(self) -> tuple[Verdict, ...]:
-        """One an arm: good news where synthetic records help.
+        """Return one verdict per arm with synthetic records: passed if they help.
 
-        A control, or training on synthetic records alone, is neither good news nor bad.
+        A control, or training on synthetic records alone, neither passes nor fails.
         """
         passed = {"helps": True, "no evidence": None, "harms": False}
         return tuple(
@@ -248,11 +292,11 @@ class UtilityEvaluation:
         ]
         helping, harming = found.count("helps"), found.count("harms")
         overall = [one.sentence() for one in self.result.overall if one.synthetic == method]
-        told = (
-            f"of {len(found)} ways to train with its records {helping} help and {harming} harm, "
-            f"each against the same way without them ({self.result.test_patients} test patients)."
+        summary = (
+            f"of {len(found)} arms with its records {helping} help and {harming} harm, each "
+            f"compared with the same arm without them ({self.result.test_patients} test patients)."
         )
         return Verdict(
             None if (helping > 0) == (harming > 0) else helping > 0,
-            " ".join([f"{method}: {told}", *overall, *self.result.warnings()]),
+            " ".join([f"{method}: {summary}", *overall, *self.result.warnings()]),
         )

@@ -1,6 +1,6 @@
-"""Scores of the arms of a utility study, their intervals, and what is compared with what.
+"""Scores of the arms of a utility study with intervals, and comparisons between arms.
 
-Differences are paired: all arms meet the same resampled patients and the same drawn seeds.
+Differences are paired: all arms are scored on the same resampled patients and seeds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,9 +39,12 @@ from ecgtransfer.statistics import (
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """Result of one arm, split and seed: (n, K) test probabilities and predictions of 0 and 1.
+    """Predictions of one training of an arm.
 
-    training_score: macro AUROC of predictions for records that the classifier did not learn from.
+    Attributes:
+        probabilities: probabilities (n, K) of the test records.
+        predictions: predictions (n, K) of 0 and 1.
+        training_score: macro AUROC of the out-of-fold predictions for training records.
     """
 
     probabilities: FloatArray
@@ -51,10 +54,14 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False)
 class ArmScores:
-    """Scores of one arm by measure: by seed (S,), resampled means over seeds (R,), each class's.
+    """Scores of one arm.
 
-    placements (N, K): `metrics.auroc_placements`, means over seeds. patient_draws (R,): macro AUROC
-    of the resampled patients, means over the seeds as they are.
+    Attributes:
+        by_seed: scores of each seed, (S,), by measure.
+        draws: scores of resampled patients and seeds, (R,), by measure.
+        per_class: scores by measure and label.
+        placements: `metrics.auroc_placements`, means over seeds, (N, K).
+        patient_draws: macro AUROC of resampled patients, means over all seeds, (R,).
     """
 
     by_seed: dict[str, FloatArray]
@@ -64,11 +71,11 @@ class ArmScores:
     patient_draws: FloatArray
 
     def value(self, measure: str) -> float:
-        """Mean over seeds."""
+        """Return the mean over seeds."""
         return float(self.by_seed[measure].mean())
 
     def estimate(self, measure: str, table: "ScoreTable") -> Estimate:
-        """Mean over seeds; a score lies in [0, 1], whatever Student's tails say."""
+        """Return the mean over seeds with its interval, clipped to [0, 1]."""
         interval = reflected_estimate if measure == "calibration_error" else estimate
         draws = self.draws[measure]
         if measure == "macro_auroc":
@@ -78,11 +85,16 @@ class ArmScores:
 
 @dataclass(frozen=True, eq=False)
 class ScoreTable:
-    """What test predictions are scored with: labels, resampled records and seeds.
+    """Labels and resamples with which test predictions are scored.
 
-    truth (N, K') of the classes that can be scored (`kept` of K, by `names`; the others are
-    `left_out`), patient_of (N,), drawn (R, N) how often each record is drawn, share (R, S) of each
-    seed in each resample.
+    Attributes:
+        truth: labels (N, K') of the classes that can be scored.
+        kept: which of the K classes can be scored, (K,).
+        names: names of these classes.
+        left_out: names of the other classes.
+        patient_of: patient of each record, (N,).
+        drawn: count of each record in each resample, (R, N).
+        share: weight of each seed in each resample, (R, S).
     """
 
     truth: npt.NDArray[np.float32]
@@ -97,11 +109,14 @@ class ScoreTable:
     def of(
         cls, tested: Sequence[LabelledRecords], names: tuple[str, ...], seeds: int, resamples: int
     ) -> "ScoreTable":
-        """Of the test records of all splits together."""
+        """Draw the resamples of the test records of all splits together."""
         labels = np.concatenate([records.labels for records in tested])
         kept = ~undefined_classes(labels)
         if not kept.any():
-            raise CorpusError("no class has both positive and negative test records; test on more")
+            raise CorpusError(
+                "expected a class with both positive and negative test records, got none; test on "
+                "more records"
+            )
         truth = labels[:, kept]
         patients: npt.NDArray[np.generic] = np.arange(len(truth))
         named = [records.patients for records in tested if records.patients is not None]
@@ -120,11 +135,14 @@ class ScoreTable:
 
     @property
     def patients(self) -> int:
-        """How many are tested."""
+        """Number of test patients."""
         return len(np.unique(self.patient_of))
 
     def spread(self, scores: ArmScores, other: ArmScores | None = None) -> FloatArray:
-        """Draws of the macro AUROC, minus that of another arm, spread for few patients: (R,)."""
+        """Draws of the macro AUROC, widened for few patients: (R,).
+
+        With `other`, these are the draws of the difference to the other arm.
+        """
         value = scores.value("macro_auroc")
         draws, placements = scores.draws["macro_auroc"], scores.placements
         of_patients = scores.patient_draws
@@ -137,7 +155,7 @@ class ScoreTable:
         return student_draws(value, draws, of_patients, *variance)
 
     def scores(self, outcomes: Sequence[Sequence[Outcome]]) -> "ArmScores":
-        """Scores of an arm from its outcomes, by seed and split."""
+        """Score an arm from its outcomes, given by seed and split."""
         probabilities = [np.concatenate([o.probabilities for o in by]) for by in outcomes]
         predictions = [np.concatenate([o.predictions for o in by]) for by in outcomes]
         by_seed, draws, per_class = {}, {}, {}
@@ -166,7 +184,12 @@ class ScoreTable:
     def _table(
         self, score: WeightedScore, by_seed: Sequence[FloatArray]
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """By seed (S, M) on the whole set; resampled means over drawn and over all seeds (R, M)."""
+        """Compute a score of M columns.
+
+        Returns:
+            The scores of each seed on all records, (S, M), the scores of resampled records and
+            seeds, (R, M), and the scores of resampled records averaged over all seeds, (R, M).
+        """
         kept = [values[:, self.kept] for values in by_seed]
         whole = np.ones((1, len(self.truth)), dtype=np.uint16)
         found = np.stack([score(self.truth, v, whole).reshape(1, -1)[0] for v in kept])
@@ -180,12 +203,12 @@ class ScoreTable:
         return found, drawn, of_patients
 
 
-#: (value, draws (R,)) of a difference by measure.
+#: Value and draws (R,) of a difference, by measure.
 Change = dict[str, tuple[float, FloatArray]]
 
 
 def change_of(scores: ArmScores, reference: ArmScores, table: ScoreTable) -> Change:
-    """An arm minus another on the same patients and seeds."""
+    """Difference of two arms on the same patients and seeds."""
     change = {
         measure: (
             scores.value(measure) - reference.value(measure),
@@ -200,7 +223,7 @@ def change_of(scores: ArmScores, reference: ArmScores, table: ScoreTable) -> Cha
 def _differences(
     changes: Sequence[tuple[Arm | str, str, Change]], seeds: int
 ) -> tuple[ArmDifference, ...]:
-    """Of (arm or its name, what it is compared with, change), adjusted for all of them."""
+    """Summarise triples (arm or its name, name of the other arm, change), adjusted for all."""
     if not changes:
         return ()
     adjusted = simultaneous_estimates(
@@ -224,14 +247,14 @@ def _differences(
 
 
 def draw_seed_shares(seeds: int, resamples: int, seed: int = 0) -> FloatArray:
-    """Weights of S trainings in each resample of their mean, (R, S), each row of sum 1.
+    """Weights of S trainings in each resample of their mean, (R, S); each row sums to 1.
 
-    1 / S + c_r (z_rs − mean z_r) / sqrt(S (S − 1)) with z standard normal and c_r the square root
-    of (S − 1) / chi-squared with S − 1 degrees of freedom: the weighted mean of v_1 ... v_S is
-    spread about their mean as Student's t with their standard error is, and so jointly for all that
-    was measured on the same trainings. (Drawing five trainings with replacement instead gave 95 %
-    intervals that held 92 % of the time, drawing three 87 %.) A single training has no spread to
-    tell: its weight is 1.
+    The weights are 1 / S + c_r (z_rs − mean z_r) / sqrt(S (S − 1)), where z is standard normal and
+    c_r is the square root of (S − 1) / chi-squared with S − 1 degrees of freedom. The weighted mean
+    of v_1 ... v_S is then distributed around their mean as Student's t times their standard error,
+    jointly for all scores of the same trainings. Resampling with replacement instead gave 95 %
+    intervals with a coverage of 92 % for five trainings and 87 % for three. A single training has
+    the weight 1, because its variation is unknown.
     """
     if seeds == 1:
         return np.ones((resamples, 1))
@@ -244,7 +267,7 @@ def draw_seed_shares(seeds: int, resamples: int, seed: int = 0) -> FloatArray:
 
 @dataclass(frozen=True)
 class ComparedArms:
-    """The comparisons of a study; fields as in `UtilityResult`."""
+    """Comparisons of a study; see the attributes of these names in `UtilityResult`."""
 
     best: tuple[str, ...]
     best_macro_auroc: Estimate
@@ -259,11 +282,18 @@ def compare_arms(
     scores: Mapping[str, ArmScores],
     table: ScoreTable,
 ) -> ComparedArms:
-    """Each arm with synthetic records against the same recipe without, and the best ones overall.
+    """Compare each arm with synthetic records with the same recipe without, and the best arms.
 
-    outcomes: of each arm by seed and split; scores: of each arm, on the table it is tested on;
-    table: of the test records. Arms are chosen by their training scores alone, in each split.
-    CorpusError where these are undefined.
+    The best arms are chosen in each split by their training scores alone.
+
+    Args:
+        arms: the arms.
+        outcomes: outcomes of each arm, by seed and split.
+        scores: scores of each arm on its test set.
+        table: labels and resamples of the test records.
+
+    Raises:
+        CorpusError: training scores are undefined.
     """
     seeds = table.share.shape[1]
     on_training = {name: training_scores(by_seed) for name, by_seed in outcomes.items()}
@@ -271,7 +301,7 @@ def compare_arms(
     compared = [arm for arm in arms if arm.compared]
 
     def of_splits(chosen: Sequence[str]) -> ArmScores:
-        """Scores of the arms that were chosen, one in each split."""
+        """Scores of the chosen arms, one per split."""
         if len(set(chosen)) == 1:
             return scores[chosen[0]]
         together = [
@@ -281,16 +311,17 @@ def compare_arms(
         return table.scores(together)
 
     def against(pairs: Sequence[tuple[Arm, str]]) -> tuple[ArmDifference, ...]:
-        """Arms minus others, adjusted for all of them."""
+        """Differences of pairs of arms, adjusted for all of them."""
         return _differences(
             [(arm, name, change_of(scores[arm.name], scores[name], table)) for arm, name in pairs],
             seeds,
         )
 
     def overall(synthetic: str) -> Overall | None:
-        """The best arm with a set against every one without; one without target has no part in it.
+        """Compare the best arm of a set with every arm without synthetic records.
 
-        (The training score of that is about synthetic records.)
+        Arms without target records are no candidates, because their training score is that of
+        synthetic records.
         """
         candidates = [
             arm.name
@@ -313,7 +344,7 @@ def compare_arms(
 
     best = _best_arms(baselines, on_training)
     plain = [arm.name for arm in arms if arm.baseline and arm.recipe == Arm(TARGET_ONLY).recipe]
-    # An arm without target records is no recipe plus records: it is held against the target only.
+    # An arm without target records has no recipe without synthetic ones; compare it with these.
     instead = plain[0] if plain else best[0]
     sets = dict.fromkeys(arm.synthetic for arm in compared if arm.synthetic is not None)
     return ComparedArms(
@@ -326,18 +357,18 @@ def compare_arms(
 
 
 def training_scores(outcomes: Sequence[Sequence[Outcome]]) -> FloatArray:
-    """Mean training score of an arm over its seeds, in each split."""
+    """Mean training score of an arm over its seeds, one per split."""
     scores = [[part.training_score for part in parts] for parts in outcomes]
     return np.asarray(np.mean(scores, axis=0), dtype=np.float64)
 
 
 def _best_arms(names: Sequence[str], training_scores: Mapping[str, FloatArray]) -> tuple[str, ...]:
-    """The arm with the highest training score in each split; the first of equals."""
+    """Arm with the highest training score in each split, the first of equals."""
     found = np.stack([training_scores[name] for name in names])
     if len(names) > 1 and not np.isfinite(found).all():
         raise CorpusError(
-            "no class of the target's training records has both positives and negatives, so the "
-            "best arm cannot be chosen by them; give more records or one arm without synthetic "
-            "records"
+            "expected a class of the target's training records with both positives and negatives, "
+            "got none, so the best arm cannot be chosen; give more records, or only one arm "
+            "without synthetic records"
         )
     return tuple(names[int(k)] for k in found.argmax(axis=0))

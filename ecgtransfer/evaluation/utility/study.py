@@ -1,24 +1,24 @@
-"""Does the synthetic set help a classifier of held-out target patients?
+"""Measure whether synthetic records improve a classifier of held-out target patients.
 
-An *arm* is what a classifier is trained on. Every arm trains the same network with the same
-settings and seeds. Whether synthetic records help is the difference between an arm with them and
-the *same recipe without*: another recipe differs by more than records, and a weaker one would
-"harm" with any records. Which recipe is best overall is another question (`Overall`): the arm with
-synthetic records that has the best *training* score (out-of-fold, or validation, predictions)
-against every arm without. The best of several by its test score would be selected on the records it
-is then compared on. The test records are used once, for the scores.
+An *arm* is a choice of training records. All arms train the same network with the same settings and
+seeds. The effect of synthetic records is the difference between an arm with them and the arm with
+the *same recipe without*; a different recipe would differ in more than records.
 
-Target training sets are small (80 records, nine classes), so nothing is held out of them for good
-unless validation records are given: the number of steps is fixed before, and thresholds come from
-out-of-fold predictions.
+`Overall` compares the best recipes: the arm with synthetic records that has the best *training*
+score (of out-of-fold predictions) against every arm without. It is not chosen by its test score,
+because that would select on the records that are used for the comparison. The test records are used
+once, for the scores.
 
-Intervals resample test patients and training seeds. Those of a macro AUROC and of its differences
-are widened for few patients (`statistics.student_draws`): a single positive of a class is in every
-resample. They apply to *this* target training set: another hospital's eighty patients are another
-question.
+Target training sets are small (80 records, nine classes), so no validation records are held out:
+the number of steps is fixed in advance, and thresholds are chosen from out-of-fold predictions.
 
-Added records of any kind also regularise: with a handful of target records even additions with
-shuffled labels can gain a little. That is what the control arm measures.
+Intervals resample test patients and training seeds. Those of a macro AUROC, and of differences of
+it, are widened for few patients (`statistics.student_draws`), because a bootstrap cannot show the
+variation of a class with a single positive patient. They apply to *this* target training set, not
+to the patients of another hospital.
+
+Added records also have a regularising effect: with few target records, even records with shuffled
+labels can improve the scores slightly. The control arm measures this effect.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,25 +52,28 @@ from ecgtransfer.statistics import (
     BOOTSTRAP_RESAMPLES,
 )
 
-#: Those of `ARMS` that learn from the source's records.
+#: Groups of `ARMS` that are trained on source records.
 OF_SOURCE_RECORDS = ("source", "every-baseline")
 
-#: Fewest test records whose scores say anything.
+#: Fewest test records for a study.
 FEWEST_TEST_RECORDS = 14
 
 
 @dataclass(frozen=True)
 class UtilitySettings:
-    """Settings of the utility question.
+    """Settings of the utility evaluation.
 
     Attributes:
-        methods: whose synthetic sets; none takes every method that has a set of that name.
-        name: of the sets.
-        arms: groups of `ARMS`; a study without any has the target alone and with each set.
-        ratios: synthetic records for each target record.
-        seeds: trainings of each arm.
-        classifier: shape and training of the classifier, the same for every arm.
-        seed: the first of them.
+        methods: transfer methods to evaluate; empty for all that have a set of this name.
+        name: name of the synthetic sets.
+        arms: groups of `ARMS`; without any, a study has target only, alone and with each set.
+        ratios: synthetic records per target record.
+        seeds: number of trainings of each arm.
+        classifier: settings of the classifier, the same for every arm.
+        seed: first seed of the trainings.
+
+    Raises:
+        ConfigError: there is no seed or no ratio, or a group of arms is unknown.
     """
 
     methods: tuple[str, ...] = ()
@@ -83,14 +86,20 @@ class UtilitySettings:
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
-            raise ConfigError(f"expected at least 1 training seed, got {self.seeds}")
+            raise ConfigError(
+                f"expected at least 1 training seed, got {self.seeds}; raise the number of seeds"
+            )
         if unknown := sorted(set(self.arms) - set(ARMS)):
-            raise ConfigError(f"expected arms of {', '.join(ARMS)}, got {unknown[0]!r}")
+            raise ConfigError(
+                f"expected arms of {', '.join(ARMS)}, got {unknown[0]!r}; choose some of these"
+            )
         if not self.ratios:
-            raise ConfigError("expected one or more ratios of synthetic records, got none")
+            raise ConfigError(
+                "expected one or more ratios of synthetic records, got none; give a ratio"
+            )
 
     def arms_for(self, methods: tuple[str, ...]) -> tuple[Arm, ...]:
-        """The arms of a study of these methods' sets."""
+        """Return the arms of a study of these methods' sets."""
         return default_arms(
             methods,
             ratios=self.ratios,
@@ -104,16 +113,16 @@ class UtilitySettings:
 
     @property
     def learns_from_source(self) -> bool:
-        """Whether any arm learns from the source's records."""
+        """Whether any arm is trained on source records."""
         return any(arm.source for arm in self.arms_for(self.methods))
 
     def trainings(self, methods: tuple[str, ...]) -> int:
-        """How many classifiers such a study trains at most."""
+        """Return the largest number of classifiers that a study of these methods trains."""
         return count_trainings(self.arms_for(methods), self.classifier, self.training_seeds)
 
     @property
     def training_seeds(self) -> range:
-        """Of the trainings of each arm."""
+        """Seeds of the trainings of each arm."""
         return range(self.seed, self.seed + self.seeds)
 
 
@@ -124,13 +133,17 @@ def evaluate_utility(
     workers: int = 1,
     progress: StepsDone | None = None,
 ) -> UtilityEvaluation:
-    """Train a classifier with and without each synthetic set.
+    """Train classifiers with and without each synthetic set and compare them.
 
-    All arms learn from the target's training records (and the source's, where they are asked to)
-    and are tested on its test records. `workers` are not used.
+    Args:
+        settings: settings.
+        cohorts: records to train and test on.
+        folder: folder of the evaluation; the trainings are in `trainings`.
+        workers: not used.
+        progress: called with (training steps done, training steps in total).
 
     Raises:
-        ConfigError: too few test records, or too few synthetic ones for a ratio.
+        ConfigError: there are too few test records, or too few synthetic records for a ratio.
     """
     require_at_least(len(cohorts.test), FEWEST_TEST_RECORDS, "test records to measure utility")
     result = utility_study(
@@ -164,45 +177,44 @@ def utility_study(
     resamples: int = BOOTSTRAP_RESAMPLES,
     progress: StepsDone | None = None,
 ) -> UtilityResult:
-    """Train and test every arm, and hold each with synthetic records against the same without.
+    """Train and test every arm, and compare each arm with synthetic records with the same without.
 
-    For each arm and seed: `config.folds` trainings, each without one fold of the target records,
-    predict that fold; the thresholds, and the score by which the best arms without and with
-    synthetic records are chosen, come from these out-of-fold predictions; one training on all
-    target records predicts the test records. (A classifier of the source only has seen none of
-    them, so its predictions are as good.) An arm without target records takes its thresholds out of
-    fold from its synthetic ones, and never sees a target record. Synthetic records made by a model
-    that saw the held-out fold make the thresholds of their own arms, never the ranking of the test
-    records, slightly optimistic.
+    For each arm and seed, `config.folds` trainings each leave out one fold of the target records
+    and predict it. Thresholds, and the score by which the best arms are chosen, come from these
+    out-of-fold predictions. One training on all target records then predicts the test records. A
+    classifier that is trained on the source only predicts all target records out of sample. An arm
+    without target records is cross-fitted on its synthetic records.
 
-    Intervals resample test patients and, because a training is random too, seeds
-    (`draw_seed_shares`); arms are paired in both, and crossing the two errs on the wide side (Owen
-    2007). With two or three seeds hardly anything is known of their spread, and intervals are as
-    wide as that. Classes without positive (or without negative) test records are left out and
-    named.
+    A synthetic set made by a model that was trained on the held-out fold makes the thresholds of
+    its own arms slightly optimistic. It does not affect the ranking of the test records.
+
+    Intervals resample test patients and seeds (`draw_seed_shares`), because a training is random
+    too. Arms are paired in both. The crossed resampling is conservative (Owen 2007). With two or
+    three seeds their spread is hardly known, and intervals are wide. Classes without positive or
+    without negative test records are not scored; the result names them.
 
     Args:
         target: training records of the target.
-        test: held-out target patients.
-        label_names: of the K labels, in order.
-        config: the classifier of every arm.
-        folder: keeps every training, by what it was trained on: none is repeated, an interrupted
-            one goes on, and arms that train the same thing share it.
+        test: records of held-out target patients.
+        label_names: names of the K labels, in order.
+        config: settings of the classifier of every arm.
+        folder: folder of all trainings, each in a folder named by its key. A finished training is
+            not repeated, an interrupted one is resumed, and arms share equal trainings.
         source: records of the source in the same label space, for arms with a `source`.
-        synthetic: the sets that arms name.
-        arms: what is compared; by default `default_arms` of the sets, with the source where it is
-            given and augmentation where the sampling rate is.
-        seeds: of the trainings.
-        sampling_rate_hz: of all signals; augmentation needs it.
-        resamples: of the bootstrap.
-        progress: called after every step.
+        synthetic: synthetic sets by name.
+        arms: arms to compare; by default `default_arms` of the sets, with source arms if `source`
+            is given and an augmented arm if `sampling_rate_hz` is.
+        seeds: seeds of the trainings.
+        sampling_rate_hz: sampling rate of all signals; augmentation needs it.
+        resamples: bootstrap resamples.
+        progress: called with (training steps done, training steps in total).
 
     Raises:
-        CorpusError: what `train_classifier` and `draw_resamples` refuse, a patient on two sides,
-            or nothing to score.
-        ConfigError: arms that the records given do not suffice for, or with synthetic records and
-            no arm of the same recipe without them; no or repeated seeds or names.
-        RunError: a training that cannot go on.
+        CorpusError: `train_classifier` or `draw_resamples` refuses the records, a patient is in two
+            sets, or no class can be scored.
+        ConfigError: an arm lacks records or its recipe without synthetic records, or seeds or names
+            are missing or repeated.
+        RunError: a training cannot be resumed.
     """
     names = tuple(label_names)
     given = StudyRecords(target, test, dict(synthetic or {}))
@@ -213,7 +225,7 @@ def utility_study(
         )
     _check_arms(arms, sets, source, sampling_rate_hz)
     if not seeds or len(set(seeds)) != len(seeds):
-        raise ConfigError(f"expected one or more different seeds, got {list(seeds)}")
+        raise ConfigError(f"expected one or more different seeds, got {list(seeds)}; change them")
     _check_records(given, source, names)
     augmentation = None
     if sampling_rate_hz is not None and any(arm.augmented for arm in arms):
@@ -253,7 +265,7 @@ def _arm_result(
     outcomes: Sequence[Sequence[Outcome]],
     scores: Mapping[str, ArmScores],
 ) -> ArmResult:
-    """The result of an arm."""
+    """Summarise the scores of an arm."""
     found, training_score = scores[arm.name], float(training_scores(outcomes).mean())
     target, synthetic = len(given.target), 0
     if arm.synthetic is not None:
@@ -285,10 +297,16 @@ def _check_arms(
     source: LabelledRecords | None,
     sampling_rate_hz: float | None,
 ) -> None:
-    """ConfigError for arms that contradict each other or lack their records."""
+    """Check that the arms have different names, their records, and an arm to compare with.
+
+    Raises:
+        ConfigError: they do not.
+    """
     names = [arm.name for arm in arms]
     if len(set(names)) != len(names):
-        raise ConfigError(f"expected arms with different names, got {', '.join(names)}")
+        raise ConfigError(
+            f"expected arms with different names, got {', '.join(names)}; rename the repeated ones"
+        )
     if not any(arm.baseline for arm in arms):
         raise ConfigError(
             "expected at least one arm without synthetic records to compare with, got none; add "
@@ -297,40 +315,45 @@ def _check_arms(
     for arm in arms:
         if arm.synthetic and arm.has_recipe_without and arm.without(arms) is None:
             raise ConfigError(
-                f"{arm.name!r} has synthetic records, and no arm has the same recipe without them; "
-                "add one to compare it with"
+                f"{arm.name!r} has synthetic records, but no arm has the same recipe without "
+                "them; add one to compare it with"
             )
         for name in (arm.synthetic, arm.tested_on):
             if name is not None and name not in sets:
                 raise ConfigError(
                     f"{arm.name!r} needs the synthetic set {name!r}, got "
-                    f"{', '.join(sets) or 'none'}; give it or leave the arm out"
+                    f"{', '.join(sets) or 'none'}; give the set or remove the arm"
                 )
         if arm.source is not None and source is None:
             raise ConfigError(
-                f"{arm.name!r} needs the source's records; give them, or leave it out"
+                f"{arm.name!r} needs source records, got none; give them or remove the arm"
             )
         if arm.augmented and sampling_rate_hz is None:
             raise ConfigError(
-                f"{arm.name!r} augments, which needs sampling_rate_hz; give it, or leave it out"
+                f"{arm.name!r} augments, which needs sampling_rate_hz, got none; give the rate or "
+                "remove the arm"
             )
 
 
 def _check_records(
     given: StudyRecords, source: LabelledRecords | None, names: tuple[str, ...]
 ) -> None:
-    """CorpusError for records that do not go together, or a patient on two sides."""
+    """Check labels and leads of all sets, and that no patient is in two of them.
+
+    Raises:
+        CorpusError: labels or leads differ, or a patient is in two sets.
+    """
     real = {"target": given.target, "test": given.test}
     if source is not None:
         real["source"] = source
     for part in (*real.values(), *given.synthetic.values()):
         check_agreement(given.target, part, names)
     named = list(real.items())
-    for number, (first, here) in enumerate(named):
-        for second, there in named[number + 1 :]:
-            refuse_shared(here.patients, there.patients, first, second)
+    for index, (first, records) in enumerate(named):
+        for second, others in named[index + 1 :]:
+            refuse_shared(records.patients, others.patients, first, second)
 
 
-def _rounded(number: float) -> int:
-    """The nearest whole number, halves up, as `matched_records` counts."""
-    return int(np.floor(number + 0.5))
+def _rounded(value: float) -> int:
+    """Nearest integer, halves up, as in `matched_records`."""
+    return int(np.floor(value + 0.5))

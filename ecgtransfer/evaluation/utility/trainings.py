@@ -1,4 +1,4 @@
-"""The trainings of a utility study: what each learns from, and where it is kept."""
+"""Trainings of a utility study: records and folder of each."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +38,7 @@ from ecgtransfer.statistics import (
 from ecgtransfer.storage import atomic_file
 from ecgtransfer.training import Progress
 
-#: Trainings of each arm: the fewest whose spread says something.
+#: Default seeds: one training of each arm per seed.
 SEEDS = range(5)
 
 
@@ -47,7 +47,7 @@ def count_trainings(
     config: ClassifierConfig,
     seeds: Sequence[int] = SEEDS,
 ) -> int:
-    """How many classifiers a study trains at most, pre-trainings included."""
+    """Largest number of classifiers that a study trains, including pre-training."""
     jobs = {job for arm in arms for job in _jobs(arm, config)}
     pretrainings = any(arm.source == "pretrained" for arm in arms)
     return (len(jobs) + pretrainings) * len(seeds)
@@ -55,27 +55,33 @@ def count_trainings(
 
 @dataclass(frozen=True, eq=False)
 class StudyRecords:
-    """The target's records of a study and its synthetic sets."""
+    """Records of a study.
+
+    Attributes:
+        target: training records of the target.
+        test: test records of the target.
+        synthetic: synthetic sets by name.
+    """
 
     target: LabelledRecords
     test: LabelledRecords
     synthetic: dict[str, LabelledRecords]
 
     def tested_on(self, synthetic: str | None) -> LabelledRecords:
-        """The test records, or the synthetic set of that name."""
+        """Return the synthetic set with this name, or the test records for None."""
         return self.test if synthetic is None else self.synthetic[synthetic]
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One training: without fold `fold` of its own records, or on all of them."""
+    """One training of a recipe, without the fold `fold`, or on all records for None."""
 
     recipe: Arm
     fold: int | None
 
 
 def _jobs(arm: Arm, config: ClassifierConfig) -> Iterator[_Job]:
-    """The trainings of an arm for one seed, but for the pre-training."""
+    """Yield the trainings of an arm for one seed, without pre-training."""
     if arm.source_only:
         return
     yield _Job(arm.recipe, None)
@@ -84,7 +90,7 @@ def _jobs(arm: Arm, config: ClassifierConfig) -> Iterator[_Job]:
 
 
 class Trainings:
-    """The trainings of a study: what each is made of, and what is done of them all."""
+    """All trainings of a study, with their records, folders and progress."""
 
     def __init__(
         self,
@@ -109,19 +115,23 @@ class Trainings:
         self.pretrained: dict[int, tuple[Classifier, Path]] = {}
 
     def check(self, arms: Sequence[Arm], seeds: Sequence[int]) -> None:
-        """ConfigError, before anything is trained, where a set has too few records for a ratio."""
-        asked = {(a.synthetic, a.ratio) for a in arms if a.synthetic and a.ratio is not None}
+        """Check before any training that each set has enough records for its ratios.
+
+        Raises:
+            ConfigError: a set has too few records of a combination of labels.
+        """
+        needed = {(a.synthetic, a.ratio) for a in arms if a.synthetic and a.ratio is not None}
         labels = self.given.target.labels
-        for seed in seeds if asked else ():
+        for seed in seeds if needed else ():
             fold_of = self.folds(self.given.target, seed)
             for part in (labels, *(labels[fold_of != f] for f in range(self.config.folds))):
-                for name, ratio in asked:
+                for name, ratio in needed:
                     if name is not None and ratio is not None:
-                        held = self.given.synthetic[name].labels
-                        matched_records(held, part, ratio, seed, self.names)
+                        available = self.given.synthetic[name].labels
+                        matched_records(available, part, ratio, seed, self.names)
 
     def outcome(self, arm: Arm, seed: int) -> Outcome:
-        """Train an arm, choose thresholds, predict what it is tested on."""
+        """Train an arm, choose its thresholds, and predict its test records."""
         test = self.given.tested_on(arm.tested_on)
         if arm.source_only:
             classifier, place = self.start(seed)
@@ -147,7 +157,7 @@ class Trainings:
         )
 
     def trained(self, job: _Job, seed: int) -> tuple[Classifier, Path]:
-        """The classifier of a job and where it is kept."""
+        """Train the classifier of a job, or load it; return it with its folder."""
         training = self.training(job, seed)
         place = self.folder / training.key
         steps = 0 if (job, seed) in self.finished else self.config.steps
@@ -155,7 +165,7 @@ class Trainings:
         return self.run(training, place, steps), place
 
     def training(self, job: _Job, seed: int) -> ClassifierTraining:
-        """What a job trains."""
+        """Describe the training of a job."""
         arm = job.recipe
         own = self.own_records(arm, seed)
         if job.fold is not None:
@@ -187,12 +197,12 @@ class Trainings:
         )
 
     def own_records(self, arm: Arm, seed: int) -> LabelledRecords:
-        """The records that an arm is cross-fitted on: the target's, else its synthetic ones."""
+        """Return the records on which an arm is cross-fitted: target records, else synthetic."""
         target = self.given.target
         return target if arm.target else self.chosen(arm, target, seed)
 
     def chosen(self, arm: Arm, beside: LabelledRecords, seed: int) -> LabelledRecords:
-        """The synthetic records of an arm beside some target records (of which labels count)."""
+        """Select the synthetic records of an arm, in the class mix of the records `beside`."""
         assert arm.synthetic is not None
         chosen = self.given.synthetic[arm.synthetic]
         if arm.ratio is not None:
@@ -205,11 +215,11 @@ class Trainings:
         return chosen
 
     def folds(self, own: LabelledRecords, seed: int) -> npt.NDArray[np.int64]:
-        """The fold of each of an arm's own records."""
+        """Assign a fold to each record of an arm."""
         return stratified_folds(own.labels, own.patients, self.config.folds, seed)
 
     def start(self, seed: int) -> tuple[Classifier, Path]:
-        """The classifier that is pre-trained on the source, one for each seed, and its place."""
+        """Return the classifier that is pre-trained on the source with a seed, and its folder."""
         if seed not in self.pretrained:
             assert self.source is not None
             config = self.config.pretraining()
@@ -219,7 +229,7 @@ class Trainings:
         return self.pretrained[seed]
 
     def run(self, training: ClassifierTraining, place: Path, steps: int) -> Classifier:
-        """Train, or read what is done, and count its steps."""
+        """Train, or load a finished training, and count its steps."""
         report = self.progress if steps else None
         classifier = training.run(place, _reporter(report, self.done, self.total))
         self.done += steps
@@ -229,7 +239,7 @@ class Trainings:
 
 
 def _predicted(classifier: Classifier, place: Path, records: LabelledRecords) -> FloatArray:
-    """Probabilities (n, K), kept beside the classifier."""
+    """Predict probabilities (n, K); they are stored in the folder of the classifier."""
     path = place / f"scores-{records.fingerprint()[:16]}.npy"
     if not path.exists():
         with atomic_file(path) as partial, partial.open("wb") as file:
@@ -240,7 +250,7 @@ def _predicted(classifier: Classifier, place: Path, records: LabelledRecords) ->
 def _reporter(
     progress: StepsDone | None, done: int, total: int
 ) -> Callable[[Progress], None] | None:
-    """A `fit` progress that counts on from the trainings before."""
+    """Progress callback of `fit` that adds the steps of earlier trainings."""
     if progress is None:
         return None
     return lambda now: progress(done + now.step, total)
