@@ -429,11 +429,14 @@ def test_one_request_splits_transfers_generates_and_writes(tmp_path, given, clin
         request_augmentation(replace(again, target=TargetSettings(sets.test.folder)), Silent())
 
 
-def test_several_transfers_need_a_method(transferred, clinic):
-    request = AugmentRequest(
-        transferred.run.folder, TargetSettings(clinic.folder), replace(SMALL, method=None)
-    )
-    with pytest.raises(RunError, match="name one with --method"):
+def test_several_transfers_need_a_method(copied, settled, clinic):
+    run = copied(settled)
+    for method in ("lora", "finetune"):
+        stage = run.stage(f"transfer-{method}")
+        stage.begin({"method": method})
+        stage.finish({})
+    request = AugmentRequest(run.folder, TargetSettings(clinic.folder), replace(SMALL, method=None))
+    with pytest.raises(RunError, match=r"transfers by finetune, lora; name one with --method"):
         request_augmentation(request, Silent())
 
 
