@@ -17,7 +17,7 @@ RHYTHM_TRAINING = TrainConfig(
     steps=5000, batch_size=256, learning_rate=3e-3, ema_decay=0.995, validate_every=500
 )
 SHAPE_TRAINING = TrainConfig(
-    steps=8000, batch_size=256, learning_rate=2e-3, ema_decay=0.999, validate_every=500
+    steps=12000, batch_size=256, learning_rate=2e-3, ema_decay=0.999, validate_every=500
 )
 
 
