@@ -42,25 +42,31 @@ def augment(
     ] = True,
     train_records: Annotated[
         int | None,
-        typer.Option(min=5, help="Records to learn from (three quarters); the others test."),
+        typer.Option(
+            min=5, help="Records to learn from (default: three quarters); the others test."
+        ),
     ] = None,
     select: Annotated[
         list[str] | None, typer.Option(help='Records that take part, e.g. "device=CS-12".')
     ] = None,
     run: Annotated[
         Path | None,
-        typer.Option(help="Run folder; its split and transfer are used if it has them. TO/run."),
+        typer.Option(
+            help="Run folder; its split and transfer are used if it has them. Default: TO/run."
+        ),
     ] = None,
     source: Annotated[
         str | None,
         typer.Option(
             help="Source model of a new run: a shipped one, a run or an exported model. "
-            "ptbxl-cascade."
+            "Default: ptbxl-cascade."
         ),
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option(help=f"Transfer: {', '.join(TRANSFER_METHODS)}. That of the run, or tgdp."),
+        typer.Option(
+            help=f"Transfer: {', '.join(TRANSFER_METHODS)}. Default: that of the run, or tgdp."
+        ),
     ] = None,
     label_scale: Annotated[
         float, typer.Option(help="Classifier-free guidance; 1 is the model without it.")
@@ -76,7 +82,7 @@ def augment(
         typer.Option(help="TOML file with settings of the transfer; see docs/transfer-config.md."),
     ] = None,
     split_seed: Annotated[
-        int | None, typer.Option(min=0, help="Seed of the split; that of the run, or 0.")
+        int | None, typer.Option(min=0, help="Seed of the split. Default: that of the run, or 0.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of trainings, records and folds.")] = 0,
     json: Json = False,
