@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 import ecgtransfer
 
 from . import data, evaluate, models
+from .augment import augment
 from .console import add_command
 from .demo import demo
 from .generate import generate
@@ -20,6 +21,7 @@ from .transfer import transfer
 #: Commands and groups of commands by name, in the order of the workflow; help lists them so.
 COMMANDS: dict[str, typer.Typer | Callable[..., None]] = {
     "demo": demo,
+    "augment": augment,
     "data": data.app,
     "models": models.app,
     "train": train,

@@ -17,6 +17,9 @@ def export(
     wfdb: Annotated[
         Path | None, typer.Option(help="Folder for WFDB records and a CSV of labels.")
     ] = None,
+    arrays: Annotated[
+        Path | None, typer.Option(help="Folder for numpy arrays: X, y, groups, weight, fold.")
+    ] = None,
     webdataset: Annotated[
         Path | None, typer.Option(help="Folder for tar shards (.npy and .json per record).")
     ] = None,
@@ -31,14 +34,15 @@ def export(
 ) -> None:
     """Export a set for other programs.
 
-    Formats: WFDB records, tar shards that data loaders stream (WebDataset), and Croissant
-    metadata.
+    Formats: WFDB records, numpy arrays, tar shards that data loaders stream (WebDataset), and
+    Croissant metadata.
 
     Example: ecgtransfer data export sets/clinic --webdataset shared/clinic --croissant clinic.json
     """
-    if wfdb is None and webdataset is None and croissant is None:
+    if wfdb is None and arrays is None and webdataset is None and croissant is None:
         raise typer.BadParameter(
-            "expected at least one of these options", param_hint="--wfdb, --webdataset, --croissant"
+            "expected at least one of these options",
+            param_hint="--wfdb, --arrays, --webdataset, --croissant",
         )
     output = Output(json, quiet)
     ecgset = corpus.ECGSet.open(folder)
@@ -49,6 +53,9 @@ def export(
     if wfdb is not None:
         with output.progress("WFDB records") as progress:
             payload["wfdb"] = exports.export_set(ecgset, wfdb, progress)
+    if arrays is not None:
+        with output.progress("numpy arrays") as progress:
+            payload["arrays"] = exports.export_arrays(ecgset, arrays, progress)
     if webdataset is not None:
         with output.progress("records in tar shards") as progress:
             payload["webdataset"] = exports.export_webdataset(

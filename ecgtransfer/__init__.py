@@ -29,11 +29,19 @@ if TYPE_CHECKING:
         karras_sigmas,
         sample,
     )
+    from ecgtransfer.drawing import (
+        plot,
+    )
     from ecgtransfer.evaluation import (
         challenge_scores,
         frechet_distance,
         macro_auroc,
         prdc,
+    )
+    from ecgtransfer.pipeline import (
+        AdaptedModel,
+        SourceModel,
+        load,
     )
     from ecgtransfer.signals import (
         LEADS,
@@ -62,10 +70,12 @@ __version__ = version("ecgtransfer")
 
 __all__ = [
     "LEADS",
+    "AdaptedModel",
     "DiffusionModel",
     "ECGSet",
     "LabelSpace",
     "Recording",
+    "SourceModel",
     "challenge_scores",
     "consistency_loss",
     "cycle_loss",
@@ -76,8 +86,10 @@ __all__ = [
     "independent_leads",
     "karras_sigmas",
     "label_space",
+    "load",
     "log_density_ratio",
     "macro_auroc",
+    "plot",
     "prdc",
     "read_recording",
     "sample",

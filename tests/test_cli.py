@@ -50,6 +50,7 @@ from tests.pipeline.small_run import (
 
 COMMANDS = (
     "demo",
+    "augment",
     "train",
     "transfer",
     "generate",

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from ecgtransfer.corpus.readers.records import Corpus, CorpusRecord, OwnSource, read_signal
     from ecgtransfer.corpus.readers.wfdb_folder import read_wfdb_folder
     from ecgtransfer.corpus.selection import select_records
+    from ecgtransfer.corpus.sets.ecg_record import ECGRecord
     from ecgtransfer.corpus.sets.ecgset import ECGSet, microvolts
     from ecgtransfer.corpus.sets.ecgset_writer import ECGSetWriter, write_ecgset
+    from ecgtransfer.corpus.sets.joining import SetPart, join_sets
     from ecgtransfer.corpus.sets.preparation import prepare
     from ecgtransfer.corpus.sets.preparation_report import PreparationReport
     from ecgtransfer.corpus.splits import (
@@ -43,6 +45,7 @@ else:
 __all__ = [
     "Corpus",
     "CorpusRecord",
+    "ECGRecord",
     "ECGSet",
     "ECGSetWriter",
     "FetchProgress",
@@ -53,6 +56,7 @@ __all__ = [
     "OwnSource",
     "PreparationReport",
     "Problem",
+    "SetPart",
     "Split",
     "SplitProtocol",
     "VerifyReport",
@@ -60,6 +64,7 @@ __all__ = [
     "common_folds",
     "dealt_folds",
     "fetch",
+    "join_sets",
     "label_space",
     "label_warnings",
     "load_manifest",

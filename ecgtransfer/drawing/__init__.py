@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ecgtransfer.drawing.paper_layout import SHEETS
     from ecgtransfer.drawing.paper_png import draw_recording, draw_recordings, save_drawing
     from ecgtransfer.drawing.paper_svg import ecg_pair_svg, ecg_svg, gallery
+    from ecgtransfer.drawing.plot_record import plot
     from ecgtransfer.drawing.report_page import (
         OUTCOME_WORDS,
         Report,
@@ -52,6 +53,7 @@ __all__ = [
     "forest_svg",
     "gallery",
     "interval_plot_svg",
+    "plot",
     "render_report",
     "save_drawing",
     "scatter_svg",

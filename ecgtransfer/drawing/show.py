@@ -85,7 +85,7 @@ class ShownSet:
 
     Attributes:
         set: folder of the set.
-        origin: `recorded`, `simulated` or `generated`.
+        origin: `recorded`, `simulated`, `generated` or `mixed`.
         source: name of the corpus, if known.
         records, patients, unlabelled: numbers of records, patients and records without label.
         samples, seconds, sampling_rate_hz: length and sampling rate of the records.
@@ -136,7 +136,7 @@ def show_record(
         name,
         ecgset.recording(index),
         ecgset.label_space.decode(ecgset.labels[index]),
-        ecgset.origin,
+        ecgset.record_origins[index],
         None if pd.isna(row.age) else float(row.age),
         None if pd.isna(row.sex) else str(row.sex),
         _recorded_disagreement_uv(ecgset, name),
@@ -216,7 +216,8 @@ def show_set(ecgset: ECGSet, drawing: Path | None = None) -> ShownSet:
         drawing=drawing,
     )
     if drawing is not None:
-        mark = "" if ecgset.origin == "recorded" else SYNTHETIC
+        marks = {"recorded": "", "mixed": f"in part {SYNTHETIC}"}
+        mark = marks.get(ecgset.origin, SYNTHETIC)
         _save(draw_overview(ecgset, shown.labels, shown.ages, mark), drawing)
     return shown
 

@@ -75,6 +75,8 @@ _COLUMNS = {
     "device": "recorder",
     "site": "site of the recording",
     "codes": "statements as the source spells them, separated by semicolons",
+    "origin": "recorded, simulated or generated",
+    "weight": "weight of the record in the training of a classifier",
 }
 
 _HASH_BYTES = 1 << 22
@@ -147,6 +149,10 @@ def _description(ecgset: ECGSet, source: str) -> str:
         "recorded": f"12-lead ECGs{f' of {source}' if source else ''}",
         "simulated": "Simulated 12-lead ECGs, of no patient, not for diagnosis",
         "generated": "Synthetic 12-lead ECGs drawn from a model, of no patient, not for diagnosis",
+        "mixed": (
+            f"12-lead ECGs{f' of {source}' if source else ''} and synthetic ones drawn from a "
+            "model, told apart by the column origin, not for diagnosis"
+        ),
     }.get(ecgset.origin, "12-lead ECGs")
     return (
         f"{made}: {len(ecgset)} records of {ecgset.n_samples} samples at "

@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ecgtransfer.corpus import ECGSet
+from ecgtransfer.corpus.sets.ecgset import MIXED
 from ecgtransfer.defaults import SHARD_RECORDS
 from ecgtransfer.errors import ConfigError, SignalError
 from ecgtransfer.export.wfdb_set import file_names, synthetic_note
@@ -138,6 +139,8 @@ def _records(ecgset: ECGSet, start: int) -> Iterator[tuple[NDArray[np.int16], di
     """Signal (12, T) in microvolts and metadata of each record from index `start` on."""
     shared = _shared(ecgset)
     codes = _codes(ecgset)
+    origins = ecgset.record_origins
+    index = start
     for chunk in ecgset.chunks(READ_RECORDS, start):
         signals_uv = np.rint(expand_leads(chunk.signals_uv.astype(np.float64)))
         rows = chunk.records.to_dict("records")
@@ -155,26 +158,35 @@ def _records(ecgset: ECGSet, start: int) -> Iterator[tuple[NDArray[np.int16], di
                 signal_uv.astype("<i2"),
                 facts
                 | shared
+                | _provenance(ecgset, origins[index])
                 | {
                     "label": label.tolist(),
                     "labels": list(labels),
                     "snomed": [codes[name] for name in labels],
                 },
             )
+            index += 1
 
 
 def _shared(ecgset: ECGSet) -> dict[str, object]:
     """Metadata that all records of a set share and that is repeated in each."""
-    shared: dict[str, object] = {
+    return {
         "leads": list(LEADS),
-        "origin": ecgset.origin,
         "sampling_rate_hz": ecgset.sampling_rate_hz,
         "unit": "microvolt",
     }
-    if ecgset.origin != "recorded":
-        shared["provenance"] = synthetic_note(ecgset)
-        shared["model_fingerprint"] = ecgset.card.get("model_fingerprint")
-    return shared
+
+
+def _provenance(ecgset: ECGSet, origin: str) -> dict[str, object]:
+    """Origin of a record or set and, unless it is recorded, where it comes from."""
+    if origin == "recorded":
+        return {"origin": origin}
+    note = "SYNTHETIC in part: see the origin of each record" if origin == MIXED else None
+    return {
+        "origin": origin,
+        "provenance": note or synthetic_note(origin),
+        "model_fingerprint": ecgset.card.get("model_fingerprint"),
+    }
 
 
 def _codes(ecgset: ECGSet) -> dict[str, str | None]:
@@ -198,15 +210,19 @@ def _index(ecgset: ECGSet, files: Path, shard_records: int) -> dict[str, object]
                 "sha256": digest,
             }
         )
-    return _shared(ecgset) | {
-        "label_names": list(ecgset.label_space.names),
-        "snomed": _codes(ecgset),
-        "records": total,
-        "samples": ecgset.n_samples,
-        "set_fingerprint": ecgset.fingerprint,
-        "shards": shards,
-        "urls": f"shard-{{000000..{len(shards) - 1:06d}}}.tar",
-    }
+    return (
+        _shared(ecgset)
+        | _provenance(ecgset, ecgset.origin)
+        | {
+            "label_names": list(ecgset.label_space.names),
+            "snomed": _codes(ecgset),
+            "records": total,
+            "samples": ecgset.n_samples,
+            "set_fingerprint": ecgset.fingerprint,
+            "shards": shards,
+            "urls": f"shard-{{000000..{len(shards) - 1:06d}}}.tar",
+        }
+    )
 
 
 def _shard(files: Path, number: int) -> Path:

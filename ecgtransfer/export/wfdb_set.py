@@ -93,9 +93,9 @@ def record_comments(ecgset: ECGSet, index: int) -> list[str]:
         stated.append(f"Age: {row.age:g}")
     if not pd.isna(row.sex):
         stated.append(f"Sex: {str(row.sex).capitalize()}")
-    if str(row.patient) != str(row["name"]):
+    if not pd.isna(row.patient) and str(row.patient) != str(row["name"]):
         stated.append(f"Patient: {row.patient}")
-    if ecgset.origin != "recorded":
+    if ecgset.record_origins[index] != "recorded":
         return [*stated, *header_comments(ecgset, index)]
     codes = {label: ecgset.label_space.code_of(label, "snomed") for label in labels}
     known = [code for code in codes.values() if code is not None]
@@ -112,9 +112,9 @@ def record_comments(ecgset: ECGSet, index: int) -> list[str]:
     return stated
 
 
-def synthetic_note(ecgset: ECGSet) -> str:
-    """Sentence that marks every exported record of a synthetic set."""
-    return f"SYNTHETIC: {ecgset.origin} by ecgtransfer, no patient's ECG, not for diagnosis"
+def synthetic_note(origin: str) -> str:
+    """Sentence that marks every exported record of a synthetic origin."""
+    return f"SYNTHETIC: {origin} by ecgtransfer, no patient's ECG, not for diagnosis"
 
 
 def header_comments(ecgset: ECGSet, index: int) -> list[str]:
@@ -130,7 +130,7 @@ def header_comments(ecgset: ECGSet, index: int) -> list[str]:
     row = ecgset.records.iloc[index]
     seed = row.get("seed")
     return [
-        synthetic_note(ecgset),
+        synthetic_note(ecgset.record_origins[index]),
         f"Labels: {', '.join(labels) or 'none'}",
         f"Dx: {','.join(code for code in codes.values() if code is not None) or 'none'}",
         *([f"Labels without SNOMED CT code: {', '.join(without)}"] if without else []),

@@ -13,9 +13,26 @@ if TYPE_CHECKING:
         PrivacySettings,
         UtilitySettings,
     )
+    from ecgtransfer.evaluation.gate import GateSettings
+    from ecgtransfer.pipeline.adapted import AdaptedModel, SourceModel, load
+    from ecgtransfer.pipeline.augment_request import (
+        AugmentPlan,
+        AugmentRequest,
+        default_run,
+        request_augmentation,
+        request_augmented_sets,
+    )
+    from ecgtransfer.pipeline.augmented import (
+        Augmentation,
+        AugmentSettings,
+        AugmentSummary,
+        augment,
+    )
+    from ecgtransfer.pipeline.augmented_files import AugmentedSets, write_augmented
     from ecgtransfer.pipeline.blind import BlindSettings, write_blind
     from ecgtransfer.pipeline.config import PRESETS, SourcePreset, SourceSettings, preset
     from ecgtransfer.pipeline.data import READERS, Description, prepare_set
+    from ecgtransfer.pipeline.data_sheet import recorded_share
     from ecgtransfer.pipeline.demo import DemoSettings, DemoSummary, run_demo
     from ecgtransfer.pipeline.evaluation import (
         QUESTIONS,
@@ -78,12 +95,20 @@ __all__ = [
     "PRESETS",
     "QUESTIONS",
     "READERS",
+    "AdaptedModel",
     "Answer",
+    "AugmentPlan",
+    "AugmentRequest",
+    "AugmentSettings",
+    "AugmentSummary",
+    "Augmentation",
+    "AugmentedSets",
     "BlindSettings",
     "DemoSettings",
     "DemoSummary",
     "Description",
     "FidelitySettings",
+    "GateSettings",
     "GenerateSettings",
     "PhysiologySettings",
     "PretrainedModel",
@@ -94,6 +119,7 @@ __all__ = [
     "Run",
     "SamplerSettings",
     "Source",
+    "SourceModel",
     "SourcePreset",
     "SourceSettings",
     "SourceSummary",
@@ -108,8 +134,10 @@ __all__ = [
     "TransferSummary",
     "UtilitySettings",
     "absolute",
+    "augment",
     "check_target",
     "corpus_in_words",
+    "default_run",
     "draw_surrogate_source",
     "evaluate",
     "evaluate_all",
@@ -117,6 +145,7 @@ __all__ = [
     "export_source",
     "find_source",
     "import_source_model",
+    "load",
     "load_source",
     "load_target",
     "load_target_model",
@@ -127,7 +156,10 @@ __all__ = [
     "read_beats",
     "read_source",
     "read_transfer_config",
+    "recorded_share",
     "report_run",
+    "request_augmentation",
+    "request_augmented_sets",
     "request_transfer",
     "run_demo",
     "split_target",
@@ -135,5 +167,6 @@ __all__ = [
     "train_source",
     "transfer",
     "unfinished_shards",
+    "write_augmented",
     "write_blind",
 ]

@@ -54,6 +54,7 @@ TAKEN = (
     "physiology",
     "privacy",
     "report",
+    "augment",
     SURROGATE_SET,
 )
 

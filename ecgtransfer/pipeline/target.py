@@ -195,6 +195,11 @@ def _opened(
     """
     settings = replace(settings, target=absolute(settings.target))
     ecgset = ECGSet.open(settings.target)
+    if ecgset.origin in ("generated", "mixed"):
+        raise CorpusError(
+            f"expected recorded ECGs in {settings.target}, because some of them test the results, "
+            f"got a {ecgset.origin} set; name the set of the recorded ECGs"
+        )
     config = source.model.config
     if (ecgset.sampling_rate_hz, ecgset.n_samples) != (config.sampling_rate_hz, config.samples):
         raise CorpusError(

@@ -55,6 +55,8 @@ PHYSIOLOGY_SIDES = 8
 PRIVACY_SIDES = 9
 #: Held-out records that calibrate the sampling of beat shapes, and the seeds of their draws.
 CALIBRATING_SHAPES, CALIBRATING_DRAWS = 10, 11
+#: Seeds of the rounds of an augmentation after the first, [seed, stream, round].
+AUGMENT_ROUNDS = 12
 #: Subsamples with equal numbers of patients for nearest-neighbour distances.
 CLOSENESS_SUBSAMPLES = 41
 #: Selection and order of the ECGs in a blind test.

@@ -12,7 +12,14 @@ import pytest
 from scipy.stats import binom, binomtest
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
-from ecgtransfer.corpus import LabelSpace, label_space, microvolts, write_ecgset
+from ecgtransfer.corpus import (
+    LabelSpace,
+    SetPart,
+    join_sets,
+    label_space,
+    microvolts,
+    write_ecgset,
+)
 from ecgtransfer.drawing import draw_recording, save_drawing
 from ecgtransfer.errors import ConfigError, CorpusError, RunError, StorageError
 from ecgtransfer.evaluation.blind import (
@@ -293,7 +300,10 @@ def test_what_cannot_be_a_blind_test_is_refused(sets, undrawn, tmp_path):
         write_blind_test(real, made, tmp_path / "test", 61, seed=1)
     recorded = other_set(tmp_path / "recorded", real, [["NORM"]] * 6, origin="recorded")
     generated = other_set(tmp_path / "generated", made, [["NORM"]] * 6, origin="generated")
-    for first, second in ((generated, made), (real, recorded), (generated, recorded)):
+    both = [SetPart(real, np.array([0])), SetPart(generated, np.array([0]))]
+    mixed = join_sets(tmp_path / "mixed", both, real.label_space)
+    swapped = ((generated, made), (real, recorded), (generated, recorded), (mixed, made))
+    for first, second in (*swapped, (real, mixed)):
         with pytest.raises(CorpusError, match="expected a recorded and then a generated set"):
             write_blind_test(first, second, tmp_path / "test", 1, seed=1)
     faster = other_set(tmp_path / "faster", made, [["NORM"]] * 6, rate=200)

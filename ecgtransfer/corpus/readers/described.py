@@ -11,6 +11,7 @@ from ecgtransfer.corpus.readers.record_table import RecordTable, examples, read_
 from ecgtransfer.corpus.readers.records import Corpus, CorpusRecord, OwnSource
 from ecgtransfer.corpus.readers.statements import (
     found_vocabularies,
+    origin_in,
     parse_age,
     parse_sex,
     split_codes,
@@ -91,6 +92,7 @@ def described_corpus(
             repairs=record.repairs,
             problem=record.problem,
             part=record.part,
+            origin=origin_in(record.comments),
         )
         for record, fields, own, spoken in zip(found, stated, codes, vocabularies, strict=True)
     )

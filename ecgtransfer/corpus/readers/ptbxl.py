@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from ecgtransfer.corpus.manifest import load_manifest
 from ecgtransfer.corpus.readers.records import Corpus, CorpusRecord
+from ecgtransfer.corpus.readers.statements import SYNTHETIC_MARK
 from ecgtransfer.errors import CorpusError
 
 #: The csv replaces ages over 89 by 300; they are read as 90, their lower bound.
@@ -95,6 +96,7 @@ def _record(row: dict[Any, Any], folder: Path, files: str, table_path: Path) -> 
         age=_age(row["age"], where),
         sex=_sex(row["sex"], where),
         device=None if _absent(row["device"]) else " ".join(str(row["device"]).split()),
+        origin="generated" if row["device"] == SYNTHETIC_MARK else "recorded",
         site=None if _absent(row["site"]) else str(_whole(row["site"], "site", where)),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -63,6 +64,7 @@ class CorpusRecord:
         repairs: flaws of the header that were repaired.
         problem: why the record cannot be read, if known.
         part: which recording of an array file it is.
+        origin: "recorded", or what the file states of a synthetic record.
 
     Raises:
         CorpusError: the reader or sex is unknown, or name or patient is empty.
@@ -83,6 +85,7 @@ class CorpusRecord:
     repairs: tuple[str, ...] = ()
     problem: str | None = None
     part: ArrayPart | None = None
+    origin: str = "recorded"
 
     def __post_init__(self) -> None:
         if not self.name or not self.patient:
@@ -131,6 +134,12 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    @cached_property
+    def origin(self) -> str:
+        """Origin of all records, or "mixed"."""
+        origins = {record.origin for record in self.records}
+        return origins.pop() if len(origins) == 1 else "mixed"
 
     def labels(self, space: LabelSpace) -> NDArray[np.float32]:
         """Multi-hot labels of all records, (N, K) float32; codes outside the space are ignored."""

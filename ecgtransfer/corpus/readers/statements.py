@@ -31,6 +31,9 @@ _KEYS = {
 #: Minimum number of digits of a SNOMED CT identifier.
 SNOMED_DIGITS = 6
 
+#: Beginning of the header comment, and the device, of exported records that are synthetic.
+SYNTHETIC_MARK = "SYNTHETIC"
+
 #: Texts that mean "unknown".
 _UNKNOWN = frozenset({"", "unknown", "nan", "none", "n/a", "na", "-"})
 
@@ -49,6 +52,14 @@ def stated_in(comments: Iterable[str]) -> dict[str, str]:
         known = stated.get(key)
         stated[key] = f"{known},{match['value']}" if key == "dx" and known else match["value"]
     return stated
+
+
+def origin_in(comments: Iterable[str]) -> str:
+    """Origin that header comments state: `export` marks a synthetic record; else "recorded"."""
+    for comment in comments:
+        if comment.strip(" #").startswith(SYNTHETIC_MARK):
+            return "simulated" if "simulated by" in comment else "generated"
+    return "recorded"
 
 
 def split_codes(text: str, separators: str = ",;|") -> tuple[str, ...]:

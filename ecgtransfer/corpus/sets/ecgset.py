@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgtransfer.corpus.labels import LabelCode, LabelSpace
+from ecgtransfer.corpus.sets.ecg_record import ECGRecord
 from ecgtransfer.corpus.sets.set_beats import BEATS_COLUMN, set_beats
 from ecgtransfer.errors import CorpusError, SignalError, StorageError
-from ecgtransfer.signals import INDEPENDENT_LEADS, Beats, Recording, expand_leads
+from ecgtransfer.signals import INDEPENDENT_LEADS, LEADS, Beats, Recording, expand_leads
 from ecgtransfer.storage import read_json
 
 if TYPE_CHECKING:
@@ -29,8 +30,14 @@ if TYPE_CHECKING:
 #: Format name in `card.json`, and the version of the layout that this module reads.
 FORMAT, FORMAT_VERSION = "ecgtransfer.ecgset", 1
 
-#: Possible origins of the signals of a set.
-ORIGINS = ("recorded", "simulated", "generated")
+#: Possible origins of a record.
+RECORD_ORIGINS = ("recorded", "simulated", "generated")
+
+#: Origin of a set whose records have different origins, and the column that states each.
+MIXED, ORIGIN_COLUMN = "mixed", "origin"
+
+#: Possible origins of a set.
+ORIGINS = (*RECORD_ORIGINS, MIXED)
 
 SIGNALS, LABELS, RECORDS, CARD = "signals.npy", "labels.npy", "records.parquet", "card.json"
 
@@ -113,6 +120,34 @@ class ECGSet:
             f"labels, {self.n_samples} samples at {self.sampling_rate_hz} Hz>"
         )
 
+    def __getitem__(self, index: int) -> ECGRecord:
+        """One record with its name, labels and origin; negative indices count from the end.
+
+        Raises:
+            CorpusError: there is no record of this index.
+        """
+        row = self.records.iloc[int(self._rows([index])[0])]  # type: ignore[index]
+        return ECGRecord(
+            signal_mv=self.signals_mv(index)[0],
+            sampling_rate_hz=self.sampling_rate_hz,
+            name=str(row["name"]),
+            labels=self.label_space.decode(self.labels[index]),
+            origin=self.record_origins[index],
+        )
+
+    def __iter__(self) -> Iterator[ECGRecord]:
+        return (self[index] for index in range(len(self)))
+
+    @property
+    def leads(self) -> tuple[str, ...]:
+        """Names of the twelve leads of `signals_mv`, in order."""
+        return LEADS
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns of `labels`, in order; names of records are in `records`."""
+        return self.label_space.names
+
     @property
     def n_samples(self) -> int:
         """Samples per lead, T."""
@@ -120,8 +155,17 @@ class ECGSet:
 
     @property
     def origin(self) -> str:
-        """`recorded`, `simulated` or `generated`."""
+        """`recorded`, `simulated`, `generated`, or `mixed` for records of different origins."""
         return str(self.card["origin"])
+
+    @cached_property
+    def record_origins(self) -> tuple[str, ...]:
+        """Origin of each record, (N,): `recorded`, `simulated` or `generated`.
+
+        Raises:
+            CorpusError: the table contradicts the card.
+        """
+        return origins_of(self.folder, self.origin, self.records)
 
     @property
     def fingerprint(self) -> str:
@@ -216,13 +260,15 @@ class ECGSet:
         """Read the whole set and compare it with its fingerprint.
 
         Raises:
-            CorpusError: the set has changed since it was written.
+            CorpusError: the set has changed since it was written, or its table contradicts the
+                origin on its card.
         """
         import pyarrow.parquet
 
         with self._table_errors():
             rows = pyarrow.parquet.read_metadata(self.folder / RECORDS).num_rows
         self._check_rows(rows)
+        _ = self.record_origins
         found = fingerprint(
             self.folder, self.card["labels"], self.card["sampling_rate_hz"], self.origin
         )
@@ -298,12 +344,14 @@ def fingerprint(folder: Path, labels: Sequence[str], sampling_rate_hz: float, or
     """SHA-256 over label names, sampling rate, signals, labels and table rows, in hex.
 
     The table enters by its values, because parquet bytes depend on the library's version. Beats
-    enter for generated sets, which are made from them; in others they follow from the signals.
+    enter for generated sets, which are made from them, and for mixed ones; in others they follow
+    from the signals. The origin enters for mixed sets, whose card then states no other one.
     """
     import pyarrow.parquet
 
     digest = hashlib.sha256()
-    digest.update(json.dumps([list(labels), float(sampling_rate_hz)]).encode())
+    stated = [list(labels), float(sampling_rate_hz), *([MIXED] if origin == MIXED else [])]
+    digest.update(json.dumps(stated).encode())
     for name in (SIGNALS, LABELS):
         with (folder / name).open("rb") as file:
             while block := file.read(_HASH_BYTES):
@@ -311,10 +359,42 @@ def fingerprint(folder: Path, labels: Sequence[str], sampling_rate_hz: float, or
     table = pyarrow.parquet.ParquetFile(folder / RECORDS)
     for batch in table.iter_batches(batch_size=_HASH_ROWS):
         for row in batch.to_pylist():
-            if origin != "generated":
+            if origin not in ("generated", MIXED):
                 row.pop(BEATS_COLUMN, None)
             digest.update(json.dumps(row, sort_keys=True).encode())
     return digest.hexdigest()
+
+
+def origins_of(folder: Path, origin: str, records: pd.DataFrame) -> tuple[str, ...]:
+    """Origin of each record of a set, (N,).
+
+    A mixed set states it in the column `origin`; the records of any other set have its origin, and
+    such a column must agree.
+
+    Args:
+        folder: folder of the set, for messages.
+        origin: origin on its card.
+        records: its table.
+
+    Raises:
+        CorpusError: the column is missing in a mixed set, states an unknown origin, or contradicts
+            the card.
+    """
+    if ORIGIN_COLUMN not in records.columns:
+        if origin == MIXED:
+            raise CorpusError(
+                f"expected a column {ORIGIN_COLUMN} in the table of the mixed set {folder}, found "
+                "none; write the set again"
+            )
+        return (origin,) * len(records)
+    stated = tuple(map(str, records[ORIGIN_COLUMN]))
+    allowed = RECORD_ORIGINS if origin == MIXED else (origin,)
+    if others := sorted(set(stated) - set(allowed)):
+        raise CorpusError(
+            f"expected records of origin {' or '.join(allowed)} in {folder}, whose card says "
+            f"{origin}, found {', '.join(others)} in its table; write the set again"
+        )
+    return stated
 
 
 def is_ecgset(folder: Path) -> bool:

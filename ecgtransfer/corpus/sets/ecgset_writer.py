@@ -29,6 +29,7 @@ from ecgtransfer.corpus.sets.ecgset import (
     SIGNALS,
     ECGSet,
     fingerprint,
+    origins_of,
 )
 from ecgtransfer.corpus.sets.known_names import KnownNames
 from ecgtransfer.corpus.sets.record_rows import (
@@ -82,7 +83,8 @@ class ECGSetWriter:
             ECGSet.
         label_space: columns of the labels.
         sampling_rate_hz: sampling rate of all signals.
-        origin: `recorded`, `simulated` or `generated`.
+        origin: `recorded`, `simulated`, `generated`, or `mixed`; the table of a mixed set states
+            the origin of each record in a column `origin`.
         card_extra: further JSON values for `card.json`.
         overwrite: replace an existing ECGSet.
         resume: continue unfinished work on the same set (same labels, rate, origin and
@@ -339,6 +341,7 @@ class ECGSetWriter:
             raise CorpusError(
                 f"the table of an ECG set needs a column name, got {', '.join(records.columns)}"
             )
+        origins_of(self.folder, self._facts["origin"], records)
 
     def _shard_paths(self) -> list[Path]:
         return [self._partial / f"records-{number:06d}.parquet" for number in range(self._shards)]
@@ -438,7 +441,7 @@ def write_ecgset(
         records: N rows with at least the column `name`.
         label_space: the K columns of `labels`.
         sampling_rate_hz: sampling rate of all signals.
-        origin: `recorded`, `simulated` or `generated`.
+        origin: `recorded`, `simulated`, `generated` or `mixed`, see `ECGSetWriter`.
         card_extra: further JSON values for `card.json`.
         overwrite: replace an existing ECGSet.
 

@@ -22,7 +22,14 @@ from numpy.typing import NDArray
 
 from ecgtransfer.corpus.labels import LabelSpace, label_warnings, resolve
 from ecgtransfer.corpus.readers.records import Corpus, CorpusRecord, read_signal
-from ecgtransfer.corpus.sets.ecgset import LARGEST_MICROVOLTS, MICROVOLTS, microvolts, millivolts
+from ecgtransfer.corpus.sets.ecgset import (
+    LARGEST_MICROVOLTS,
+    MICROVOLTS,
+    MIXED,
+    ORIGIN_COLUMN,
+    microvolts,
+    millivolts,
+)
 from ecgtransfer.corpus.sets.ecgset_writer import ECGSetWriter
 from ecgtransfer.corpus.sets.preparation_journal import Entry, Journal
 from ecgtransfer.corpus.sets.preparation_report import (
@@ -135,7 +142,7 @@ def prepare(
                 folder,
                 label_space,
                 sampling_rate_hz,
-                "recorded",
+                corpus.origin,
                 card_extra={
                     "corpus": _provenance(corpus),
                     "seconds": seconds,
@@ -391,8 +398,10 @@ def _table(corpus: Corpus, rows: Sequence[int]) -> pd.DataFrame:
     records = [corpus.records[row] for row in rows]
     columns = ("name", "patient", "fold", "age", "sex", "device", "site")
     values = {column: [getattr(record, column) for record in records] for column in columns}
-    codes = [";".join(record.codes) for record in records]
-    return pd.DataFrame({**values, "codes": codes}, dtype=object)
+    values["codes"] = [";".join(record.codes) for record in records]
+    if corpus.origin == MIXED:
+        values[ORIGIN_COLUMN] = [record.origin for record in records]
+    return pd.DataFrame(values, dtype=object)
 
 
 def _rate_warnings(recorded: Mapping[str, int], window: _Window) -> tuple[str, ...]:

@@ -172,7 +172,7 @@ class SealedECG(NamedTuple):
 
 
 def _check_sets(real: ECGSet, candidates: RecordIndices, generated: ECGSet, n: int) -> None:
-    if real.origin == "generated" or generated.origin == "recorded":
+    if real.origin in ("generated", "mixed") or generated.origin in ("recorded", "mixed"):
         raise CorpusError(
             f"expected a recorded and then a generated set, got {real.origin} and "
             f"{generated.origin}; pass the recorded set first"
