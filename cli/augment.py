@@ -36,8 +36,8 @@ def augment(
     gate: Annotated[
         bool,
         typer.Option(
-            help="Drop synthetic records that break the rule of their class or look like another "
-            "class, and generate others instead."
+            help="Drop synthetic records that break the rule of their class or do not resemble the "
+            "recorded records of their class, and generate others instead."
         ),
     ] = True,
     train_records: Annotated[
@@ -180,7 +180,7 @@ def _gate(augmentation: "pipeline.Augmentation") -> list[Table]:
             each.passed,
             each.broken if each.rule else "no rule",
             pipeline.recorded_share(each),
-            each.unlike,
+            pipeline.judged_unlike(each),
             each.assigned or "",
         )
         for each in counts

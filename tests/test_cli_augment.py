@@ -103,12 +103,12 @@ def test_the_gate_is_reported_by_class(made, monkeypatch):
         class summary:
             gate = (
                 GateCount("AFIB", 20, 12, 6, 3, {"NORM": 2}, "irregular RR", 15, 1),
-                GateCount("LVH", 5, 5, 0, 0, {}, None, 4, None),
+                GateCount("LVH", 5, 5, 0, 0, {}, None, 4, None, judged=False),
             )
 
     (grid,) = _gate(Told)
-    assert grid.rows[0] == ("AFIB", 20, 12, 6, "1 of 15", 3, {"NORM": 2})
-    assert grid.rows[1][3:] == ("no rule", "-", 0, "")
+    assert grid.rows[0] == ("AFIB", 20, 12, 6, "1 of 15", "3", {"NORM": 2})
+    assert grid.rows[1][3:] == ("no rule", "-", "not judged (4 recorded)", "")
 
 
 def test_wrong_use(clinic, tmp_path):

@@ -179,6 +179,12 @@ class AugmentSummary:
                 "the source model does not know some labels, so no synthetic record is added to "
                 + ", ".join(f"{names} ({count} recorded)" for names, count in unknown.items())
             )
+        if not_judged := [each for each in self.gate if not each.judged]:
+            sentences.append(
+                "whether synthetic records resemble recorded ones of their class was not judged "
+                "for "
+                + ", ".join(f"{each.label} ({each.recorded} recorded)" for each in not_judged)
+            )
         return tuple(sentences)
 
 
@@ -501,7 +507,8 @@ class _Gate:
         """Numbers of each class; none without a gate."""
         if self.gate is None:
             return ()
-        return gate_counts(self.target.label_space.names, judged, self._recorded())
+        error = self.gate.error if self.gate.classifier else None
+        return gate_counts(self.target.label_space.names, judged, self._recorded(), error)
 
     def _recorded(self) -> list[tuple[Combination, tuple[str, ...] | None]]:
         """Labels of each training record, and those whose rule it breaks."""

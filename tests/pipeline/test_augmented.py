@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -200,6 +201,20 @@ def test_the_data_sheet_says_what_the_set_is(made):
     assert f"| AFIB | {summary.recorded['AFIB']} | {summary.synthetic['AFIB']} |" in sheet
     numbers = json.loads((sets.folder / "augmented.json").read_text())
     assert numbers["sets"] == {"train": sets.train.fingerprint, "test": sets.test.fingerprint}
+
+
+def test_classes_that_the_classifier_cannot_judge_are_named(made):
+    made, sets = made
+    few = {each.label: each.recorded for each in made.summary.gate if each.recorded <= 9}
+    assert few
+    warning = made.summary.warnings[-1]
+    sheet = (sets.folder / "README.md").read_text()
+    assert "resemble recorded ones of their class was not judged for" in warning
+    for name, recorded in few.items():
+        assert f"{name} ({recorded} recorded)" in warning
+        assert re.search(rf"\| {name} \|.*\| not judged \({recorded} recorded\) \|", sheet)
+    assert "per label" in sheet
+    assert "do not resemble the recorded training records of each of their classes" in sheet
 
 
 def test_a_measured_privacy_verdict_enters_the_sheet(made, tmp_path, copied, source):
