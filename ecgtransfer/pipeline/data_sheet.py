@@ -61,6 +61,11 @@ def _lines(
         "millivolts, (records, 12 leads, samples); `groups` are patients."
     )
     yield (
+        "- `ptbxl`: the column `strat_fold` gives synthetic records (device SYNTHETIC) a fold of 1 "
+        "to 8 as well, so cross-validation over it would validate on them; exclude them from each "
+        "validation part, or use `fold` of the other forms."
+    )
+    yield (
         f"- {train.n_samples} samples at {train.sampling_rate_hz:g} Hz; labels "
         f"{', '.join(train.names)}."
     )

@@ -20,7 +20,7 @@ from ecgtransfer.evaluation.gate import (
     verdicts,
 )
 from ecgtransfer.evaluation.labelled import LabelledRecords
-from ecgtransfer.evaluation.physiology.rules import RULES
+from ecgtransfer.evaluation.physiology.rules import NOT_NORMAL, RULES
 from ecgtransfer.storage import from_card, to_card
 
 LONG_PR = Intervals(pr_ms=240.0, qrs_ms=90.0, rr_irregularity=0.02)
@@ -35,6 +35,19 @@ def test_a_record_breaks_the_rules_of_its_own_labels():
     # A rule is not asked of records with a label that excuses from it; others have no rule.
     assert broken_rules(LONG_PR, ("NORM", "1AVB")) == ()
     assert broken_rules(LONG_PR, ("LVH",)) == ()
+
+
+def test_a_normal_record_with_a_contradicting_statement_has_no_rule():
+    irregular = replace(NORMAL, rr_irregularity=0.3)
+    for name in ("SARRH", "BIGU", "TRIGU", "PRC(S)", "AFLT"):
+        assert broken_rules(irregular, ("NORM", name)) == ()
+    for name in ("LPR", "2AVB", "3AVB", "WPW"):
+        assert broken_rules(LONG_PR, ("NORM", name)) == ()
+    for name in ("IVCD", "PACE"):
+        assert broken_rules(replace(NORMAL, qrs_ms=130.0), ("NORM", name)) == ()
+    for name in ("SR", "STACH", "SBRAD", "SVARR", "LAFB", "LPFB", "IRBBB"):
+        assert broken_rules(irregular, ("NORM", name)) == ("NORM",)
+    assert set(NOT_NORMAL) <= set(label_space("scp71").names)
 
 
 def test_a_record_that_cannot_be_delineated_breaks_each_rule():
