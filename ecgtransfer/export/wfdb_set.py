@@ -48,8 +48,8 @@ def export_set(
     The folder holds `00000/NAME.{hea,dat}` (12 leads, 16 bit, 1000 adu/mV: I, II and V1-V6 are the
     microvolts of the set, the other four are rounded), `labels.csv` (readable by `data prepare wfdb
     --table`; with `TRAINING_COLUMNS` if the set has them), `RECORDS`, and `export.json` with the
-    card of the set. Header comments state age, sex, patient, labels by name and as SNOMED CT codes (`Dx`), and the source; a synthetic record
-    has `header_comments`.
+    card of the set. Header comments state age, sex, patient, labels by name and as SNOMED CT codes
+    (`Dx`), and the source; a synthetic record has `header_comments`.
 
     The folder is renamed to its final name at the end. After an interruption the same call writes
     only missing records; a finished export is not changed.
