@@ -76,6 +76,8 @@ SMALL_DEMO = partial(
     DemoSettings,
     target_records=36,
     train_records=16,
+    ratio=1.0,
+    surrogate_records=30,
     transfer=transfer_settings("source"),
     utility=UTILITY,
 )

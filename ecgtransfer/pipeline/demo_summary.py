@@ -138,36 +138,24 @@ def _benefits(evaluation: UtilityEvaluation, method: str, label: str) -> Iterato
     for change in result.differences:
         if change.synthetic != method or change.control or change.alone:
             continue
-        augmented, without = result.arm(change.name), result.arm(change.against)
-
-        def benefit(
-            name: str | None, labels: int, scores: tuple[Estimate, Estimate, Estimate]
-        ) -> Benefit:
-            return Benefit(
-                name,
-                labels,
-                augmented.target_records,
-                augmented.synthetic_records,
-                result.test_patients,
-                len(result.seeds),
-                *scores,
-            )
-
+        arm, other = result.arm(change.name), result.arm(change.against)
+        of_labels = (other.per_class_auroc, arm.per_class_auroc, change.per_class_auroc)
+        scores = {None: (other.macro_auroc, arm.macro_auroc, change.macro_auroc)}
         if label in change.per_class_auroc:
-            yield benefit(
-                label,
-                1,
-                (
-                    without.per_class_auroc[label],
-                    augmented.per_class_auroc[label],
-                    change.per_class_auroc[label],
-                ),
+            without, augmented, difference = (auroc[label] for auroc in of_labels)
+            scores = {label: (without, augmented, difference), **scores}
+        for name, (without, augmented, difference) in scores.items():
+            yield Benefit(
+                label=name,
+                labels=1 if name else len(arm.per_class_auroc),
+                training_records=arm.target_records,
+                synthetic_records=arm.synthetic_records,
+                test_patients=result.test_patients,
+                trainings=len(result.seeds),
+                without=without,
+                augmented=augmented,
+                difference=difference,
             )
-        yield benefit(
-            None,
-            len(augmented.per_class_auroc),
-            (without.macro_auroc, augmented.macro_auroc, change.macro_auroc),
-        )
 
 
 def fidelity_sentence(result: FidelityResult) -> str:
@@ -200,7 +188,9 @@ def physiology_sentence(result: PhysiologyResult) -> str:
     untested = len(result.rules) - len(tested)
     rest = f"; {untested} labels could not be tested" if untested else ""
     if not tested:
-        return f"Criteria of the labels (intervals, rate, rhythm): not tested, too few records{rest}."
+        return (
+            f"Criteria of the labels (intervals, rate, rhythm): not tested, too few records{rest}."
+        )
     return (
         "Synthetic against simulated records that meet the ECG criterion of their label: "
         f"{'; '.join(named)}{rest}."

@@ -15,7 +15,6 @@ from ecgtransfer.pipeline import (
     load_target,
     run_demo,
     source_records,
-    surrogate,
     synthesise,
     transfer,
 )
@@ -37,6 +36,8 @@ def settings(given):
         source=str(given.folder),
         target_records=36,
         train_records=16,
+        ratio=1.0,
+        surrogate_records=30,
         transfer=transfer_settings(source_records="model"),
         utility=UTILITY,
     )
@@ -44,10 +45,9 @@ def settings(given):
 
 @pytest.fixture(autouse=True, scope="module")
 def few_drawn():
-    """Few records of the source model, in two steps each."""
+    """Records of the source model in two steps each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(source_records, "RECORD_STEPS", 2)
-        patch.setattr(surrogate, "SURROGATE_RECORDS", 30)
         yield
 
 
@@ -72,7 +72,7 @@ def test_the_demonstration_shows_the_whole_method(place, shown):
     assert summary.figures
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in summary.figures)
     results = json.loads(summary.results.read_text())
-    assert results.keys() == {"source", "transfer", "answers", "settings"}
+    assert results.keys() == {"source", "transfer", "benefits", "answers", "settings"}
     assert list(results["answers"]) == sorted(QUESTIONS)
     assert results["answers"]["utility"]["numbers"]["result"]["arms"][0]["name"] == "target only"
     assert "not for diagnosis" in summary.report.read_text()

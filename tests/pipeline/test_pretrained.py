@@ -15,7 +15,6 @@ from ecgtransfer.pipeline import (
     draw_surrogate_source,
     evaluate,
     evaluate_all,
-    evaluation,
     export_source,
     find_source,
     import_source_model,

@@ -167,9 +167,7 @@ class ScoreTable:
                 scores.per_class["macro_auroc"][name].value
                 - other.per_class["macro_auroc"][name].value
             )
-            variance = macro_auroc_variance(
-                self.truth[:, [k]], placements[:, [k]], self.patient_of
-            )
+            variance = macro_auroc_variance(self.truth[:, [k]], placements[:, [k]], self.patient_of)
             widened = student_draws(value, draws[:, k], of_patients[:, k], *variance)
             found[name] = estimate(value, np.clip(widened, -1, 1))
         return found
