@@ -44,10 +44,7 @@ NOT_FOR_DIAGNOSIS = (
 )
 
 #: Statement on a simulated target, as in the demonstration.
-SIMULATED_TARGET = (
-    "All records of the target are simulated and come from no patient; the tables compare "
-    "synthetic records with these simulated ones, under the heading “real”."
-)
+SIMULATED_TARGET = "All records of the target are simulated: they come from no patient."
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def test_a_page_of_recorded_ecgs_is_to_be_treated_as_patient_data(
     html = written.read_text()
     assert "This page shows real ECGs" in html
     assert "a real record of the target" in html
-    assert "simulated and come from no patient" not in html
+    assert "they come from no patient" not in html
 
 
 def test_every_number_lies_beside_the_page(page, answered):
