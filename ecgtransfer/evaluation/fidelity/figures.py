@@ -91,7 +91,7 @@ def distance_table(result: FidelityResult, title: str = "Distances") -> Table:
 
 
 def control_table(result: FidelityResult, title: str = "Negative controls") -> Table:
-    """Table of the measures with a rule: target against target, generated, and negative controls."""
+    """Table of the measures with a rule: two halves of the target, generated, and controls."""
     rows: tuple[tuple[Cell, ...], ...] = tuple(
         (
             name,

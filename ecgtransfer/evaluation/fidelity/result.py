@@ -247,8 +247,8 @@ class FidelityResult(FidelityMeasures):
                 f"two-sample AUC, {kind}",
                 None,
                 f"A {kind} classifier distinguishes generated from target records with an AUC of "
-                f"{test.score}, and two halves of the target's records with {test.reference}; 0.5 is "
-                "chance, and there is no limit.",
+                f"{test.score}, and two halves of the target's records with {test.reference}; 0.5 "
+                "is chance, and there is no limit.",
                 required=False,
             )
             for kind, test in self.two_sample.items()

@@ -127,7 +127,8 @@ class RuleResult:
         )
         return (
             f"{self.label} {self.verdict}: {percent_text(self.shares.generated)} of the generated "
-            f"and {percent_text(self.shares.real)} of the target's records{others} show {self.sentence}"
+            f"and {percent_text(self.shares.real)} of the target's records{others} show "
+            f"{self.sentence}"
         )
 
 
