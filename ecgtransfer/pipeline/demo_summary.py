@@ -140,7 +140,8 @@ def _benefits(evaluation: UtilityEvaluation, method: str, label: str) -> Iterato
             continue
         arm, other = result.arm(change.name), result.arm(change.against)
         of_labels = (other.per_class_auroc, arm.per_class_auroc, change.per_class_auroc)
-        scores = {None: (other.macro_auroc, arm.macro_auroc, change.macro_auroc)}
+        scores: dict[str | None, tuple[Estimate, Estimate, Estimate]] = {}
+        scores[None] = (other.macro_auroc, arm.macro_auroc, change.macro_auroc)
         if label in change.per_class_auroc:
             without, augmented, difference = (auroc[label] for auroc in of_labels)
             scores = {label: (without, augmented, difference), **scores}

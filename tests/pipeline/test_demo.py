@@ -1,6 +1,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -77,6 +78,23 @@ def test_the_demonstration_shows_the_whole_method(place, shown):
     assert results["answers"]["utility"]["numbers"]["result"]["arms"][0]["name"] == "target only"
     assert "not for diagnosis" in summary.report.read_text()
     assert not [name for name in left if "partial" in name or "checkpoint" in name]
+
+
+def test_the_opening_line_states_steps_sizes_duration_and_place(settings):
+    line = settings.opening(Path("somewhere"))
+    assert "\n" not in line
+    for words in ("6 steps", "16 simulated ECGs", "test on 20 others", "minutes", "somewhere"):
+        assert words in line
+
+
+def test_the_summary_calls_the_clinics_records_simulated(shown):
+    summary, _ = shown
+    sentences = summary.sentences()
+    assert len(sentences) == len(summary.benefits) + 3
+    assert "simulated test patients" in sentences[0]
+    assert [one.label for one in summary.benefits][-1] is None
+    assert "a real record" not in summary.report.read_text()
+    assert "a simulated record of the target" in summary.report.read_text()
 
 
 def test_run_again_it_finds_everything_done(place, settings, shown, monkeypatch):
