@@ -35,7 +35,7 @@ SHOWN = ("NORM", "AFIB", "CLBBB")
 RESULTS = "results.json"
 #: Steps of a demonstration, in order.
 STEPS = ("simulate a clinic", "transfer", "generate", "export", "evaluate", "report")
-#: Duration in words, measured on two cores; CHANGELOG.md states the CPU time.
+#: Duration in words, for the opening line.
 DURATION = "about 3 minutes on two free cores"
 #: Name of the stage of the clinic's simulated set.
 CLINIC = "clinic"
