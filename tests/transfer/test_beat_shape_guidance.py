@@ -24,6 +24,7 @@ CONFIG = BeatShapeConfig(
     sampling_rate_hz=25,
     components=5,
     ventricular_components=3,
+    p_wave_components=2,
     width=32,
     blocks=1,
     conditioning=16,
