@@ -99,7 +99,7 @@ def test_fidelity_counts_its_rules():
 
 
 def share(generated, real):
-    estimates = [Estimate(value, 0.0, 1.0) for value in (generated, real)]
+    estimates = [Estimate(value, 0.0, 1.0) for value in (real, generated)]
     change = Estimate(generated - real, -1.0, 1.0)
     return ShareComparison(*estimates, change, change, 20, 20)
 
