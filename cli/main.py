@@ -1,9 +1,14 @@
 """Entry point of the program: runs a command and reports errors of the package in one line."""
 
+import os
+
 import typer
 
 from ecgtransfer.errors import EcgTransferError
 
+#: Threads of torch that wait for each other sleep instead of spinning, which costs the other
+#: programs of a busy machine their time (benchmarks/threads.py). torch reads it on import.
+WAITING = ("OMP_WAIT_POLICY", "passive")
 #: Exit code after Ctrl-C, by the convention of shells: 128 + SIGINT.
 INTERRUPTED = 130
 
@@ -13,6 +18,7 @@ def main() -> None:
 
     Other exceptions are bugs and keep their traceback.
     """
+    os.environ.setdefault(*WAITING)
     # Worker processes import this module too, but need no commands.
     from .app import app
 

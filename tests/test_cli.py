@@ -76,6 +76,8 @@ SMALL_DEMO = partial(
     DemoSettings,
     target_records=36,
     train_records=16,
+    ratio=1.0,
+    surrogate_records=30,
     transfer=transfer_settings("source"),
     utility=UTILITY,
 )
@@ -389,6 +391,7 @@ def test_the_demonstration_speaks_json_and_then_a_summary(call, tmp_path, finish
     assert {
         "source",
         "transfer",
+        "benefits",
         "answers",
         "figures",
         "synthetic",
@@ -399,6 +402,12 @@ def test_the_demonstration_speaks_json_and_then_a_summary(call, tmp_path, finish
     assert told.code == 0
     lines = [line.split(maxsplit=2) for line in told.out.splitlines()]
     assert ["all", "results", str(tmp_path / "demo/results.json")] in lines
+    assert ["report", str(tmp_path / "demo/report/report.html")] in lines
+    first = told.err.splitlines()[0]
+    assert first.startswith("Demonstration in 6 steps")
+    assert str(tmp_path / "demo") in first
+    assert "simulated test patients" in told.out
+    assert told.out.rstrip().endswith("ecgtransfer augment sets/clinic --to augmented")
     told = call("demo", "--to", tmp_path / "demo", "--quiet")
     assert (told.code, told.out) == (0, "")
 

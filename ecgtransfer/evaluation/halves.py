@@ -71,7 +71,7 @@ class Comparison:
     source_interval: Interval | None = None
 
     def __str__(self) -> str:
-        return f"{self.score} (real against real {self.reference}, {self.records} records each)"
+        return f"{self.score} (target against target {self.reference}, {self.records} records each)"
 
 
 #: Default number of repeats, each with random halves of the real set.

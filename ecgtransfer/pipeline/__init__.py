@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from ecgtransfer.pipeline.config import PRESETS, SourcePreset, SourceSettings, preset
     from ecgtransfer.pipeline.data import READERS, Description, prepare_set
     from ecgtransfer.pipeline.data_sheet import judged_unlike, recorded_share
-    from ecgtransfer.pipeline.demo import DemoSettings, DemoSummary, run_demo
+    from ecgtransfer.pipeline.demo import DemoSettings, run_demo
+    from ecgtransfer.pipeline.demo_summary import Benefit, DemoSummary
     from ecgtransfer.pipeline.evaluation import (
         QUESTIONS,
         Answer,
@@ -103,6 +104,7 @@ __all__ = [
     "AugmentSummary",
     "Augmentation",
     "AugmentedSets",
+    "Benefit",
     "BlindSettings",
     "DemoSettings",
     "DemoSummary",

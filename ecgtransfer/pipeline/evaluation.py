@@ -38,11 +38,7 @@ from ecgtransfer.evaluation.privacy import figures as privacy_figures
 from ecgtransfer.evaluation.utility import figures as utility_figures
 from ecgtransfer.pipeline.run import CARD, Run, Stage
 from ecgtransfer.pipeline.source import Source
-from ecgtransfer.pipeline.surrogate import (
-    SURROGATE_RECORDS,
-    draw_surrogate_source,
-    source_cohort,
-)
+from ecgtransfer.pipeline.surrogate import draw_surrogate_source, source_cohort
 from ecgtransfer.pipeline.synthetic import SET, synthetic_stage
 from ecgtransfer.pipeline.target import Target, project_labels
 from ecgtransfer.statistics import Verdict
@@ -185,9 +181,8 @@ class Answer:
         if not self.surrogate_source:
             return self.evaluation.tests()
         note = (
-            "The source's records are not on this machine. About "
-            f"{SURROGATE_RECORDS} records sampled from the source model, with the class mix of the "
-            "target's training records, replace them."
+            "The source's records are not on this machine. Records sampled from the source model, "
+            "with the class mix of the target's training records, replace them."
         )
         return (*self.evaluation.tests(), Verdict(None, note))
 
@@ -333,6 +328,7 @@ def evaluate_all(
     questions: Sequence[QuestionSettings],
     reporter: ProgressReporter,
     workers: int = 1,
+    surrogate_records: int | None = None,
 ) -> tuple[Answer, ...]:
     """Run several evaluations, after sampling the surrogate source set if one of them needs it.
 
@@ -345,6 +341,8 @@ def evaluate_all(
         questions: settings of each evaluation.
         reporter: shows the progress.
         workers: number of processes or threads, if an evaluation can use several.
+        surrogate_records: approximate size of the surrogate source set, see
+            `draw_surrogate_source`.
 
     Raises:
         ConfigError: there are too few records.
@@ -355,7 +353,7 @@ def evaluate_all(
         synthetic_sets(run, settings.name, settings.methods)
     if any(needs_surrogate_source(run, source, settings) for settings in questions):
         with reporter.progress("surrogate source records") as progress:
-            draw_surrogate_source(run, source, target, progress)
+            draw_surrogate_source(run, source, target, progress, surrogate_records)
     answers = []
     for settings in questions:
         with reporter.progress(question_of(settings).task) as progress:

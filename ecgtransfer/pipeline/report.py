@@ -43,6 +43,9 @@ NOT_FOR_DIAGNOSIS = (
     "be wrong. Use it to train and test software, never for decisions about a person."
 )
 
+#: Statement on a simulated target, as in the demonstration.
+SIMULATED_TARGET = "All records of the target are simulated: they come from no patient."
+
 
 @dataclass(frozen=True)
 class ReportSettings:
@@ -81,6 +84,7 @@ def report_run(
     sets = synthetic_sets(run, settings.name, settings.methods)
     answers = _answers(run, settings)
     cohorts = evaluation_cohorts(target, sets)
+    simulated = target.ecgset.origin == "simulated"
     sections = [_section(answer, cohorts, settings.with_real) for answer in answers]
     sections.append(_galleries(cohorts, settings.with_real))
     report = Report(
@@ -88,7 +92,7 @@ def report_run(
         subtitle=(
             f"Set “{settings.name}” by {', '.join(sets.methods)}, target "
             f"{target.ecgset.folder.name}: {len(target.train)} training records, "
-            f"{len(target.test)} test records"
+            f"{len(target.test)} test records" + (f". {SIMULATED_TARGET}" if simulated else "")
         ),
         made_on=date.today().isoformat(),
         sections=tuple(sections),
@@ -155,7 +159,8 @@ def _galleries(cohorts: Cohorts, with_real: bool) -> Section:
     for column, name in enumerate(cohorts.label_names):
         shown = [(f"{name}, by {method}", each) for method, each in cohorts.synthetic.items()]
         if with_real:
-            shown.insert(0, (f"{name}, a real record of the target", real))
+            kind = "simulated" if real.ecgset.origin == "simulated" else "real"
+            shown.insert(0, (f"{name}, a {kind} record of the target", real))
         for title, cohort in shown:
             first = first_with_label(cohort.own_labels, column)
             if first is None:
@@ -190,7 +195,7 @@ def _methods(source: Source, target: Target, sets: SyntheticSets) -> Iterator[st
     )
     yield (
         "All intervals are 95 % intervals over patients unless stated otherwise. Every distance is "
-        "compared with the same distance between two groups of real patients."
+        "compared with the same distance between two groups of the target's patients."
     )
 
 
@@ -227,7 +232,9 @@ def _limits(settings: ReportSettings, target: Target, answers: Sequence[Answer])
     missing = [question for question in QUESTIONS if question not in answered]
     if missing:
         yield f"Not evaluated for this run: {', '.join(missing)}."
-    if settings.with_real:
+    if target.ecgset.origin == "simulated":
+        yield SIMULATED_TARGET
+    elif settings.with_real:
         yield (
             "This page shows real ECGs of the target's patients. Treat it as patient data; "
             "'ecgtransfer report --without-real' writes one without them."

@@ -33,12 +33,24 @@ def draw_surrogate_source(
     source: Source,
     target: Target,
     progress: Callable[[int, int], None] | None = None,
+    records: int | None = None,
 ) -> ECGSet:
     """Sample the surrogate records of a run, unless they exist; an interrupted call is resumed.
 
     They have the class mix of the target's training records.
+
+    Args:
+        run: the run.
+        source: source of the run.
+        target: target of the run.
+        progress: called with (records done, records in total).
+        records: approximate number of records; None for `SURROGATE_RECORDS`. A finished set of
+            another size is kept, because all evaluations of a run share one.
     """
-    ratio = SURROGATE_RECORDS / len(target.train)
+    stage = run.stage(synthetic_stage(SURROGATE_SET, "source"))
+    if stage.is_done:
+        return ECGSet.open(stage.folder / SET)
+    ratio = (records or SURROGATE_RECORDS) / len(target.train)
     counts = counts_like(target, source, ratio, known=source.known_labels)
     settings = GenerateSettings(
         counts=counts, method="source", name=SURROGATE_SET, of_evaluation=True

@@ -149,12 +149,12 @@ def test_a_pass_needs_features_that_see_ecgs_played_backwards(hospitals, sees_ti
         assert result.unseen == ("ECGs played backwards",)
         assert (result.passed, whole.passed, backwards.passed) == (None, None, None)
         assert whole.sentence == (
-            "Fidelity is open: ECGs played backwards would pass as real with 100 records per "
-            "side; test on more records."
+            "Fidelity is open: ECGs played backwards would pass as records of the target with 100 "
+            "records per side; test on more records."
         )
         assert "within the limits of all rules" in backwards.sentence
     rows = control_table(result).texts()
-    assert rows[0][:3] == ("measure", "real against real", "generated")
+    assert rows[0][:3] == ("measure", "target against target", "generated")
     assert {len(row) for row in rows} == {5}
     assert len(rows) == 8
 
@@ -455,7 +455,7 @@ def test_classes_with_too_few_records_are_left_out_with_the_reason(rng):
     )
     assert result.per_class.keys() == {"a", "c"}
     assert result.not_measured["class b"] == (
-        "39 real and 40 generated records allow 19 per side, but 20 are needed"
+        "39 target and 40 generated records allow 19 per side, but 20 are needed"
     )
     assert result.per_class["a"].real_records == 40
     assert result.per_class["c"].frechet.records == 20
@@ -697,7 +697,7 @@ def test_a_generator_as_good_as_real_scores_like_the_reference(rng):
     assert comparison.excess.value == pytest.approx(
         comparison.score.value - comparison.reference.value
     )
-    assert "real against real" in str(comparison)
+    assert "target against target" in str(comparison)
 
 
 def test_a_shifted_generator_scores_worse_than_the_reference_by_its_shift(rng):
@@ -748,7 +748,7 @@ def test_all_measures_come_with_their_reference(rng):
 
 def test_the_source_is_a_column_where_it_was_measured(of_hold_out):
     rows = distance_table(of_hold_out[0]).texts()
-    assert rows[0] == ("measure", "generated", "real against real", "source against target")
+    assert rows[0] == ("measure", "generated", "target against target", "source against target")
     assert {len(row) for row in rows} == {4}
     assert all(all(row) for row in rows)
     assert of_hold_out[0].mmd.source.value > 0

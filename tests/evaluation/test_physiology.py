@@ -407,7 +407,7 @@ def test_rare_classes_and_labels_without_a_rule_are_not_tested():
     assert {row.group for row in result.intervals} == {ALL, "IMI"}
     assert result.passed is None
     assert str(result).startswith("Open: no class has a rule that could be tested")
-    assert "CLBBB not tested: 9 real and 9 generated records" in str(result)
+    assert "CLBBB not tested: 9 target and 9 generated records" in str(result)
 
 
 def test_ten_records_of_one_patient_are_not_ten():

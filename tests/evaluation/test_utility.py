@@ -233,6 +233,12 @@ def test_differences_are_between_scores_and_adjusted_intervals_contain_the_plain
         assert one.adjusted.value == one.macro_auroc.value
         assert one.adjusted.low <= one.macro_auroc.low
         assert one.adjusted.high >= one.macro_auroc.high
+        of_arm = result.arm(one.name).per_class_auroc
+        assert list(one.per_class_auroc) == list(NAMES)
+        for label, change in one.per_class_auroc.items():
+            expected = of_arm[label].value - best.per_class_auroc[label].value
+            assert change.value == pytest.approx(expected)
+            assert -1 <= change.low <= change.value <= change.high <= 1
     for one in result.differences_to_target_only:
         score = result.arm(one.name).f2.value - result.arm(TARGET_ONLY).f2.value
         assert one.f2.value == pytest.approx(score)
@@ -415,6 +421,27 @@ def test_a_score_table_spreads_intervals_for_few_patients():
         (one,) = simulated(arms, areas, n).differences
         ratios.append((one.macro_auroc.high - one.macro_auroc.low) * n**0.5)
     assert ratios[0] > 1.15 * ratios[1]
+
+
+def test_the_difference_of_the_only_class_is_that_of_the_macro_score():
+    arms, names = (STRONG, MORE[0]), NAMES[:1]
+    rng = np.random.default_rng(0)
+    labels = (np.arange(60) % 3 == 0)[:, None].astype(np.float64)
+    outcomes = {
+        arm.name: [
+            [Outcome(1 / (1 + np.exp(-labels * area - rng.normal(size=(60, 1)))), labels, area)]
+            for _ in range(3)
+        ]
+        for arm, area in zip(arms, (1.0, 1.5), strict=True)
+    }
+    records = LabelledRecords(np.zeros((60, 8, 1), np.float32), labels)
+    table = ScoreTable.of([records], names, 3, 400)
+    scores = {name: table.scores(found) for name, found in outcomes.items()}
+    (one,) = compare_arms(arms, outcomes, scores, table).differences
+    found, expected = one.per_class_auroc[names[0]], one.macro_auroc
+    assert_allclose(
+        [found.value, found.low, found.high], [expected.value, expected.low, expected.high]
+    )
 
 
 def test_fewer_than_50_test_patients_are_warned_about(study):

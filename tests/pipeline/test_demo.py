@@ -1,6 +1,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,6 @@ from ecgtransfer.pipeline import (
     load_target,
     run_demo,
     source_records,
-    surrogate,
     synthesise,
     transfer,
 )
@@ -37,6 +37,8 @@ def settings(given):
         source=str(given.folder),
         target_records=36,
         train_records=16,
+        ratio=1.0,
+        surrogate_records=30,
         transfer=transfer_settings(source_records="model"),
         utility=UTILITY,
     )
@@ -44,10 +46,9 @@ def settings(given):
 
 @pytest.fixture(autouse=True, scope="module")
 def few_drawn():
-    """Few records of the source model, in two steps each."""
+    """Records of the source model in two steps each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(source_records, "RECORD_STEPS", 2)
-        patch.setattr(surrogate, "SURROGATE_RECORDS", 30)
         yield
 
 
@@ -72,11 +73,28 @@ def test_the_demonstration_shows_the_whole_method(place, shown):
     assert summary.figures
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in summary.figures)
     results = json.loads(summary.results.read_text())
-    assert results.keys() == {"source", "transfer", "answers", "settings"}
+    assert results.keys() == {"source", "transfer", "benefits", "answers", "settings"}
     assert list(results["answers"]) == sorted(QUESTIONS)
     assert results["answers"]["utility"]["numbers"]["result"]["arms"][0]["name"] == "target only"
     assert "not for diagnosis" in summary.report.read_text()
     assert not [name for name in left if "partial" in name or "checkpoint" in name]
+
+
+def test_the_opening_line_states_steps_sizes_duration_and_place(settings):
+    line = settings.opening(Path("somewhere"))
+    assert "\n" not in line
+    for words in ("6 steps", "16 simulated ECGs", "test on 20 others", "minutes", "somewhere"):
+        assert words in line
+
+
+def test_the_summary_calls_the_clinics_records_simulated(shown):
+    summary, _ = shown
+    sentences = summary.sentences()
+    assert len(sentences) == len(summary.benefits) + 3
+    assert "simulated test patients" in sentences[0]
+    assert [one.label for one in summary.benefits][-1] is None
+    assert "a real record" not in summary.report.read_text()
+    assert "a simulated record of the target" in summary.report.read_text()
 
 
 def test_run_again_it_finds_everything_done(place, settings, shown, monkeypatch):

@@ -15,7 +15,6 @@ from ecgtransfer.pipeline import (
     draw_surrogate_source,
     evaluate,
     evaluate_all,
-    evaluation,
     export_source,
     find_source,
     import_source_model,
@@ -67,7 +66,6 @@ def received(tmp_path, exported):
 def quick(monkeypatch):
     monkeypatch.setattr(source_records, "RECORD_STEPS", 2)
     monkeypatch.setattr(surrogate, "SURROGATE_RECORDS", 30)
-    monkeypatch.setattr(evaluation, "SURROGATE_RECORDS", 30)
 
 
 def test_an_exported_model_denoises_like_the_one_it_is_of_but_for_rounding(received, source, rng):
@@ -179,7 +177,7 @@ def test_a_hospital_without_the_source_records_transfers_draws_and_asks(
             evaluate(received, source, target, settings)
     answers = evaluate_all(received, source, target, about, Silent())
     for answer in answers:
-        assert "About 30 records sampled from the source model" in " ".join(
+        assert "Records sampled from the source model" in " ".join(
             test.sentence for test in answer.tests
         )
     card = received.folder / "stand-ins-source/set/card.json"

@@ -23,7 +23,21 @@ def test_the_page_answers_every_question_and_says_what_it_is_not(page):
         assert word in html
     assert html.count("<svg") > 20
     assert "target only + tgdp x1" in html
+    assert "All records of the target are simulated" in html
+    assert "This page shows real ECGs" not in html
+    assert "a simulated record of the target" in html
+    assert "a real record" not in html
+
+
+def test_a_page_of_recorded_ecgs_is_to_be_treated_as_patient_data(
+    answered, source, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(answered.target.ecgset.card, "origin", "recorded")
+    written = report_run(answered.run, source, answered.target, ReportSettings("mixed"), tmp_path)
+    html = written.read_text()
     assert "This page shows real ECGs" in html
+    assert "a real record of the target" in html
+    assert "they come from no patient" not in html
 
 
 def test_every_number_lies_beside_the_page(page, answered):
@@ -42,9 +56,9 @@ def test_a_page_for_passing_on_draws_no_real_record(answered, source, tmp_path, 
         answered.run, source, answered.target, ReportSettings("mixed", with_real=False), tmp_path
     )
     html = written.read_text()
-    assert "a real record of the target" not in html
+    assert "record of the target" not in html
     assert "Training record" not in html
-    assert "a real record of the target" in page[0]
+    assert "a simulated record of the target" in page[0]
     assert html.count("SYNTHETIC") >= 18
     held = json.loads(written.with_suffix(".json").read_text())["numbers"]["privacy"]
     found = from_card(PrivacyEvaluation, held, Path("report.json"))

@@ -40,7 +40,7 @@ def figures(evaluation: FidelityEvaluation, cohorts: Cohorts, with_real: bool) -
     rate_hz = float(cohorts.sampling_rate_hz)
     rng = np.random.default_rng(0)
     wanted = cohorts.test.own_labels
-    curves = [_curve("real", cohorts.test.subsample(SPECTRUM_RECORDS, rng), rate_hz)]
+    curves = [_curve("target", cohorts.test.subsample(SPECTRUM_RECORDS, rng), rate_hz)]
     for method, cohort in cohorts.synthetic.items():
         chosen = match_class_mix(cohort.own_labels, wanted, rng, SPECTRUM_RECORDS)
         curves.append(_curve(method, cohort.select(chosen), rate_hz))
@@ -58,20 +58,23 @@ def figures(evaluation: FidelityEvaluation, cohorts: Cohorts, with_real: bool) -
     )
     if evaluation.feature_map is not None:
         yield scatter_svg(
-            {name: np.array(points) for name, points in evaluation.feature_map.points.items()},
+            {
+                "target" if name == "real" else name: np.array(points)
+                for name, points in evaluation.feature_map.points.items()
+            },
             title="Feature space of the target's classifier",
             caption=evaluation.feature_map.caption,
         )
 
 
 def distance_table(result: FidelityResult, title: str = "Distances") -> Table:
-    """Table of all measures: generated, real against real, and source against target if known.
+    """Table of all measures: generated, target against target, and source against target if known.
 
-    "(spread)" marks an interval that is not a confidence interval. The interval of real against
-    real is always a spread and has no mark.
+    "(spread)" marks an interval that is not a confidence interval. The interval of target against
+    target is always a spread and has no mark.
     """
     compared = result.measures()
-    header = ("measure", "generated", "real against real", "source against target")
+    header = ("measure", "generated", "target against target", "source against target")
     rows = [
         (
             name,
@@ -88,7 +91,7 @@ def distance_table(result: FidelityResult, title: str = "Distances") -> Table:
 
 
 def control_table(result: FidelityResult, title: str = "Negative controls") -> Table:
-    """Table of the measures with a rule: real against real, generated, and negative controls."""
+    """Table of the measures with a rule: two halves of the target, generated, and controls."""
     rows: tuple[tuple[Cell, ...], ...] = tuple(
         (
             name,
@@ -98,11 +101,11 @@ def control_table(result: FidelityResult, title: str = "Negative controls") -> T
         )
         for name, measure in result.ruled().items()
     )
-    return Table(title, ("measure", "real against real", "generated", *result.controls), rows)
+    return Table(title, ("measure", "target against target", "generated", *result.controls), rows)
 
 
 def class_table(result: FidelityResult, title: str = "By class") -> Table:
-    """Table of classes: records per side and measures, with real against real in brackets.
+    """Table of classes: records per side and measures, with target against target in brackets.
 
     For a class with too few records, `not_measured` states how many are needed.
     """

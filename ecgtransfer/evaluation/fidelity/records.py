@@ -157,7 +157,7 @@ def class_members(
         )
         if allowed < FEWEST_IN_A_CLASS:
             left_out[CLASS + name] = (
-                f"{len(of_real)} real and {len(of_generated)} generated records allow {allowed} "
+                f"{len(of_real)} target and {len(of_generated)} generated records allow {allowed} "
                 f"per side, but {FEWEST_IN_A_CLASS} are needed"
             )
         else:

@@ -186,7 +186,7 @@ class FidelityResult(FidelityMeasures):
                 reasons.append(f"{', '.join(undecided)} undecided")
             if self.unseen:
                 controls = " and ".join(self.unseen)
-                reasons.append(f"{controls} would pass as real with {records}")
+                reasons.append(f"{controls} would pass as records of the target with {records}")
             whole = f"Fidelity is open: {'; '.join(reasons)}; test on more records."
         else:
             whole = f"Fidelity passes: all {len(required)} rules are kept with {records}"
@@ -232,23 +232,23 @@ class FidelityResult(FidelityMeasures):
                     {name: result.frechet for name, result in self.per_class.items()},
                     lambda value, own: value > FRECHET_LIMIT * own.reference.value,
                     lambda own: own.score.low,
-                    f"above {FRECHET_LIMIT:g} times real against real",
+                    f"above {FRECHET_LIMIT:g} times target against target",
                 ),
                 _of_classes(
                     "diversity of classes",
                     {name: result.diversity for name, result in self.per_class.items()},
                     lambda value, own: value < DIVERSITY_SHARE * own.reference.value,
                     lambda own: own.score.high,
-                    f"below {DIVERSITY_SHARE:g} of real against real",
+                    f"below {DIVERSITY_SHARE:g} of target against target",
                 ),
             ]
         reported = [
             Rule(
                 f"two-sample AUC, {kind}",
                 None,
-                f"A {kind} classifier distinguishes generated from real records with an AUC of "
-                f"{test.score}, and two halves of the real records with {test.reference}; 0.5 is "
-                "chance, and there is no limit.",
+                f"A {kind} classifier distinguishes generated from target records with an AUC of "
+                f"{test.score}, and two halves of the target's records with {test.reference}; 0.5 "
+                "is chance, and there is no limit.",
                 required=False,
             )
             for kind, test in self.two_sample.items()
@@ -312,7 +312,7 @@ def _of_classes(
             else f"is undecided: the value, but not the whole interval, is {where} in "
         )
         outcome += ", ".join(
-            f"{label} ({measures[label].score}, real against real {measures[label].reference})"
+            f"{label} ({measures[label].score}, target against target {measures[label].reference})"
             for label in broken or beyond
         )
         outcome += "."
@@ -322,7 +322,9 @@ def _of_classes(
 def _outcome(name: str, measure: Comparison, kept: bool | None, unit: str) -> str:
     named = name[0].upper() + name[1:]
     found = {True: "keeps the rule", False: "breaks the rule", None: "is undecided"}[kept]
-    return f"{named} {found}: {measure.score}{unit}, real against real {measure.reference}{unit}"
+    return (
+        f"{named} {found}: {measure.score}{unit}, target against target {measure.reference}{unit}"
+    )
 
 
 @dataclass(frozen=True)

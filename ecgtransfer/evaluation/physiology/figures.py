@@ -20,6 +20,8 @@ DRAWN_INTERVALS: Mapping[str, Mapping[str, float]] = {
     "QRS": {"120 ms": 120.0},
     "QTc": {},
 }
+#: Names of the two sides in plots.
+SIDES = ("target", "generated")
 
 
 def tables(evaluation: PhysiologyEvaluation) -> Iterator[Table]:
@@ -44,6 +46,7 @@ def figures(
                 ],
                 title=f"Records that meet the rule of their class, {method}",
                 axis="records that meet the rule",
+                names=SIDES,
             )
         for measure, limits in DRAWN_INTERVALS.items():
             rows = [row for row in result.intervals if row.measure == measure]
@@ -54,6 +57,7 @@ def figures(
                     unit=rows[0].unit,
                     axis=measure,
                     limits=limits,
+                    names=SIDES,
                 )
 
 
@@ -63,7 +67,15 @@ def rule_table(result: PhysiologyResult, title: str = "Rules of the classes") ->
     The difference has two intervals: the plain 95 % interval, and the one adjusted for the number
     of rules.
     """
-    header = ("label", "rule", "generated", "real", "difference", "real, other classes", "verdict")
+    header = (
+        "label",
+        "rule",
+        "generated",
+        "target",
+        "difference",
+        "target, other classes",
+        "verdict",
+    )
     rows = tuple(
         (
             rule.label,
@@ -85,10 +97,10 @@ def interval_table(result: PhysiologyResult, title: str = "Intervals") -> Table:
         "measure",
         "group",
         "generated",
-        "real",
+        "target",
         "shift of the median",
         "Wasserstein distance",
-        "real against real",
+        "target against target",
     )
     rows = tuple(
         (

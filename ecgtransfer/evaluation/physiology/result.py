@@ -111,23 +111,24 @@ class RuleResult:
     def __str__(self) -> str:
         if self.shares is None:
             return (
-                f"{self.label} not tested: {self.real_records} real and {self.generated_records} "
+                f"{self.label} not tested: {self.real_records} target and {self.generated_records} "
                 f"generated records, but {FEWEST_RECORDS} of each are needed"
             )
         if self.verdict == "not tested":
             return (
                 f"{self.label} not tested: the rule does not separate the classes, because "
-                f"{percent_text(self.shares.real)} of the real records with this label and "
+                f"{percent_text(self.shares.real)} of the target's records with this label and "
                 f"{100 * (self.others or 0):.0f} % of the others show {self.sentence}"
             )
         others = (
             ""
             if self.others is None
-            else f" ({100 * self.others:.0f} % of real records without the label)"
+            else f" ({100 * self.others:.0f} % of target records without the label)"
         )
         return (
             f"{self.label} {self.verdict}: {percent_text(self.shares.generated)} of the generated "
-            f"and {percent_text(self.shares.real)} of the real records{others} show {self.sentence}"
+            f"and {percent_text(self.shares.real)} of the target's records{others} show "
+            f"{self.sentence}"
         )
 
 
@@ -203,17 +204,17 @@ class PhysiologyResult:
         word = {True: "Passed", False: "Failed", None: "Open"}[self.passed]
         return (
             f"{word}: {on_rules}; generated records may meet a rule up to {100 * MARGIN:.0f} "
-            "percentage points less often than real ones."
+            "percentage points less often than those of the target."
         )
 
     def _on_failures(self) -> Verdict:
         share = self.failed[ALL]
-        limit = f"the limit is {100 * MARGIN:.0f} percentage points more than real records"
+        limit = f"the limit is {100 * MARGIN:.0f} percentage points more than target records"
         judged = {"kept": limit, "broken": f"too many: {limit}", "undecided": f"undecided: {limit}"}
         return Verdict(
             passed_of(self.failure_verdict),
             f"{percent_text(share.generated)} of the generated and {percent_text(share.real)} of "
-            f"the real records could not be delineated; {judged[self.failure_verdict]}.",
+            f"the target's records could not be delineated; {judged[self.failure_verdict]}.",
         )
 
 

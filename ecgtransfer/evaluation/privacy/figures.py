@@ -43,7 +43,7 @@ def figures(evaluation: PrivacyEvaluation, cohorts: Cohorts, with_real: bool) ->
                     ecgset.recording(generated),
                     title=title,
                     description=labels,
-                    caption="This report does not show the real record of this pair.",
+                    caption="This report does not show the training record of this pair.",
                 )
                 continue
             training = _index_of(real, pair.training_name)

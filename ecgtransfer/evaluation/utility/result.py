@@ -1,10 +1,11 @@
 """Result of the utility evaluation: scores of the arms, differences, verdicts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.statistics import Estimate, Verdict
+from ecgtransfer.storage import OMIT_AT_DEFAULT
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class ArmDifference:
         alone: whether the arm has no target records, so that it differs in more than synthetic
             records.
         synthetic: name of the arm's synthetic set; None in `Overall`.
+        per_class_auroc: difference of the AUROC by label, not adjusted for their number; empty on
+            cards of earlier versions.
     """
 
     name: str
@@ -86,6 +89,7 @@ class ArmDifference:
     control: bool = False
     alone: bool = False
     synthetic: str | None = None
+    per_class_auroc: dict[str, Estimate] = field(default_factory=dict, metadata=OMIT_AT_DEFAULT)
 
     @property
     def verdict(self) -> Literal["helps", "no evidence", "harms"]:

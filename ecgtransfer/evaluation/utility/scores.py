@@ -61,14 +61,16 @@ class ArmScores:
         draws: scores of resampled patients and seeds, (R,), by measure.
         per_class: scores by measure and label.
         placements: `metrics.auroc_placements`, means over seeds, (N, K).
-        patient_draws: macro AUROC of resampled patients, means over all seeds, (R,).
+        class_draws: AUROC of each class for resampled patients and seeds, (R, K).
+        class_patient_draws: AUROC of each class for resampled patients, means over seeds, (R, K).
     """
 
     by_seed: dict[str, FloatArray]
     draws: dict[str, FloatArray]
     per_class: dict[str, dict[str, Estimate]]
     placements: FloatArray
-    patient_draws: FloatArray
+    class_draws: FloatArray
+    class_patient_draws: FloatArray
 
     def value(self, measure: str) -> float:
         """Return the mean over seeds."""
@@ -145,21 +147,37 @@ class ScoreTable:
         """
         value = scores.value("macro_auroc")
         draws, placements = scores.draws["macro_auroc"], scores.placements
-        of_patients = scores.patient_draws
+        of_patients = scores.class_patient_draws.mean(axis=1)
         if other is not None:
             value -= other.value("macro_auroc")
             draws = draws - other.draws["macro_auroc"]
             placements = placements - other.placements
-            of_patients = of_patients - other.patient_draws
+            of_patients = of_patients - other.class_patient_draws.mean(axis=1)
         variance = macro_auroc_variance(self.truth, placements, self.patient_of)
         return student_draws(value, draws, of_patients, *variance)
+
+    def class_differences(self, scores: ArmScores, other: ArmScores) -> dict[str, Estimate]:
+        """Difference of the AUROC of each class, with intervals widened for few patients."""
+        placements = scores.placements - other.placements
+        draws = scores.class_draws - other.class_draws
+        of_patients = scores.class_patient_draws - other.class_patient_draws
+        found = {}
+        for k, name in enumerate(self.names):
+            value = (
+                scores.per_class["macro_auroc"][name].value
+                - other.per_class["macro_auroc"][name].value
+            )
+            variance = macro_auroc_variance(self.truth[:, [k]], placements[:, [k]], self.patient_of)
+            widened = student_draws(value, draws[:, k], of_patients[:, k], *variance)
+            found[name] = estimate(value, np.clip(widened, -1, 1))
+        return found
 
     def scores(self, outcomes: Sequence[Sequence[Outcome]]) -> "ArmScores":
         """Score an arm from its outcomes, given by seed and split."""
         probabilities = [np.concatenate([o.probabilities for o in by]) for by in outcomes]
         predictions = [np.concatenate([o.predictions for o in by]) for by in outcomes]
         by_seed, draws, per_class = {}, {}, {}
-        patient_draws = np.empty(0)
+        class_draws = class_patient_draws = np.empty((0, 0))
         for measure, score, given in (
             ("macro_auroc", weighted_auroc, probabilities),
             ("macro_average_precision", weighted_average_precision, probabilities),
@@ -170,7 +188,7 @@ class ScoreTable:
             found, drawn, of_patients = self._table(score, given)
             by_seed[measure], draws[measure] = found.mean(axis=1), drawn.mean(axis=1)
             if measure == "macro_auroc":
-                patient_draws = of_patients.mean(axis=1)
+                class_draws, class_patient_draws = drawn, of_patients
             if measure.startswith("macro"):
                 per_class[measure] = {
                     name: estimate(found[:, k].mean(), np.clip(drawn[:, k], 0, 1))
@@ -179,7 +197,14 @@ class ScoreTable:
         placements = [
             auroc_placements(self.truth, values[:, self.kept]) for values in probabilities
         ]
-        return ArmScores(by_seed, draws, per_class, np.mean(placements, axis=0), patient_draws)
+        return ArmScores(
+            by_seed,
+            draws,
+            per_class,
+            np.mean(placements, axis=0),
+            class_draws,
+            class_patient_draws,
+        )
 
     def _table(
         self, score: WeightedScore, by_seed: Sequence[FloatArray]
@@ -203,8 +228,17 @@ class ScoreTable:
         return found, drawn, of_patients
 
 
-#: Value and draws (R,) of a difference, by measure.
-Change = dict[str, tuple[float, FloatArray]]
+@dataclass(frozen=True, eq=False)
+class Change:
+    """Difference of two arms.
+
+    Attributes:
+        measures: value and draws (R,) of the difference, by measure.
+        per_class_auroc: difference of the AUROC by label.
+    """
+
+    measures: dict[str, tuple[float, FloatArray]]
+    per_class_auroc: dict[str, Estimate]
 
 
 def change_of(scores: ArmScores, reference: ArmScores, table: ScoreTable) -> Change:
@@ -217,7 +251,7 @@ def change_of(scores: ArmScores, reference: ArmScores, table: ScoreTable) -> Cha
         for _, measure in MEASURES
     }
     change["macro_auroc"] = change["macro_auroc"][0], table.spread(scores, reference)
-    return change
+    return Change(change, table.class_differences(scores, reference))
 
 
 def _differences(
@@ -227,8 +261,8 @@ def _differences(
     if not changes:
         return ()
     adjusted = simultaneous_estimates(
-        [change["macro_auroc"][0] for _, _, change in changes],
-        np.stack([change["macro_auroc"][1] for _, _, change in changes], axis=1),
+        [change.measures["macro_auroc"][0] for _, _, change in changes],
+        np.stack([change.measures["macro_auroc"][1] for _, _, change in changes], axis=1),
     )
     return tuple(
         ArmDifference(
@@ -240,7 +274,8 @@ def _differences(
             control=isinstance(arm, Arm) and arm.shuffled,
             alone=isinstance(arm, Arm) and not arm.target,
             synthetic=arm.synthetic if isinstance(arm, Arm) else None,
-            **{measure: estimate(*pair) for measure, pair in change.items()},
+            per_class_auroc=change.per_class_auroc,
+            **{measure: estimate(*pair) for measure, pair in change.measures.items()},
         )
         for (arm, against, change), all_at_once in zip(changes, adjusted, strict=True)
     )
