@@ -140,9 +140,8 @@ def calibrate_sampling_noise(
     A trained network smooths its denoised signals too much, so that samples vary too little. If it
     is given a slightly lower noise level than the true one, it removes less and samples vary more.
     The factor is the one at which the leading components of sampled ordinary beats, after those of
-    the P wave, have the same standard deviations as those of real beats (half the width of the
-    middle 68 %, median over components). It is interpolated between `NOISE_SCALES`, and is at most
-    1. A model of P waves alone is not calibrated.
+    the P wave, have the same standard deviations as those of real beats (half the width of the middle 68 %, median over
+    components). It is interpolated between `NOISE_SCALES`, and is at most 1.
 
     Args:
         model: a trained model; its `noise_told` is set.
@@ -152,8 +151,6 @@ def calibrate_sampling_noise(
         steps: sampler steps.
     """
     first = model.config.p_wave_components  # the directions of the P wave have a fixed size
-    if first == model.config.components:
-        return
     compared = slice(first, min(first + CALIBRATED_COMPONENTS, model.config.components))
     real = _half_widths(x0[:, compared])
     rng = streams.generator(seed, streams.CALIBRATING_DRAWS)
