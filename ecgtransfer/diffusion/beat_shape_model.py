@@ -1,7 +1,7 @@
 """Conditional diffusion model of beat shapes and residual levels: p(m, level | b, y).
 
 This is the second stage of the factorised record p(b | y) p(m, level | b, y) p(x | m, level, b, y).
-A record's average beats (`signals.beat_shapes`) and the level of its residual (`Condition.level`)
+A record's median beats (`signals.beat_shapes`) and the level of its residual (`Condition.level`)
 become one vector of standardised principal components, which a small network denoises in EDM form.
 Methods that transfer a model of signals, such as `transfer.guided`, therefore apply to beat shapes
 too.
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ecgtransfer.defaults import RECORD_SOLVER
+from ecgtransfer.diffusion.beat_windows import p_wave_power
 from ecgtransfer.diffusion.condition import (
     PATIENT_SCALARS,
     SMALLEST_LEVEL,
@@ -41,8 +42,8 @@ from ecgtransfer.signals.beat_shape import (
     ORDINARY_ROW,
     SHAPE_ROWS,
     VENTRICULAR_ROW,
+    shape_samples,
 )
-from ecgtransfer.signals.beat_windows import p_wave_power, shape_samples
 from ecgtransfer.signals.beats import BeatKind, Beats
 from ecgtransfer.signals.leads import INDEPENDENT_LEADS
 from ecgtransfer.training import record_noise
@@ -51,7 +52,7 @@ from ecgtransfer.training import record_noise
 RHYTHM_SCALARS = 3
 #: RR interval assumed for a record with fewer than two beats, seconds.
 UNSTATED_INTERVAL_S = 1.0
-#: Size of the groups of consecutive components whose log power is a network input.
+#: Size of the groups of components, by decreasing variance, whose log power is a network input.
 COMPONENTS_PER_GROUP = 8
 #: Standard deviation of the initial embeddings of present and of absent statements. A bundle branch
 #: block changes the whole shape, and embeddings of the usual size learn that slowly.
@@ -84,7 +85,7 @@ class BeatShapeConfig:
     sampling_rate_hz: int
     components: int = 128
     ventricular_components: int = 64
-    p_wave_components: int = 16
+    p_wave_components: int = 24
     whitening: float = 0.5
     width: int = 336
     blocks: int = 3
