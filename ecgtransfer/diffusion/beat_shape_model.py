@@ -1,7 +1,7 @@
 """Conditional diffusion model of beat shapes and residual levels: p(m, level | b, y).
 
 This is the second stage of the factorised record p(b | y) p(m, level | b, y) p(x | m, level, b, y).
-A record's median beats (`signals.beat_shapes`) and the level of its residual (`Condition.level`)
+A record's average beats (`signals.beat_shapes`) and the level of its residual (`Condition.level`)
 become one vector of standardised principal components, which a small network denoises in EDM form.
 Methods that transfer a model of signals, such as `transfer.guided`, therefore apply to beat shapes
 too.
@@ -52,7 +52,7 @@ from ecgtransfer.training import record_noise
 RHYTHM_SCALARS = 3
 #: RR interval assumed for a record with fewer than two beats, seconds.
 UNSTATED_INTERVAL_S = 1.0
-#: Size of the groups of components, by decreasing variance, whose log power is a network input.
+#: Size of the groups of consecutive components whose log power is a network input.
 COMPONENTS_PER_GROUP = 8
 #: Standard deviation of the initial embeddings of present and of absent statements. A bundle branch
 #: block changes the whole shape, and embeddings of the usual size learn that slowly.

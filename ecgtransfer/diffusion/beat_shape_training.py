@@ -139,9 +139,10 @@ def calibrate_sampling_noise(
 
     A trained network smooths its denoised signals too much, so that samples vary too little. If it
     is given a slightly lower noise level than the true one, it removes less and samples vary more.
-    The factor is the one at which the leading components of sampled ordinary beats have the same
-    standard deviations as those of real beats (half the width of the middle 68 %, median over
-    components). It is interpolated between `NOISE_SCALES`, and is at most 1.
+    The factor is the one at which the leading components of sampled ordinary beats, after those of
+    the P wave, have the same standard deviations as those of real beats (half the width of the
+    middle 68 %, median over components). It is interpolated between `NOISE_SCALES`, and is at most
+    1. A model of P waves alone is not calibrated.
 
     Args:
         model: a trained model; its `noise_told` is set.
@@ -150,15 +151,18 @@ def calibrate_sampling_noise(
         seed: seed of the samples.
         steps: sampler steps.
     """
-    compared = min(CALIBRATED_COMPONENTS, model.parts[0])
-    real = _half_widths(x0[:, :compared])
+    first = model.config.p_wave_components  # the directions of the P wave have a fixed size
+    if first == model.config.components:
+        return
+    compared = slice(first, min(first + CALIBRATED_COMPONENTS, model.config.components))
+    real = _half_widths(x0[:, compared])
     rng = streams.generator(seed, streams.CALIBRATING_DRAWS)
     seeds = rng.integers(2**62, size=len(x0)).tolist()
     excess: list[float] = []
     for share in NOISE_SCALES:
         model.noise_told.fill_(share)
         drawn = model.encode(*map(torch.from_numpy, model.draw(condition, seeds, steps=steps)))
-        ratio = _half_widths(drawn.cpu()[:, :compared]) / real.clamp_min(1e-9)
+        ratio = _half_widths(drawn.cpu()[:, compared]) / real.clamp_min(1e-9)
         excess.append(float(ratio.log().median()))
         if excess[-1] >= 0:
             break

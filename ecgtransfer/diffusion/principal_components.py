@@ -1,4 +1,4 @@
-"""Principal components of beat shapes, and of the size of their P wave."""
+"""Principal components of beat shapes, and their size in the P window."""
 
 from collections.abc import Sequence
 
@@ -93,11 +93,10 @@ class PrincipalComponents(nn.Module):
 class SizeAndDirection(nn.Module):
     """Splits the components of a wave into its size and its direction.
 
-    The size is the root mean square of the wave's amplitudes, in the unit of the signal, and is
-    returned as a standardised logarithm. The direction is the components divided by the size, each
-    in units of its standard deviation. A wave that is absent in some records, such as the P wave in
-    atrial fibrillation, is a scale mixture: a denoiser that errs by a small factor at every noise
-    level leaves a wave where there is none. With its size as a coordinate it does not.
+    The size is proportional to the root mean square of what the components add to the mean vector,
+    and is returned as a standardised logarithm. The direction is the components divided by the
+    size, each in units of its standard deviation. Records are a scale mixture: a denoiser that errs
+    by a small factor at every noise level misses the scale of a record, unless it is a coordinate.
     """
 
     weight: Tensor
