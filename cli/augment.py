@@ -36,8 +36,8 @@ def augment(
     gate: Annotated[
         bool,
         typer.Option(
-            help="Drop synthetic records that break the rule of their class or look like another "
-            "class, and generate others instead."
+            help="Drop synthetic records that break the rule of their class or do not resemble the "
+            "recorded records of their class, and generate others instead."
         ),
     ] = True,
     train_records: Annotated[
@@ -52,7 +52,8 @@ def augment(
     run: Annotated[
         Path | None,
         typer.Option(
-            help="Run folder; its split and transfer are used if it has them. Default: TO/run."
+            help="Run folder, outside TO; its split and transfer are used if it has them. Default: "
+            "TO/run."
         ),
     ] = None,
     source: Annotated[
@@ -79,12 +80,22 @@ def augment(
     ] = "augmented",
     config: Annotated[
         Path | None,
-        typer.Option(help="TOML file with settings of the transfer; see docs/transfer-config.md."),
+        typer.Option(
+            help="TOML file with settings of the transfer; see docs/transfer-config.md. Those of a "
+            "run that has the transfer must be the same."
+        ),
     ] = None,
     split_seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of the split. Default: that of the run, or 0.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of trainings, records and folds.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Seed of records, folds and the gate, and of the transfer where the run has no "
+            "transfer yet.",
+        ),
+    ] = 0,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -96,9 +107,10 @@ def augment(
     Example: ecgtransfer augment sets/clinic --to augmented --at-least 200
     """
     output = Output(json, quiet)
-    transfer = pipeline.TransferSettings(method=method or "tgdp", seed=seed)
+    transfer = None
     if config is not None:
-        transfer = pipeline.read_transfer_config(config, transfer)
+        base = pipeline.TransferSettings(method=method or "tgdp", seed=seed)
+        transfer = pipeline.read_transfer_config(config, base)
     request = pipeline.AugmentRequest(
         run=run or pipeline.default_run(to),
         target=pipeline.TargetSettings(set_, tuple(select or ()), train_records),
@@ -180,7 +192,7 @@ def _gate(augmentation: "pipeline.Augmentation") -> list[Table]:
             each.passed,
             each.broken if each.rule else "no rule",
             pipeline.recorded_share(each),
-            each.unlike,
+            pipeline.judged_unlike(each),
             each.assigned or "",
         )
         for each in counts

@@ -11,7 +11,7 @@ from ecgtransfer import pipeline
 from ecgtransfer.corpus import ECGSet, label_space
 from ecgtransfer.pipeline import SourceSettings
 from ecgtransfer.simulation import TARGET_HOSPITAL, simulate_ecgset
-from tests.pipeline.small_run import STEPS, content
+from tests.pipeline.small_run import STEPS, content, small_config
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,17 @@ def test_the_same_command_finds_it_done(made, asked):
     assert call(*words, "--quiet").stdout == ""
 
 
+def test_other_settings_than_those_of_the_transfer_are_refused(made, asked, tmp_path):
+    words, to = asked
+    before = content(to)
+    result = call(*words, "--config", small_config(tmp_path))
+    assert "was trained, got others (" in str(result.exception)
+    assert "n_source" in str(result.exception)
+    (tmp_path / "same.toml").write_text("n_source = 2000\n")
+    assert call(*words, "--config", tmp_path / "same.toml", "--quiet").exit_code == 0
+    assert content(to) == before
+
+
 def test_a_second_set_of_a_run_has_its_own_folder_and_name(made, clinic, tmp_path):
     _, to = made
     words = ("augment", clinic, "--run", to / "run", "--no-gate", "--no-wfdb", "--no-ptbxl")
@@ -103,12 +114,12 @@ def test_the_gate_is_reported_by_class(made, monkeypatch):
         class summary:
             gate = (
                 GateCount("AFIB", 20, 12, 6, 3, {"NORM": 2}, "irregular RR", 15, 1),
-                GateCount("LVH", 5, 5, 0, 0, {}, None, 4, None),
+                GateCount("LVH", 5, 5, 0, 0, {}, None, 4, None, judged=False),
             )
 
     (grid,) = _gate(Told)
-    assert grid.rows[0] == ("AFIB", 20, 12, 6, "1 of 15", 3, {"NORM": 2})
-    assert grid.rows[1][3:] == ("no rule", "-", 0, "")
+    assert grid.rows[0] == ("AFIB", 20, 12, 6, "1 of 15", "3", {"NORM": 2})
+    assert grid.rows[1][3:] == ("no rule", "-", "not judged (4 recorded)", "")
 
 
 def test_wrong_use(clinic, tmp_path):

@@ -7,10 +7,11 @@ A record fails by classifier if it looks unlike the recorded training records of
 Classifiers are cross-fitted over folds of training patients, and the probability that they give a
 synthetic record for its class is compared with those that they give recorded records which they
 were not trained on. The comparison is a label-conditional, cross-conformal p-value (Vovk,
-"Cross-conformal predictors", Ann Math Artif Intell 2015). A record fails where it is below
-`GateSettings.error`; of records that resemble the recorded ones about that share would fail. A
-class with fewer than 1 / error - 1 recorded training records has no p-value that small and is not
-judged by the classifier. Test records are never used.
+"Cross-conformal predictors", Ann Math Artif Intell 2015). A record fails if the p-value of one of
+its labels is below `GateSettings.error`. The error is per label: of records that resemble the
+recorded ones about that share would fail by each label, and more of those with several labels. A
+class with at most 1 / error - 1 recorded training records has no p-value that small, so the
+classifier does not judge it (`GateCount.judged`). Test records are never used.
 """
 
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ from ecgtransfer.evaluation.delineation import Intervals
 from ecgtransfer.evaluation.labelled import LabelledRecords
 from ecgtransfer.evaluation.physiology.rules import RULES
 from ecgtransfer.statistics import FloatArray
+from ecgtransfer.storage import OMIT_AT_DEFAULT
 from ecgtransfer.training import Progress
 
 IntArray = npt.NDArray[np.int64]
@@ -53,7 +55,8 @@ class GateSettings:
     Attributes:
         rules: whether records must obey the rule of their class.
         classifier: whether records must resemble recorded ones of their class for a classifier.
-        error: share of records resembling the recorded ones that the classifier may reject.
+        error: share of records resembling the recorded ones that the classifier may reject by each
+            of their labels.
         training: shape and training of each classifier.
     """
 
@@ -102,12 +105,14 @@ class GateCount:
         generated: synthetic records with this label that were judged.
         passed: those that passed.
         broken: those that break the rule of this class.
-        unlike: those that do not resemble the recorded ones of this class.
+        unlike: those that do not resemble the recorded ones of this class; 0 if not `judged`.
         assigned: number of unlike records by the label that the classifiers find most probable.
         rule: the rule; None for a class without one.
         recorded: recorded training records with this label.
         recorded_broken: those that break its rule; None for a class without one, or when rules are
             not asked for.
+        judged: whether the classifier judged this class; see `can_judge`. Cards without it are read
+            as judged.
     """
 
     label: str
@@ -119,6 +124,12 @@ class GateCount:
     rule: str | None
     recorded: int
     recorded_broken: int | None
+    judged: bool = field(default=True, metadata=OMIT_AT_DEFAULT)
+
+
+def can_judge(recorded: int, error: float) -> bool:
+    """Whether a class with this number of recorded records can have a p-value below the error."""
+    return 1.0 / (1.0 + recorded) < error
 
 
 def broken_rules(found: Intervals, labels: Sequence[str]) -> tuple[str, ...]:
@@ -315,6 +326,7 @@ def gate_counts(
     label_names: Sequence[str],
     given: Sequence[tuple[Sequence[str], GateVerdict]],
     recorded: Sequence[tuple[Sequence[str], tuple[str, ...] | None]],
+    error: float | None,
 ) -> tuple[GateCount, ...]:
     """Count verdicts per class, for classes with synthetic records.
 
@@ -323,6 +335,7 @@ def gate_counts(
         given: labels and verdict of each synthetic record.
         recorded: labels of each recorded training record and, if rules are asked for, the labels
             whose rule it breaks.
+        error: p-value below which the classifier rejects; None for a gate without a classifier.
     """
     results = []
     for name in label_names:
@@ -350,6 +363,7 @@ def gate_counts(
                     if with_rule
                     else None
                 ),
+                judged=error is not None and can_judge(len(here), error),
             )
         )
     return tuple(results)

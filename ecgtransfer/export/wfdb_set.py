@@ -21,6 +21,10 @@ TABLE = "labels.csv"
 #: Columns of `labels.csv`, which `data prepare wfdb --table` reads.
 TABLE_COLUMNS = ("record", "labels", "patient", "age", "sex", "fold", "device", "site")
 
+#: Further columns of `labels.csv`, if the set has them: what each record is, and its weight in a
+#: training.
+TRAINING_COLUMNS = ("origin", "weight")
+
 #: Separator between the labels of a record in `labels.csv`.
 LABEL_SEPARATOR = ";"
 
@@ -43,9 +47,9 @@ def export_set(
 
     The folder holds `00000/NAME.{hea,dat}` (12 leads, 16 bit, 1000 adu/mV: I, II and V1-V6 are the
     microvolts of the set, the other four are rounded), `labels.csv` (readable by `data prepare wfdb
-    --table`), `RECORDS`, and `export.json` with the card of the set. Header comments state age,
-    sex, patient, labels by name and as SNOMED CT codes (`Dx`), and the source; a synthetic record
-    has `header_comments`.
+    --table`; with `TRAINING_COLUMNS` if the set has them), `RECORDS`, and `export.json` with the
+    card of the set. Header comments state age, sex, patient, labels by name and as SNOMED CT codes
+    (`Dx`), and the source; a synthetic record has `header_comments`.
 
     The folder is renamed to its final name at the end. After an interruption the same call writes
     only missing records; a finished export is not changed.
@@ -77,8 +81,9 @@ def export_set(
         write_records(ecgset, files, folder, names, record_comments, progress)
         with disk_errors(folder), (files / TABLE).open("w", newline="", encoding="utf-8") as table:
             writer = csv.writer(table, lineterminator="\n")
-            writer.writerow(TABLE_COLUMNS)
-            writer.writerows(_table_rows(ecgset, names))
+            others = [name for name in TRAINING_COLUMNS if name in ecgset.records]
+            writer.writerow([*TABLE_COLUMNS, *others])
+            writer.writerows(_table_rows(ecgset, names, others))
 
     write_resumable(folder, plan, ecgset.card, write)
     return folder
@@ -215,13 +220,13 @@ def _record_paths(ecgset: ECGSet) -> Iterator[str]:
         yield f"{index // FOLDER_RECORDS * FOLDER_RECORDS:05d}/{name}"
 
 
-def _table_rows(ecgset: ECGSet, names: list[str]) -> Iterator[list[object]]:
+def _table_rows(ecgset: ECGSet, names: list[str], columns: Sequence[str]) -> Iterator[list[object]]:
     rows = ecgset.records.astype(object).where(ecgset.records.notna(), "")
     for name, row, states in zip(names, rows.to_dict("records"), ecgset.labels, strict=True):
         fold = "" if row["fold"] == "" else int(row["fold"])
         labels = LABEL_SEPARATOR.join(ecgset.label_space.decode(states))
         others = (row["patient"], row["age"], row["sex"], fold, row["device"], row["site"])
-        yield [name, labels, *others]
+        yield [name, labels, *others, *(row[column] for column in columns)]
 
 
 def _is_complete(record: Path, sample_bytes: int) -> bool:

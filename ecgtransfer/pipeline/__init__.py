@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ecgtransfer.pipeline.blind import BlindSettings, write_blind
     from ecgtransfer.pipeline.config import PRESETS, SourcePreset, SourceSettings, preset
     from ecgtransfer.pipeline.data import READERS, Description, prepare_set
-    from ecgtransfer.pipeline.data_sheet import recorded_share
+    from ecgtransfer.pipeline.data_sheet import judged_unlike, recorded_share
     from ecgtransfer.pipeline.demo import DemoSettings, run_demo
     from ecgtransfer.pipeline.demo_summary import Benefit, DemoSummary
     from ecgtransfer.pipeline.evaluation import (
@@ -147,6 +147,7 @@ __all__ = [
     "export_source",
     "find_source",
     "import_source_model",
+    "judged_unlike",
     "load",
     "load_source",
     "load_target",

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,7 @@ from ecgtransfer.pipeline.target import (
     check_target,
     split_target,
 )
+from ecgtransfer.pipeline.transfer_config import OPTIONS
 from ecgtransfer.pipeline.transfer_request import TransferRequest, request_transfer
 from ecgtransfer.signals import LEADS
 from ecgtransfer.transfer.methods import METHODS
@@ -70,8 +71,10 @@ class AugmentRequest:
         target: the clinic's set and its split; with no more than the set stated, the run's own
             split is used where it has one.
         settings: settings of the augmentation.
-        transfer: settings of the transfer, where the run has none; its method is that of
-            `settings`, or tgdp.
+        transfer: settings of the transfer; a run that has the transfer must have the same, except
+            for the options of the command line (`transfer_config.OPTIONS`). None for those of the
+            run or, in a run without the transfer, the default ones with the seed of `settings`. The
+            method of `settings`, or of the run's only transfer, replaces its own.
         source: source model to import into the run, as `find_source` knows it; None for that of the
             run or, in a run without one, `DEFAULT_SOURCE`.
         split_seed: seed of the split; None for that of the run, 0 in a run without one.
@@ -80,7 +83,7 @@ class AugmentRequest:
     run: Path
     target: TargetSettings
     settings: AugmentSettings = field(default_factory=AugmentSettings)
-    transfer: TransferSettings = field(default_factory=TransferSettings)
+    transfer: TransferSettings | None = None
     source: str | None = None
     split_seed: int | None = None
 
@@ -148,8 +151,8 @@ def request_augmentation(
     Raises:
         ConfigError: options that contradict each other, or nothing to add.
         CorpusError: a set that does not suit the source model.
-        RunError: the run has another target, or a stage with other settings; or several transfers
-            and no method.
+        RunError: the run has another target, a transfer or another stage with other settings, or
+            several transfers and no method.
     """
     run = Run.create(request.run)
     name = request.source
@@ -165,15 +168,18 @@ def request_augmentation(
     target = split_target(run, source, split)
     settings = replace(request.settings, method=_method(run, request))
     done = run.stage(stage_name(str(settings.method))).is_done
+    transfer = request.transfer or TransferSettings(seed=settings.seed)
+    transfer = replace(transfer, method=str(settings.method))
+    if done and request.transfer is not None:
+        _refuse_other_transfer(run, transfer)
     number = sum(wanted_records(source, target, settings).values())
     if not run.stage(f"augment-{settings.name}").is_done:
-        plan = _plan(source, target, settings, request.transfer, number, not done, folder, request)
+        plan = _plan(source, target, settings, transfer, number, not done, folder, request)
         note(str(plan))
     if not done:
-        wanted = replace(request.transfer, method=str(settings.method))
         request_transfer(
             request.run,
-            TransferRequest(split, wanted, split_seed=split.seed),
+            TransferRequest(split, transfer, split_seed=split.seed),
             reporter.training,
             warn,
         )
@@ -207,8 +213,10 @@ def request_augmented_sets(
     Raises:
         ConfigError: as in `request_augmentation`.
         CorpusError: as in `request_augmentation`.
-        RunError: as in both, or the folder holds something else.
+        RunError: as in both, the folder holds something else, or the run is in it and is not
+            `default_run`.
     """
+    _check_run(request.run, folder)
     check_destination(folder, request.settings)
     source, augmentation = request_augmentation(
         request, reporter, folder=folder, workers=workers, note=note, warn=warn
@@ -248,7 +256,38 @@ def _method(run: Run, request: AugmentRequest) -> str:
         return request.settings.method
     if any(run.stage(stage_name(method)).is_done for method in METHODS):
         return only_method(run)
-    return request.transfer.method
+    return (request.transfer or TransferSettings()).method
+
+
+def _refuse_other_transfer(run: Run, asked: TransferSettings) -> None:
+    """Refuse settings that differ from those of the run's finished transfer.
+
+    Raises:
+        RunError: a setting that is not an option of the command line differs.
+    """
+    stage = run.stage(stage_name(asked.method))
+    held = stage.read(TransferSettings, "settings.transfer")
+    names = [each.name for each in fields(TransferSettings) if each.name not in OPTIONS]
+    changed = [name for name in names if getattr(held, name) != getattr(asked, name)]
+    if changed:
+        raise RunError(
+            f"expected the settings with which {stage.folder} was trained, got others "
+            f"({', '.join(changed)}) in --config; omit the option, or name another run"
+        )
+
+
+def _check_run(run: Path, folder: Path) -> None:
+    """Refuse a run in the folder of the augmented sets, except for the default one.
+
+    Raises:
+        RunError: the run is that folder, or inside it.
+    """
+    run, folder = run.resolve(), folder.resolve()
+    if run.is_relative_to(folder) and run != default_run(folder):
+        raise RunError(
+            f"expected a run outside of {folder}, or {default_run(folder)}, got {run}; choose "
+            "another --run or --to"
+        )
 
 
 def _plan(

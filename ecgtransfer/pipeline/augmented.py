@@ -1,7 +1,7 @@
 """Stages `augment-<name>`: synthetic records to add to the target's training records.
 
 RUN/<name>-<method>               synthetic records of the first round, a set as `generate` makes it
-RUN/<name>-2-<method>, ...        further rounds, in place of records that the gate dropped
+RUN/<name>-round-2-<method>, ...  further rounds, in place of records that the gate dropped
 RUN/augment-<name>/gate-1.csv     verdict of the gate on each record of a round
 RUN/augment-<name>/recorded.csv   rules that recorded training records break
 RUN/augment-<name>/classifiers    the classifiers of the gate, cross-fitted over training patients
@@ -9,6 +9,7 @@ RUN/augment-<name>/card.json      settings and counts
 """
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ecgtransfer.corpus import ECGSet
-from ecgtransfer.errors import RunError
+from ecgtransfer.errors import ConfigError, RunError
 from ecgtransfer.evaluation import measure_intervals
 from ecgtransfer.evaluation.gate import (
     GateClassifiers,
@@ -61,6 +62,8 @@ AUGMENT = "augment"
 DEFAULT_RATIO = 1.0
 #: Rounds of generation; what the gate drops in the first is generated again in the others.
 ROUNDS = 3
+#: Ends, with a number, the name of the synthetic set of a further round.
+ROUND = "-round-"
 #: Lowest share of passing records that a round is sized for: at most four times what is lacking.
 LOWEST_SHARE = 0.25
 #: Folds of the training records: of the column `fold`, and of the classifiers of the gate.
@@ -100,6 +103,11 @@ class AugmentSettings:
             object.__setattr__(self, "ratio", DEFAULT_RATIO)
         check_amounts(self.ratio, self.at_least, self.balance)
         GenerateSettings(per_class=1, name=self.name, method=self.method, sampler=self.sampler)
+        if re.search(rf"{ROUND}\d+$", self.name):
+            raise ConfigError(
+                f"expected a name that does not end with {ROUND} and a number, which names the "
+                f"further rounds of another augmentation, got {self.name!r}; choose another name"
+            )
         if self.method is not None:
             transfer_method(self.method)
 
@@ -171,13 +179,19 @@ class AugmentSummary:
             sentences.append(
                 f"after {len(self.rounds)} rounds fewer synthetic records passed the quality gate "
                 f"than asked for: {listed}; ask for fewer, or look at them before you switch the "
-                "gate off with --no-gate"
+                "gate off with --no-gate, the same --run, and another --name and --to"
             )
         unknown = {names: count for names, count in self.not_generated.items() if names}
         if unknown:
             sentences.append(
                 "the source model does not know some labels, so no synthetic record is added to "
                 + ", ".join(f"{names} ({count} recorded)" for names, count in unknown.items())
+            )
+        if not_judged := [each for each in self.gate if not each.judged]:
+            sentences.append(
+                "whether synthetic records resemble recorded ones of their class was not judged "
+                "for "
+                + ", ".join(f"{each.label} ({each.recorded} recorded)" for each in not_judged)
             )
         return tuple(sentences)
 
@@ -317,7 +331,7 @@ def augment_stage(name: str) -> str:
 
 def round_name(name: str, number: int) -> str:
     """Name of the synthetic set of a round, from 1."""
-    return name if number == 1 else f"{name}-{number}"
+    return name if number == 1 else f"{name}{ROUND}{number}"
 
 
 def round_folder(run: Run, name: str, method: str) -> Path:
@@ -401,7 +415,8 @@ def _summary(
     if number == 0:
         raise RunError(
             f"expected synthetic records that pass the quality gate, got none of "
-            f"{len(drawn.judged)}; look at {gate.folder}, or switch the gate off with --no-gate"
+            f"{len(drawn.judged)}; look at {gate.folder}, or switch the gate off with --no-gate, "
+            "the same --run, and another --name and --to"
         )
 
     def of_classes(counts: Mapping[Combination, int]) -> dict[str, int]:
@@ -501,7 +516,8 @@ class _Gate:
         """Numbers of each class; none without a gate."""
         if self.gate is None:
             return ()
-        return gate_counts(self.target.label_space.names, judged, self._recorded())
+        error = self.gate.error if self.gate.classifier else None
+        return gate_counts(self.target.label_space.names, judged, self._recorded(), error)
 
     def _recorded(self) -> list[tuple[Combination, tuple[str, ...] | None]]:
         """Labels of each training record, and those whose rule it breaks."""

@@ -219,6 +219,7 @@ def _card_entry(augmentation: Augmentation) -> dict[str, object]:
         {
             "settings": augmentation.settings,
             "fingerprint": augmentation.fingerprint,
+            "rounds": {each.name: each.fingerprint for each in summary.rounds},
             "recorded_set": augmentation.target.ecgset.fingerprint,
             "train_records": summary.train_records,
             "test_records": summary.test_records,

@@ -61,6 +61,11 @@ def _lines(
         "millivolts, (records, 12 leads, samples); `groups` are patients."
     )
     yield (
+        "- `ptbxl`: the column `strat_fold` gives synthetic records (device SYNTHETIC) a fold of 1 "
+        "to 8 as well, so cross-validation over it would validate on them; exclude them from each "
+        "validation part, or use `fold` of the other forms."
+    )
+    yield (
         f"- {train.n_samples} samples at {train.sampling_rate_hz:g} Hz; labels "
         f"{', '.join(train.names)}."
     )
@@ -138,8 +143,9 @@ def _gate_lines(augmentation: Augmentation) -> Iterator[str]:
         checks.append("records that break the rule of their class")
     if gate.classifier:
         checks.append(
-            "records unlike the recorded training records of their class for classifiers that were "
-            f"cross-fitted over training patients (a share of {gate.error:g} of true ones would be)"
+            "records that do not resemble the recorded training records of each of their classes "
+            "for classifiers that were cross-fitted over training patients (a share of "
+            f"{gate.error:g} of true ones would be, per label)"
         )
     yield f"Dropped: {', and '.join(checks)}."
     yield ""
@@ -148,7 +154,8 @@ def _gate_lines(augmentation: Augmentation) -> Iterator[str]:
     for each in counts:
         yield (
             f"| {each.label} | {each.generated} | {each.passed} | "
-            f"{each.broken if each.rule else 'no rule'} | {recorded_share(each)} | {each.unlike} | "
+            f"{each.broken if each.rule else 'no rule'} | {recorded_share(each)} | "
+            f"{judged_unlike(each)} | "
             f"{', '.join(f'{name} {n}' for name, n in each.assigned.items()) or '-'} |"
         )
     yield ""
@@ -163,6 +170,11 @@ def recorded_share(each: GateCount) -> str:
     if each.recorded_broken is None:
         return "-"
     return f"{each.recorded_broken} of {each.recorded}"
+
+
+def judged_unlike(each: GateCount) -> str:
+    """How many synthetic records do not resemble the recorded ones of a class."""
+    return str(each.unlike) if each.judged else f"not judged ({each.recorded} recorded)"
 
 
 def _privacy_lines(augmentation: Augmentation) -> Iterator[str]:

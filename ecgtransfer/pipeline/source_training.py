@@ -29,6 +29,7 @@ from ecgtransfer.pipeline.conditioned import (
     conditioned_records,
 )
 from ecgtransfer.pipeline.config import SourceSettings, preset
+from ecgtransfer.pipeline.recorded import require_recorded
 from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.seen import Seen
 from ecgtransfer.pipeline.source import Source, SourceStart, absolute, source_split
@@ -72,14 +73,15 @@ def train_source(
         bars: makes a progress callback for each training, by its name.
 
     Raises:
-        CorpusError: the set cannot be opened, or the selection names a column or value that it does
-            not have.
+        CorpusError: the set cannot be opened or holds generated records, or the selection names a
+            column or value that it does not have.
         RunError: the run has a source with other settings, `start` has other records, labels or
             shape, or a training diverged.
     """
     bars = bars or no_bars
     settings = replace(settings, source=absolute(settings.source))
     ecgset = ECGSet.open(settings.source)
+    require_recorded(ecgset, "a source model repeats the errors of the model that made the others")
     train, held_out = source_split(ecgset, settings)
     names = learned_labels(ecgset, train, settings)
     chosen = preset(settings.preset)

@@ -23,6 +23,7 @@ from ecgtransfer.corpus import (
 )
 from ecgtransfer.diffusion import Condition
 from ecgtransfer.errors import ConfigError, CorpusError, RunError
+from ecgtransfer.pipeline.recorded import require_recorded
 from ecgtransfer.pipeline.run import Run
 from ecgtransfer.pipeline.seen import Seen, corpus_name
 from ecgtransfer.pipeline.source import Source, absolute
@@ -195,11 +196,7 @@ def _opened(
     """
     settings = replace(settings, target=absolute(settings.target))
     ecgset = ECGSet.open(settings.target)
-    if ecgset.origin in ("generated", "mixed"):
-        raise CorpusError(
-            f"expected recorded ECGs in {settings.target}, because some of them test the results, "
-            f"got a {ecgset.origin} set; name the set of the recorded ECGs"
-        )
+    require_recorded(ecgset, "some of them test the results")
     config = source.model.config
     if (ecgset.sampling_rate_hz, ecgset.n_samples) != (config.sampling_rate_hz, config.samples):
         raise CorpusError(

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,16 +9,19 @@ from ecgtransfer.errors import ConfigError, CorpusError
 from ecgtransfer.evaluation import ClassifierConfig, Intervals
 from ecgtransfer.evaluation.gate import (
     GateClassifiers,
+    GateCount,
     GateSettings,
     GateVerdict,
     broken_rules,
+    can_judge,
     conformal_p_values,
     gate_counts,
     gate_folds,
     verdicts,
 )
 from ecgtransfer.evaluation.labelled import LabelledRecords
-from ecgtransfer.evaluation.physiology.rules import RULES
+from ecgtransfer.evaluation.physiology.rules import NOT_NORMAL, RULES
+from ecgtransfer.storage import from_card, to_card
 
 LONG_PR = Intervals(pr_ms=240.0, qrs_ms=90.0, rr_irregularity=0.02)
 NORMAL = replace(LONG_PR, pr_ms=160.0)
@@ -31,6 +35,19 @@ def test_a_record_breaks_the_rules_of_its_own_labels():
     # A rule is not asked of records with a label that excuses from it; others have no rule.
     assert broken_rules(LONG_PR, ("NORM", "1AVB")) == ()
     assert broken_rules(LONG_PR, ("LVH",)) == ()
+
+
+def test_a_normal_record_with_a_contradicting_statement_has_no_rule():
+    irregular = replace(NORMAL, rr_irregularity=0.3)
+    for name in ("SARRH", "BIGU", "TRIGU", "PRC(S)", "AFLT"):
+        assert broken_rules(irregular, ("NORM", name)) == ()
+    for name in ("LPR", "2AVB", "3AVB", "WPW"):
+        assert broken_rules(LONG_PR, ("NORM", name)) == ()
+    for name in ("IVCD", "PACE"):
+        assert broken_rules(replace(NORMAL, qrs_ms=130.0), ("NORM", name)) == ()
+    for name in ("SR", "STACH", "SBRAD", "SVARR", "LAFB", "LPFB", "IRBBB"):
+        assert broken_rules(irregular, ("NORM", name)) == ("NORM",)
+    assert set(NOT_NORMAL) <= set(label_space("scp71").names)
 
 
 def test_a_record_that_cannot_be_delineated_breaks_each_rule():
@@ -66,6 +83,29 @@ def test_few_recorded_records_reject_nothing():
     assert lowest[0] == pytest.approx(1 / 9)
     assert not lowest[0] < GateSettings().error
     assert conformal_p_values([np.ones(10)], [np.zeros(1)])[0] < GateSettings().error
+
+
+@pytest.mark.parametrize("error", [0.1, 0.05, 0.2])
+def test_a_class_is_judged_where_the_lowest_p_value_is_below_the_error(error):
+    judged = [
+        bool(conformal_p_values([np.ones(n)], [np.zeros(1)])[0] < error) for n in range(1, 40)
+    ]
+    assert [can_judge(n, error) for n in range(1, 40)] == judged
+    assert judged.index(True) + 1 == round(1 / error)
+    assert not can_judge(0, error)
+
+
+def test_a_class_with_few_recorded_records_is_counted_as_not_judged():
+    given = [(("AFIB",), GateVerdict()), (("LVH",), GateVerdict())]
+    recorded = [(("AFIB",), None)] * 10 + [(("LVH",), None)] * 9
+    afib, lvh = gate_counts(("AFIB", "LVH"), given, recorded, 0.1)
+    assert (afib.judged, lvh.judged) == (True, False)
+    without = gate_counts(("AFIB", "LVH"), given, recorded, None)
+    assert [each.judged for each in without] == [False, False]
+    # Cards of an earlier version do not state it.
+    assert from_card(GateCount, to_card(afib), Path("card.json")) == afib
+    assert "judged" not in to_card(afib)
+    assert from_card(GateCount, to_card(lvh), Path("card.json")) == lvh
 
 
 def test_conformal_p_values_need_a_score_for_each_fold():
@@ -167,14 +207,14 @@ def test_verdicts_are_counted_by_class_beside_recorded_records():
         (("AFIB", "LVH"), GateVerdict(unlike=("AFIB",), assigned="NORM")),
     ]
     recorded = [(("AFIB",), ("AFIB",)), (("AFIB",), ()), (("LVH",), ())]
-    afib, lvh = gate_counts(("NORM", "AFIB", "LVH"), given, recorded)
+    afib, lvh = gate_counts(("NORM", "AFIB", "LVH"), given, recorded, 0.1)
     assert (afib.label, afib.generated, afib.passed, afib.broken, afib.unlike) == (
         "AFIB", 3, 1, 1, 1
     )  # fmt: skip
     assert (afib.recorded, afib.recorded_broken, afib.rule) == (2, 1, RULES["AFIB"].sentence)
     assert afib.assigned == {"NORM": 1}
     assert (lvh.generated, lvh.passed, lvh.rule, lvh.recorded_broken) == (1, 0, None, None)
-    without = gate_counts(("AFIB",), given, [(names, None) for names, _ in recorded])
+    without = gate_counts(("AFIB",), given, [(names, None) for names, _ in recorded], 0.1)
     assert without[0].recorded_broken is None
 
 

@@ -127,6 +127,7 @@ def test_the_table_has_a_row_a_record(tmp_path, ecgset):
     assert [row["labels"] for row in rows] == ["NORM;SR", "AFIB", "CRBBB;PVC", "LOWT", ""]
     assert [row["fold"] for row in rows] == ["1", "1", "2", "3", ""]
     assert rows[4]["age"] == rows[4]["sex"] == rows[4]["device"] == ""
+    assert not {"origin", "weight"} & set(rows[0])
 
 
 def test_codes_of_a_space_of_ones_own_are_written(tmp_path, ecgset):

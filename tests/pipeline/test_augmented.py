@@ -1,8 +1,10 @@
 import json
+import re
 import shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ecgtransfer.corpus import ECGSet, SetPart, join_sets
@@ -25,6 +27,7 @@ from ecgtransfer.pipeline import (
     load_target,
     request_augmentation,
     request_augmented_sets,
+    train_source,
     write_augmented,
 )
 from ecgtransfer.pipeline import augmented as augmented_module
@@ -186,6 +189,9 @@ def test_every_form_holds_the_same_records(made):
     assert len((sets.forms["wfdb/train"] / "RECORDS").read_text().split()) == len(train)
     assert len((sets.forms["ptbxl"] / "RECORDS").read_text().split()) == len(train)
     assert len((sets.forms["wfdb/test"] / "RECORDS").read_text().split()) == len(sets.test)
+    table = pd.read_csv(sets.forms["wfdb/train"] / "labels.csv")
+    assert table.origin.tolist() == train.records.origin.tolist()
+    np.testing.assert_allclose(table.weight, train.records.weight)
 
 
 def test_the_data_sheet_says_what_the_set_is(made):
@@ -202,6 +208,21 @@ def test_the_data_sheet_says_what_the_set_is(made):
     assert numbers["sets"] == {"train": sets.train.fingerprint, "test": sets.test.fingerprint}
 
 
+def test_classes_that_the_classifier_cannot_judge_are_named(made):
+    made, sets = made
+    few = {each.label: each.recorded for each in made.summary.gate if each.recorded <= 9}
+    assert few
+    warning = made.summary.warnings[-1]
+    sheet = (sets.folder / "README.md").read_text()
+    assert "resemble recorded ones of their class was not judged for" in warning
+    for name, recorded in few.items():
+        assert f"{name} ({recorded} recorded)" in warning
+        assert re.search(rf"\| {name} \|.*\| not judged \({recorded} recorded\) \|", sheet)
+    assert "per label" in sheet
+    assert "cross-validation over it would validate on them" in sheet
+    assert "do not resemble the recorded training records of each of their classes" in sheet
+
+
 def test_a_measured_privacy_verdict_enters_the_sheet(made, tmp_path, copied, source):
     made, _ = made
     run = copied(made.run)
@@ -212,7 +233,7 @@ def test_a_measured_privacy_verdict_enters_the_sheet(made, tmp_path, copied, sou
     sheet = (sets.folder / "README.md").read_text()
     whole = answer.evaluation.methods["source"].verdicts()[0].sentence
     assert whole in sheet
-    assert "Set `augmented-2`: not measured" in sheet
+    assert "Set `augmented-round-2`: not measured" in sheet
 
 
 def test_a_finished_augmentation_is_kept(made, source):
@@ -282,13 +303,15 @@ def test_the_gate_is_trained_on_training_records_alone(tmp_path, copied, settled
 def test_what_the_gate_drops_for_good_is_said(copied, settled, source, monkeypatch):
     SomePass(monkeypatch, every=1)
     run = copied(settled)
-    with pytest.raises(RunError, match="that pass the quality gate, got none of"):
+    none = r"that pass the quality gate, got none of .* another --name and --to"
+    with pytest.raises(RunError, match=none):
         augment(run, source, load_target(run, source), replace(SMALL, gate=GATE), Silent())
     monkeypatch.setattr(augmented_module, "ROUNDS", 1)
     SomePass(monkeypatch, every=2)
     settings = replace(SMALL, gate=GATE, name="few")
     short = augment(run, source, load_target(run, source), settings, Silent())
     assert "fewer synthetic records passed the quality gate" in short.summary.warnings[0]
+    assert "--no-gate, the same --run, and another --name and --to" in short.summary.warnings[0]
     assert short.summary.synthetic_records < sum(short.summary.wanted.values())
 
 
@@ -340,6 +363,10 @@ def test_settings_are_checked():
         AugmentSettings(ratio=-1.0)
     with pytest.raises(ConfigError, match="expected a name for the set"):
         AugmentSettings(name="transfer")
+    with pytest.raises(ConfigError, match="does not end with -round- and a number"):
+        AugmentSettings(name="x-round-2")
+    assert AugmentSettings(name="x-2").name == "x-2"
+    assert [augmented_module.round_name("x", number) for number in (1, 2)] == ["x", "x-round-2"]
     with pytest.raises(ConfigError, match="'nothing'"):
         AugmentSettings(method="nothing")
     with pytest.raises(ConfigError, match=r"that does not start with .* augment"):
@@ -366,6 +393,8 @@ def test_a_set_of_another_augmentation_is_not_overwritten(made, tmp_path, copied
     other = replace(made, fingerprint="another")
     with pytest.raises(RunError, match="belongs to another augmentation"):
         write_augmented(other, source, sets.folder, Silent())
+    stated = sets.train.card["augmentation"]["rounds"]
+    assert stated == {each.name: each.fingerprint for each in made.summary.rounds}
     with pytest.raises(ConfigError, match="expected forms of arrays, wfdb, ptbxl, got 'csv'"):
         write_augmented(made, source, tmp_path / "to", Silent(), forms=("csv",))
 
@@ -384,6 +413,23 @@ def test_a_mixed_or_generated_set_is_no_target(made, copied, trained, source):
     request = AugmentRequest(copied(trained).folder, TargetSettings(sets.train.folder), SMALL)
     with pytest.raises(CorpusError, match=r"expected recorded ECGs in .* got a mixed set"):
         request_augmentation(request, Silent())
+
+
+def test_a_mixed_or_generated_set_trains_no_source(made, tmp_path, source_settings):
+    made, sets = made
+    for name, folder in (("mixed", sets.train.folder), ("generated", made.kept()[0][0].folder)):
+        run = Run.create(tmp_path / name)
+        with pytest.raises(CorpusError, match=rf"expected recorded ECGs in .* got a {name} set"):
+            train_source(run, replace(source_settings, source=folder))
+        assert not run.folder.exists()
+
+
+@pytest.mark.parametrize("place", ["to", "to/train", "to/x/run"])
+def test_a_run_in_the_folder_of_the_sets_is_refused(place, tmp_path, clinic):
+    request = AugmentRequest(tmp_path / place, TargetSettings(clinic.folder), SMALL)
+    with pytest.raises(RunError, match=r"expected a run outside of .*to, or .*to/run, got"):
+        request_augmented_sets(request, tmp_path / "to", Silent())
+    assert not (tmp_path / "to").exists()
 
 
 def test_the_folds_of_the_clinic_are_kept_beside(made, tmp_path):
@@ -421,6 +467,13 @@ def test_one_request_splits_transfers_generates_and_writes(tmp_path, given, clin
     same, _ = request_augmented_sets(again, to, Silent(), forms=(), note=plans.append)
     assert same.fingerprint == made.fingerprint
     assert len(plans) == 1
+    # The settings of its transfer may be stated again; others are refused.
+    stated = replace(again, transfer=request.transfer)
+    same, _ = request_augmented_sets(stated, to, Silent(), forms=())
+    assert same.fingerprint == made.fingerprint
+    other = replace(again, transfer=replace(request.transfer, n_source=17))
+    with pytest.raises(RunError, match=r"was trained, got others \(n_source\) in --config"):
+        request_augmented_sets(other, to, Silent(), forms=())
     with pytest.raises(RunError, match="'target' with other settings"):
         request_augmentation(
             replace(again, target=replace(again.target, train_records=20)), Silent()
