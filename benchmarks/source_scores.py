@@ -56,7 +56,7 @@ from ecgtransfer.evaluation.privacy.figures import privacy_table
 from ecgtransfer.pipeline import Run, SamplerSettings, Source, load_source
 from ecgtransfer.pipeline.target import project_labels
 from ecgtransfer.signals import Beats, beat_shapes, find_beats
-from ecgtransfer.signals.beat_windows import BEFORE_S
+from ecgtransfer.signals.beat_shape import BEFORE_S
 from ecgtransfer.statistics import (
     draw_resamples,
     estimate,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ecgtransfer.defaults import RECORD_SOLVER
+from ecgtransfer.diffusion.beat_windows import p_wave_power
 from ecgtransfer.diffusion.condition import (
     PATIENT_SCALARS,
     SMALLEST_LEVEL,
@@ -41,8 +42,8 @@ from ecgtransfer.signals.beat_shape import (
     ORDINARY_ROW,
     SHAPE_ROWS,
     VENTRICULAR_ROW,
+    shape_samples,
 )
-from ecgtransfer.signals.beat_windows import p_wave_power, shape_samples
 from ecgtransfer.signals.beats import BeatKind, Beats
 from ecgtransfer.signals.leads import INDEPENDENT_LEADS
 from ecgtransfer.training import record_noise
@@ -84,7 +85,7 @@ class BeatShapeConfig:
     sampling_rate_hz: int
     components: int = 128
     ventricular_components: int = 64
-    p_wave_components: int = 16
+    p_wave_components: int = 24
     whitening: float = 0.5
     width: int = 336
     blocks: int = 3

@@ -1,4 +1,4 @@
-"""Principal components of beat shapes, and of the size of their P wave."""
+"""Principal components of beat shapes, and their size in the P window."""
 
 from collections.abc import Sequence
 
@@ -43,9 +43,8 @@ class PrincipalComponents(nn.Module):
 
         The basis spans the leading principal components. If a wave is given, it is rotated within
         their span: the first `inside` components have as much power in the wave as possible, and
-        either part is diagonalised again. The wave then has coordinates of its own, and the span of
-        the components is unchanged. They are measured from a mean without that wave, so that they
-        vanish for a vector without it.
+        either part is diagonalised again. The wave then has coordinates of its own, and the span,
+        and so the vectors that the components can express, is unchanged.
 
         Args:
             vectors: (N, F).
@@ -75,10 +74,6 @@ class PrincipalComponents(nn.Module):
             ]
             basis = basis @ np.concatenate([rotated for _, rotated in parts], axis=1)
             power = np.concatenate([variance for variance, _ in parts])
-            of_wave = basis[:, :inside]
-            from_mean = of_wave.T @ mean
-            mean = mean - of_wave @ from_mean
-            power[:inside] += from_mean**2
         self.mean.copy_(torch.from_numpy(mean))
         self.basis.copy_(torch.from_numpy(basis))
         deviation = np.sqrt(np.maximum(power, 0.0))
@@ -98,11 +93,10 @@ class PrincipalComponents(nn.Module):
 class SizeAndDirection(nn.Module):
     """Splits the components of a wave into its size and its direction.
 
-    The size is proportional to the root mean square of the wave, and is returned as a standardised
-    logarithm. The direction is the components divided by the size, each
-    in units of its standard deviation. A wave that is absent in some records, such as the P wave in
-    atrial fibrillation, is a scale mixture: a denoiser that errs by a small factor at every noise
-    level leaves a wave where there is none. With its size as a coordinate it does not.
+    The size is proportional to the root mean square of what the components add to the mean vector,
+    and is returned as a standardised logarithm. The direction is the components divided by the
+    size, each in units of its standard deviation. Records are a scale mixture: a denoiser that errs
+    by a small factor at every noise level misses the scale of a record, unless it is a coordinate.
     """
 
     weight: Tensor

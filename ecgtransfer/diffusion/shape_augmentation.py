@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ecgtransfer.signals.beat_windows import shape_times_s, wave_windows
+from ecgtransfer.diffusion.beat_windows import shape_times_s, wave_windows
 from ecgtransfer.signals.leads import INDEPENDENT_LEADS
 
 #: Displacements in time of the P wave, of both ends of the QRS (and T after it), and of the T wave:

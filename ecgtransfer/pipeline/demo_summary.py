@@ -189,9 +189,7 @@ def physiology_sentence(result: PhysiologyResult) -> str:
     untested = len(result.rules) - len(tested)
     rest = f"; {untested} labels could not be tested" if untested else ""
     if not tested:
-        return (
-            f"Criteria of the labels (intervals, rate, rhythm): not tested, too few records{rest}."
-        )
+        return f"ECG criteria of the labels: none of {untested} labels could be tested."
     return (
         "Synthetic against simulated records that meet the ECG criterion of their label: "
         f"{'; '.join(named)}{rest}."

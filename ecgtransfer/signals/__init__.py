@@ -16,8 +16,8 @@ if TYPE_CHECKING:
         beat_shapes,
         layout,
         no_shapes,
+        shape_samples,
     )
-    from ecgtransfer.signals.beat_windows import shape_samples
     from ecgtransfer.signals.beats import BeatKind, Beats, find_beats
     from ecgtransfer.signals.leads import (
         INDEPENDENT_LEADS,

@@ -11,16 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgtransfer.errors import SignalError
-from ecgtransfer.signals.beat_windows import (
-    AFTER_S,
-    BEFORE_S,
-    p_window_line,
-    shape_samples,
-    wave_windows,
-)
 from ecgtransfer.signals.beats import BeatKind, Beats
 from ecgtransfer.signals.leads import INDEPENDENT_LEADS
 
+#: Extent of a beat shape around R, seconds: from before the P wave to the end of the T wave.
+BEFORE_S, AFTER_S = 0.36, 0.60
 #: Rows in the table of beat shapes of a record.
 ORDINARY_ROW, VENTRICULAR_ROW = 0, 1
 SHAPE_ROWS = 2
@@ -31,9 +26,6 @@ BLEND_S = 0.05
 AGREEING_SHARE = 2 / 3
 #: Minimum number of beats in that selection.
 FEWEST_AGREEING = 3
-#: A P wave is removed where its power is below this multiple of the noise that the average has
-#: there, and weakened a little above it. Of PTB-XL's NORM records 1 % lose it, of AFIB 65 %.
-P_WAVE_OVER_NOISE = 2.5
 #: Interpolation taps of the layout per sample: two beats, four points of cubic interpolation each.
 TAPS = 8
 
@@ -42,6 +34,11 @@ def no_shapes(sampling_rate_hz: float) -> NDArray[np.float32]:
     """Beat shapes of a record without beats: zeros, (SHAPE_ROWS, 8, W)."""
     shape = (SHAPE_ROWS, len(INDEPENDENT_LEADS), shape_samples(sampling_rate_hz))
     return np.zeros(shape, np.float32)
+
+
+def shape_samples(sampling_rate_hz: float) -> int:
+    """Length W of a beat shape in samples."""
+    return round((BEFORE_S + AFTER_S) * sampling_rate_hz)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,9 +121,7 @@ def beat_shapes(
 
     Each beat contributes only the samples that the layout takes from it, so that the P wave and QRS
     of the next beat do not leak into the end of a shape. The average is the mean over the two
-    thirds of the beats that are nearest to their median. A P wave of ordinary beats that does not
-    exceed the noise of this average is removed: in atrial fibrillation only noise would be left,
-    and it would be repeated at every beat.
+    thirds of the beats that are nearest to their median.
 
     Args:
         signal_mv: (8, T), the independent leads in millivolts.
@@ -161,10 +156,7 @@ def beat_shapes(
         single = _single_beats(signal, beats, indices, placed.owner, sampling_rate_hz)
         if np.isnan(single).all(axis=(1, 2)).all():
             continue
-        agreeing = _agreeing(single)
-        shapes[row] = _filled(_mean(agreeing))
-        if row == ORDINARY_ROW:
-            shapes[row] = _without_noise_p_wave(shapes[row], agreeing, sampling_rate_hz)
+        shapes[row] = _agreed_mean(single)
         found[row] = True
     return shapes, found
 
@@ -231,45 +223,19 @@ def _single_beats(
     return single
 
 
-def _agreeing(single: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The beats nearest to their median, (n, 8, W)."""
-    if len(single) <= FEWEST_AGREEING:
-        return single
-    off = np.square(single - _median(single))
-    seen = ~np.isnan(off)
-    distance = np.where(seen, off, 0).sum(axis=(1, 2)) / np.maximum(seen.sum(axis=(1, 2)), 1)
-    distance[seen.mean(axis=(1, 2)) < 0.5] = np.inf  # cut off at the record's edge
-    kept = max(FEWEST_AGREEING, int(np.ceil(AGREEING_SHARE * len(single))))
-    return single[np.sort(np.argsort(distance, kind="stable")[:kept])]
-
-
-def _without_noise_p_wave(
-    shape: NDArray[np.floating], single: NDArray[np.float64], sampling_rate_hz: float
-) -> NDArray[np.float64]:
-    """Remove the P wave of the mean of n beats, (8, W), where it does not exceed the mean's noise.
-
-    The P wave is what a straight line does not explain in the P window. With e its power in the
-    mean and v its variance over the beats, it is multiplied by max(0, 1 - (P_WAVE_OVER_NOISE v / (n
-    e))^2).
-    """
-    average: NDArray[np.float64] = np.asarray(shape, np.float64)
-    if len(single) < 2:
-        return average
-    window, line = wave_windows(sampling_rate_hz)[0], p_window_line(sampling_rate_hz)
-    filled = np.where(np.isnan(single), average, single)
-    variance = (filled - filled @ line.T).var(axis=0, ddof=1)
-    p_wave = average - average @ line.T
-    power, noise = (window * np.square(p_wave)).sum(), (window * variance).sum() / len(single)
-    kept = max(0.0, 1 - (P_WAVE_OVER_NOISE * noise / max(power, 1e-12)) ** 2)
-    return np.asarray(average - (1 - kept) * window * p_wave)
-
-
-def _mean(single: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over beats, ignoring NaN, (8, W); NaN if all values are."""
+def _agreed_mean(single: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over the beats nearest to their median, (8, W), with gaps filled along time."""
+    if len(single) > FEWEST_AGREEING:
+        off = np.square(single - _median(single))
+        seen = ~np.isnan(off)
+        distance = np.where(seen, off, 0).sum(axis=(1, 2)) / np.maximum(seen.sum(axis=(1, 2)), 1)
+        distance[seen.mean(axis=(1, 2)) < 0.5] = np.inf  # cut off at the record's edge
+        kept = max(FEWEST_AGREEING, int(np.ceil(AGREEING_SHARE * len(single))))
+        single = single[np.sort(np.argsort(distance, kind="stable")[:kept])]
     seen = ~np.isnan(single)
     count = seen.sum(axis=0)
     total = np.where(seen, single, 0.0).sum(axis=0)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return _filled(np.where(count > 0, total / np.maximum(count, 1), np.nan))
 
 
 def _median(single: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,9 +17,9 @@ from ecgtransfer.diffusion import (
     shape_loss,
 )
 from ecgtransfer.diffusion.beat_shape_training import calibrate_sampling_noise
+from ecgtransfer.diffusion.beat_windows import wave_windows
 from ecgtransfer.diffusion.shape_augmentation import AUGMENTATION_PARAMETERS
 from ecgtransfer.errors import ConfigError
-from ecgtransfer.signals.beat_windows import wave_windows
 from ecgtransfer.signals.beats import BeatKind, Beats
 from ecgtransfer.training import TrainConfig, load_weights, seeded_initialisation
 

@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from ecgtransfer.diffusion.beat_windows import shape_times_s
 from ecgtransfer.diffusion.shape_augmentation import (
     AUGMENTATION_PARAMETERS,
     CHANGED_SHARE,
@@ -11,7 +12,6 @@ from ecgtransfer.diffusion.shape_augmentation import (
     WINDOW_GAIN,
     ShapeAugmentation,
 )
-from ecgtransfer.signals.beat_windows import shape_times_s
 
 RATE_HZ = 500
 TIMES_S = shape_times_s(RATE_HZ)

@@ -3,7 +3,7 @@ import pytest
 
 from ecgtransfer.errors import SignalError
 from ecgtransfer.signals import BeatKind, Beats, beat_shapes, layout, no_shapes, shape_samples
-from ecgtransfer.signals.beat_windows import AFTER_S, BEFORE_S, p_wave_power
+from ecgtransfer.signals.beat_shape import AFTER_S, BEFORE_S
 
 RATE, SAMPLES = 100, 1000
 WIDTH = shape_samples(RATE)
@@ -129,45 +129,3 @@ def test_a_record_without_beats_has_no_layout():
 def test_twelve_leads_are_refused():
     with pytest.raises(SignalError, match=r"expected a signal of shape \(8, T\), got \(12, 1000\)"):
         beat_shapes(np.zeros((12, SAMPLES)), beats([1.0]), RATE)
-
-
-def repeated(shapes, times, rng, noise_mv, slope_mv=0.0):
-    """A record of these shapes with noise, and another offset and slope at every beat."""
-    record = layout(beats(times), SAMPLES, RATE)(shapes) + noise_mv * rng.normal(size=(8, SAMPLES))
-    since = np.interp(np.arange(SAMPLES) / RATE, times, np.arange(len(times)))
-    return record + slope_mv * np.sin(2.1 * since)[None]
-
-
-def p_power(shape):
-    return float(shape.ravel() @ p_wave_power(RATE) @ shape.ravel())
-
-
-def test_a_p_wave_above_the_noise_stays_and_one_that_is_noise_goes():
-    rng = np.random.default_rng(5)
-    shapes = smooth_shape(rng)
-    times = np.arange(0.6, 9.6, 0.9)
-    found, _ = beat_shapes(repeated(shapes, times, rng, 0.02), beats(times), RATE)
-    assert p_power(found[0]) == pytest.approx(p_power(shapes[0]), rel=0.05)
-    t = np.arange(WIDTH) / RATE - BEFORE_S
-    shapes[0] = np.exp(-0.5 * (t / 0.015) ** 2) + 0.3 * np.exp(-0.5 * ((t - 0.3) / 0.05) ** 2)
-    before = (t > -0.32) & (t < -0.12)
-    found, _ = beat_shapes(repeated(shapes, times, rng, 0.02), beats(times), RATE)
-    noise = 8 * before.sum() * 0.02**2 / len(times)
-    assert np.square(found[0][:, before]).sum() < 0.3 * noise
-    after = t > -0.03
-    assert np.abs(found[0][:, after] - shapes[0][:, after]).max() < 0.08
-
-
-def test_wander_between_beats_does_not_remove_a_p_wave():
-    rng = np.random.default_rng(6)
-    shapes = smooth_shape(rng)
-    times = np.arange(0.6, 9.6, 0.9)
-    found, _ = beat_shapes(repeated(shapes, times, rng, 0.01, 0.3), beats(times), RATE)
-    assert p_power(found[0]) > 0.8 * p_power(shapes[0])
-
-
-def test_a_single_beat_keeps_its_p_wave():
-    shapes = smooth_shape(np.random.default_rng(7))
-    record = layout(beats([5.0]), SAMPLES, RATE)(shapes)
-    found, _ = beat_shapes(record, beats([5.0]), RATE)
-    assert p_power(found[0]) == pytest.approx(p_power(shapes[0]), rel=0.02)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ecgtransfer.signals.beat_windows import p_wave_power, shape_times_s, wave_windows
+from ecgtransfer.diffusion.beat_windows import p_wave_power, shape_times_s, wave_windows
 
 RATE_HZ = 500
 TIMES_S = shape_times_s(RATE_HZ)
