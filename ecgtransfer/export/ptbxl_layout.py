@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from ecgtransfer.corpus import ECGSet
+from ecgtransfer.corpus.readers.statements import SYNTHETIC_DEVICES
 from ecgtransfer.corpus.sets.ecgset import MIXED
 from ecgtransfer.errors import ConfigError
 from ecgtransfer.export.wfdb_set import header_comments, record_comments, write_records
@@ -123,7 +124,7 @@ def _table_rows(ecgset: ECGSet, names: list[str]) -> Iterator[dict[str, object]]
             "patient_id": float(patients[index]),
             "age": None if age is None or pd.isna(age) else age,
             "sex": None if sex is None or pd.isna(sex) else SEX_CODES[sex],
-            "device": own if recorded else "SYNTHETIC",
+            "device": own if recorded else SYNTHETIC_DEVICES[origins[index]],
             "report": "+".join(labels)
             if recorded
             else f"SYNTHETIC {'+'.join(labels)}, not for diagnosis",

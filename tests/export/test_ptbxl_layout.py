@@ -54,6 +54,7 @@ def test_the_table_reads_as_ptb_xl(ecgset, tmp_path):
     assert [record.codes for record in corpus.records[5:7]] == [("AFIB",), ("CRBBB", "PVC")]
     assert len({record.patient for record in corpus.records}) == 10
     assert {record.device for record in corpus.records} == {"SYNTHETIC"}
+    assert {record.origin for record in corpus.records} == {"generated"}
     assert {record.fold for record in corpus.records} == set(range(1, 9))
     assert {(record.age, record.sex) for record in corpus.records} == {(None, None)}
     for index, record in enumerate(corpus.records):

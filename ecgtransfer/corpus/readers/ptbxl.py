@@ -9,11 +9,14 @@ from typing import Any, Literal
 
 from ecgtransfer.corpus.manifest import load_manifest
 from ecgtransfer.corpus.readers.records import Corpus, CorpusRecord
-from ecgtransfer.corpus.readers.statements import SYNTHETIC_MARK
+from ecgtransfer.corpus.readers.statements import SYNTHETIC_DEVICES
 from ecgtransfer.errors import CorpusError
 
 #: The csv replaces ages over 89 by 300; they are read as 90, their lower bound.
 HIDDEN_AGE, OLDEST_AGE = 300.0, 90.0
+
+#: Origin that a device states in an export of synthetic records.
+ORIGINS = {device: origin for origin, device in SYNTHETIC_DEVICES.items()}
 
 #: Column of the record paths for each sampling rate in hertz.
 FILE_COLUMNS = {100: "filename_lr", 500: "filename_hr"}
@@ -96,7 +99,7 @@ def _record(row: dict[Any, Any], folder: Path, files: str, table_path: Path) -> 
         age=_age(row["age"], where),
         sex=_sex(row["sex"], where),
         device=None if _absent(row["device"]) else " ".join(str(row["device"]).split()),
-        origin="generated" if row["device"] == SYNTHETIC_MARK else "recorded",
+        origin=ORIGINS.get(row["device"], "recorded"),
         site=None if _absent(row["site"]) else str(_whole(row["site"], "site", where)),
     )
 

@@ -34,6 +34,9 @@ SNOMED_DIGITS = 6
 #: Beginning of the header comment, and the device, of exported records that are synthetic.
 SYNTHETIC_MARK = "SYNTHETIC"
 
+#: Device that PTB-XL's layout states for synthetic records, by their origin.
+SYNTHETIC_DEVICES = {"generated": SYNTHETIC_MARK, "simulated": f"{SYNTHETIC_MARK}, simulated"}
+
 #: Texts that mean "unknown".
 _UNKNOWN = frozenset({"", "unknown", "nan", "none", "n/a", "na", "-"})
 
