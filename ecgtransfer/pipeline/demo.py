@@ -36,7 +36,7 @@ RESULTS = "results.json"
 #: Steps of a demonstration, in order.
 STEPS = ("simulate a clinic", "transfer", "generate", "export", "evaluate", "report")
 #: Duration in words, for the opening line.
-DURATION = "about 3 minutes on two free cores"
+DURATION = "about 4 minutes on two free cores"
 #: Name of the stage of the clinic's simulated set.
 CLINIC = "clinic"
 

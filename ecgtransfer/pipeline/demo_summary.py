@@ -187,7 +187,8 @@ def physiology_sentence(result: PhysiologyResult) -> str:
         if (rules := [rule for rule in tested if rule.verdict == verdict])
     ]
     untested = len(result.rules) - len(tested)
-    rest = f"; {untested} labels could not be tested" if untested else ""
+    labels = "label" if untested == 1 else "labels"
+    rest = f"; {untested} {labels} could not be tested" if untested else ""
     if not tested:
         return f"ECG criteria of the labels: none of {untested} labels could be tested."
     return (
