@@ -1,4 +1,4 @@
-"""What the program imports: nothing heavy for help, no torch for data commands."""
+"""Modules that commands import: no heavy ones for help, no torch for `data`."""
 
 import json
 import os

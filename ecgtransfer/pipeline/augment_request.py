@@ -64,7 +64,7 @@ SECONDS_MEASURED, SECONDS_CLASSIFIERS = 0.15, 60.0
 
 @dataclass(frozen=True)
 class AugmentRequest:
-    """What `request_augmentation` needs.
+    """Arguments of `request_augmentation`.
 
     Attributes:
         run: run folder; new, or with a source, a target or a transfer that are then used.

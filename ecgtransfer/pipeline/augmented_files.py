@@ -213,7 +213,7 @@ def _refuse_shared_patients(parts: Mapping[str, list[SetPart]]) -> None:
 
 
 def _card_entry(augmentation: Augmentation) -> dict[str, object]:
-    """What the cards of both sets state about the augmentation."""
+    """Entry about the augmentation on the cards of both sets."""
     summary = augmentation.summary
     entry: dict[str, object] = to_card(
         {

@@ -20,7 +20,7 @@ TIME_COLUMNS = frozenset({"time", "t", "seconds", "sample", "index", ""})
 
 @dataclass(frozen=True)
 class ArrayLayout:
-    """What array files do not state: sampling rate, unit, and leads in order.
+    """Sampling rate, unit and lead order of array files, which the files do not state.
 
     Raises:
         SignalError: the unit is not mV, uV, µV or V, or the leads are not the twelve.
