@@ -341,7 +341,7 @@ def test_a_patient_scores_as_the_record_that_lies_closest():
     assert (attack.members, attack.non_members, attack.auc.value) == (5, 5, 1)
 
 
-def test_membership_is_certain_for_copies_and_a_coin_for_strangers(rng):
+def test_membership_is_certain_for_copies_and_a_coin_for_non_members(rng):
     near, far = distances(rng, 40, 40, 2000)
     assert infer_membership(near.min(axis=0) * 0, far.min(axis=0)).auc.low == 1
     found = infer_membership(near.min(axis=0), far.min(axis=0))
@@ -460,7 +460,7 @@ def test_distances_are_those_of_overlaps_of_length_one(rng):
     assert correlation_distance(1 + 1e-7) == 0
 
 
-def test_real_strangers_raise_the_threshold_of_a_copy():
+def test_real_non_members_raise_the_threshold_of_a_copy():
     assert copy_threshold([0.3, 0.8]) == COPY_CORRELATION
     assert copy_threshold([0.3, 0.96]) == pytest.approx(0.98)
     assert copy_threshold([0.3, 0.995]) == COPY_CORRELATION  # one recording under two names
@@ -555,7 +555,7 @@ def test_signals_alone_are_measured_without_features(training, hold_out, fresh):
     assert len(privacy_table(result).texts()) == 6
 
 
-def test_real_strangers_are_no_copies_and_a_noisy_copy_is_one(real_data, rng):
+def test_real_non_members_are_no_copies_and_a_noisy_copy_is_one(real_data, rng):
     paths = sorted(real_data.glob("icbeb/challenge/**/*.hea"))[:30]
     recordings = [read_recording(path.with_suffix(""), 10.0) for path in paths]
     signals = np.stack(

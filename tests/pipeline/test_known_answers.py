@@ -103,7 +103,7 @@ def asked(folder):
     """Answers by question about a run that has a set of each generator."""
     archive = simulate_ecgset(folder / "archive", ARCHIVE, 80, 1, SPACE)
     clinic = simulate_ecgset(folder / "clinic", CLINIC, TRAINING + TEST, 2, SPACE)
-    strangers = simulate_ecgset(folder / "strangers", CLINIC, RATIO * TRAINING, 3, SPACE)
+    non_members = simulate_ecgset(folder / "non_members", CLINIC, RATIO * TRAINING, 3, SPACE)
     run = Run.create(folder / "run")
     untrained = SourceSettings(
         source=archive.folder, preset="tiny", steps=1, batch_size=4, precision="float32"
@@ -112,7 +112,7 @@ def asked(folder):
     source = load_source(run)
     target = split_target(run, source, TargetSettings(clinic.folder, train_records=TRAINING))
     training = Cohort(target.ecgset, target.labels, target.train).load()
-    others = Cohort(strangers, strangers.labels, np.arange(len(strangers))).load()
+    others = Cohort(non_members, non_members.labels, np.arange(len(non_members))).load()
     for generator in PLACES:
         made = generator(training, others, np.random.default_rng(5))
         finished_set(run, NAME, generator, made)
@@ -185,7 +185,7 @@ def test_the_hearts_of_hold_out_patients_beat_like_real_ones(answers):
 
 
 @pytest.mark.parametrize("space", ["signal", "embedding"])
-def test_hold_out_patients_are_as_near_to_strangers_as_to_training_patients(answers, space):
+def test_hold_out_patients_are_as_near_to_non_members_as_to_training_patients(answers, space):
     found = result(answers, "privacy", hold_out_patients)
     assert found.copies.suspected == ()
     (near,) = (each for each in found.spaces if each.space == space)
